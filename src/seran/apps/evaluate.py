@@ -1,0 +1,45 @@
+"""``seran evaluate``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tqdm import tqdm
+
+from seran import evaluate as library
+from seran import files, prepare
+from seran.apps import FLAT, Positional
+from seran.methods import Engine, is_network, method
+
+
+def evaluate(
+    data: Positional[Path],
+    methods: tuple[str, ...] = ("bicubic", "seran"),
+    scale: Literal[2, 3, 4] = 2,
+    weights: Path | None = None,
+    split: Literal["test", "val"] = "test",
+    out: Path | None = None,
+    engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
+) -> str:
+    """Score methods on a prepared set: PSNR and SSIM per contrast and volume, and the gain over bicubic.
+
+    Args:
+        data: a folder made by `seran prepare`.
+        methods: names, see `seran methods`; a trailing + means self-ensemble.
+        scale: which low-resolution set.
+        weights: a weights file for the methods that are networks, instead of the shipped one.
+        split: val while anything is being tuned, test for numbers to report.
+        out: where to write the report, as NAME.json and NAME.md; without it, it is only printed.
+        engine: how networks are run.
+    """
+    pairs = prepare.load(data)
+    chosen = [
+        method(name, scale, pairs.degradation, weights if is_network(name) else None, engine)
+        for name in methods
+    ]
+    with tqdm(total=len(pairs.pick(split)) * len(chosen), unit="volume", leave=False) as bar:
+        report = library.evaluate(pairs, chosen, split, bar.update)
+    if out is not None:
+        for end, text in ((".json", report.json()), (".md", report.markdown())):
+            with files.atomic(out.with_name(out.name + end)) as part:
+                part.write_text(text)
+    return report.markdown()

@@ -1,0 +1,131 @@
+"""One file in, one sharper file out, with a record beside it."""
+
+import json
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tqdm import tqdm
+
+import seran
+from seran import files, grid, infer, io, methods
+from seran.apps import FLAT, Positional
+from seran.errors import BadInput
+from seran.grid import Plane
+from seran.methods import Engine
+from seran.volume import Volume
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How the input is read.
+
+    Attributes:
+        plane: which slices to sharpen; ``auto``: the plane of the two axes with the finest spacing.
+        affine: which transform of the header is right, when they disagree.
+        fill: value for voxels that are NaN or infinite.
+    """
+
+    plane: Plane = "auto"
+    affine: Literal["auto", "sform", "qform"] = "auto"
+    fill: float | None = None
+
+
+def sidecar(out: Path) -> Path:
+    """The JSON record beside an image."""
+    return out.with_name(out.name[: -len(io.format_of(out) or "")] + ".json")
+
+
+def _check(source: Path, out: Path, force: bool) -> None:
+    if io.format_of(out) is None:
+        raise BadInput(f"{out}: expected an output name ending in {' or '.join(io.FORMATS)}")
+    if not out.parent.is_dir():
+        raise BadInput(f"{out.parent}: no such folder; create it first")
+    if not os.access(out.parent, os.W_OK):
+        raise BadInput(f"{out.parent}: the folder is not writable; choose another output")
+    for path in (out, sidecar(out)):
+        if path.is_dir():
+            raise BadInput(f"{path} is a folder; name a file")
+        if path.exists() and source.exists() and path.samefile(source):
+            raise BadInput(f"{path}: the output would replace the input; name another file")
+        if path.exists() and not force:
+            raise BadInput(f"{path} exists; give --force to replace it")
+
+
+def upscale(
+    source: Positional[Path],
+    out: Positional[Path],
+    scale: Literal[2, 3, 4] = 2,
+    method: str = "seran",
+    weights: Path | None = None,
+    ensemble: bool = False,
+    force: bool = False,
+    scan: Annotated[Scan, FLAT] = Scan(),  # noqa: B008
+    engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
+) -> str:
+    """Sharpen a scan in the plane of its slices: NIfTI in, NIfTI out, and a JSON record beside it.
+
+    Args:
+        source: the scan (.nii, .nii.gz); 3-D, one number per voxel.
+        out: the result (.nii, .nii.gz), float32 in the input's units.
+        scale: how many times finer the slices become.
+        method: seran, bicubic, ...: `seran methods` lists them.
+        weights: a weights file to use instead of the shipped ones.
+        ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
+        force: replace an existing output.
+        scan: how the input is read.
+        engine: how the network is run.
+
+    Raises:
+        BadInput: for anything wrong with the input or the options; nothing is written then.
+        OSError: if the result cannot be written; nothing is left behind.
+    """
+    began = time.perf_counter()
+    _check(source, out, force)
+    volume = io.read(source, scan.affine, scan.fill)
+    chosen = methods.method(method + "+" * ensemble, scale, file=weights, engine=engine)
+    axis = grid.slice_axis(volume.affine, scan.plane)
+    with tqdm(total=volume.data.shape[axis], unit="slice", desc=chosen.name, leave=False) as bar:
+        result = infer.upscale(volume, chosen.predict, scale, chosen.anchor, scan.plane, bar.update)
+    record: dict[str, Any] = {
+        "Software": "seran",
+        "Version": seran.__version__,
+        "Method": chosen.name,
+        "Weights": chosen.weights,
+        "WeightsSHA256": chosen.sha256,
+        "Scale": scale,
+        "Degradation": chosen.degradation,
+        "GridAnchor": chosen.anchor,
+        "SliceAxis": axis,
+        "Engine": chosen.engine,
+        "Precision": chosen.precision,
+        "Input": source.name,
+        "InputSHA256": files.sha256(source),
+        "ShapeBefore": list(volume.data.shape),
+        "ShapeAfter": list(result.data.shape),
+        "VoxelSizeBefore": grid.spacing(volume.affine).round(6).tolist(),
+        "VoxelSizeAfter": grid.spacing(result.affine).round(6).tolist(),
+        "ResearchUseOnly": True,
+    }
+    with ExitStack() as stack:
+        image = stack.enter_context(files.atomic(out))
+        io.write(result, image)
+        text = stack.enter_context(files.atomic(sidecar(out)))
+        record["Seconds"] = round(time.perf_counter() - began, 3)
+        text.write_text(json.dumps(record, indent=1) + "\n")
+    shown = f"{chosen.name}" + (f" ({chosen.weights}, {chosen.precision})" if chosen.weights else "")
+    return (
+        f"{shown}: {record['Seconds']:.1f} s, matrix {_x(volume)} -> {_x(result)}, "
+        f"voxel {_mm(volume)} -> {_mm(result)} mm, {out}"
+    )
+
+
+def _x(volume: Volume) -> str:
+    return "x".join(map(str, volume.data.shape))
+
+
+def _mm(volume: Volume) -> str:
+    return "x".join(f"{s:.3f}" for s in grid.spacing(volume.affine))

@@ -1,0 +1,84 @@
+"""The command ``seran``: every entry of `COMMANDS` is a module of `seran.apps` with a function of its name.
+
+Nothing heavy is imported before a sub-command runs.
+"""
+
+import importlib
+import signal
+import sys
+from types import FrameType
+
+from seran import __version__
+from seran.errors import BadInput
+
+COMMANDS = {
+    "upscale": "sharpen a scan: NIfTI in, NIfTI out on exactly the right grid",
+    "demo": "the same on a real slice that ships with matplotlib, compared with the truth",
+    "methods": "list the methods and the weights that come with the package",
+    "prepare": "scans -> pairs of high- and low-resolution slices",
+    "train": "pairs -> a training run (needs seran[train])",
+    "export": "a training run -> a weights file (needs seran[train])",
+    "evaluate": "methods x a prepared set -> PSNR and SSIM, with the protocol stated",
+}
+
+USAGE = f"""usage: seran COMMAND [OPTIONS]
+
+MR image super-resolution (SERAN, CVPR 2021). Research use, not a medical device.
+
+{chr(10).join(f"  {name:10}{text}" for name, text in COMMANDS.items())}
+
+seran COMMAND --help says more; seran --version prints the version."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(text: str) -> int:
+    sys.stderr.write(f"seran: {' '.join(text.split())}\n")
+    return 2
+
+
+def run(args: list[str]) -> int:
+    """Run a command line; 0 done, 2 unusable input or options, 130 interrupted."""
+    if not args or args[0] in ("-h", "--help"):
+        sys.stdout.write(USAGE + "\n")
+        return 0
+    if args[0] == "--version":
+        sys.stdout.write(f"seran {__version__}\n")
+        return 0
+    if args[0] not in COMMANDS:
+        return _fail(f"expected a command of {', '.join(COMMANDS)}, got {args[0]!r}")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        import tyro
+
+        try:
+            module = importlib.import_module(f"seran.apps.{args[0]}")
+        except ModuleNotFoundError as error:
+            return _fail(f"{args[0]} needs {error.name}; pip install 'seran[train]'")
+        command = getattr(module, args[0])
+        text = tyro.cli(
+            command,
+            prog=f"seran {args[0]}",
+            args=args[1:],
+            config=(tyro.conf.ConsolidateSubcommandArgs,),
+        )
+        sys.stdout.write(text.rstrip("\n") + "\n")
+    except BadInput as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename or 'file'}: {error.strerror or error}; nothing was written")
+    except KeyboardInterrupt:
+        sys.stderr.write("seran: interrupted; nothing half-written is left\n")
+        return 130
+    return 0
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

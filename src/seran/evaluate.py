@@ -1,0 +1,136 @@
+"""Methods × the volumes of a split -> a report, with the protocol in its head."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seran.errors import BadInput
+from seran.infer import Progress, sharpen
+from seran.methods import Method
+from seran.metrics import METRICS
+from seran.prepare import PreparedSet
+
+BASELINE = {"bd": "bicubic", "td": "zerofill"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores: one row per volume and method.
+
+    Attributes:
+        protocol: how the pairs and the scores were made, in words.
+        baseline: the method that gains are counted from.
+        methods: what was run, without the predictors.
+        rows: ``volume``, ``subject``, ``contrast``, ``method`` and one entry per metric.
+    """
+
+    protocol: list[str]
+    baseline: str
+    methods: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
+
+    def json(self) -> str:
+        """Everything."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    def means(self) -> list[dict[str, Any]]:
+        """Mean over the volumes of a contrast, per method, in the rows' order."""
+        keys = list(dict.fromkeys((r["contrast"], r["method"]) for r in self.rows))
+        found = []
+        for contrast, name in sorted(keys, key=lambda k: k[0]):
+            group = [r for r in self.rows if (r["contrast"], r["method"]) == (contrast, name)]
+            mean = {m: float(np.mean([r[m] for r in group])) for m in METRICS}
+            found.append({"contrast": contrast, "method": name, "volumes": len(group), **mean})
+        return found
+
+    def _gain(self, row: dict[str, Any], rows: Sequence[dict[str, Any]], key: str) -> str:
+        base = next(r for r in rows if r["method"] == self.baseline and r[key] == row[key])
+        return f"{row['psnr'] - base['psnr']:+.2f}"
+
+    def markdown(self) -> str:
+        """The protocol, the table of means and the table of volumes."""
+        lines = [*(f"- {text}" for text in self.protocol), ""]
+        lines += [f"| contrast | volumes | method | PSNR | over {self.baseline} | SSIM 3-D | SSIM 2-D |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        means = self.means()
+        for r in means:
+            lines.append(
+                f"| {r['contrast']} | {r['volumes']} | {r['method']} | {r['psnr']:.2f} | "
+                f"{self._gain(r, means, 'contrast')} | {r['ssim_volume']:.4f} | {r['ssim_slice']:.4f} |"
+            )
+        lines += ["", f"| volume | contrast | method | PSNR | over {self.baseline} |", "|---|---|---|---|---|"]
+        for r in self.rows:
+            lines.append(
+                f"| {r['volume']} | {r['contrast']} | {r['method']} | {r['psnr']:.2f} | "
+                f"{self._gain(r, self.rows, 'name')} |"
+            )
+        return "\n".join(lines) + "\n"
+
+
+def protocol(data: PreparedSet, scale: int, split: str) -> list[str]:
+    """How the numbers of `evaluate` come about."""
+    kind = {"bd": "MATLAB's antialiased bicubic", "td": "centred k-space truncation"}[data.degradation]
+    crop = "cropped to its measured k-space support" if data.fourier_crop else "as the scanner wrote it (zero-fill included)"
+    return [
+        f"x{scale}, {kind} in the plane of the slices, "
+        + ("rounded and clipped at 0" if data.integer else "not rounded"),
+        f"truth: every slice of each volume of the split {split!r}, {crop}",
+        "PSNR: whole volume, range max - min of the truth, no border left out, not rounded",
+        "SSIM 3-D: Gaussian window σ 1.5 over the volume, whole map; SSIM 2-D: the same per slice, mean over slices",
+        "means over the volumes of a contrast",
+    ]
+
+
+def evaluate(
+    data: PreparedSet, methods: Sequence[Method], split: str = "test", progress: Progress = lambda _: None
+) -> Report:
+    """Run every method on every volume of a split.
+
+    Args:
+        data: pairs.
+        methods: of one scale and of the data's degradation; its baseline is among them.
+        split: ``test``, or ``val`` for anything that is still being tuned.
+        progress: called with 1 per volume and method.
+
+    Raises:
+        BadInput: if a method undoes another degradation, or the split is empty.
+    """
+    baseline = BASELINE[data.degradation]
+    scale = methods[0].scale
+    for m in methods:
+        if m.degradation != data.degradation or m.scale != scale:
+            raise BadInput(
+                f"{m.name} undoes {m.degradation} at x{m.scale}; the data are {data.degradation} at x{scale}"
+            )
+    if baseline not in [m.name for m in methods]:
+        raise BadInput(f"expected {baseline} among the methods: gains are counted from it")
+    volumes = data.pick(split)
+    if not volumes:
+        raise BadInput(f"{data.root}: the split {split!r} is empty")
+    rows = []
+    for volume in volumes:
+        truth = np.asarray(data.high(volume), np.float32)
+        low = np.asarray(data.low(volume, scale), np.float32)
+        for m in methods:
+            made = sharpen(low, m.predict, scale)
+            span = volume.range[1] - volume.range[0]
+            scores = {name: float(metric(truth, made, span)) for name, metric in METRICS.items()}
+            rows.append(
+                {
+                    "volume": volume.source.split(".")[0],
+                    "name": volume.name,
+                    "subject": volume.subject,
+                    "contrast": volume.contrast,
+                    "method": m.name,
+                    **scores,
+                }
+            )
+            progress(1)
+    stated = [
+        {f.name: getattr(m, f.name) for f in dataclasses.fields(m) if f.name != "predict"} for m in methods
+    ]
+    return Report(protocol(data, scale, split), baseline, stated, rows)

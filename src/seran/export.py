@@ -1,0 +1,159 @@
+"""From a training run to a weights file: the one place where a network leaves the torch world.
+
+The file is compared with torch on several slice sizes before it is written.
+"""
+
+import copy
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+import seran
+from seran import files, weights
+from seran.degrade import DEGRADATIONS
+from seran.engines import openvino
+from seran.engines.torch import network as torch_network
+from seran.errors import BadInput
+from seran.prepare import PreparedSet
+from seran.train import Run
+from seran.weights import Card
+
+SIZES = ((1, 24, 32), (2, 33, 20), (1, 61, 47))
+"""Slices, rows, columns on which the file must agree with torch."""
+WORST = 2e-3
+"""Largest difference that is accepted, for inputs in [0, 1]; rounding the weights to float16 is in it."""
+OPSET = 18
+
+
+def to_onnx(network: nn.Module) -> onnx.ModelProto:
+    """A float32 ONNX model with dynamic batch and slice size; parameters keep their torch names."""
+    batch, rows, columns = (torch.export.Dim(n, min=4 if n != "n" else 1) for n in ("n", "h", "w"))
+    stream = io.BytesIO()
+    program = torch.onnx.export(
+        network.eval(),
+        (torch.rand(2, 1, 24, 32),),
+        input_names=["low"],
+        output_names=["high"],
+        dynamic_shapes=({0: batch, 2: rows, 3: columns},),
+        opset_version=OPSET,
+        dynamo=True,
+        optimize=False,  # it would merge parameters that happen to be equal; engines optimise on their own
+        verbose=False,
+    )
+    program.save(stream)
+    model = onnx.load_from_string(stream.getvalue())
+    del model.graph.value_info[:]
+    for part in (*model.graph.node, model.graph, model):  # source paths and stack traces
+        part.doc_string = ""
+        del part.metadata_props[:]
+    return model
+
+
+def halve(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
+    """Store the named float32 initializers as float16, each followed by a cast: half the size, same graph."""
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.name in names and tensor.data_type == TensorProto.FLOAT:
+            half = numpy_helper.to_array(tensor).astype(np.float16)
+            wide = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(half, wide + weights.HALF))
+            casts.append(helper.make_node("Cast", [wide + weights.HALF], [wide], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def difference(data: bytes, network: nn.Module, scale: int) -> float:
+    """Largest absolute difference between a weights file, run in float32, and a torch network."""
+    predict, _, _ = openvino.load(data, precision="f32")
+    worst = 0.0
+    for seed, shape in enumerate(SIZES):
+        low = np.random.default_rng(seed).random(shape, dtype=np.float32)
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(low)[:, None])[:, 0].numpy()
+        made = predict(low)
+        if made.shape != (shape[0], scale * shape[1], scale * shape[2]):
+            raise BadInput(f"export failed: {shape} became {made.shape} at scale {scale}")
+        worst = max(worst, float(np.abs(made - expected).max()))
+    return worst
+
+
+def sources(data: PreparedSet) -> list[dict[str, Any]]:
+    """What a prepared set was made of, for the card: one row per repository, licence and contrast."""
+    rows: dict[tuple[str, str, str], int] = {}
+    for v in data.pick("train"):
+        key = (v.repository or v.source, v.licence, v.contrast)
+        rows[key] = rows.get(key, 0) + 1
+    return [
+        {"repository": r, "licence": li, "contrast": c, "volumes": n}
+        for (r, li, c), n in sorted(rows.items())
+    ]
+
+
+def export(
+    run: Run, path: Path, data: PreparedSet | None = None, machine: str = "", notes: str = ""
+) -> Card:
+    """Write a run's network as a weights file of float16 parameters, after comparing it with torch.
+
+    Args:
+        run: what was trained.
+        path: the file.
+        data: what it was trained on, for the card.
+        machine: what trained it, in words.
+        notes: for the card.
+
+    Raises:
+        BadInput: if the file and the network disagree by more than `WORST`.
+    """
+    recipe, network = run.recipe, copy.deepcopy(run.best).cpu().float().eval()
+    names = {name for name, _ in network.named_parameters()}
+    model = to_onnx(network)
+    missing = names - {t.name for t in model.graph.initializer}
+    if missing:
+        raise BadInput(f"export failed: the exporter lost the names of {sorted(missing)[:3]}")
+    plain = halve(model, names).SerializeToString()
+    error = difference(plain, network, recipe.scale)
+    if not error <= WORST:
+        raise BadInput(f"export refused: the file and the network differ by {error:.2g} (limit {WORST:g})")
+    validated = [
+        {k.removeprefix("psnr_"): v for k, v in row.items() if k.startswith("psnr_")}
+        for row in run.rows
+        if any(k.startswith("psnr_") for k in row)
+    ]
+    card = Card(
+        model=recipe.model,
+        scale=recipe.scale,
+        degradation=recipe.degradation,
+        anchor=DEGRADATIONS[recipe.degradation](recipe.scale).anchor,
+        options=recipe.options,
+        residual=recipe.residual,
+        recipe=json.loads(json.dumps(dataclasses.asdict(recipe))),
+        data=sources(data) if data else [],
+        patches=run.patches,
+        seconds=run.seconds,
+        machine=machine,
+        command=run.command,
+        validation=validated[-1] if validated else {},
+        export_error=error,
+        version=seran.__version__,
+        notes=notes,
+    )
+    with files.atomic(path) as part:
+        part.write_bytes(weights.seal(plain, card))
+    return card
+
+
+def restore(path: Path) -> tuple[nn.Module, Card]:
+    """The torch network of a weights file, for fine-tuning."""
+    data, card, _ = weights.read(path)
+    return torch_network(data, card), card

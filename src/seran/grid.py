@@ -1,0 +1,75 @@
+"""Affines of voxel grids: where a sample lies, in millimetres, before and after a change of factor.
+
+A grid is a pair (shape, affine). Two conventions for a finer grid matter here, called anchors:
+
+- ``corner`` (MATLAB's imresize, half-pixel centres): the outer corner of the field of view stays,
+  ``A_new = A [[1/k, (1/k - 1)/2], [0, 1]]`` per axis.
+- ``center`` (centred truncation of k-space): the centre of voxel 0 stays, ``A_new = A [[1/k, 0], [0, 1]]``.
+
+They differ by (k - 1)/2 fine voxels. ``nibabel.affines.rescale_affine`` is neither.
+"""
+
+from itertools import permutations, product
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+Anchor = Literal["corner", "center"]
+Plane = Literal["auto", "axial", "coronal", "sagittal"]
+
+NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""The world axis (R, A, S) that a plane of slices is stacked along."""
+
+
+def spacing(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "3"]:
+    """Voxel size per array axis in mm."""
+    return np.sqrt((affine[:3, :3] ** 2).sum(0))
+
+
+def rescale(
+    affine: Float[ndarray, "4 4"], factors: tuple[float, float, float], anchor: Anchor
+) -> Float[ndarray, "4 4"]:
+    """Affine of the grid with ``factors`` times as many voxels per axis (below 1: fewer)."""
+    k = np.asarray(factors, float)
+    change = np.diag([*(1 / k), 1.0])
+    if anchor == "corner":
+        change[:3, 3] = (1 / k - 1) / 2
+    return affine @ change
+
+
+def shift(
+    affine: Float[ndarray, "4 4"], voxels: tuple[float, float, float]
+) -> Float[ndarray, "4 4"]:
+    """Affine of the grid whose voxel 0 is the old grid's voxel ``voxels``: what cropping does."""
+    moved = affine.copy()
+    moved[:3, 3] = affine[:3, :3] @ np.asarray(voxels, float) + affine[:3, 3]
+    return moved
+
+
+def corners(
+    shape: tuple[int, int, int], affine: Float[ndarray, "4 4"]
+) -> Float[ndarray, "8 3"]:
+    """The eight outer corners of the field of view in mm (voxel faces, not voxel centres)."""
+    voxels = np.array(list(product(*[(-0.5, n - 0.5) for n in shape])))
+    return voxels @ affine[:3, :3].T + affine[:3, 3]
+
+
+def world_axes(affine: Float[ndarray, "4 4"]) -> tuple[int, int, int]:
+    """The world axis (0 = R, 1 = A, 2 = S) that each array axis follows most closely, one each."""
+    cosines = np.abs(affine[:3, :3] / spacing(affine))
+    best = max(permutations(range(3)), key=lambda p: sum(cosines[p[i], i] for i in range(3)))
+    return best[0], best[1], best[2]
+
+
+def slice_axis(affine: Float[ndarray, "4 4"], plane: Plane = "auto") -> int:
+    """The array axis along which slices are stacked.
+
+    ``auto``: the axis with the coarsest spacing (to 1 % of it), so that the plane has the two finest;
+    when spacings tie, the last such array axis. A named plane overrides: the axis nearest its normal.
+    """
+    if plane != "auto":
+        return world_axes(affine).index(NORMALS[plane])
+    size = spacing(affine)
+    return max(i for i in range(3) if size[i] >= 0.99 * size.max())

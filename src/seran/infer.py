@@ -1,0 +1,108 @@
+"""From a predictor on stacks of slices to a scan on its finer grid.
+
+A predictor is a function ``low (n, h, w) -> high (n, s·h, s·w)``: a network on any engine, bicubic
+interpolation, and every wrapper around either, are this one thing.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from seran import grid
+from seran.errors import BadInput
+from seran.grid import Anchor, Plane
+from seran.volume import Volume
+
+Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
+Progress = Callable[[int], None]
+"""Called with the number of slices that have just been finished."""
+
+CHUNK_PIXELS = 1 << 18
+"""Low-resolution pixels given to a predictor at a time: bounds memory for any number of slices."""
+SMALLEST = 4
+"""Slices below this many pixels a side carry no plane to sharpen."""
+
+
+def unit(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
+    """Offset and gain that take a scan's intensities to about [0, 1]: ``(stack - offset) / gain``.
+
+    The offset is 0, or the minimum where it is negative; the gain is the 99.9th percentile above it, which
+    one bright vessel or spike does not move (the maximum, where nearly everything is background).
+    """
+    offset = min(0.0, float(stack.min()))
+    gain = float(np.percentile(stack, 99.9)) - offset
+    return offset, gain if gain > 0 else float(stack.max()) - offset
+
+
+def ensembled(predict: Predict) -> Predict:
+    """Geometric self-ensemble ("+"): the mean over the eight symmetries of the slice (EDSR §3.4)."""
+
+    def mean(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
+        total: ndarray | None = None
+        for turns in range(4):
+            for flip in (False, True):
+                view = np.rot90(low[:, ::-1] if flip else low, turns, (1, 2))
+                high = np.rot90(predict(np.ascontiguousarray(view)), -turns, (1, 2))
+                high = high[:, ::-1] if flip else high
+                total = high.copy() if total is None else total + high
+        assert total is not None
+        return total / 8
+
+    return mean
+
+
+def sharpen(
+    stack: Float[ndarray, "n h w"], predict: Predict, scale: int, progress: Progress = lambda _: None
+) -> Float[ndarray, "n sh sw"]:
+    """Apply a predictor to a stack in its own intensity units, a few slices at a time.
+
+    The result is never negative where the input is not.
+    """
+    n, h, w = stack.shape
+    offset, gain = unit(stack)
+    high = np.empty((n, scale * h, scale * w), np.float32)
+    step = max(1, CHUNK_PIXELS // (h * w))
+    for start in range(0, n, step):
+        low = stack[start : start + step]
+        result = predict(np.ascontiguousarray((low - offset) / gain, np.float32)) * gain + offset
+        negative = (low < 0).repeat(scale, 1).repeat(scale, 2)
+        high[start : start + step] = np.where(negative, result, np.maximum(result, 0))
+        progress(len(low))
+    return high
+
+
+def upscale(
+    volume: Volume,
+    predict: Predict,
+    scale: int,
+    anchor: Anchor,
+    plane: Plane = "auto",
+    progress: Progress = lambda _: None,
+) -> Volume:
+    """Super-resolve a scan in the plane of its slices.
+
+    Args:
+        volume: the scan; every voxel finite.
+        predict: the predictor, for this ``scale``.
+        scale: 2, 3 or 4.
+        anchor: the convention of the degradation that the predictor undoes.
+        plane: which slices; see `seran.grid.slice_axis`.
+        progress: called as slices are finished.
+
+    Raises:
+        BadInput: if the scan is constant or its slices are too small.
+    """
+    axis = grid.slice_axis(volume.affine, plane)
+    stack = np.moveaxis(volume.data, axis, 0)
+    if min(stack.shape[1:]) < SMALLEST:
+        raise BadInput(
+            f"expected slices of at least {SMALLEST}x{SMALLEST} pixels, got {stack.shape[1]}x"
+            f"{stack.shape[2]} (slices along array axis {axis}); choose another --plane"
+        )
+    if stack.min() == stack.max():
+        raise BadInput(f"expected an image, but every voxel is {stack.flat[0]:g}")
+    high = np.moveaxis(sharpen(stack, predict, scale, progress), 0, axis)
+    factors = tuple(1.0 if i == axis else float(scale) for i in range(3))
+    return volume.on(high, grid.rescale(volume.affine, factors, anchor))  # type: ignore[arg-type]

@@ -1,0 +1,83 @@
+"""k-space of real slices: centred truncation, and how much of it a scanner really measured.
+
+Scanners often fill k-space with zeros before they reconstruct, so that a 0.9 mm matrix may hold
+1.3 mm of information. Used as ground truth such an image flatters every super-resolution method:
+its "lost" high frequencies were never there. `support` measures the filled fraction per axis and
+`crop` takes the image back to the grid that was acquired.
+"""
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+STEP_DB = 2.0
+"""A band edge is a drop of the power spectrum this much steeper than its own trend."""
+WIDTH = 0.06
+"""Frequencies averaged on either side of a candidate edge, as a fraction of Nyquist."""
+LOWEST = 0.4
+"""No edge is looked for below this fraction of Nyquist: anatomy itself is steep there."""
+
+
+def truncate(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> ndarray:
+    """Keep the central ``shape`` block of k-space; complex result, mean intensity preserved.
+
+    The zero frequency stays the zero frequency and sample 0 keeps its place, so the new grid
+    shares the centre of its first voxel with the old one.
+
+    Raises:
+        ValueError: if ``shape`` is larger than the image.
+    """
+    size = image.shape[-2:]
+    if shape[0] > size[0] or shape[1] > size[1]:
+        raise ValueError(f"expected a block of at most {size}, got {shape}: truncation only shrinks")
+    start = [n // 2 - m // 2 for n, m in zip(size, shape, strict=True)]
+    spectrum = np.fft.fftshift(np.fft.fft2(image), axes=(-2, -1))
+    block = spectrum[..., start[0] : start[0] + shape[0], start[1] : start[1] + shape[1]]
+    gain = (shape[0] * shape[1]) / (size[0] * size[1])
+    return np.fft.ifft2(np.fft.ifftshift(block, axes=(-2, -1))) * gain
+
+
+def crop(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:
+    """Real image on the smaller grid ``shape``; never negative where no voxel of the input was."""
+    low = truncate(image, shape).real.astype(image.dtype)
+    return np.maximum(low, 0) if image.min() >= 0 else low
+
+
+def profile(stack: Float[ndarray, "n h w"], axis: int) -> Float[ndarray, " f"]:
+    """Mean power in dB along one in-plane axis (0 or 1), from zero frequency to Nyquist."""
+    spectrum = np.fft.fft(stack - stack.mean((-2, -1), keepdims=True), axis=axis - 2)
+    power = (np.abs(spectrum) ** 2).mean(axis=(0, 2 - axis))
+    half = power[: power.size // 2 + 1]
+    return 10 * np.log10(half / half.max() + 1e-12)
+
+
+def edge(decibel: Float[ndarray, " f"]) -> float:
+    """Fraction of Nyquist at which the profile falls off a cliff, 1.0 if it does not.
+
+    Every frequency above `LOWEST` is a candidate; its step is the drop of the mean level over the
+    `WIDTH` above it against the `WIDTH` below it, less what the slope between `LOWEST`/2 and
+    the candidate explains.
+    """
+    n = decibel.size
+    f = np.arange(n) / (n - 1)
+    reach = max(2, round(WIDTH * (n - 1)))
+    best, at = STEP_DB, 1.0
+    for i in range(int(np.ceil(LOWEST * (n - 1))), n - reach):
+        below, above = decibel[i - reach : i], decibel[i + 1 : i + 1 + reach]
+        trusted = (f > LOWEST / 2) & (f < f[i] - WIDTH)
+        slope = np.polyfit(f[trusted], decibel[trusted], 1)[0] if trusted.sum() > 2 else 0.0
+        step = below.mean() - above.mean() + min(slope, 0.0) * (reach + 1) / (n - 1)
+        if step > best and decibel[i + 1 + reach :].max(initial=-np.inf) < below.mean():
+            best, at = step, float(f[i])
+    return at
+
+
+def support(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
+    """Measured in-plane k-space support of a stack of slices, as fractions of Nyquist per axis.
+
+    Only slices whose energy is at least a tenth of the strongest slice's count.
+    """
+    energy = stack.astype(np.float64).std(axis=(-2, -1))
+    strong = stack[energy >= 0.1 * energy.max()]
+    chosen = strong[np.linspace(0, len(strong) - 1, min(len(strong), 24)).round().astype(int)]
+    return edge(profile(chosen, 0)), edge(profile(chosen, 1))

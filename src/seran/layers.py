@@ -1,0 +1,84 @@
+"""Layers that the networks of the paper's Table 3 share."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seran import resize
+
+
+def conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
+    """A stride-1 convolution with zero padding that keeps h and w, and a bias."""
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2)
+
+
+class ResidualBlock(nn.Module):
+    """EDSR's block: x + conv3(ReLU(conv3(x))), no batch norm (Lim et al., CVPRW 2017)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = conv(width, width)
+        self.second = conv(width, width)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Same shape as the input."""
+        return x + self.second(F.relu(self.first(x)))
+
+
+def upsampler(width: int, scale: int) -> nn.Sequential:
+    """Sub-pixel convolution: conv3 to s² maps each and a pixel shuffle; ×4 is ×2 twice (EDSR).
+
+    Raises:
+        ValueError: for a scale other than 2, 3 and 4.
+    """
+    steps = {2: [2], 3: [3], 4: [2, 2]}.get(scale)
+    if steps is None:
+        raise ValueError(f"expected a scale of 2, 3 or 4, got {scale}")
+    layers: list[nn.Module] = []
+    for s in steps:
+        layers += [conv(width, s * s * width), nn.PixelShuffle(s)]
+    return nn.Sequential(*layers)
+
+
+class Enlarge(nn.Module):
+    """The project's exact bicubic enlargement (`seran.resize`) by an integer, without parameters.
+
+    Written as sums of shifted and weighted copies rather than as a convolution, and outside of
+    autocast, so that every engine keeps it in float32 whatever its precision elsewhere is.
+    """
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.taps: list[list[float]] = np.asarray(resize.phases(scale)).tolist()
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c sh sw"]:
+        """Enlarge h and w; borders are reflected about the outer edge."""
+        x = self._along(x.float().transpose(-1, -2))
+        return self._along(x.transpose(-1, -2))
+
+    def _along(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c sh w"]:
+        n = x.shape[-2]
+        top, bottom = x[..., :1, :], x[..., n - 1 :, :]
+        second, last = (x[..., 1:2, :], x[..., n - 2 : n - 1, :])
+        padded = torch.cat([second, top, x, bottom, last], -2)
+        rows = [
+            sum(w * padded[..., t : t + n, :] for t, w in enumerate(kernel) if w)
+            for kernel in self.taps
+        ]
+        return torch.stack(rows, -2).flatten(-3, -2)  # type: ignore[arg-type]
+
+
+class OverBicubic(nn.Module):
+    """Any network as a correction of the bicubic enlargement: y = network(x) + bicubic(x)."""
+
+    def __init__(self, network: nn.Module, scale: int) -> None:
+        super().__init__()
+        self.network = network
+        self.enlarge = Enlarge(scale)
+
+    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+        """The sum is float32 even under autocast."""
+        return self.network(x).float() + self.enlarge(x)

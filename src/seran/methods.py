@@ -1,0 +1,138 @@
+"""From the name of a method to a predictor: classical ones, shipped networks, weights of one's own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from seran import weights
+from seran.classical import CLASSICAL
+from seran.errors import BadInput
+from seran.grid import Anchor
+from seran.infer import Predict, ensembled
+
+DEGRADATION_OF = {"bicubic": "bd", "zerofill": "td"}
+"""The degradation whose grid a classical method undoes; networks state theirs in their card."""
+ANCHOR_OF: dict[str, Anchor] = {"bd": "corner", "td": "center"}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How networks are run.
+
+    Attributes:
+        device: ``auto`` and ``cpu`` use OpenVINO; ``cuda``, ``cuda:N`` and ``mps`` use PyTorch.
+        precision: of the convolutions; ``auto`` is bf16 where the processor has it.
+        threads: CPU threads; 0 for every CPU this process may use.
+    """
+
+    device: str = "auto"
+    precision: Literal["auto", "bf16", "f32"] = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """A predictor and what must be known of it.
+
+    Attributes:
+        weights: what the weights are called, empty for classical methods.
+        sha256: digest stated and verified in the weights file.
+        engine: what runs it, in words.
+    """
+
+    name: str
+    scale: int
+    predict: Predict
+    degradation: str
+    weights: str = ""
+    sha256: str = ""
+    engine: str = "numpy"
+    precision: str = "f32"
+
+    @property
+    def anchor(self) -> Anchor:
+        """The grid convention of the result."""
+        return ANCHOR_OF[self.degradation]
+
+
+def names() -> list[str]:
+    """Every method that can be named without a weights file, for any scale."""
+    return [*CLASSICAL, *sorted({key.split("-x")[0] for key in weights.shipped()})]
+
+
+def is_network(name: str) -> bool:
+    """Whether a method's name (with or without its ``+``) stands for a network."""
+    return name.removesuffix("+") not in CLASSICAL
+
+
+def _file(name: str, scale: int, degradation: str) -> Path:
+    shipped = weights.shipped()
+    key = f"{name}-x{scale}-{degradation}"
+    if key in shipped:
+        return shipped[key]
+    if name not in names():
+        raise BadInput(f"expected a method of {', '.join(names())}, got {name!r}")
+    raise BadInput(
+        f"no weights are shipped for {key}; there are {', '.join(shipped)}; "
+        "choose another --scale or give a file with --weights"
+    )
+
+
+def method(
+    name: str,
+    scale: int,
+    degradation: str = "bd",
+    file: Path | None = None,
+    engine: Engine = Engine(),  # noqa: B008
+) -> Method:
+    """Look a method up and make it ready to run; a name that ends in ``+`` is self-ensembled.
+
+    Args:
+        name: see `names`.
+        scale: 2, 3 or 4.
+        degradation: which of the shipped weights, where there are several.
+        file: weights to use instead of the shipped ones; they must be of ``name`` and ``scale``.
+        engine: how a network is run.
+
+    Raises:
+        BadInput: for an unknown name, or weights that do not fit it.
+    """
+    plain = name.removesuffix("+")
+    if not is_network(name):
+        if file is not None:
+            raise BadInput(f"the method {plain} has no weights; leave --weights out")
+        found = Method(name, scale, CLASSICAL[plain](scale), DEGRADATION_OF[plain])
+    else:
+        found = _network(name, plain, scale, file or _file(plain, scale, degradation), engine)
+    if name.endswith("+"):
+        return Method(**{**found.__dict__, "predict": ensembled(found.predict)})
+    return found
+
+
+def _network(name: str, plain: str, scale: int, path: Path, engine: Engine) -> Method:
+    data, card, digest = weights.read(path)
+    if card.scale != scale:
+        raise BadInput(f"{path}: expected weights for --scale {scale}, these are for x{card.scale}")
+    if card.model != plain:
+        raise BadInput(f"{path}: expected weights of {plain}, these are of {card.model}")
+    predict, what, precision = _run(data, card, engine)
+    return Method(name, scale, predict, card.degradation, path.name, digest, what, precision)
+
+
+def _run(data: bytes, card: weights.Card, engine: Engine) -> tuple[Predict, str, str]:
+    kind = engine.device.split(":")[0]
+    if kind in ("auto", "cpu"):
+        from seran.engines import openvino
+
+        predict, what, precision = openvino.load(data, engine.precision, engine.threads)
+        return predict, what, precision
+    if kind not in ("cuda", "mps"):
+        raise BadInput(f"expected a device of auto, cpu, cuda, cuda:N or mps, got {engine.device!r}")
+    try:
+        from seran.engines import torch
+    except ModuleNotFoundError as error:
+        raise BadInput(
+            f"the device {engine.device} needs PyTorch ({error}); pip install 'seran[train]'"
+        ) from error
+    predict, what, precision = torch.load(data, card, engine.device, engine.precision)
+    return predict, what, precision

@@ -1,0 +1,329 @@
+"""Raw volumes -> packed high- and low-resolution slices and a manifest.
+
+A prepared folder holds, per volume, ``high/NAME.npy`` (slices, h, w) and ``x2/NAME.npy`` … for every
+scale, all float32 (or int32, with ``integer``) and meant to be memory-mapped, and ``manifest.json``,
+which is written last: a folder without it is not a prepared set.
+
+High-resolution slices are first taken to the k-space support that was really measured (`seran.kspace`:
+zero-filled volumes flatter super-resolution), then cropped centrally to multiples of twelve, so that
+×2, ×3 and ×4 share one ground truth.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from seran import files, grid, io, kspace
+from seran.degrade import DEGRADATIONS
+from seran.errors import BadInput
+from seran.infer import unit
+from seran.volume import Volume
+
+MULTIPLE = 12
+SPLITS = ("train", "val", "test")
+CONTRAST = re.compile(r"(T1c|T1|T2|PD|FLAIR)w?$", re.IGNORECASE)
+SUBJECT = re.compile(r"(sub-[A-Za-z0-9]+)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One raw volume and what is known about it."""
+
+    path: Path
+    subject: str
+    contrast: str
+    split: str
+    licence: str = ""
+    sha256: str = ""
+    repository: str = ""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One prepared volume, as listed in the manifest.
+
+    Attributes:
+        band: measured in-plane k-space support of the source, as fractions of Nyquist.
+        shape: slices, rows, columns of the high-resolution stack.
+        spacing: mm of (slice, row, column) of that stack.
+        range: smallest and largest high-resolution intensity.
+        unit: per scale, the offset and gain that take the low slices to about [0, 1].
+        sha256: of the source file.
+        high_sha256: of ``high/NAME.npy``.
+    """
+
+    name: str
+    source: str
+    subject: str
+    contrast: str
+    split: str
+    licence: str
+    repository: str
+    band: tuple[float, float]
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    range: tuple[float, float]
+    unit: dict[str, tuple[float, float]]
+    sha256: str
+    high_sha256: str
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """A prepared folder."""
+
+    root: Path
+    degradation: str
+    integer: bool
+    fourier_crop: bool
+    volumes: list[Packed]
+    skipped: list[dict[str, str]] = field(default_factory=list)
+
+    def pick(self, split: str) -> list[Packed]:
+        """The volumes of one split, in the manifest's order."""
+        return [v for v in self.volumes if v.split == split]
+
+    def high(self, volume: Packed) -> Float[ndarray, "n h w"]:
+        """Memory-mapped ground truth."""
+        return np.load(self.root / "high" / f"{volume.name}.npy", mmap_mode="r", allow_pickle=False)
+
+    def low(self, volume: Packed, scale: int) -> Float[ndarray, "n a b"]:
+        """Memory-mapped input at ``scale``."""
+        path = self.root / f"x{scale}" / f"{volume.name}.npy"
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def load(root: Path) -> PreparedSet:
+    """Read the manifest of a prepared folder.
+
+    Raises:
+        BadInput: if ``root`` is not a prepared folder.
+    """
+    path = root / "manifest.json"
+    if not path.is_file():
+        raise BadInput(f"{root}: expected a folder made by `seran prepare`, but it has no manifest.json")
+    text = json.loads(path.read_text())
+    volumes = [Packed(**entry) for entry in text.pop("volumes")]
+    return PreparedSet(root, volumes=volumes, **text)
+
+
+def from_manifest(path: Path) -> list[Source]:
+    """Sources listed in a CSV with the columns split, path, contrast, subject (and licence, sha256)."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    missing = {"split", "path", "contrast", "subject"} - set(rows[0] if rows else {})
+    if missing:
+        raise BadInput(f"{path}: expected the columns split, path, contrast, subject; no {sorted(missing)}")
+    return [
+        Source(
+            path.parent / row["path"],
+            row["subject"],
+            row["contrast"],
+            row["split"],
+            row.get("licence") or "",
+            row.get("sha256") or "",
+            row.get("source_repository") or "",
+        )
+        for row in rows
+    ]
+
+
+def from_folder(root: Path) -> list[Source]:
+    """Every file below ``root``, split by subject: about a tenth each to val and test.
+
+    The subject is the ``sub-`` entity of the path (BIDS) or the file's stem; the order of subjects
+    is that of the hash of their names, so it does not depend on what else is there.
+    """
+    paths = sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith("."))
+    stems = {p: p.name.split(".")[0] for p in paths}
+    named = {p: SUBJECT.search(p.relative_to(root).as_posix()) for p in paths}
+    subjects = {p: m.group(1) if (m := named[p]) else stems[p] for p in paths}
+    scans = {subjects[p] for p in paths if io.format_of(p)}
+    order = sorted(scans, key=lambda s: hashlib.sha256(s.encode()).hexdigest())
+    share = max(1, round(0.1 * len(order))) if len(order) > 2 else 0
+    split = {s: "test" if i < share else "val" if i < 2 * share else "train" for i, s in enumerate(order)}
+    return [
+        Source(p, subjects[p], _contrast(stems[p]), split.get(subjects[p], "train")) for p in paths
+    ]
+
+
+def _contrast(stem: str) -> str:
+    found = CONTRAST.search(stem)
+    return found.group(1).replace("t1C", "T1c").upper().replace("T1C", "T1c") if found else "unknown"
+
+
+def read_source(source: Source) -> Volume:
+    """Read and check one source; a `BadInput` says why it cannot be used for super-resolution."""
+    if source.split not in SPLITS:
+        raise BadInput(f"expected a split of {', '.join(SPLITS)}, got {source.split!r}")
+    if source.path.is_file() and source.sha256 and files.sha256(source.path) != source.sha256:
+        raise BadInput("its sha256 is not the manifest's: a damaged or a different file")
+    volume = io.read(source.path, affine="either")
+    data = volume.data
+    if data.min() == data.max():
+        raise BadInput(f"every voxel is {data.flat[0]:g}")
+    if data.min() < -500:
+        raise BadInput(f"its minimum is {data.min():g}: Hounsfield units (CT), not MR")
+    sample = data.ravel()[:: max(1, data.size // 100_000)]
+    if len(np.unique(sample)) < 24:
+        raise BadInput(f"it has only {len(np.unique(sample))} distinct values: a mask, not a scan")
+    return volume
+
+
+def high_resolution(
+    volume: Volume, integer: bool, fourier_crop: bool
+) -> tuple[ndarray, tuple[float, float], tuple[float, ...]]:
+    """Ground-truth stack of a scan, its measured k-space support, and its spacing in mm.
+
+    Raises:
+        BadInput: if too little is left in the plane to make pairs from.
+    """
+    axis = grid.slice_axis(volume.affine)
+    stack = np.moveaxis(volume.data, axis, 0)
+    size = np.delete(grid.spacing(volume.affine), axis)
+    band = kspace.support(stack)
+    if fourier_crop and min(band) < 1:
+        h, w = (round(n * b) for n, b in zip(stack.shape[1:], band, strict=True))
+        size = size * np.array(stack.shape[1:]) / (h, w)
+        stack = np.concatenate([kspace.crop(part[None], (h, w)) for part in stack])
+    h, w = (n // MULTIPLE * MULTIPLE for n in stack.shape[1:])
+    if min(h, w) < 4 * MULTIPLE:
+        raise BadInput(f"only {stack.shape[1]}x{stack.shape[2]} pixels in the plane, too few for pairs")
+    top, left = (stack.shape[1] - h) // 2, (stack.shape[2] - w) // 2
+    stack = np.ascontiguousarray(stack[:, top : top + h, left : left + w])
+    if integer:
+        stack = np.maximum(np.floor(stack + 0.5), 0)
+    return stack, band, (float(grid.spacing(volume.affine)[axis]), float(size[0]), float(size[1]))
+
+
+def _pack(
+    source: Source, name: str, out: Path, degradation: str, scales: Sequence[int], options: dict[str, bool]
+) -> Packed:
+    stack, band, size = high_resolution(read_source(source), **options)
+    dtype = np.int32 if options["integer"] else np.float32
+    np.save(out / "high" / f"{name}.npy", stack.astype(dtype))
+    units = {}
+    for scale in scales:
+        degrade = DEGRADATIONS[degradation](scale, options["integer"])
+        low = np.concatenate([degrade(part[None]) for part in stack]).astype(dtype)
+        np.save(out / f"x{scale}" / f"{name}.npy", low)
+        units[str(scale)] = unit(low)
+    return Packed(
+        name=name,
+        source=source.path.name,
+        subject=source.subject,
+        contrast=source.contrast,
+        split=source.split,
+        licence=source.licence,
+        repository=source.repository,
+        band=band,
+        shape=stack.shape,
+        spacing=size,  # type: ignore[arg-type]
+        range=(float(stack.min()), float(stack.max())),
+        unit=units,
+        sha256=source.sha256 or files.sha256(source.path),
+        high_sha256=files.sha256(out / "high" / f"{name}.npy"),
+    )
+
+
+def find(source: Path) -> list[Source]:
+    """The sources that a path names: a CSV, a folder with a MANIFEST.csv, or a folder of scans."""
+    if source.suffix == ".csv" and source.is_file():
+        return from_manifest(source)
+    if (source / "MANIFEST.csv").is_file():
+        return from_manifest(source / "MANIFEST.csv")
+    if source.is_dir():
+        return from_folder(source)
+    raise BadInput(f"{source}: expected a folder of scans or a CSV manifest")
+
+
+def _named(sources: Sequence[Source]) -> Iterator[tuple[str, Source]]:
+    for i, source in enumerate(sources):
+        yield f"{i:04d}-{re.sub(r'[^A-Za-z0-9_-]', '_', source.path.name.split('.')[0])[:80]}", source
+
+
+def prepare(
+    source: Path,
+    out: Path,
+    degradation: str = "bd",
+    scales: tuple[int, ...] = (2, 3, 4),
+    integer: bool = False,
+    fourier_crop: bool = True,
+    report: Callable[[str], Any] = print,
+) -> PreparedSet:
+    """Pack a folder or a manifest of scans into ``out``, which must not exist yet.
+
+    Everything is made in a folder beside ``out`` that takes its name at the very end.
+
+    Args:
+        source: a folder of scans, or a CSV manifest (columns split, path, contrast, subject).
+        out: the prepared folder.
+        degradation: ``bd`` (bicubic) or ``td`` (k-space truncation).
+        scales: which low-resolution sets to write.
+        integer: round and clip as the CSN data set does.
+        fourier_crop: take zero-filled volumes to their measured k-space support first.
+        report: called with one line per volume.
+
+    Raises:
+        BadInput: if nothing usable is found, or ``out`` exists.
+    """
+    if out.exists():
+        raise BadInput(f"{out} exists; remove it or name another folder")
+    if degradation not in DEGRADATIONS:
+        raise BadInput(f"expected a degradation of {', '.join(DEGRADATIONS)}, got {degradation!r}")
+    if not scales or not set(scales) <= {2, 3, 4}:
+        raise BadInput(f"expected scales of 2, 3 and 4, got {scales}")
+    sources = find(source)
+    part = out.with_name(f".part-{os.getpid()}-{out.name}")
+    volumes: list[Packed] = []
+    skipped: list[dict[str, str]] = []
+    try:
+        for folder in ("high", *(f"x{s}" for s in scales)):
+            (part / folder).mkdir(parents=True)
+        for name, one in _named(sources):
+            try:
+                packed = _pack(
+                    one,
+                    name,
+                    part,
+                    degradation,
+                    scales,
+                    {"integer": integer, "fourier_crop": fourier_crop},
+                )
+            except BadInput as error:
+                for leftover in part.rglob(f"{name}.npy"):
+                    leftover.unlink()
+                skipped.append({"source": one.path.name, "reason": str(error)})
+                report(f"skipped {one.path.name}: {error}")
+                continue
+            volumes.append(packed)
+            report(
+                f"{packed.split:5} {packed.contrast:5} {packed.source}: {_x(packed.shape)}, "
+                f"k-space support {packed.band[0]:.2f} x {packed.band[1]:.2f}"
+            )
+        if not volumes:
+            raise BadInput(f"{source}: no usable scan ({len(skipped)} skipped)")
+        made = PreparedSet(part, degradation, integer, fourier_crop, volumes, skipped)
+        text = asdict(made)
+        del text["root"]
+        with files.atomic(part / "manifest.json") as path:
+            path.write_text(json.dumps(text, indent=1))
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return load(out)
+
+
+def _x(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,66 @@
+"""MATLAB's ``imresize(x, k, 'bicubic')``, exactly: the operator behind BD degradation and bicubic enlargement.
+
+Output sample ``x`` (1-based) lies at the input coordinate ``u = x/k + (1 - 1/k)/2``, i.e. the outer
+edges of the first and last sample stay where they are. The kernel is Keys' cubic with a = -0.5
+(Keys, "Cubic convolution interpolation", 1981); when shrinking it is stretched by 1/k, which is
+MATLAB's antialiasing. Indices beyond the border are reflected about the outer edge of the image.
+"""
+
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+
+def cubic(t: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
+    """Keys' cubic kernel, a = -0.5, support (-2, 2)."""
+    t = np.abs(t)
+    near = 1.5 * t**3 - 2.5 * t**2 + 1
+    far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+    return np.where(t <= 1, near, np.where(t <= 2, far, 0.0))
+
+
+@cache
+def matrix(n: int, size: int) -> Float[ndarray, "size n"]:
+    """Weights that resize a signal of ``n`` samples to ``size`` samples, every row summing to one.
+
+    The cached array is read-only.
+    """
+    k = size / n
+    stretch = min(k, 1.0)
+    u = (np.arange(1, size + 1) / k + 0.5 * (1 - 1 / k))[:, None]
+    reach = 4 / stretch
+    taps = np.floor(u - reach / 2) + np.arange(int(np.ceil(reach)) + 2)
+    weights = stretch * cubic(stretch * (u - taps))
+    weights /= weights.sum(1, keepdims=True)
+    period = np.concatenate([np.arange(n), np.arange(n)[::-1]])
+    columns = period[(taps.astype(int) - 1) % (2 * n)]
+    dense = np.zeros((size, n))
+    np.add.at(dense, (np.arange(size)[:, None], columns), weights)
+    dense.setflags(write=False)
+    return dense
+
+
+def imresize(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:
+    """Resize the last two axes to ``shape``; float32 stays float32, everything else is float64.
+
+    MATLAB resizes to ``ceil(k * n)`` samples with the scale ``k``; for the integer ratios of this
+    project, k = size / n, both definitions are the same.
+    """
+    dtype = image.dtype if image.dtype == np.float32 else np.float64
+    rows = matrix(image.shape[-2], shape[0]).astype(dtype)
+    columns = matrix(image.shape[-1], shape[1]).astype(dtype)
+    return rows @ image.astype(dtype, copy=False) @ columns.T
+
+
+@cache
+def phases(scale: int) -> Float[ndarray, "scale 5"]:
+    """Five-tap kernels of the ``scale`` sub-pixel phases of an enlargement by an integer.
+
+    Sample ``scale * i + j`` of the result is ``sum_t phases[j, t] * x[i + t - 2]``.
+    """
+    offset = (np.arange(scale) + 0.5) / scale - 0.5
+    kernels = cubic(offset[:, None] - np.arange(-2, 3))
+    kernels.setflags(write=False)
+    return kernels

@@ -1,0 +1,282 @@
+"""Training: one loop, top to bottom.
+
+The same command runs on one CPU, one GPU, several processes or several machines::
+
+    seran train seran-x2-bd DATA RUN                        # CPU, or the GPU if there is one
+    seran train seran-x2-bd DATA RUN --devices 2            # two processes (DDP)
+    torchrun --nnodes 2 … -m seran train … --devices 8 --nodes 2
+
+Killed at any moment, the same command continues from the last checkpoint in RUN; on the CPU
+bit for bit as if nothing had happened.
+"""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from seran import files, metrics
+from seran.data import Patches
+from seran.errors import BadInput
+from seran.models import build
+from seran.prepare import PreparedSet
+from seran.recipes import Recipe
+
+CHECKPOINT = "checkpoint.safetensors"
+LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss}
+
+
+def rate(recipe: Recipe, step: int) -> float:
+    """Learning rate of a step (0-based)."""
+    if step < recipe.warmup:
+        return recipe.lr * (step + 1) / recipe.warmup
+    if recipe.schedule == "halving":
+        return recipe.lr * 0.5 ** (step // recipe.halve_every)
+    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def stage(recipe: Recipe, step: int) -> tuple[str, int, int]:
+    """Loss, low-resolution patch and batch over all processes at a step."""
+    if step < recipe.steps * (1 - recipe.tail):
+        return recipe.loss, recipe.patch, recipe.batch
+    pixels = recipe.batch * recipe.patch**2
+    return "l2", recipe.last_patch, max(1, round(pixels / recipe.last_patch**2))
+
+
+def share(batch: int, rank: int, world: int) -> range:
+    """The samples of a step that one of ``world`` processes takes: equal parts of the rounded-up batch."""
+    each = -(-batch // world)
+    return range(rank * each, (rank + 1) * each)
+
+
+class Run:
+    """The parameters of a run and where they are kept: network, average, Adam, step."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.network = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
+        self.network.to(memory_format=torch.channels_last)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)
+        ).requires_grad_(False)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=recipe.lr, betas=recipe.betas)
+        self.step = 0
+        self.seconds = 0.0
+        self.rows: list[dict[str, Any]] = []
+        self.command = ""
+
+    @classmethod
+    def load(cls, path: Path) -> "Run":
+        """The run of a checkpoint.
+
+        Raises:
+            BadInput: if there is none.
+        """
+        if not path.is_file():
+            raise BadInput(f"{path}: no such checkpoint; expected a folder made by `seran train`")
+        with safe_open(path, "pt") as file:
+            recipe = json.loads(file.metadata()["recipe"])
+        run = cls(Recipe(**{**recipe, "betas": tuple(recipe["betas"])}))
+        run.restore(path)
+        return run
+
+    @property
+    def patches(self) -> int:
+        """Training patches seen so far."""
+        return sum(stage(self.recipe, step)[2] for step in range(self.step))
+
+    @property
+    def best(self) -> nn.Module:
+        """The network to validate and export: the average if the recipe keeps one."""
+        return self.average.module if self.recipe.ema else self.network
+
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint states besides tensors and the recipe."""
+        names = ("step", "seconds", "rows", "command")
+        return {name: getattr(self, name) for name in names}
+
+    def save(self, path: Path) -> None:
+        """Write everything to one safetensors file, atomically; no pickle is involved."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        meta = {
+            "recipe": json.dumps(dataclasses.asdict(self.recipe)),
+            "state": json.dumps(self.progress()),
+        }
+        with files.atomic(path) as part:
+            save_file(tensors, part, metadata=meta)
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint of the same recipe (``steps`` may differ).
+
+        Raises:
+            BadInput: if the checkpoint belongs to another recipe.
+        """
+        with safe_open(path, "pt") as file:
+            meta = file.metadata()
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        theirs = json.loads(meta["recipe"])
+        ours = json.loads(json.dumps(dataclasses.asdict(self.recipe)))
+        differ = [k for k in ours if k != "steps" and ours[k] != theirs.get(k)]
+        if differ:
+            raise BadInput(
+                f"{path} was trained with another recipe ({', '.join(differ)} differ); "
+                "name another folder, or give the same settings to continue"
+            )
+        self.network.load_state_dict(_under("network.", tensors))
+        self.average.load_state_dict(_under("average.", tensors))
+        adam: dict[int, dict[str, Tensor]] = {}
+        for key, value in _under("adam.", tensors).items():
+            index, name = key.split(".")
+            adam.setdefault(int(index), {})[name] = value
+        state = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**state, "state": adam})
+        for name, value in json.loads(meta["state"]).items():
+            setattr(self, name, value)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+@torch.inference_mode()
+def validate(
+    fabric: Fabric, network: nn.Module, data: PreparedSet, scale: int, slices: int
+) -> dict[str, float]:
+    """Mean PSNR in dB per contrast of the validation split, over ``slices`` whole slices per volume."""
+    found: dict[str, list[float]] = {}
+    for volume in data.pick("val"):
+        high, low = data.high(volume), data.low(volume, scale)
+        n = len(high)
+        at = [round((i + 1) * (n - 1) / (slices + 1)) for i in range(min(slices, n))]
+        offset, gain = volume.unit[str(scale)]
+        x = torch.from_numpy((low[at, None] - offset) / gain).float()
+        with fabric.autocast():
+            made = [network(one[None].to(fabric.device))[0, 0].float().cpu() for one in x]
+        result = torch.stack(made).numpy() * gain + offset
+        span = volume.range[1] - volume.range[0]
+        found.setdefault(volume.contrast, []).append(metrics.psnr(high[at], result, span))
+    return {k: sum(v) / len(v) for k, v in sorted(found.items())}
+
+
+def _log(path: Path, rows: list[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys(k for row in rows for k in row))
+    with files.atomic(path) as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def train(
+    recipe: Recipe,
+    data: PreparedSet,
+    out: Path,
+    fabric: Fabric,
+    every: int = 100,
+    validate_every: int = 1000,
+    slices: int = 5,
+    minutes: float = math.inf,
+    command: str = "",
+) -> Run:
+    """Train until the recipe's last step, or pause after ``minutes`` of this call.
+
+    Args:
+        recipe: what to train.
+        data: pairs; its splits ``train`` and ``val`` are used, ``test`` never.
+        out: folder of the checkpoint and the logs (``log.csv``, TensorBoard's events).
+        fabric: launched; precision, devices and processes are its business.
+        every: steps between checkpoints and log rows.
+        validate_every: steps between validations.
+        slices: whole slices per validation volume.
+        minutes: pause after this long; the same call continues.
+        command: what the user typed, for the card.
+
+    Raises:
+        BadInput: if the data were degraded otherwise than the recipe says.
+    """
+    if data.degradation != recipe.degradation:
+        raise BadInput(f"{data.root} holds {data.degradation} pairs, the recipe wants {recipe.degradation}")
+    patches = Patches(data, "train", recipe.scale, recipe.seed)
+    run = Run(recipe)
+    checkpoint = out / CHECKPOINT
+    if checkpoint.is_file():
+        run.restore(checkpoint)
+    run.command = command or run.command
+    main = fabric.is_global_zero
+    if main:
+        out.mkdir(parents=True, exist_ok=True)
+    network, optimizer = fabric.setup(run.network, run.optimizer)
+    run.optimizer = optimizer.optimizer
+    run.average.to(fabric.device)
+    board = _board(out, run.step) if main else None
+    bar = tqdm(total=recipe.steps, initial=run.step, unit="step", disable=not main, smoothing=0.05)
+    began, seen, loss_sum = time.perf_counter(), 0, 0.0
+    mark = began
+    while run.step < recipe.steps and time.perf_counter() - began < 60 * minutes:
+        loss_name, patch, batch = stage(recipe, run.step)
+        mine = share(batch, fabric.global_rank, fabric.world_size)
+        low, high = (t.to(fabric.device) for t in patches.batch(run.step, mine, patch))
+        for group in optimizer.param_groups:
+            group["lr"] = rate(recipe, run.step)
+        predicted = network(low.to(memory_format=torch.channels_last))
+        loss = LOSSES[loss_name](predicted.float(), high)
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        if recipe.clip:
+            fabric.clip_gradients(network, optimizer, max_norm=recipe.clip)
+        optimizer.step()
+        if recipe.ema:
+            run.average.update_parameters(run.network)
+        run.step += 1
+        seen += len(mine) * fabric.world_size
+        loss_sum += float(loss.detach())
+        bar.update()
+        last = run.step == recipe.steps
+        if run.step % every == 0 or last:
+            now = time.perf_counter()
+            speed = seen / (now - mark)
+            run.seconds += now - mark
+            row = {"step": run.step, "loss": loss_sum / (run.step % every or every)}
+            row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": speed}
+            if (run.step % validate_every == 0 or last) and main:
+                psnr = validate(fabric, run.best, data, recipe.scale, slices)
+                row |= {f"psnr_{k}": v for k, v in psnr.items()}
+                bar.write(f"step {run.step}: " + ", ".join(f"{k} {v:.3f} dB" for k, v in psnr.items()))
+            run.rows.append(row)
+            if main:
+                bar.set_postfix(loss=f"{row['loss']:.5f}", patches_per_s=f"{speed:.1f}")
+                for key, value in row.items():
+                    board.add_scalar(key, value, run.step)
+                _log(out / "log.csv", run.rows)
+                run.save(checkpoint)
+            fabric.barrier()
+            mark, seen, loss_sum = time.perf_counter(), 0, 0.0
+    bar.close()
+    if main:
+        board.close()
+    return run
+
+
+def _board(out: Path, step: int) -> Any:  # noqa: ANN401
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(out), purge_step=step)

@@ -1,0 +1,188 @@
+"""Weights: one ONNX file that runs anywhere, states what it is, and proves that it is intact.
+
+A weights file is a plain ONNX model with two more ``metadata_props`` at its very end: ``seran.card`` (a
+`Card` as JSON) and ``seran.sha256``, the digest of every byte before it. Because a protocol buffer may be
+extended by appending fields, the file stays valid ONNX, and verifying it needs no ONNX library.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from seran.errors import BadInput
+from seran.grid import Anchor
+
+SHIPPED = Path(__file__).parent / "shipped"
+
+METADATA, GRAPH, INITIALIZER = 14, 7, 5
+"""Field numbers of onnx.proto: ModelProto.metadata_props, ModelProto.graph, GraphProto.initializer."""
+DTYPES = {1: np.dtype("<f4"), 10: np.dtype("<f2")}
+"""TensorProto.DataType: FLOAT and FLOAT16; networks hold nothing else."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What was trained, on what, and how well it does.
+
+    Attributes:
+        model: a name in `seran.models.MODELS`.
+        scale: 2, 3 or 4.
+        degradation: ``bd`` or ``td``.
+        anchor: the grid convention that follows from the degradation.
+        options: arguments of the network.
+        residual: whether the network corrects bicubic enlargement.
+        recipe: every setting of the run.
+        data: what it was trained on: repository, licence, contrast, volumes.
+        patches: training patches seen.
+        seconds: of training, on ``machine``.
+        machine: in words.
+        command: that repeats the run.
+        validation: PSNR in dB per contrast on the validation split.
+        export_error: largest difference between the file and the torch network, for inputs in [0, 1].
+        version: of seran.
+        notes: anything else a user should know.
+    """
+
+    model: str
+    scale: int
+    degradation: str
+    anchor: Anchor
+    options: dict[str, Any]
+    residual: bool
+    recipe: dict[str, Any]
+    data: list[dict[str, Any]]
+    patches: int
+    seconds: float
+    machine: str
+    command: str
+    validation: dict[str, float]
+    export_error: float
+    version: str
+    notes: str = ""
+
+
+def _varint(n: int) -> bytes:
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def _entry(key: str, value: str) -> bytes:
+    """One metadata_props field as protocol-buffer bytes."""
+    k, v = key.encode(), value.encode()
+    body = b"\x0a" + _varint(len(k)) + k + b"\x12" + _varint(len(v)) + v
+    return bytes([METADATA << 3 | 2]) + _varint(len(body)) + body
+
+
+TRAILER = len(_entry("seran.sha256", "0" * 64))
+
+
+def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
+    """(number, value) of the fields of one protocol-buffer message."""
+    at = 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        kind = tag & 7
+        if kind == 0:
+            value, at = _read_varint(data, at)
+            yield tag >> 3, value
+            continue
+        if kind == 2:
+            size, at = _read_varint(data, at)
+        else:
+            size = {1: 8, 5: 4}[kind]
+        yield tag >> 3, data[at : at + size]
+        at += size
+
+
+def seal(onnx: bytes, card: Card) -> bytes:
+    """An ONNX model with its card and digest appended."""
+    body = onnx + _entry("seran.card", json.dumps(dataclasses.asdict(card), sort_keys=True))
+    return body + _entry("seran.sha256", hashlib.sha256(body).hexdigest())
+
+
+def read(path: Path) -> tuple[bytes, Card, str]:
+    """A verified weights file: its bytes, its card, and its digest.
+
+    Raises:
+        BadInput: if the file is missing, is not one of seran's, or any byte of it has changed.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such weights file")
+    data = path.read_bytes()
+    body, trailer = data[:-TRAILER], data[-TRAILER:]
+    digest = hashlib.sha256(body).hexdigest()
+    if not trailer.startswith(_entry("seran.sha256", "0" * 64)[:-64]):
+        raise BadInput(f"{path}: expected weights written by `seran export`, got another or a cut-off file")
+    if trailer != _entry("seran.sha256", digest):
+        raise BadInput(
+            f"{path}: the weights are damaged: their SHA-256 is {digest[:16]}…, "
+            f"expected {trailer[-64:][:16].decode('ascii', 'replace')}…; install or copy the file again"
+        )
+    cards = {}
+    for number, value in _fields(memoryview(body)):
+        if number == METADATA:
+            entry = dict(_fields(value))
+            cards[bytes(entry[1]).decode()] = bytes(entry.get(2, b"")).decode()
+    return data, Card(**json.loads(cards["seran.card"])), digest
+
+
+def tensors(data: bytes) -> dict[str, ndarray]:
+    """The parameters in a weights file, as float32, under the names of the torch module."""
+    found = {}
+    graph = next(value for number, value in _fields(memoryview(data)) if number == GRAPH)
+    for number, value in _fields(graph):
+        if number != INITIALIZER:
+            continue
+        shape, dtype, name, raw = [], 0, "", b""
+        for key, item in _fields(value):
+            if key == 1:
+                shape += [item] if isinstance(item, int) else list(_packed(item))
+            elif key == 2:
+                dtype = item
+            elif key == 8:
+                name = bytes(item).decode()
+            elif key == 9:
+                raw = bytes(item)
+        if dtype in DTYPES:
+            array = np.frombuffer(raw, DTYPES[dtype]).reshape(shape).astype(np.float32)
+            found[name.removesuffix(HALF)] = array
+    return found
+
+
+HALF = ".half"
+"""Suffix of an initializer that is stored in float16 and cast to float32 where it is used."""
+
+
+def _packed(data: memoryview) -> Iterator[int]:
+    at = 0
+    while at < len(data):
+        value, at = _read_varint(data, at)
+        yield value
+
+
+@cache
+def shipped() -> dict[str, Path]:
+    """The weights that come with the package: ``MODEL-xSCALE-DEGRADATION`` -> file."""
+    return {p.stem: p for p in sorted(SHIPPED.glob("*.onnx"))}
