@@ -57,13 +57,10 @@ def run(args: list[str]) -> int:
             module = importlib.import_module(f"seran.apps.{args[0]}")
         except ModuleNotFoundError as error:
             return _fail(f"{args[0]} needs {error.name}; pip install 'seran[train]'")
-        command = getattr(module, args[0])
-        text = tyro.cli(
-            command,
-            prog=f"seran {args[0]}",
-            args=args[1:],
-            config=(tyro.conf.ConsolidateSubcommandArgs,),
-        )
+        command, rest = getattr(module, args[0]), args[1:]
+        if hasattr(module, "bind"):  # its first argument decides the defaults of the others
+            command, rest = module.bind(rest)
+        text = tyro.cli(command, prog=f"seran {args[0]}", args=rest)
         sys.stdout.write(text.rstrip("\n") + "\n")
     except BadInput as error:
         return _fail(str(error))

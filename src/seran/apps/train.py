@@ -1,31 +1,38 @@
 """``seran train``."""
 
+import functools
 import math
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import torch
-import tyro
 from lightning_fabric import Fabric
 
 from seran import prepare
 from seran import train as library
-from seran.apps import Positional
+from seran.apps import FLAT, Positional
+from seran.errors import BadInput
 from seran.engines.openvino import cpus
 from seran.recipes import RECIPES, Recipe
 
-if TYPE_CHECKING:
-    Chosen = Recipe
-else:
-    Chosen = tyro.extras.subcommand_type_from_defaults(RECIPES, prefix_names=False)
+def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
+    """``seran train RECIPE …``: the command with the named recipe's settings as its defaults."""
+    if not args or args[0] in ("-h", "--help"):
+        names = "\n".join(f"  {name}" for name in RECIPES)
+        raise SystemExit(f"usage: seran train RECIPE DATA RUN [OPTIONS]\n\nrecipes:\n{names}\n\n"
+            "seran train RECIPE --help lists every setting with its value.")
+    if args[0] not in RECIPES:
+        raise BadInput(f"expected a recipe of {', '.join(RECIPES)}, got {args[0]!r}")
+    return functools.partial(train, recipe=RECIPES[args[0]]), args[1:]
 
 
 def train(
-    recipe: Annotated[Chosen, tyro.conf.arg(name="")],
     data: Positional[Path],
     out: Positional[Path],
+    recipe: Annotated[Recipe, FLAT],
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     devices: int = 1,
     nodes: int = 1,
@@ -37,9 +44,9 @@ def train(
     """Train a network; the same command continues an interrupted run.
 
     Args:
-        recipe: what to train; every setting of it is an option.
         data: a folder made by `seran prepare`.
         out: folder of the run: checkpoint, log.csv, TensorBoard's events.
+        recipe: what to train; every setting of it is an option.
         accelerator: where; auto takes a GPU if there is one.
         devices: processes on this machine (more than one: DDP).
         nodes: machines; start the same command on each, with torchrun.

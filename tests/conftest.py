@@ -1,0 +1,68 @@
+"""Fixtures: real volumes where they are at hand, and made ones that are never cubes at identity."""
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from seran.volume import Volume
+
+SHARED = Path(os.environ.get("SERAN_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real volumes with its MANIFEST.csv."""
+    if not (SHARED / "MANIFEST.csv").is_file():
+        pytest.skip(f"no real volumes at {SHARED}; point SERAN_DATA at a folder with a MANIFEST.csv")
+    return SHARED
+
+
+def phantom(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Smooth blobs with edges and a little noise on a dark background, never negative."""
+    rng = np.random.default_rng(seed)
+    axes = np.meshgrid(*[np.linspace(-1, 1, n + 2)[1:-1] for n in shape], indexing="ij")
+    image = np.zeros(shape)
+    for _ in range(12):
+        center = rng.uniform(-0.6, 0.6, len(shape))
+        radius = rng.uniform(0.1, 0.5, len(shape))
+        inside = sum(((a - c) / r) ** 2 for a, c, r in zip(axes, center, radius, strict=True)) < 1
+        image += inside * rng.uniform(50, 400)
+    image += np.abs(rng.normal(0, 4, shape)) * (image > 0)
+    return image.astype(np.float32)
+
+
+def oblique(spacing: tuple[float, float, float] = (0.9, 0.8, 3.3), left_handed: bool = False) -> np.ndarray:
+    """An anisotropic, oblique, off-origin affine."""
+    a, b, c = 0.31, -0.22, 0.47
+    rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    rz = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = rz @ ry @ rx @ np.diag(spacing) @ np.diag([-1 if left_handed else 1, 1, 1])
+    affine[:3, 3] = [-71.3, 22.9, 48.1]
+    return affine
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A NIfTI file of 26x34x5 int16 voxels with scaling, both transforms, units and an extension."""
+    data = phantom((26, 34, 5)).astype(np.int16)
+    image = nib.Nifti1Image(data, oblique())
+    image.header.set_slope_inter(0.5, 0)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = b"made for tests"
+    image.set_sform(oblique(), 2)
+    image.set_qform(oblique(), 1)
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"keep me"))
+    path = tmp_path / "scan.nii.gz"
+    nib.save(image, path)
+    return path
+
+
+@pytest.fixture
+def volume() -> Volume:
+    """A scan in memory."""
+    return Volume(phantom((26, 34, 5)), oblique())

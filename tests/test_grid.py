@@ -1,0 +1,74 @@
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seran import grid
+from tests.conftest import oblique
+
+SHAPE = (26, 34, 5)
+SPACINGS = st.tuples(*[st.floats(0.3, 6)] * 3)
+
+
+@given(spacing=SPACINGS, left=st.booleans(), k=st.integers(1, 4), j=st.integers(1, 4))
+@settings(max_examples=50, deadline=None)
+def test_the_corner_anchor_keeps_the_field_of_view(
+    spacing: tuple[float, float, float], left: bool, k: int, j: int
+) -> None:
+    affine = oblique(spacing, left)
+    finer = grid.rescale(affine, (k, j, 1), "corner")
+    shape = (SHAPE[0] * k, SHAPE[1] * j, SHAPE[2])
+    np.testing.assert_allclose(grid.corners(shape, finer), grid.corners(SHAPE, affine), atol=1e-9)
+
+
+@pytest.mark.parametrize("anchor", ["corner", "center"])
+def test_rescaling_back_inverts(anchor: grid.Anchor) -> None:
+    there = grid.rescale(oblique(), (3, 3, 1), anchor)
+    back = grid.rescale(there, (1 / 3, 1 / 3, 1), anchor)
+    np.testing.assert_allclose(back, oblique(), atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_the_anchors_differ_by_half_of_k_minus_one_fine_voxels(k: int) -> None:
+    corner, center = (grid.rescale(oblique(), (k, k, k), a) for a in ("corner", "center"))
+    apart = np.linalg.inv(corner) @ center[:, 3]
+    np.testing.assert_allclose(apart[:3], (k - 1) / 2, atol=1e-9)
+
+
+def test_nibabel_rescale_affine_is_not_this() -> None:
+    """The reason for `rescale`: nibabel's function moves an even field of view."""
+    ours = grid.rescale(np.eye(4), (2, 2, 2), "corner")
+    theirs = nib.affines.rescale_affine(np.eye(4), (4, 4, 4), (0.5, 0.5, 0.5), (8, 8, 8))
+    assert np.abs(ours - theirs).max() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("spacing", "plane", "axis"),
+    [
+        ((0.9, 0.8, 3.3), "auto", 2),  # thick third axis
+        ((3.3, 0.8, 0.9), "auto", 0),  # thick first axis: sagittal slices
+        ((1.0, 1.0, 1.0), "auto", 2),  # isotropic: the third axis
+        ((1.0, 1.333, 1.333), "auto", 2),  # tie of the two coarse axes: the later one
+        ((1.333, 1.0, 1.333), "auto", 2),
+        ((1.333, 1.333, 1.0), "auto", 1),
+        ((0.7001, 0.7, 0.7), "auto", 2),  # rounding noise is a tie
+        ((0.9, 0.8, 3.3), "axial", 2),
+        ((0.9, 0.8, 3.3), "coronal", 1),
+        ((0.9, 0.8, 3.3), "sagittal", 0),
+    ],
+)
+def test_slice_axis(spacing: tuple[float, float, float], plane: grid.Plane, axis: int) -> None:
+    for left in (False, True):
+        assert grid.slice_axis(oblique(spacing, left), plane) == axis
+
+
+def test_named_planes_follow_the_world_not_the_array() -> None:
+    """Columns of the affine permuted: the array's first axis runs superior, its last runs right."""
+    affine = oblique()[:, [2, 1, 0, 3]]
+    assert grid.world_axes(affine) == (2, 1, 0)
+    assert [grid.slice_axis(affine, p) for p in ("axial", "coronal", "sagittal")] == [0, 1, 2]
+
+
+def test_spacing() -> None:
+    np.testing.assert_allclose(grid.spacing(oblique()), (0.9, 0.8, 3.3))

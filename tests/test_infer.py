@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from seran import infer
+from seran.classical import bicubic
+from seran.errors import BadInput
+from seran.volume import Volume
+from tests.conftest import oblique, phantom
+
+
+def test_unit_ignores_a_spike_and_survives_background() -> None:
+    stack = phantom((4, 40, 50))
+    offset, gain = infer.unit(stack)
+    stack[0, 0, 0] = 1e6
+    assert infer.unit(stack) == pytest.approx((offset, gain), rel=0.02)
+    lonely = np.zeros((4, 40, 50), np.float32)
+    lonely[2, 3, 4] = 9
+    assert infer.unit(lonely) == (0, 9)
+    assert infer.unit(stack - 100)[0] == -100
+
+
+@pytest.mark.parametrize("symmetry", range(8))
+def test_the_ensemble_commutes_with_the_symmetries(symmetry: int) -> None:
+    """A predictor that treats directions differently: its ensemble does not. Slices are not square."""
+    skewed = np.random.default_rng(0).normal(size=(1, 14, 18))
+
+    def predict(low: np.ndarray) -> np.ndarray:
+        high = bicubic(2)(low)
+        return high + 0.1 * np.roll(high, 1, 2) * high
+
+    def turn(x: np.ndarray) -> np.ndarray:
+        x = x[:, ::-1] if symmetry >= 4 else x
+        return np.ascontiguousarray(np.rot90(x, symmetry % 4, (1, 2)))
+
+    low = skewed.astype(np.float32)
+    mean = infer.ensembled(predict)
+    np.testing.assert_allclose(mean(turn(low)), turn(mean(low)), atol=1e-5)
+    assert np.abs(mean(low) - predict(low)).max() > 1e-3
+
+
+def test_the_ensemble_of_bicubic_is_bicubic() -> None:
+    low = phantom((3, 15, 22))
+    np.testing.assert_allclose(infer.ensembled(bicubic(3))(low), bicubic(3)(low), rtol=1e-4, atol=1e-3)
+
+
+def test_chunks_do_not_change_the_result_and_progress_counts_slices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stack = phantom((7, 20, 24))
+    whole = infer.sharpen(stack, bicubic(2), 2)
+    done: list[int] = []
+    sizes: list[int] = []
+
+    def predict(low: np.ndarray) -> np.ndarray:
+        sizes.append(len(low))
+        return bicubic(2)(low)
+
+    monkeypatch.setattr(infer, "CHUNK_PIXELS", 2 * 20 * 24)
+    np.testing.assert_allclose(infer.sharpen(stack, predict, 2, done.append), whole, rtol=1e-5, atol=1e-4)
+    assert max(sizes) == 2
+    assert sum(done) == 7
+
+
+def test_never_negative_where_the_input_is_not() -> None:
+    stack = phantom((3, 24, 20))
+    stack[1, 5:9, 5:9] = -40
+    made = infer.sharpen(stack, bicubic(2), 2)
+    negative = (stack < 0).repeat(2, 1).repeat(2, 2)
+    assert made[~negative].min() >= 0
+    assert made[negative].min() < -30
+    assert bicubic(2)(stack)[~negative].min() < 0
+
+
+@pytest.mark.parametrize("gain", [1e-4, 1.0, 3e4])
+def test_the_scale_of_intensities_does_not_matter(gain: float) -> None:
+    stack = phantom((2, 24, 20))
+    made = infer.sharpen(stack * np.float32(gain), bicubic(2), 2) / gain
+    np.testing.assert_allclose(made, infer.sharpen(stack, bicubic(2), 2), rtol=1e-3, atol=1e-2)
+
+
+def test_a_volume_of_one_slice_and_other_planes() -> None:
+    one = Volume(phantom((26, 34, 1)), oblique())
+    assert infer.upscale(one, bicubic(2), 2, "corner").data.shape == (52, 68, 1)
+    five = Volume(phantom((26, 34, 5)), oblique())
+    assert infer.upscale(five, bicubic(2), 2, "corner", "sagittal").data.shape == (26, 68, 10)
+
+
+def test_scans_without_an_image_are_refused() -> None:
+    with pytest.raises(BadInput, match="every voxel is 0"):
+        infer.upscale(Volume(np.zeros((26, 34, 5), np.float32), oblique()), bicubic(2), 2, "corner")
+    with pytest.raises(BadInput, match="at least 4x4 pixels, got 3x34"):
+        infer.upscale(Volume(phantom((3, 34, 5)), oblique()), bicubic(2), 2, "corner")
