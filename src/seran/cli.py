@@ -65,7 +65,7 @@ def run(args: list[str]) -> int:
     except BadInput as error:
         return _fail(str(error))
     except OSError as error:
-        return _fail(f"{error.filename or 'file'}: {error.strerror or error}; nothing was written")
+        return _fail(f"{error.filename or 'system'}: {error.strerror or error}; nothing half-written is left")
     except KeyboardInterrupt:
         sys.stderr.write("seran: interrupted; nothing half-written is left\n")
         return 130

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from numpy import ndarray
 from torch import Tensor
 
@@ -20,7 +20,7 @@ TEXTURE = 0.03
 """A patch whose standard deviation (in units of the scan's range) is below this counts as background."""
 
 
-def dihedral(patch: Float[ndarray, "h w"], symmetry: int) -> Float[ndarray, "a b"]:
+def dihedral(patch: Real[ndarray, "h w"], symmetry: int) -> Real[ndarray, "a b"]:
     """One of the eight symmetries of the square: ``symmetry`` in 0 … 7."""
     flipped = patch[::-1] if symmetry >= 4 else patch
     return np.rot90(flipped, symmetry % 4)
@@ -30,8 +30,8 @@ def dihedral(patch: Float[ndarray, "h w"], symmetry: int) -> Float[ndarray, "a b
 class Scan:
     """One training volume: memory-mapped pairs, and the way to about [0, 1]."""
 
-    low: Float[ndarray, "n a b"]
-    high: Float[ndarray, "n h w"]
+    low: Real[ndarray, "n a b"]
+    high: Real[ndarray, "n h w"]
     offset: float
     gain: float
     contrast: str

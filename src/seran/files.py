@@ -20,6 +20,9 @@ def atomic(path: Path) -> Iterator[Path]:
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk names no file, and the temporary one means nothing to a user
+        raise
     finally:
         part.unlink(missing_ok=True)
 

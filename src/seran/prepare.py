@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 from numpy import ndarray
 
 from seran import files, grid, io, kspace
@@ -94,11 +94,11 @@ class PreparedSet:
         """The volumes of one split, in the manifest's order."""
         return [v for v in self.volumes if v.split == split]
 
-    def high(self, volume: Packed) -> Float[ndarray, "n h w"]:
+    def high(self, volume: Packed) -> Real[ndarray, "n h w"]:
         """Memory-mapped ground truth."""
         return np.load(self.root / "high" / f"{volume.name}.npy", mmap_mode="r", allow_pickle=False)
 
-    def low(self, volume: Packed, scale: int) -> Float[ndarray, "n a b"]:
+    def low(self, volume: Packed, scale: int) -> Real[ndarray, "n a b"]:
         """Memory-mapped input at ``scale``."""
         path = self.root / f"x{scale}" / f"{volume.name}.npy"
         return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -114,8 +114,14 @@ def load(root: Path) -> PreparedSet:
     if not path.is_file():
         raise BadInput(f"{root}: expected a folder made by `seran prepare`, but it has no manifest.json")
     text = json.loads(path.read_text())
-    volumes = [Packed(**entry) for entry in text.pop("volumes")]
+    volumes = [_packed(entry) for entry in text.pop("volumes")]
     return PreparedSet(root, volumes=volumes, **text)
+
+
+def _packed(entry: dict[str, Any]) -> Packed:
+    """One row of the manifest: JSON has lists where `Packed` has tuples."""
+    units = {scale: tuple(pair) for scale, pair in entry.pop("unit").items()}
+    return Packed(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}, unit=units)
 
 
 def from_manifest(path: Path) -> list[Source]:
@@ -218,7 +224,7 @@ def _pack(
         degrade = DEGRADATIONS[degradation](scale, options["integer"])
         low = np.concatenate([degrade(part[None]) for part in stack]).astype(dtype)
         np.save(out / f"x{scale}" / f"{name}.npy", low)
-        units[str(scale)] = unit(low)
+        units[str(scale)] = unit(low.astype(np.float32))
     return Packed(
         name=name,
         source=source.path.name,

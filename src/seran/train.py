@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from safetensors import safe_open
@@ -171,9 +172,9 @@ def validate(
         x = torch.from_numpy((low[at, None] - offset) / gain).float()
         with fabric.autocast():
             made = [network(one[None].to(fabric.device))[0, 0].float().cpu() for one in x]
-        result = torch.stack(made).numpy() * gain + offset
+        result = torch.stack(made).numpy() * np.float32(gain) + np.float32(offset)
         span = volume.range[1] - volume.range[0]
-        found.setdefault(volume.contrast, []).append(metrics.psnr(high[at], result, span))
+        found.setdefault(volume.contrast, []).append(metrics.psnr(np.asarray(high[at], np.float32), result, span))
     return {k: sum(v) / len(v) for k, v in sorted(found.items())}
 
 

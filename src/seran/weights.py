@@ -46,7 +46,8 @@ class Card:
         machine: in words.
         command: that repeats the run.
         validation: PSNR in dB per contrast on the validation split.
-        export_error: largest difference between the file and the torch network, for inputs in [0, 1].
+        export_error: largest difference between the file and the torch network with the same float16
+            parameters, for inputs in [0, 1].
         version: of seran.
         notes: anything else a user should know.
     """

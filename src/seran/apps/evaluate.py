@@ -36,7 +36,8 @@ def evaluate(
         method(name, scale, pairs.degradation, weights if is_network(name) else None, engine)
         for name in methods
     ]
-    with tqdm(total=len(pairs.pick(split)) * len(chosen), unit="volume", leave=False) as bar:
+    total = len(pairs.pick(split)) * len(chosen)
+    with tqdm(total=total, unit="volume", leave=False, disable=None) as bar:
         report = library.evaluate(pairs, chosen, split, bar.update)
     if out is not None:
         for end, text in ((".json", report.json()), (".md", report.markdown())):

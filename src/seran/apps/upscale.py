@@ -88,7 +88,9 @@ def upscale(
     volume = io.read(source, scan.affine, scan.fill)
     chosen = methods.method(method + "+" * ensemble, scale, file=weights, engine=engine)
     axis = grid.slice_axis(volume.affine, scan.plane)
-    with tqdm(total=volume.data.shape[axis], unit="slice", desc=chosen.name, leave=False) as bar:
+    slices = volume.data.shape[axis]
+    # disable=None: a bar on a terminal, nothing in a log
+    with tqdm(total=slices, unit="slice", desc=chosen.name, leave=False, disable=None) as bar:
         result = infer.upscale(volume, chosen.predict, scale, chosen.anchor, scan.plane, bar.update)
     record: dict[str, Any] = {
         "Software": "seran",

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import openvino as ov
@@ -55,7 +55,7 @@ def load(
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         results: list[ndarray] = [np.empty(0)] * len(low)
 
-        def keep(request: ov.InferRequest, index: int) -> None:
+        def keep(request: Any, index: int) -> None:
             results[index] = request.get_output_tensor().data[0, 0].copy()
 
         queue = ov.AsyncInferQueue(compiled, threads)

@@ -1,0 +1,281 @@
+"""Journeys: the installed command as a separate process, on real files."""
+
+import gzip
+import json
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from seran import files, weights
+from tests.conftest import oblique, phantom
+
+COMMAND = [sys.executable, "-m", "seran.cli"]
+
+
+def seran(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, args)], capture_output=True, text=True, **options)
+
+
+def fails(*args: object, **options: object) -> str:
+    """Run a command that must fail with one line on stderr and status 2; return that line."""
+    done = seran(*args, **options)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_help_names_every_command() -> None:
+    done = seran("--help")
+    assert done.returncode == 0
+    for name in ("upscale", "demo", "methods", "prepare", "train", "export", "evaluate"):
+        assert f"  {name} " in done.stdout
+    assert "not a medical device" in done.stdout
+    assert seran("--version").stdout.startswith("seran 0.")
+    assert "upscale, demo" in fails("upscle")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from seran.cli import run; run(['--help']); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
+    assert not {"numpy", "openvino", "torch", "nibabel", "tyro"} & set(modules)
+
+
+@pytest.mark.parametrize("method", ["seran", "bicubic"])
+def test_upscale(scan: Path, tmp_path: Path, method: str) -> None:
+    out = tmp_path / "out.nii.gz"
+    done = seran("upscale", scan, out, "--method", method)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert "26x34x5 -> 52x68x5" in done.stdout
+    assert "0.900x0.800x3.300 -> 0.450x0.400x3.300 mm" in done.stdout
+    image = nib.load(out)
+    assert image.shape == (52, 68, 5)
+    assert image.get_data_dtype() == np.float32
+    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (2, 1)
+    before, after = nib.load(scan).get_fdata(), image.get_fdata()
+    assert after.mean() == pytest.approx(before.mean(), rel=0.03)
+    assert after.min() >= 0
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert record["Method"] == method
+    assert record["Scale"] == 2
+    assert record["InputSHA256"] == files.sha256(scan)
+    assert record["Seconds"] > 0
+    if method == "seran":
+        assert record["WeightsSHA256"] == weights.read(weights.shipped()["seran-x2-bd"])[2]
+        assert record["Precision"] in ("bf16", "f32")
+        assert "OpenVINO" in record["Engine"]
+
+
+def test_upscale_scales_planes_and_ensemble(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.nii"
+    assert seran("upscale", scan, out, "--method", "bicubic", "--scale", 4).returncode == 0
+    assert nib.load(out).shape == (104, 136, 5)
+    assert seran("upscale", scan, out, "--plane", "sagittal", "--method", "bicubic", "--force").returncode == 0
+    assert nib.load(out).shape == (26, 68, 10)
+    done = seran("upscale", scan, out, "--ensemble", "--force", "--precision", "f32", "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("seran+ ")
+    assert seran("upscale", scan, tmp_path / "plain.nii", "--precision", "f32").returncode == 0
+    difference = nib.load(out).get_fdata() - nib.load(tmp_path / "plain.nii").get_fdata()
+    assert 0 < np.abs(difference).max() < 100
+
+
+def test_user_weights(scan: Path, tmp_path: Path) -> None:
+    own = tmp_path / "mine.onnx"
+    own.write_bytes(weights.shipped()["seran-x2-bd"].read_bytes())
+    assert seran("upscale", scan, tmp_path / "a.nii", "--weights", own).returncode == 0
+    own.write_bytes(own.read_bytes()[:-1] + b"!")
+    assert "damaged" in fails("upscale", scan, tmp_path / "b.nii", "--weights", own)
+
+
+def test_bad_requests(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "folder" / "out.nii.gz"
+    out.parent.mkdir()
+    good = scan.read_bytes()
+    (tmp_path / "cut.nii.gz").write_bytes(good[: len(good) // 2])
+    (tmp_path / "note.nii").write_text("hello")
+    header = nib.load(scan)
+    zero = nib.Nifti1Image(np.zeros((26, 34, 5), np.float32), oblique())
+    nib.save(zero, tmp_path / "zero.nii")
+    nan = phantom((26, 34, 5))
+    nan[2, 2, 2] = np.nan
+    nib.save(nib.Nifti1Image(nan, oblique()), tmp_path / "nan.nii")
+    nib.save(nib.Nifti1Image(np.ones((6, 7, 5, 2), np.float32), oblique()), tmp_path / "four.nii")
+    nib.save(nib.Nifti1Image(np.ones((6, 7, 5), np.complex64), oblique()), tmp_path / "complex.nii")
+    header.header.set_sform(oblique() @ np.diag([1, 1, 1.2, 1]), 2)
+    nib.save(nib.Nifti1Image(header.get_fdata(), None, header.header), tmp_path / "forms.nii")
+    cases = {
+        (tmp_path / "none.nii", out): "no such file",
+        (tmp_path / "note.nii", out): "cannot be read as NIfTI",
+        (tmp_path / "cut.nii.gz", out): "cannot be read as NIfTI",
+        (tmp_path / "zero.nii", out): "every voxel is 0",
+        (tmp_path / "nan.nii", out): "--fill 0",
+        (tmp_path / "four.nii", out): "fslsplit",
+        (tmp_path / "complex.nii", out): "magnitude and phase",
+        (tmp_path / "forms.nii", out): "--affine sform or --affine qform",
+        (scan, out, "--method", "sran"): "expected a method of bicubic",
+        (scan, out, "--weights", tmp_path / "no.onnx"): "no such weights file",
+        (scan, out, "--weights", tmp_path / "note.nii"): "expected weights written by",
+        (scan, tmp_path / "nowhere" / "out.nii"): "no such folder",
+        (scan, tmp_path / "out.png"): "expected an output name",
+        (scan, scan): "replace the input",
+        (scan, out, "--device", "tpu"): "expected a device",
+    }
+    for args, reason in cases.items():
+        assert reason in fails("upscale", *args), args
+    assert not list(out.parent.iterdir())
+    done = seran("upscale", scan, out, "--scale", "5")
+    assert done.returncode == 2
+    for args in ((tmp_path / "nan.nii", "--fill", "0"), (tmp_path / "forms.nii", "--affine", "qform")):
+        assert seran("upscale", args[0], out, *args[1:], "--method", "bicubic", "--force").returncode == 0
+
+
+def test_existing_output_needs_force(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.nii"
+    out.write_text("precious")
+    assert "--force" in fails("upscale", scan, out, "--method", "bicubic")
+    assert out.read_text() == "precious"
+    assert seran("upscale", scan, out, "--method", "bicubic", "--force").returncode == 0
+    assert nib.load(out).shape == (52, 68, 5)
+    out.unlink()
+    assert "out.json exists" in fails("upscale", scan, out, "--method", "bicubic")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
+def test_unwritable_folder(scan: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0o555)
+    tmp_path.chmod(0o755)
+    scan.chmod(0o644)
+    # Root may write anywhere, so the command runs as nobody where the tests run as root.
+    drop = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    if drop and not _readable_by_others(tmp_path):
+        pytest.skip("the temporary folder cannot be read by another user")
+    assert "not writable" in fails("upscale", scan, folder / "out.nii", "--method", "bicubic", **drop)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file system that refuses files even to root")
+def test_a_file_system_that_refuses(scan: Path) -> None:
+    assert "/proc/out.nii" in fails("upscale", scan, "/proc/out.nii", "--method", "bicubic")
+
+
+def _readable_by_others(path: Path) -> bool:
+    for folder in (path, *path.parents, Path(sys.executable).resolve(), *Path(sys.prefix).parents):
+        if not folder.stat().st_mode & 0o005:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("name", ["out.nii", "out.nii.gz"])
+def test_a_full_disk_leaves_nothing(scan: Path, tmp_path: Path, name: str) -> None:
+    """The kernel refuses to let the file grow, as a full disk does; a former result survives."""
+    out = tmp_path / name
+    out.write_text("former")
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
+
+    line = fails("upscale", scan, out, "--method", "bicubic", "--force", preexec_fn=limit)
+    assert "File too large" in line or "No space" in line
+    assert out.read_text() == "former"
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([scan.name, name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
+    source = tmp_path / "big.nii"
+    nib.save(nib.Nifti1Image(phantom((200, 180, 60)), oblique()), source)
+    screen, terminal = pty.openpty()  # a real terminal, so that there is a progress bar
+    termios.tcsetwinsize(terminal, (24, 100))
+    command = [*COMMAND, "upscale", str(source), str(tmp_path / "out.nii.gz")]
+    process = subprocess.Popen(command, stderr=terminal)
+    os.close(terminal)
+    text = ""
+    while "/60" not in text:
+        text += os.read(screen, 4096).decode()
+    time.sleep(0.3)
+    process.send_signal(how)
+    assert process.wait(timeout=60) == 130
+    text = os.read(screen, 65536).decode()
+    os.close(screen)
+    assert "interrupted" in text
+    assert [p.name for p in tmp_path.iterdir()] == ["big.nii"]
+
+
+def test_a_reader_of_gzip_sees_a_whole_file(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.nii.gz"
+    assert seran("upscale", scan, out, "--method", "bicubic").returncode == 0
+    assert len(gzip.decompress(out.read_bytes())) == 352 + 16 + 52 * 68 * 5 * 4
+
+
+def test_demo(tmp_path: Path) -> None:
+    done = seran("demo", "--out", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    scores = {line.split()[0]: float(line.split()[2]) for line in done.stdout.splitlines()[1:3]}
+    assert scores["seran"] > scores["bicubic"] + 1
+    assert str(tmp_path / "demo") in done.stdout
+    low, high = (nib.load(tmp_path / "demo" / f"{n}.nii.gz") for n in ("low", "seran"))
+    assert (low.shape, high.shape) == ((128, 128, 1), (256, 256, 1))
+    truth = nib.load(tmp_path / "demo" / "truth.nii.gz")
+    np.testing.assert_allclose(high.affine, truth.affine, atol=1e-4)
+    assert nib.aff2axcodes(truth.affine) == ("P", "I", "R")
+    assert (tmp_path / "demo" / "demo.png").stat().st_size > 50_000
+
+
+def test_methods_lists_what_is_shipped() -> None:
+    text = seran("methods").stdout
+    assert "bicubic" in text
+    assert "seran" in text
+    assert "x2 bd" in text
+
+
+@pytest.mark.slow
+def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
+    """prepare → train (two calls) → export → evaluate → upscale, as a researcher would type it."""
+    for i in range(1, 5):
+        nib.save(nib.Nifti1Image(phantom((62, 75, 4), i), oblique()), tmp_path / f"sub-{i}_T2w.nii.gz")
+    scan.rename(tmp_path / "kept.nii.gz")
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for path in tmp_path.glob("sub-*"):
+        path.rename(raw / path.name)
+    pairs, run, own = tmp_path / "pairs", tmp_path / "run", tmp_path / "own.onnx"
+    done = seran("prepare", raw, pairs, "--scales", 2)
+    assert done.returncode == 0, done.stderr
+    assert "4 volumes (2 train, 1 val, 1 test)" in done.stdout
+    settings = ("--patch", 8, "--last-patch", 8, "--batch", 1, "--threads", 2, "--warmup", 1)
+    for steps in (1, 2):
+        done = seran("train", "seran-x2-bd", pairs, run, "--steps", steps, *settings)
+        assert done.returncode == 0, done.stderr
+        assert f"step {steps} of {steps} (done)" in done.stdout
+    done = seran("export", run, own, "--data", pairs)
+    assert done.returncode == 0, done.stderr
+    assert "--force" in fails("export", run, own)
+    done = seran("evaluate", pairs, "--weights", own, "--out", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    assert "| T2 | 1 | seran |" in done.stdout
+    assert (tmp_path / "report.md").read_text() == done.stdout
+    assert json.loads((tmp_path / "report.json").read_text())["baseline"] == "bicubic"
+    done = seran("upscale", tmp_path / "kept.nii.gz", tmp_path / "out.nii", "--weights", own)
+    assert done.returncode == 0, done.stderr
+    assert "own.onnx" in done.stdout
+
+
+def test_training_refuses_unknown_recipes(tmp_path: Path) -> None:
+    assert "expected a recipe of seran-x2-bd" in fails("train", "seran-x9", tmp_path, tmp_path)
+    done = seran("train", "--help")
+    assert "seran-x2-bd-paper" in done.stdout + done.stderr

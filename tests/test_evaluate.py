@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seran import evaluate, metrics, prepare
+from seran.classical import bicubic
+from seran.errors import BadInput
+from seran.methods import Method, method
+from tests.conftest import phantom
+from tests.test_prepare import save
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedSet:
+    root = tmp_path_factory.mktemp("pairs")
+    lines = ["split,path,contrast,subject"]
+    for i, (split, contrast) in enumerate([("test", "T2"), ("test", "T2"), ("test", "PD"), ("val", "T2")]):
+        save(root / f"{i}.nii.gz", phantom((62, 75, 5), i))
+        lines.append(f"{split},{i}.nii.gz,{contrast},s{i}")
+    (root / "list.csv").write_text("\n".join(lines))
+    return prepare.prepare(root / "list.csv", root / "set", scales=(2,), report=lambda _: None)
+
+
+def perfect(pairs: prepare.PreparedSet) -> Method:
+    """A method that knows the truth: it finds it by the low slices it is given."""
+    volumes = {pairs.low(v, 2).std() / v.unit["2"][1]: v for v in pairs.volumes}
+
+    def predict(low: np.ndarray) -> np.ndarray:
+        volume = volumes[min(volumes, key=lambda std: abs(std - low.std()))]
+        offset, gain = volume.unit["2"]
+        return (np.asarray(pairs.high(volume)) - offset) / gain
+
+    return Method("perfect", 2, predict, "bd")
+
+
+def test_scores_means_and_gains(pairs: prepare.PreparedSet) -> None:
+    report = evaluate.evaluate(pairs, [method("bicubic", 2), perfect(pairs)])
+    assert [r["volume"] for r in report.rows] == ["0", "0", "1", "1", "2", "2"]
+    volume = pairs.pick("test")[0]
+    low, high = np.asarray(pairs.low(volume, 2)), np.asarray(pairs.high(volume))
+    made = bicubic(2)(low)
+    made[(made < 0) & (low >= 0).repeat(2, 1).repeat(2, 2)] = 0
+    expected = metrics.psnr(high, made, float(np.ptp(high)))
+    assert report.rows[0]["psnr"] == pytest.approx(expected, abs=1e-3)
+    assert all(r["psnr"] > 90 for r in report.rows if r["method"] == "perfect")
+    mean = next(m for m in report.means() if (m["contrast"], m["method"]) == ("T2", "bicubic"))
+    assert mean["volumes"] == 2
+    assert mean["psnr"] == pytest.approx((report.rows[0]["psnr"] + report.rows[2]["psnr"]) / 2)
+    text = report.markdown()
+    assert "range max - min of the truth" in text
+    assert "cropped to its measured k-space support" in text
+    assert f"| T2 | 2 | bicubic | {mean['psnr']:.2f} | +0.00 |" in text
+    assert json.loads(report.json())["rows"] == report.rows
+
+
+def test_requests_that_make_no_sense(pairs: prepare.PreparedSet) -> None:
+    with pytest.raises(BadInput, match="expected bicubic among the methods"):
+        evaluate.evaluate(pairs, [perfect(pairs)])
+    with pytest.raises(BadInput, match="zerofill undoes td"):
+        evaluate.evaluate(pairs, [method("zerofill", 2)])
+    with pytest.raises(BadInput, match="'train' is empty"):
+        evaluate.evaluate(pairs, [method("bicubic", 2)], "train")
+
+
+def test_the_test_split_shares_no_subject_with_training(shared: Path) -> None:
+    sources = prepare.find(shared)
+    subjects = {s: {x.subject for x in sources if x.split == s} for s in prepare.SPLITS}
+    assert not subjects["test"] & (subjects["train"] | subjects["val"])
+    assert not subjects["train"] & subjects["val"]

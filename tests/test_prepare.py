@@ -1,0 +1,168 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from seran import prepare
+from seran.degrade import Bicubic, Truncation
+from seran.errors import BadInput
+from tests.conftest import oblique, phantom
+
+SHAPE = (53, 61, 4)
+
+
+def save(path: Path, data: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, oblique()), path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A BIDS-like folder: eight subjects with two scans each, and five files that are no scans."""
+    root = tmp_path / "raw"
+    for i in range(1, 9):
+        for suffix in ("T1w", "T2w"):
+            save(root / f"sub-{i:02d}" / "anat" / f"sub-{i:02d}_{suffix}.nii.gz", phantom(SHAPE, i))
+    good = (root / "sub-01" / "anat" / "sub-01_T1w.nii.gz").read_bytes()
+    (root / "broken_T1w.nii.gz").write_bytes(good[: len(good) // 2])
+    (root / "empty_T1w.nii.gz").write_bytes(b"")
+    (root / "notes.txt").write_text("hello")
+    save(root / "bold.nii.gz", np.stack([phantom(SHAPE)] * 3, -1))
+    save(root / "mask.nii.gz", (phantom(SHAPE) > 50).astype(np.uint8))
+    save(root / "ct.nii.gz", phantom(SHAPE) - 1000)
+    return root
+
+
+def test_a_folder(folder: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    made = prepare.prepare(folder, tmp_path / "set", report=lines.append)
+    assert len(made.volumes) == 16
+    reasons = {s["source"]: s["reason"] for s in made.skipped}
+    assert set(reasons) == {
+        "broken_T1w.nii.gz", "empty_T1w.nii.gz", "notes.txt", "bold.nii.gz", "mask.nii.gz", "ct.nii.gz",
+    }  # fmt: skip
+    assert "4-D" in reasons["bold.nii.gz"]
+    assert "mask" in reasons["mask.nii.gz"]
+    assert "CT" in reasons["ct.nii.gz"]
+    assert len(lines) == 22
+    split = {v.subject: v.split for v in made.volumes}
+    assert len({(v.subject, v.split) for v in made.volumes}) == 8, "a subject is in one split only"
+    assert sorted(split.values()) == ["test"] + ["train"] * 6 + ["val"]
+    assert {v.contrast for v in made.volumes} == {"T1", "T2"}
+    on_disk = {p.stem for p in (tmp_path / "set" / "high").iterdir()}
+    assert on_disk == {v.name for v in made.volumes}
+    assert prepare.load(tmp_path / "set") == made
+
+
+@pytest.mark.parametrize(("degradation", "operator"), [("bd", Bicubic), ("td", Truncation)])
+@pytest.mark.parametrize("integer", [False, True])
+def test_pairs_are_the_degradation_of_the_truth(
+    folder: Path, tmp_path: Path, degradation: str, operator: type, integer: bool
+) -> None:
+    made = prepare.prepare(
+        folder / "sub-03", tmp_path / "set", degradation, integer=integer, report=lambda _: None
+    )
+    volume = made.volumes[0]
+    high = made.high(volume)
+    assert isinstance(high, np.memmap)
+    assert high.shape == volume.shape == (4, 48, 60)
+    assert high.dtype == (np.int32 if integer else np.float32)
+    for scale in (2, 3, 4):
+        expected = operator(scale, integer)(np.asarray(high, np.float32))
+        np.testing.assert_allclose(made.low(volume, scale), expected, atol=1.01 if integer else 1e-2)
+    assert volume.range == (float(high.min()), float(high.max()))
+    np.testing.assert_allclose(volume.spacing, (3.3, 0.9, 0.8), rtol=1e-4)
+
+
+def test_zero_filled_scans_are_cropped_to_their_support(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = phantom((160, 144, 6)) + rng.normal(0, 5, (160, 144, 6))
+    keep = np.abs(np.fft.fftfreq(160)) * 2 <= 0.6
+    data = np.abs(np.fft.ifft(np.fft.fft(data, axis=0) * keep[:, None, None], axis=0))
+    save(tmp_path / "raw" / "a_T2w.nii.gz", data.astype(np.float32))
+    for crop, rows in ((True, 96), (False, 156)):
+        made = prepare.prepare(
+            tmp_path / "raw", tmp_path / f"{crop}", fourier_crop=crop, report=lambda _: None
+        )
+        assert made.volumes[0].band[0] == pytest.approx(0.6, abs=0.03)
+        assert made.volumes[0].shape[1] == pytest.approx(rows, abs=5)
+        assert made.volumes[0].shape[1] % 12 == 0
+    assert prepare.load(tmp_path / "True").volumes[0].spacing[1] == pytest.approx(1.5, abs=0.06)
+
+
+def test_a_manifest(tmp_path: Path) -> None:
+    save(tmp_path / "a.nii.gz", phantom(SHAPE))
+    save(tmp_path / "b.nii.gz", phantom(SHAPE, 1))
+    path = tmp_path / "list.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["split", "path", "contrast", "subject", "licence", "sha256"])
+        writer.writerow(["val", "a.nii.gz", "PD", "s1", "CC0", ""])
+        writer.writerow(["train", "b.nii.gz", "T2", "s2", "CC0", "0" * 64])
+        writer.writerow(["train", "c.nii.gz", "T2", "s3", "CC0", ""])
+    made = prepare.prepare(path, tmp_path / "set", report=lambda _: None)
+    assert [(v.source, v.split, v.contrast, v.licence) for v in made.volumes] == [
+        ("a.nii.gz", "val", "PD", "CC0")
+    ]
+    assert ["sha256" in s["reason"] for s in made.skipped] == [True, False]
+    assert "no such file" in made.skipped[1]["reason"]
+
+
+def test_unusable_requests(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(BadInput, match="folder of scans or a CSV"):
+        prepare.prepare(tmp_path / "nowhere", tmp_path / "set")
+    (tmp_path / "set").mkdir()
+    with pytest.raises(BadInput, match="exists"):
+        prepare.prepare(folder, tmp_path / "set")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(BadInput, match="no usable scan"):
+        prepare.prepare(tmp_path / "bare", tmp_path / "set2", report=lambda _: None)
+    (tmp_path / "list.csv").write_text("path,split\na,b\n")
+    with pytest.raises(BadInput, match="columns"):
+        prepare.prepare(tmp_path / "list.csv", tmp_path / "set2")
+    with pytest.raises(BadInput, match="manifest.json"):
+        prepare.load(tmp_path / "bare")
+    assert not list(tmp_path.glob(".part-*"))
+    assert not (tmp_path / "set2").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_preparation_does_not_count(folder: Path, tmp_path: Path, how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "seran.cli", "prepare", str(folder), str(tmp_path / "set")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".part-*/high/*.npy")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, how)
+    process.communicate()
+    assert not (tmp_path / "set").exists()
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert not list(tmp_path.glob(".part-*"))
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert len(json.loads((tmp_path / "set" / "manifest.json").read_text())["volumes"]) == 16
+
+
+def test_real_volumes(shared: Path, tmp_path: Path) -> None:
+    """A zero-filled test scan and a full one through the manifest's own rows."""
+    rows = list(csv.reader((shared / "MANIFEST.csv").read_text().splitlines()))
+    wanted = [r for r in rows[1:] if "adi_T2w_part2" in r[1] or "6692_T1.nii" in r[1]]
+    for row in wanted:
+        row[1] = str(shared / row[1])
+    path = tmp_path / "list.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([rows[0], *wanted])
+    made = prepare.prepare(path, tmp_path / "set", scales=(2,), report=lambda _: None)
+    assert not made.skipped
+    assert {v.shape for v in made.volumes} == {(21, 252, 504), (26, 228, 216)}

@@ -1,0 +1,238 @@
+"""Training on a made set: what it draws, that it resumes bit for bit, that processes agree, journey to a scan."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from seran import data, prepare, train, weights
+from seran.errors import BadInput
+from seran.export import export, restore
+from seran.recipes import RECIPES, Recipe
+from tests.conftest import phantom
+from tests.test_prepare import save
+
+TINY = Recipe(
+    "seran", 2, options={"width": 16, "depth": 2, "positions": [2]}, residual=True, patch=8, last_patch=12,
+    batch=4, steps=12, lr=2e-3, schedule="cosine", warmup=3, tail=0.34, clip=0.5, ema=0.9, seed=5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedSet:
+    root = tmp_path_factory.mktemp("pairs")
+    for i in range(1, 8):
+        save(root / "raw" / f"sub-{i}_{'T1w' if i % 2 else 'T2w'}.nii.gz", phantom((62, 75, 5), i))
+    return prepare.prepare(root / "raw", root / "set", scales=(2, 3), report=lambda _: None)
+
+
+def cpu(precision: str = "32-true") -> Fabric:
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def run(pairs: prepare.PreparedSet, out: Path, recipe: Recipe = TINY, **options: float) -> train.Run:
+    return train.train(recipe, pairs, out, cpu(), every=3, validate_every=6, slices=2, **options)
+
+
+def same(a: train.Run, b: train.Run) -> bool:
+    left = {**a.network.state_dict(), **a.average.state_dict()}
+    right = {**b.network.state_dict(), **b.average.state_dict()}
+    return all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_samples_depend_on_seed_step_and_index_only(pairs: prepare.PreparedSet) -> None:
+    patches = data.Patches(pairs, "train", 2, seed=1)
+    low, high = patches.batch(7, range(6), 10)
+    assert low.shape == (6, 1, 10, 10)
+    assert high.shape == (6, 1, 20, 20)
+    for part in (range(3), range(3, 6)):
+        torch.testing.assert_close(patches.batch(7, part, 10)[1], high[part.start : part.stop])
+    assert not torch.equal(patches.batch(8, range(6), 10)[0], low)
+    assert not torch.equal(data.Patches(pairs, "train", 2, seed=2).batch(7, range(6), 10)[0], low)
+
+
+def test_patches_belong_together_and_are_not_background(pairs: prepare.PreparedSet) -> None:
+    """The low patch is what the degradation makes of the high patch, away from its border."""
+    from seran.degrade import Bicubic
+
+    low, high = data.Patches(pairs, "train", 3, seed=0).batch(0, range(24), 14)
+    made = Bicubic(3)(high.numpy())
+    np.testing.assert_allclose(made[..., 3:-3, 3:-3], low.numpy()[..., 3:-3, 3:-3], atol=1e-4)
+    assert (low.std((1, 2, 3)) > 0.02).float().mean() > 0.9
+
+
+def test_all_symmetries_and_contrasts_are_drawn(pairs: prepare.PreparedSet) -> None:
+    patch = np.arange(12.0).reshape(3, 4)
+    views = {data.dihedral(patch, k).tobytes() for k in range(8)}
+    assert len(views) == 8
+    patches = data.Patches(pairs, "train", 2, seed=0)
+    assert [{s.contrast for s in g} for g in patches.groups] == [{"T1"}, {"T2"}]
+
+
+def test_scans_smaller_than_a_patch_are_left_out_or_refused(pairs: prepare.PreparedSet) -> None:
+    patches = data.Patches(pairs, "train", 2, seed=0)
+    with pytest.raises(BadInput, match="no training slice holds a patch of 64x64"):
+        patches.batch(0, range(2), 64)
+
+
+def test_rates_and_stages() -> None:
+    paper = RECIPES["seran-x2-bd-paper"]
+    assert [train.rate(paper, s) for s in (0, 99_999, 100_000)] == [1e-4, 1e-4, 5e-5]
+    assert (paper.batch, paper.patch, paper.residual, paper.betas) == (96, 32, False, (0.9, 0.999))
+    rates = [train.rate(TINY, s) for s in range(12)]
+    assert rates[:3] == pytest.approx([2e-3 / 3, 4e-3 / 3, 2e-3])
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert train.stage(TINY, 7) == ("l1", 8, 4)
+    assert train.stage(TINY, 8) == ("l2", 12, 2)
+
+
+def test_shares_cover_a_batch_once() -> None:
+    assert [list(train.share(4, r, 2)) for r in range(2)] == [[0, 1], [2, 3]]
+    assert [list(train.share(5, r, 2)) for r in range(2)] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_it_learns_and_logs(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, steps=240, lr=1e-3, tail=0.0, patch=20, loss="l2")
+    made = train.train(recipe, pairs, tmp_path, cpu("bf16-mixed"), every=80, validate_every=80, slices=2)
+    psnr = [row["psnr_T1"] for row in made.rows]
+    assert psnr[-1] > psnr[0] + 0.05
+    assert made.rows[-1]["loss"] < made.rows[0]["loss"]
+    assert made.rows[-1]["patches_per_s"] > 0
+    text = (tmp_path / "log.csv").read_text().splitlines()
+    assert text[0].startswith("step,loss,lr,patches_per_s")
+    assert len(text) == 4
+    assert list(tmp_path.glob("events.out.tfevents*"))
+
+
+def test_a_pause_changes_nothing(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+    whole = run(pairs, tmp_path / "whole")
+    halted = tmp_path / "halted"
+    run(pairs, halted, dataclasses.replace(TINY, steps=6, schedule="halving"))
+    shorter = train.Run.load(halted / train.CHECKPOINT)
+    assert shorter.step == 6
+    paused = tmp_path / "paused"
+    run(pairs, paused, minutes=0)
+    assert not paused.joinpath(train.CHECKPOINT).exists()
+    again = run(pairs, paused)
+    assert same(whole, again)
+
+
+def test_another_recipe_does_not_continue_a_run(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+    run(pairs, tmp_path)
+    with pytest.raises(BadInput, match=r"another recipe \(lr differ\)"):
+        run(pairs, tmp_path, dataclasses.replace(TINY, lr=1e-5))
+    longer = run(pairs, tmp_path, dataclasses.replace(TINY, steps=15))
+    assert longer.step == 15
+
+
+def test_data_of_another_degradation_are_refused(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="holds bd pairs, the recipe wants td"):
+        run(pairs, tmp_path, dataclasses.replace(TINY, degradation="td"))
+    with pytest.raises(BadInput, match="prepared without x4"):
+        run(pairs, tmp_path, dataclasses.replace(TINY, scale=4))
+
+
+WORKER = """
+import sys, torch
+from pathlib import Path
+from lightning_fabric import Fabric
+from seran import prepare, train
+from tests.test_train import TINY
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    n = int(sys.argv[3])
+    fabric = Fabric(accelerator="cpu", devices=n, strategy="ddp" if n > 1 else "auto", precision="32-true")
+    fabric.launch()
+    train.train(TINY, prepare.load(Path(sys.argv[1])), Path(sys.argv[2]), fabric, every=3, validate_every=6,
+                slices=1)
+"""
+
+
+def start(tmp_path: Path, pairs: prepare.PreparedSet, out: str, devices: int) -> subprocess.Popen[bytes]:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, str(script), str(pairs.root), str(tmp_path / out), str(devices)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_bit_for_bit(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    process = start(tmp_path, pairs, "killed", 1)
+    checkpoint = tmp_path / "killed" / train.CHECKPOINT
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    at = train.Run.load(checkpoint).step
+    assert 0 < at < TINY.steps, "killed too late to show anything"
+    torch.set_num_threads(1)
+    try:
+        assert same(run(pairs, tmp_path / "killed"), run(pairs, tmp_path / "whole"))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+    """DDP over gloo: half the batch each, the same parameters within 1e-5."""
+    for out, devices in (("one", 1), ("two", 2)):
+        process = start(tmp_path, pairs, out, devices)
+        text = process.communicate(timeout=240)[0].decode()
+        assert process.returncode == 0, text
+    one, two = (train.Run.load(tmp_path / out / train.CHECKPOINT) for out in ("one", "two"))
+    assert one.step == two.step == TINY.steps
+    for key, value in one.network.state_dict().items():
+        torch.testing.assert_close(two.network.state_dict()[key], value, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_export_and_back(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+    made = run(pairs, tmp_path / "run")
+    path = tmp_path / "tiny.onnx"
+    card = export(made, path, pairs, "a test machine", "notes")
+    assert card.export_error < 2e-4
+    assert (card.model, card.scale, card.anchor, card.residual) == ("seran", 2, "corner", True)
+    assert card.patches == 8 * 4 + 4 * 2
+    assert {row["contrast"] for row in card.data} == {"T1", "T2"}
+    assert set(card.validation) == {pairs.pick("val")[0].contrast}
+    assert weights.read(path)[1] == card
+    network, _ = restore(path)
+    for key, value in made.best.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[key], value, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(24, 32), (33, 20), (61, 47), (5, 9)])
+def test_every_runtime_gives_torchs_result(
+    pairs: prepare.PreparedSet, tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    """OpenVINO, ONNX Runtime and torch from one file, on sizes the exporter never saw."""
+    import onnxruntime
+
+    from seran.engines import openvino
+    from seran.engines import torch as pytorch
+
+    path = tmp_path / "tiny.onnx"
+    card = export(run(pairs, tmp_path / "run"), path)
+    content = weights.read(path)[0]
+    low = np.random.default_rng(0).random((3, *shape), dtype=np.float32)
+    expected = pytorch.load(content, card, "cpu", "f32")[0](low)
+    np.testing.assert_allclose(openvino.load(content, "f32", 2)[0](low), expected, atol=1e-4)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    made = session.run(None, {"low": low[:, None]})[0][:, 0]
+    np.testing.assert_allclose(made, expected, atol=1e-4)
