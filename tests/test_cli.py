@@ -1,11 +1,13 @@
 """Journeys: the installed command as a separate process, on real files."""
 
+import fcntl
 import gzip
 import json
 import os
 import pty
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -81,7 +83,9 @@ def test_upscale_scales_planes_and_ensemble(scan: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.nii"
     assert seran("upscale", scan, out, "--method", "bicubic", "--scale", 4).returncode == 0
     assert nib.load(out).shape == (104, 136, 5)
-    assert seran("upscale", scan, out, "--plane", "sagittal", "--method", "bicubic", "--force").returncode == 0
+    assert (
+        seran("upscale", scan, out, "--plane", "sagittal", "--method", "bicubic", "--force").returncode == 0
+    )
     assert nib.load(out).shape == (26, 68, 10)
     done = seran("upscale", scan, out, "--ensemble", "--force", "--precision", "f32", "--threads", 1)
     assert done.returncode == 0, done.stderr
@@ -200,7 +204,7 @@ def test_interruption_leaves_nothing(tmp_path: Path, how: signal.Signals) -> Non
     source = tmp_path / "big.nii"
     nib.save(nib.Nifti1Image(phantom((200, 180, 60)), oblique()), source)
     screen, terminal = pty.openpty()  # a real terminal, so that there is a progress bar
-    termios.tcsetwinsize(terminal, (24, 100))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     command = [*COMMAND, "upscale", str(source), str(tmp_path / "out.nii.gz")]
     process = subprocess.Popen(command, stderr=terminal)
     os.close(terminal)
@@ -245,7 +249,7 @@ def test_methods_lists_what_is_shipped() -> None:
 
 @pytest.mark.slow
 def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
-    """prepare → train (two calls) → export → evaluate → upscale, as a researcher would type it."""
+    """Prepare → train (two calls) → export → evaluate → upscale, as a researcher would type it."""
     for i in range(1, 5):
         nib.save(nib.Nifti1Image(phantom((62, 75, 4), i), oblique()), tmp_path / f"sub-{i}_T2w.nii.gz")
     scan.rename(tmp_path / "kept.nii.gz")

@@ -30,7 +30,7 @@ def save(path: Path, data: np.ndarray, sform: tuple | None, qform: tuple | None,
 def test_corners_and_codes_survive(
     tmp_path: Path, kind: type, codes: tuple[int, int], left: bool, scale: int
 ) -> None:
-    """read → upscale → write → read: every transform the input had still spans the same field of view."""
+    """Read → upscale → write → read: every transform the input had still spans the same field of view."""
     affine = oblique((0.9, 0.8, 3.3), left)
     s, q = codes
     path = save(tmp_path / "a.nii", phantom(SHAPE), (affine, s), (affine, q), kind)
@@ -58,7 +58,7 @@ def test_corners_and_codes_survive(
 @pytest.mark.parametrize("anchor", ["corner", "center"])
 @pytest.mark.parametrize("thick", [0, 1, 2])
 def test_a_blob_keeps_its_millimetres(tmp_path: Path, anchor: grid.Anchor, thick: int) -> None:
-    """read → upscale → write → read, for slices along every array axis."""
+    """Read → upscale → write → read, for slices along every array axis."""
     spacing = [0.8, 0.9, 0.85]
     spacing[thick] = 3.0
     affine = oblique((spacing[0], spacing[1], spacing[2]), left_handed=True)
@@ -180,7 +180,7 @@ def test_voxels_that_are_not_finite(tmp_path: Path) -> None:
     data = phantom(SHAPE)
     data[3, 4, 1], data[5, 6, 2] = np.nan, np.inf
     path = _write(tmp_path / "a.nii", data)
-    with pytest.raises(BadInput, match="2 voxels are NaN or infinite.*--fill 0"):
+    with pytest.raises(BadInput, match=r"2 voxels are NaN or infinite.*--fill 0"):
         io.read(path)
     filled = io.read(path, fill=7.5).data
     assert filled[3, 4, 1] == filled[5, 6, 2] == 7.5

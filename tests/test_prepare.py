@@ -129,7 +129,7 @@ def test_unusable_requests(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "list.csv").write_text("path,split\na,b\n")
     with pytest.raises(BadInput, match="columns"):
         prepare.prepare(tmp_path / "list.csv", tmp_path / "set2")
-    with pytest.raises(BadInput, match="manifest.json"):
+    with pytest.raises(BadInput, match=r"manifest\.json"):
         prepare.load(tmp_path / "bare")
     assert not list(tmp_path.glob(".part-*"))
     assert not (tmp_path / "set2").exists()

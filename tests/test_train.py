@@ -1,4 +1,4 @@
-"""Training on a made set: what it draws, that it resumes bit for bit, that processes agree, journey to a scan."""
+"""Training on a made set: what it draws, that it resumes bit for bit, that processes agree, export."""
 
 import dataclasses
 import os

@@ -51,8 +51,7 @@ class Patches:
         if not self.scans:
             raise BadInput(f"{prepared.root}: expected volumes in the split {split!r}, found none")
         self.groups = [
-            [s for s in self.scans if s.contrast == c]
-            for c in sorted({s.contrast for s in self.scans})
+            [s for s in self.scans if s.contrast == c] for c in sorted({s.contrast for s in self.scans})
         ]
 
     def _fitting(self, patch: int) -> list[list[Scan]]:

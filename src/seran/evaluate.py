@@ -62,7 +62,11 @@ class Report:
                 f"| {r['contrast']} | {r['volumes']} | {r['method']} | {r['psnr']:.2f} | "
                 f"{self._gain(r, means, 'contrast')} | {r['ssim_volume']:.4f} | {r['ssim_slice']:.4f} |"
             )
-        lines += ["", f"| volume | contrast | method | PSNR | over {self.baseline} |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"| volume | contrast | method | PSNR | over {self.baseline} |",
+            "|---|---|---|---|---|",
+        ]
         for r in self.rows:
             lines.append(
                 f"| {r['volume']} | {r['contrast']} | {r['method']} | {r['psnr']:.2f} | "
@@ -74,13 +78,17 @@ class Report:
 def protocol(data: PreparedSet, scale: int, split: str) -> list[str]:
     """How the numbers of `evaluate` come about."""
     kind = {"bd": "MATLAB's antialiased bicubic", "td": "centred k-space truncation"}[data.degradation]
-    crop = "cropped to its measured k-space support" if data.fourier_crop else "as the scanner wrote it (zero-fill included)"
+    crop = (
+        "cropped to its measured k-space support"
+        if data.fourier_crop
+        else "as the scanner wrote it (zero-fill included)"
+    )
     return [
         f"x{scale}, {kind} in the plane of the slices, "
         + ("rounded and clipped at 0" if data.integer else "not rounded"),
         f"truth: every slice of each volume of the split {split!r}, {crop}",
         "PSNR: whole volume, range max - min of the truth, no border left out, not rounded",
-        "SSIM 3-D: Gaussian window σ 1.5 over the volume, whole map; SSIM 2-D: the same per slice, mean over slices",
+        "SSIM 3-D: Gaussian window σ 1.5 over the volume, whole map; SSIM 2-D: per slice, mean over slices",
         "means over the volumes of a contrast",
     ]
 

@@ -59,7 +59,7 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # of torch about itself
         program = _program(network, {0: batch, 2: rows, 3: columns})
-    program.save(stream)
+    program.save(stream)  # type: ignore[arg-type]
     model = onnx.load_from_string(stream.getvalue())
     del model.graph.value_info[:]
     for part in (*model.graph.node, model.graph, model):  # source paths and stack traces
@@ -111,9 +111,7 @@ def sources(data: PreparedSet) -> list[dict[str, Any]]:
     ]
 
 
-def export(
-    run: Run, path: Path, data: PreparedSet | None = None, machine: str = "", notes: str = ""
-) -> Card:
+def export(run: Run, path: Path, data: PreparedSet | None = None, machine: str = "", notes: str = "") -> Card:
     """Write a run's network as a weights file of float16 parameters, after comparing it with torch.
 
     Args:

@@ -64,10 +64,7 @@ class Enlarge(nn.Module):
         top, bottom = x[..., :1, :], x[..., n - 1 :, :]
         second, last = (x[..., 1:2, :], x[..., n - 2 : n - 1, :])
         padded = torch.cat([second, top, x, bottom, last], -2)
-        rows = [
-            sum(w * padded[..., t : t + n, :] for t, w in enumerate(kernel) if w)
-            for kernel in self.taps
-        ]
+        rows = [sum(w * padded[..., t : t + n, :] for t, w in enumerate(kernel) if w) for kernel in self.taps]
         return torch.stack(rows, -2).flatten(-3, -2)  # type: ignore[arg-type]
 
 

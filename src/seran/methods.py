@@ -83,7 +83,7 @@ def method(
     scale: int,
     degradation: str = "bd",
     file: Path | None = None,
-    engine: Engine = Engine(),  # noqa: B008
+    engine: Engine = Engine(),
 ) -> Method:
     """Look a method up and make it ready to run; a name that ends in ``+`` is self-ensembled.
 

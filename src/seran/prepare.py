@@ -120,8 +120,9 @@ def load(root: Path) -> PreparedSet:
 
 def _packed(entry: dict[str, Any]) -> Packed:
     """One row of the manifest: JSON has lists where `Packed` has tuples."""
-    units = {scale: tuple(pair) for scale, pair in entry.pop("unit").items()}
-    return Packed(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}, unit=units)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    values["unit"] = {scale: tuple(pair) for scale, pair in entry["unit"].items()}
+    return Packed(**values)
 
 
 def from_manifest(path: Path) -> list[Source]:
@@ -159,9 +160,7 @@ def from_folder(root: Path) -> list[Source]:
     order = sorted(scans, key=lambda s: hashlib.sha256(s.encode()).hexdigest())
     share = max(1, round(0.1 * len(order))) if len(order) > 2 else 0
     split = {s: "test" if i < share else "val" if i < 2 * share else "train" for i, s in enumerate(order)}
-    return [
-        Source(p, subjects[p], _contrast(stems[p]), split.get(subjects[p], "train")) for p in paths
-    ]
+    return [Source(p, subjects[p], _contrast(stems[p]), split.get(subjects[p], "train")) for p in paths]
 
 
 def _contrast(stem: str) -> str:

@@ -18,10 +18,12 @@ class Recipe:
         residual: learn a correction of bicubic enlargement (off in the paper).
         patch: low-resolution pixels a side.
         last_patch: the same for the last `tail` of the steps.
-        batch: patches per step over all processes, while `patch` is used; later as many as hold the same pixels.
+        batch: patches per step over all processes, while `patch` is used; later as many as hold the
+            same pixels.
         steps: optimiser steps.
         lr: largest learning rate.
-        schedule: ``cosine`` to `lr`/1000 after the warm-up, or ``halving`` every `halve_every` steps (the paper).
+        schedule: ``cosine`` to `lr`/1000 after the warm-up, or ``halving`` every `halve_every` steps
+            (the paper).
         warmup: steps of linear warm-up.
         halve_every: see `schedule`.
         betas: of Adam.

@@ -1,4 +1,4 @@
-"""MATLAB's ``imresize(x, k, 'bicubic')``, exactly: the operator behind BD degradation and bicubic enlargement.
+"""MATLAB's ``imresize(x, k, 'bicubic')``, exactly: the operator of BD degradation and bicubic enlargement.
 
 Output sample ``x`` (1-based) lies at the input coordinate ``u = x/k + (1 - 1/k)/2``, i.e. the outer
 edges of the first and last sample stay where they are. The kernel is Keys' cubic with a = -0.5

@@ -71,7 +71,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.network = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
-        self.network.to(memory_format=torch.channels_last)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)
         ).requires_grad_(False)
@@ -174,7 +174,8 @@ def validate(
             made = [network(one[None].to(fabric.device))[0, 0].float().cpu() for one in x]
         result = torch.stack(made).numpy() * np.float32(gain) + np.float32(offset)
         span = volume.range[1] - volume.range[0]
-        found.setdefault(volume.contrast, []).append(metrics.psnr(np.asarray(high[at], np.float32), result, span))
+        score = metrics.psnr(np.asarray(high[at], np.float32), result, span)
+        found.setdefault(volume.contrast, []).append(score)
     return {k: sum(v) / len(v) for k, v in sorted(found.items())}
 
 
@@ -262,7 +263,7 @@ def train(
                 row |= {f"psnr_{k}": v for k, v in psnr.items()}
                 bar.write(f"step {run.step}: " + ", ".join(f"{k} {v:.3f} dB" for k, v in psnr.items()))
             run.rows.append(row)
-            if main:
+            if board is not None:
                 bar.set_postfix(loss=f"{row['loss']:.5f}", patches_per_s=f"{speed:.1f}")
                 for key, value in row.items():
                     board.add_scalar(key, value, run.step)
@@ -271,7 +272,7 @@ def train(
             fabric.barrier()
             mark, seen, loss_sum = time.perf_counter(), 0, 0.0
     bar.close()
-    if main:
+    if board is not None:
         board.close()
     return run
 

@@ -24,7 +24,7 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 METADATA, GRAPH, INITIALIZER = 14, 7, 5
 """Field numbers of onnx.proto: ModelProto.metadata_props, ModelProto.graph, GraphProto.initializer."""
-DTYPES = {1: np.dtype("<f4"), 10: np.dtype("<f2")}
+DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 10: np.dtype("<f2")}
 """TensorProto.DataType: FLOAT and FLOAT16; networks hold nothing else."""
 
 
@@ -156,7 +156,8 @@ def tensors(data: bytes) -> dict[str, ndarray]:
     for number, value in _fields(graph):
         if number != INITIALIZER:
             continue
-        shape, dtype, name, raw = [], 0, "", b""
+        shape: list[int] = []
+        dtype, name, raw = 0, "", b""
         for key, item in _fields(value):
             if key == 1:
                 shape += [item] if isinstance(item, int) else list(_packed(item))
@@ -167,7 +168,7 @@ def tensors(data: bytes) -> dict[str, ndarray]:
             elif key == 9:
                 raw = bytes(item)
         if dtype in DTYPES:
-            array = np.frombuffer(raw, DTYPES[dtype]).reshape(shape).astype(np.float32)
+            array = np.frombuffer(raw, dtype=DTYPES[dtype]).reshape(shape).astype(np.float32)
             found[name.removesuffix(HALF)] = array
     return found
 

@@ -49,7 +49,6 @@ def picture(path: Path, images: dict[str, ndarray], errors: dict[str, ndarray], 
     axes = figure.subplots(2, len(images))
     top = max(image.max() for image in images.values())
     limit = np.percentile(np.abs(np.stack(list(errors.values()))), 99.8)
-    shown = None
     for ax, (name, image) in zip(axes[0], images.items(), strict=True):
         ax.imshow(image, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
         ax.set_title(name)
@@ -64,7 +63,7 @@ def picture(path: Path, images: dict[str, ndarray], errors: dict[str, ndarray], 
             ax.set_title(f"{name}, enlarged")
     for ax in axes.ravel():
         ax.set_axis_off()
-    figure.colorbar(shown, ax=axes[1], shrink=0.7, label="error, intensity units")
+    figure.colorbar(shown, ax=list(axes[1]), shrink=0.7, label="error, intensity units")
     figure.suptitle(caption)
     with files.atomic(path) as part:
         figure.savefig(part, dpi=110)
@@ -88,8 +87,8 @@ def compare(out: Path, engine: Engine) -> list[Score]:
     for name in ("bicubic", "seran"):
         chosen = method(name, SCALE, engine=engine)
         made[name] = upscale(low, chosen.predict, SCALE, chosen.anchor)
-        one = [np.moveaxis(made[key].data, 2, 0) for key in ("truth", name)]
-        scores.append(Score(name, metrics.psnr(*one, span), metrics.ssim_slice(*one, span)))
+        right, got = (np.moveaxis(made[key].data, 2, 0) for key in ("truth", name))
+        scores.append(Score(name, metrics.psnr(right, got, span), metrics.ssim_slice(right, got, span)))
     for name, volume in made.items():
         with files.atomic(out / f"{name}.nii.gz") as part:
             io.write(volume, part)

@@ -14,16 +14,19 @@ from lightning_fabric import Fabric
 from seran import prepare
 from seran import train as library
 from seran.apps import FLAT, Positional
-from seran.errors import BadInput
 from seran.engines.openvino import cpus
+from seran.errors import BadInput
 from seran.recipes import RECIPES, Recipe
+
 
 def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
     """``seran train RECIPE …``: the command with the named recipe's settings as its defaults."""
     if not args or args[0] in ("-h", "--help"):
         names = "\n".join(f"  {name}" for name in RECIPES)
-        raise SystemExit(f"usage: seran train RECIPE DATA RUN [OPTIONS]\n\nrecipes:\n{names}\n\n"
-            "seran train RECIPE --help lists every setting with its value.")
+        raise SystemExit(
+            f"usage: seran train RECIPE DATA RUN [OPTIONS]\n\nrecipes:\n{names}\n\n"
+            "seran train RECIPE --help lists every setting with its value."
+        )
     if args[0] not in RECIPES:
         raise BadInput(f"expected a recipe of {', '.join(RECIPES)}, got {args[0]!r}")
     return functools.partial(train, recipe=RECIPES[args[0]]), args[1:]

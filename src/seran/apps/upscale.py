@@ -63,7 +63,7 @@ def upscale(
     weights: Path | None = None,
     ensemble: bool = False,
     force: bool = False,
-    scan: Annotated[Scan, FLAT] = Scan(),  # noqa: B008
+    scan: Annotated[Scan, FLAT] = Scan(),
     engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
 ) -> str:
     """Sharpen a scan in the plane of its slices: NIfTI in, NIfTI out, and a JSON record beside it.

@@ -55,7 +55,7 @@ def load(
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         results: list[ndarray] = [np.empty(0)] * len(low)
 
-        def keep(request: Any, index: int) -> None:
+        def keep(request: Any, index: int) -> None:  # noqa: ANN401
             results[index] = request.get_output_tensor().data[0, 0].copy()
 
         queue = ov.AsyncInferQueue(compiled, threads)

@@ -41,7 +41,8 @@ def load(
     half = precision == "bf16" or (
         precision == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported()
     )
-    made = network(data, card).to(device, memory_format=torch.channels_last)
+    made = network(data, card).to(device)
+    made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:

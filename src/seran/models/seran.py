@@ -13,7 +13,8 @@ one SERAB after the last residual block, before the closing convolution of the t
 The paper leaves open, and this file chooses:
 
 - P and the width d of φ, ϕ: 64 and 64 (every layer "has 64 filters"; 3,165,057 / 3,349,697 /
-  3,312,769 parameters, the printed 3.16/3.34/3.31M cut after two decimals). P = 16 also gives the printed counts, rounded.
+  3,312,769 parameters, the printed 3.16/3.34/3.31M cut after two decimals). P = 16 also gives the
+  printed counts, rounded.
 - the scale of R: R/P, as VSRN's code by the same group; ``none`` and ``softmax`` are options. Without it the
   gate saturates.
 - W_r: no batch norm, zero-initialised with its bias, so that the gate starts at 1/2.
