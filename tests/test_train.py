@@ -121,10 +121,25 @@ def test_a_pause_changes_nothing(pairs: prepare.PreparedSet, tmp_path: Path) -> 
     shorter = train.Run.load(halted / train.CHECKPOINT)
     assert shorter.step == 6
     paused = tmp_path / "paused"
-    run(pairs, paused, minutes=0)
-    assert not paused.joinpath(train.CHECKPOINT).exists()
+    for step in (1, 2):
+        assert run(pairs, paused, minutes=0).step == step
+        assert train.Run.load(paused / train.CHECKPOINT).step == step
     again = run(pairs, paused)
     assert same(whole, again)
+    assert [row["step"] for row in again.rows] == [1, 2, 3, 6, 9, 12]
+
+
+def test_the_average_soon_forgets_the_initialisation() -> None:
+    """A plain mean until that is 1/(1 - decay) long, an exponential one from then on."""
+    update = train.averaging(0.75)
+    value = [torch.tensor(100.0)]
+    expected = 100.0
+    for n, new in enumerate([10.0, 20.0, 60.0, 8.0, 4.0], start=1):
+        update(value, [torch.tensor(new)], torch.tensor(n))
+        keep = min(0.75, n / (n + 1))
+        expected = keep * expected + (1 - keep) * new
+        assert float(value[0]) == pytest.approx(expected)
+    assert expected == pytest.approx((100 + 10 + 20 + 60) / 4 * 0.75**2 + 8 * 0.25 * 0.75 + 4 * 0.25)
 
 
 def test_another_recipe_does_not_continue_a_run(pairs: prepare.PreparedSet, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from seran import files, metrics
@@ -37,6 +38,7 @@ from seran.prepare import PreparedSet
 from seran.recipes import Recipe
 
 CHECKPOINT = "checkpoint.safetensors"
+Tensors = tuple[Tensor, ...] | list[Tensor]
 LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss}
 
 
@@ -64,6 +66,17 @@ def share(batch: int, rank: int, world: int) -> range:
     return range(rank * each, (rank + 1) * each)
 
 
+def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """Exponential moving average that starts as a plain mean, so that it soon forgets the initialisation."""
+
+    @torch.no_grad()
+    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
+        n = int(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, n / (n + 1)))
+
+    return update
+
+
 class Run:
     """The parameters of a run and where they are kept: network, average, Adam, step."""
 
@@ -72,9 +85,8 @@ class Run:
         self.recipe = recipe
         self.network = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)
-        ).requires_grad_(False)
+        self.average = AveragedModel(self.network, multi_avg_fn=averaging(recipe.ema))
+        self.average.requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=recipe.lr, betas=recipe.betas)
         self.step = 0
         self.seconds = 0.0
@@ -208,7 +220,7 @@ def train(
         every: steps between checkpoints and log rows.
         validate_every: steps between validations.
         slices: whole slices per validation volume.
-        minutes: pause after this long; the same call continues.
+        minutes: save and pause after this long; the same call continues.
         command: what the user typed, for the card.
 
     Raises:
@@ -230,9 +242,9 @@ def train(
     run.average.to(fabric.device)
     board = _board(out, run.step) if main else None
     bar = tqdm(total=recipe.steps, initial=run.step, unit="step", disable=not main, smoothing=0.05)
-    began, seen, loss_sum = time.perf_counter(), 0, 0.0
-    mark = began
-    while run.step < recipe.steps and time.perf_counter() - began < 60 * minutes:
+    began = mark = time.perf_counter()
+    first, seen, loss_sum, paused = run.step, 0, torch.zeros((), device=fabric.device), False
+    while run.step < recipe.steps and not paused:
         loss_name, patch, batch = stage(recipe, run.step)
         mine = share(batch, fabric.global_rank, fabric.world_size)
         low, high = (t.to(fabric.device) for t in patches.batch(run.step, mine, patch))
@@ -249,32 +261,38 @@ def train(
             run.average.update_parameters(run.network)
         run.step += 1
         seen += len(mine) * fabric.world_size
-        loss_sum += float(loss.detach())
+        loss_sum += loss.detach()
         bar.update()
+        if minutes < math.inf:  # every process must see the same answer
+            paused = fabric.broadcast(time.perf_counter() - began > 60 * minutes)
         last = run.step == recipe.steps
-        if run.step % every == 0 or last:
-            now = time.perf_counter()
-            speed = seen / (now - mark)
-            run.seconds += now - mark
-            row = {"step": run.step, "loss": loss_sum / (run.step % every or every)}
-            row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": speed}
-            if (run.step % validate_every == 0 or last) and main:
+        if run.step % every and not last and not paused:
+            continue
+        now = time.perf_counter()
+        run.seconds += now - mark
+        row = {"step": run.step, "loss": float(loss_sum) / (run.step - first)}
+        row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": seen / (now - mark)}
+        if main:
+            if run.step % validate_every == 0 or last:
                 psnr = validate(fabric, run.best, data, recipe.scale, slices)
                 row |= {f"psnr_{k}": v for k, v in psnr.items()}
                 bar.write(f"step {run.step}: " + ", ".join(f"{k} {v:.3f} dB" for k, v in psnr.items()))
             run.rows.append(row)
-            if board is not None:
-                bar.set_postfix(loss=f"{row['loss']:.5f}", patches_per_s=f"{speed:.1f}")
-                for key, value in row.items():
-                    board.add_scalar(key, value, run.step)
-                _log(out / "log.csv", run.rows)
-                run.save(checkpoint)
-            fabric.barrier()
-            mark, seen, loss_sum = time.perf_counter(), 0, 0.0
+            _record(run, row, out, board)
+            bar.set_postfix(loss=f"{row['loss']:.5f}", patches_per_s=f"{row['patches_per_s']:.1f}")
+        fabric.barrier()
+        mark, first, seen, loss_sum = time.perf_counter(), run.step, 0, torch.zeros_like(loss_sum)
     bar.close()
     if board is not None:
         board.close()
     return run
+
+
+def _record(run: Run, row: dict[str, Any], out: Path, board: Any) -> None:  # noqa: ANN401
+    for key, value in row.items():
+        board.add_scalar(key, value, run.step)
+    _log(out / "log.csv", run.rows)
+    run.save(out / CHECKPOINT)
 
 
 def _board(out: Path, step: int) -> Any:  # noqa: ANN401

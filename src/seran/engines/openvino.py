@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import openvino as ov
@@ -52,17 +52,18 @@ def load(
         },
     )
 
+    # Requests without Python callbacks: those need the interpreter's lock and can deadlock with a destructor.
+    requests = [compiled.create_infer_request() for _ in range(threads)]
+
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
-        results: list[ndarray] = [np.empty(0)] * len(low)
-
-        def keep(request: Any, index: int) -> None:  # noqa: ANN401
-            results[index] = request.get_output_tensor().data[0, 0].copy()
-
-        queue = ov.AsyncInferQueue(compiled, threads)
-        queue.set_callback(keep)
-        for i, one in enumerate(low):
-            queue.start_async(np.ascontiguousarray(one[None, None], np.float32), i)
-        queue.wait_all()
+        results = []
+        for i in range(len(low) + threads):
+            request = requests[i % threads]
+            if i >= threads:  # what this request was given one round ago
+                request.wait()
+                results.append(request.get_output_tensor().data[0, 0].copy())
+            if i < len(low):
+                request.start_async({"low": np.ascontiguousarray(low[i][None, None], np.float32)})
         return np.stack(results)
 
     return predict, f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", kind
