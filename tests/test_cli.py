@@ -119,6 +119,7 @@ def test_bad_requests(scan: Path, tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.ones((6, 7, 5), np.complex64), oblique()), tmp_path / "complex.nii")
     header.header.set_sform(oblique() @ np.diag([1, 1, 1.2, 1]), 2)
     nib.save(nib.Nifti1Image(header.get_fdata(), None, header.header), tmp_path / "forms.nii")
+    (tmp_path / "scan.json").write_text("{}")
     cases = {
         (tmp_path / "none.nii", out): "no such file",
         (tmp_path / "note.nii", out): "cannot be read as NIfTI",
@@ -135,6 +136,9 @@ def test_bad_requests(scan: Path, tmp_path: Path) -> None:
         (scan, tmp_path / "out.png"): "expected an output name",
         (scan, scan): "replace the input",
         (scan, out, "--device", "tpu"): "expected a device",
+        (scan, out, "--threads", "-1"): "expected a number of threads",
+        (tmp_path / "nan.nii", out, "--fill", "nan"): "finite number for --fill",
+        (scan, scan.with_name("scan.nii")): "scan.json describes the input",
     }
     for args, reason in cases.items():
         assert reason in fails("upscale", *args), args
@@ -161,7 +165,8 @@ def test_unwritable_folder(scan: Path, tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir()
     folder.chmod(0o555)
-    tmp_path.chmod(0o755)
+    for open_folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        open_folder.chmod(0o755)
     scan.chmod(0o644)
     # Root may write anywhere, so the command runs as nobody where the tests run as root.
     drop = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
@@ -245,12 +250,14 @@ def test_methods_lists_what_is_shipped() -> None:
     assert "bicubic" in text
     assert "seran" in text
     assert "x2 bd" in text
+    cards = json.loads(seran("methods", "--cards").stdout)
+    assert cards["seran-x2-bd"]["sha256"] == weights.read(weights.shipped()["seran-x2-bd"])[2]
 
 
 @pytest.mark.slow
 def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
     """Prepare → train (two calls) → export → evaluate → upscale, as a researcher would type it."""
-    for i in range(1, 5):
+    for i in (2, 4, 15, 1):  # by their hashes: train, train, val, test
         nib.save(nib.Nifti1Image(phantom((62, 75, 4), i), oblique()), tmp_path / f"sub-{i}_T2w.nii.gz")
     scan.rename(tmp_path / "kept.nii.gz")
     raw = tmp_path / "raw"
@@ -282,4 +289,9 @@ def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
 def test_training_refuses_unknown_recipes(tmp_path: Path) -> None:
     assert "expected a recipe of seran-x2-bd" in fails("train", "seran-x9", tmp_path, tmp_path)
     done = seran("train", "--help")
-    assert "seran-x2-bd-paper" in done.stdout + done.stderr
+    assert done.returncode == 0
+    assert "seran-x2-bd-paper" in done.stdout
+    assert "got 'none'" in fails("train")
+    made = ("train", "seran-x2-bd", tmp_path, tmp_path)
+    assert "manifest.json" in fails(*made)
+    assert "--validate-every of 1 or more" in fails(*made, "--validate-every", 0)

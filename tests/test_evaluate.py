@@ -32,7 +32,7 @@ def perfect(pairs: prepare.PreparedSet) -> Method:
         offset, gain = volume.unit["2"]
         return (np.asarray(pairs.high(volume)) - offset) / gain
 
-    return Method("perfect", 2, predict, "bd")
+    return Method("perfect", 2, predict, "bd", "corner")
 
 
 def test_scores_means_and_gains(pairs: prepare.PreparedSet) -> None:

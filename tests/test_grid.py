@@ -60,14 +60,25 @@ def test_nibabel_rescale_affine_is_not_this() -> None:
 )
 def test_slice_axis(spacing: tuple[float, float, float], plane: grid.Plane, axis: int) -> None:
     for left in (False, True):
-        assert grid.slice_axis(oblique(spacing, left), plane) == axis
+        assert grid.slice_axis(oblique(spacing, left), SHAPE, plane) == axis
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_single_slice_is_the_slice(axis: int) -> None:
+    """Whatever the spacings say: here the pixels are coarser than the slice is thick."""
+    shape = [26, 34, 30]
+    shape[axis] = 1
+    assert grid.slice_axis(oblique((1.5, 1.5, 1.5)), (shape[0], shape[1], shape[2])) == axis
+    thin = [1.5, 1.5, 1.5]
+    thin[axis] = 1.0
+    assert grid.slice_axis(oblique((thin[0], thin[1], thin[2])), (shape[0], shape[1], shape[2])) == axis
 
 
 def test_named_planes_follow_the_world_not_the_array() -> None:
     """Columns of the affine permuted: the array's first axis runs superior, its last runs right."""
     affine = oblique()[:, [2, 1, 0, 3]]
     assert grid.world_axes(affine) == (2, 1, 0)
-    assert [grid.slice_axis(affine, p) for p in ("axial", "coronal", "sagittal")] == [0, 1, 2]
+    assert [grid.slice_axis(affine, SHAPE, p) for p in ("axial", "coronal", "sagittal")] == [0, 1, 2]
 
 
 def test_spacing() -> None:

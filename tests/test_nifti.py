@@ -162,6 +162,45 @@ def test_bad_files_are_named_and_explained(tmp_path: Path) -> None:
         io.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("offset", "content"),
+    [
+        (70, b"\xd2\x04"),  # data type 1234
+        (40, b"\x09\x00"),  # nine dimensions
+        (42, b"\xf0\xff"),  # a negative one
+        (42, b"\x30\x75\x30\x75\x30\x75"),  # 30000 x 30000 x 30000 voxels
+        (108, b"\x00\x00\x20\x41"),  # voxels that begin inside the header
+        (256, b"\x00\x00\x80\x40"),  # a quaternion outside of the unit ball
+        (280, b"\x00\x00\xc0\x7f" * 12),  # an sform of NaN
+    ],
+)
+def test_damaged_headers(tmp_path: Path, offset: int, content: bytes) -> None:
+    path = save(tmp_path / "a.nii", phantom(SHAPE), (oblique(), 1), (oblique(), 1), nib.Nifti1Image)
+    data = bytearray(path.read_bytes())
+    data[offset : offset + len(content)] = content
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=r"a\.nii: "):
+        io.read(path)
+
+
+def test_transforms_that_nearly_agree_each_keep_their_corners(tmp_path: Path) -> None:
+    """0.03 mm apart is tolerated, and neither transform is moved onto the other."""
+    moved = grid.shift(oblique(), (0, 0.0375, 0))
+    path = save(tmp_path / "a.nii", phantom(SHAPE), (moved, 1), (oblique(), 1), nib.Nifti1Image)
+    io.write(infer.upscale(io.read(path), bicubic(2), 2, "corner"), tmp_path / "b.nii")
+    made = nib.load(tmp_path / "b.nii")
+    for new, old in ((made.header.get_sform(), moved), (made.header.get_qform(), oblique())):
+        assert np.abs(grid.corners(made.shape, new) - grid.corners(SHAPE, old)).max() < 1e-4
+
+
+def test_slice_timing_of_other_slices_is_dropped(scan: Path, tmp_path: Path) -> None:
+    source = io.read(scan)
+    source.header["slice_end"], source.header["slice_code"] = 4, 1
+    io.write(infer.upscale(source, bicubic(2), 2, "corner", "sagittal"), tmp_path / "b.nii")
+    header = nib.load(tmp_path / "b.nii").header
+    assert int(header["slice_end"]) == int(header["slice_code"]) == 0
+
+
 def test_shapes_and_types_that_are_not_one_scan(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"4-D.*fslsplit"):
         io.read(_write(tmp_path / "a.nii", np.ones((6, 7, 5, 2), np.float32)))

@@ -56,7 +56,7 @@ def test_a_folder(folder: Path, tmp_path: Path) -> None:
     assert len(lines) == 22
     split = {v.subject: v.split for v in made.volumes}
     assert len({(v.subject, v.split) for v in made.volumes}) == 8, "a subject is in one split only"
-    assert sorted(split.values()) == ["test"] + ["train"] * 6 + ["val"]
+    assert {split["sub-02"], split["sub-04"], split["sub-03"]} == {"test", "val", "train"}
     assert {v.contrast for v in made.volumes} == {"T1", "T2"}
     on_disk = {p.stem for p in (tmp_path / "set" / "high").iterdir()}
     assert on_disk == {v.name for v in made.volumes}
@@ -115,6 +115,40 @@ def test_a_manifest(tmp_path: Path) -> None:
     ]
     assert ["sha256" in s["reason"] for s in made.skipped] == [True, False]
     assert "no such file" in made.skipped[1]["reason"]
+
+
+def test_subjects_of_a_folder_are_never_split(tmp_path: Path) -> None:
+    names = [
+        *(f"IXI{i:03d}-Guys-08{i}-{c}.nii.gz" for i in range(40) for c in ("T1", "T2", "PD")),
+        *(f"patient{i:02d}/study{j}/{c}.nii.gz" for i in range(40) for j in (1, 2) for c in ("T1W", "FLAIR")),
+        *(f"case{i}_{c}w.nii" for i in range(40) for c in ("T1", "T2")),
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    sources = prepare.find(tmp_path)
+    splits: dict[str, set[str]] = {}
+    for source in sources:
+        splits.setdefault(source.subject, set()).add(source.split)
+    assert len(splits) == 120
+    assert all(len(found) == 1 for found in splits.values())
+    counts = [sum(found == {s} for found in splits.values()) for s in prepare.SPLITS]
+    assert counts[0] > 80
+    assert min(counts[1:]) > 3
+    assert {s.contrast for s in sources} == {"T1", "T2", "PD", "FLAIR"}
+
+
+def test_a_manifest_that_mixes_a_subject_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("split,path,contrast,subject\ntrain,a.nii,T1,s\ntest,b.nii,T1,s\n")
+    with pytest.raises(BadInput, match="subject s is in train and in test"):
+        prepare.find(tmp_path / "list.csv")
+
+
+def test_a_damaged_prepared_folder(tmp_path: Path) -> None:
+    for text in ("{", "[]", "{}", '{"volumes": [{"name": "a"}]}'):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(BadInput, match="expected a manifest"):
+            prepare.load(tmp_path)
 
 
 def test_unusable_requests(tmp_path: Path, folder: Path) -> None:

@@ -29,7 +29,7 @@ TINY = Recipe(
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedSet:
     root = tmp_path_factory.mktemp("pairs")
-    for i in range(1, 8):
+    for i in (2, 4, 5, 7, 8, 15):  # by their hashes the last is val, the others train
         save(root / "raw" / f"sub-{i}_{'T1w' if i % 2 else 'T2w'}.nii.gz", phantom((62, 75, 5), i))
     return prepare.prepare(root / "raw", root / "set", scales=(2, 3), report=lambda _: None)
 
@@ -71,12 +71,19 @@ def test_patches_belong_together_and_are_not_background(pairs: prepare.PreparedS
     assert (low.std((1, 2, 3)) > 0.02).float().mean() > 0.9
 
 
-def test_all_symmetries_and_contrasts_are_drawn(pairs: prepare.PreparedSet) -> None:
+def test_all_symmetries_and_contrasts_are_drawn(
+    pairs: prepare.PreparedSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     patch = np.arange(12.0).reshape(3, 4)
     views = {data.dihedral(patch, k).tobytes() for k in range(8)}
     assert len(views) == 8
     patches = data.Patches(pairs, "train", 2, seed=0)
     assert [{s.contrast for s in g} for g in patches.groups] == [{"T1"}, {"T2"}]
+    original = data.dihedral
+    seen: set[int] = set()
+    monkeypatch.setattr(data, "dihedral", lambda patch, k: seen.add(k) or original(patch, k))
+    patches.batch(0, range(100), 8)
+    assert seen == set(range(8))
 
 
 def test_scans_smaller_than_a_patch_are_left_out_or_refused(pairs: prepare.PreparedSet) -> None:

@@ -61,7 +61,7 @@ def run(args: list[str]) -> int:
         if hasattr(module, "bind"):  # its first argument decides the defaults of the others
             command, rest = module.bind(rest)
         text = tyro.cli(command, prog=f"seran {args[0]}", args=rest)
-        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.write(text.rstrip("\n") + "\n" * bool(text))
     except BadInput as error:
         return _fail(str(error))
     except OSError as error:

@@ -10,11 +10,12 @@ import numpy as np
 
 from seran.errors import BadInput
 from seran.infer import Progress, sharpen
-from seran.methods import Method
+from seran.methods import DEGRADATION_OF, Method
 from seran.metrics import METRICS
 from seran.prepare import PreparedSet
 
-BASELINE = {"bd": "bicubic", "td": "zerofill"}
+BASELINE = {degradation: name for name, degradation in DEGRADATION_OF.items()}
+"""The plain interpolation that gains are counted from."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def protocol(data: PreparedSet, scale: int, split: str) -> list[str]:
     return [
         f"x{scale}, {kind} in the plane of the slices, "
         + ("rounded and clipped at 0" if data.integer else "not rounded"),
-        f"truth: every slice of each volume of the split {split!r}, {crop}",
+        f"truth: every slice of each volume of the split {split!r}, {crop}, "
+        "then centrally cropped to multiples of 12",
         "PSNR: whole volume, range max - min of the truth, no border left out, not rounded",
         "SSIM 3-D: Gaussian window σ 1.5 over the volume, whole map; SSIM 2-D: per slice, mean over slices",
         "means over the volumes of a contrast",
@@ -108,6 +110,8 @@ def evaluate(
         BadInput: if a method undoes another degradation, or the split is empty.
     """
     baseline = BASELINE[data.degradation]
+    if not methods:
+        raise BadInput("expected at least one method")
     scale = methods[0].scale
     for m in methods:
         if m.degradation != data.degradation or m.scale != scale:

@@ -8,23 +8,35 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success flush it to disk and rename it.
+def together(*paths: Path) -> Iterator[list[Path]]:
+    """Yield a temporary path beside each of ``paths``; on success flush all, then rename them in order.
 
-    Whatever ends the block early (an error, a full disk, Ctrl-C) removes the temporary file and
-    leaves a former ``path`` untouched. The temporary name keeps every suffix of ``path``.
+    Whatever ends the block early (an error, a full disk, Ctrl-C) removes the temporary files and
+    leaves former ``paths`` untouched. A temporary name keeps every suffix of its path.
     """
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    parts = [path.with_name(f".part-{os.getpid()}-{path.name}") for path in paths]
     try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        yield parts
+        for part in parts:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+        for part, path in zip(parts, paths, strict=True):
+            part.replace(path)
     except OSError as error:
-        error.filename = str(path)  # a full disk names no file, and the temporary one means nothing to a user
+        error.filename = str(
+            paths[-1]
+        )  # a full disk names no file, and the temporary one means nothing to a user
         raise
     finally:
-        part.unlink(missing_ok=True)
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """`together` for one file."""
+    with together(path) as (part,):
+        yield part
 
 
 def sha256(path: Path) -> str:

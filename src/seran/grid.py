@@ -59,13 +59,17 @@ def world_axes(affine: Float[ndarray, "4 4"]) -> tuple[int, int, int]:
     return best[0], best[1], best[2]
 
 
-def slice_axis(affine: Float[ndarray, "4 4"], plane: Plane = "auto") -> int:
+def slice_axis(affine: Float[ndarray, "4 4"], shape: tuple[int, int, int], plane: Plane = "auto") -> int:
     """The array axis along which slices are stacked.
 
-    ``auto``: the axis with the coarsest spacing (to 1 % of it), so that the plane has the two finest;
-    when spacings tie, the last such array axis. A named plane overrides: the axis nearest its normal.
+    ``auto``: of a single slice, the axis with one voxel; else the axis with the coarsest spacing (to 1 % of
+    it), so that the plane has the two finest; when spacings tie, the last such array axis. A named plane
+    overrides: the axis nearest its normal.
     """
     if plane != "auto":
         return world_axes(affine).index(NORMALS[plane])
+    flat = [i for i in range(3) if shape[i] == 1]
+    if len(flat) == 1:
+        return flat[0]
     size = spacing(affine)
     return max(i for i in range(3) if size[i] >= 0.99 * size.max())

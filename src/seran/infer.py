@@ -19,7 +19,7 @@ Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
 Progress = Callable[[int], None]
 """Called with the number of slices that have just been finished."""
 
-CHUNK_PIXELS = 1 << 18
+CHUNK_PIXELS = 1 << 21
 """Low-resolution pixels given to a predictor at a time: bounds memory for any number of slices."""
 SMALLEST = 4
 """Slices below this many pixels a side carry no plane to sharpen."""
@@ -28,10 +28,10 @@ SMALLEST = 4
 def unit(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
     """Offset and gain that take a scan's intensities to about [0, 1]: ``(stack - offset) / gain``.
 
-    The offset is 0, or the minimum where it is negative; the gain is the 99.9th percentile above it, which
-    one bright vessel or spike does not move (the maximum, where nearly everything is background).
+    The offset is 0, or the 0.1st percentile where that is negative; the gain is the 99.9th percentile above
+    it (the maximum, where nearly everything is background). A few extreme voxels move neither.
     """
-    offset = min(0.0, float(stack.min()))
+    offset = min(0.0, float(np.percentile(stack, 0.1)))
     gain = float(np.percentile(stack, 99.9)) - offset
     return offset, gain if gain > 0 else float(stack.max()) - offset
 
@@ -94,7 +94,7 @@ def upscale(
     Raises:
         BadInput: if the scan is constant or its slices are too small.
     """
-    axis = grid.slice_axis(volume.affine, plane)
+    axis = grid.slice_axis(volume.affine, volume.data.shape, plane)
     stack = np.moveaxis(volume.data, axis, 0)
     if min(stack.shape[1:]) < SMALLEST:
         raise BadInput(

@@ -6,13 +6,13 @@ from typing import Literal
 
 from seran import weights
 from seran.classical import CLASSICAL
+from seran.degrade import DEGRADATIONS
 from seran.errors import BadInput
 from seran.grid import Anchor
 from seran.infer import Predict, ensembled
 
 DEGRADATION_OF = {"bicubic": "bd", "zerofill": "td"}
 """The degradation whose grid a classical method undoes; networks state theirs in their card."""
-ANCHOR_OF: dict[str, Anchor] = {"bd": "corner", "td": "center"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Method:
     """A predictor and what must be known of it.
 
     Attributes:
+        degradation: what it undoes.
+        anchor: the grid convention of its result.
         weights: what the weights are called, empty for classical methods.
         sha256: digest stated and verified in the weights file.
         engine: what runs it, in words.
@@ -44,15 +46,11 @@ class Method:
     scale: int
     predict: Predict
     degradation: str
+    anchor: Anchor
     weights: str = ""
     sha256: str = ""
     engine: str = "numpy"
     precision: str = "f32"
-
-    @property
-    def anchor(self) -> Anchor:
-        """The grid convention of the result."""
-        return ANCHOR_OF[self.degradation]
 
 
 def names() -> list[str]:
@@ -101,7 +99,8 @@ def method(
     if not is_network(name):
         if file is not None:
             raise BadInput(f"the method {plain} has no weights; leave --weights out")
-        found = Method(name, scale, CLASSICAL[plain](scale), DEGRADATION_OF[plain])
+        undone = DEGRADATION_OF[plain]
+        found = Method(name, scale, CLASSICAL[plain](scale), undone, DEGRADATIONS[undone].anchor)
     else:
         found = _network(name, plain, scale, file or _file(plain, scale, degradation), engine)
     if name.endswith("+"):
@@ -116,7 +115,7 @@ def _network(name: str, plain: str, scale: int, path: Path, engine: Engine) -> M
     if card.model != plain:
         raise BadInput(f"{path}: expected weights of {plain}, these are of {card.model}")
     predict, what, precision = _run(data, card, engine)
-    return Method(name, scale, predict, card.degradation, path.name, digest, what, precision)
+    return Method(name, scale, predict, card.degradation, card.anchor, path.name, digest, what, precision)
 
 
 def _run(data: bytes, card: weights.Card, engine: Engine) -> tuple[Predict, str, str]:

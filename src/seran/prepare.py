@@ -32,6 +32,8 @@ from seran.volume import Volume
 
 MULTIPLE = 12
 SPLITS = ("train", "val", "test")
+SHARE = 0.1
+"""Of the subjects of a folder that go to test, and to val."""
 CONTRAST = re.compile(r"(T1c|T1|T2|PD|FLAIR)w?$", re.IGNORECASE)
 SUBJECT = re.compile(r"(sub-[A-Za-z0-9]+)")
 
@@ -113,9 +115,14 @@ def load(root: Path) -> PreparedSet:
     path = root / "manifest.json"
     if not path.is_file():
         raise BadInput(f"{root}: expected a folder made by `seran prepare`, but it has no manifest.json")
-    text = json.loads(path.read_text())
-    volumes = [_packed(entry) for entry in text.pop("volumes")]
-    return PreparedSet(root, volumes=volumes, **text)
+    try:
+        text = json.loads(path.read_text())
+        volumes = [_packed(entry) for entry in text.pop("volumes")]
+        return PreparedSet(root, volumes=volumes, **text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"{path}: expected a manifest of `seran prepare` ({error!r}); prepare again"
+        ) from error
 
 
 def _packed(entry: dict[str, Any]) -> Packed:
@@ -129,15 +136,15 @@ def from_manifest(path: Path) -> list[Source]:
     """Sources listed in a CSV with the columns split, path, contrast, subject (and licence, sha256)."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    missing = {"split", "path", "contrast", "subject"} - set(rows[0] if rows else {})
+    missing = {"split", "path", "contrast", "subject"} - {k for row in rows[:1] for k, v in row.items() if v}
     if missing:
         raise BadInput(f"{path}: expected the columns split, path, contrast, subject; no {sorted(missing)}")
     return [
         Source(
-            path.parent / row["path"],
-            row["subject"],
-            row["contrast"],
-            row["split"],
+            path.parent / (row["path"] or ""),
+            row["subject"] or "",
+            row["contrast"] or "",
+            row["split"] or "",
             row.get("licence") or "",
             row.get("sha256") or "",
             row.get("source_repository") or "",
@@ -149,23 +156,35 @@ def from_manifest(path: Path) -> list[Source]:
 def from_folder(root: Path) -> list[Source]:
     """Every file below ``root``, split by subject: about a tenth each to val and test.
 
-    The subject is the ``sub-`` entity of the path (BIDS) or the file's stem; the order of subjects
-    is that of the hash of their names, so it does not depend on what else is there.
+    The subject is the ``sub-`` entity of the path (BIDS); without one the first folder below ``root``; for
+    files that lie in ``root`` itself the IXI number or the stem without its contrast. A subject's split
+    follows from the hash of its name alone, so further subjects change nothing for those that are there.
     """
     paths = sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith("."))
-    stems = {p: p.name.split(".")[0] for p in paths}
-    named = {p: SUBJECT.search(p.relative_to(root).as_posix()) for p in paths}
-    subjects = {p: m.group(1) if (m := named[p]) else stems[p] for p in paths}
-    scans = {subjects[p] for p in paths if io.format_of(p)}
-    order = sorted(scans, key=lambda s: hashlib.sha256(s.encode()).hexdigest())
-    share = max(1, round(0.1 * len(order))) if len(order) > 2 else 0
-    split = {s: "test" if i < share else "val" if i < 2 * share else "train" for i, s in enumerate(order)}
-    return [Source(p, subjects[p], _contrast(stems[p]), split.get(subjects[p], "train")) for p in paths]
+    found = []
+    for path in paths:
+        subject, stem = _subject(path.relative_to(root)), path.name.split(".")[0]
+        at = int(hashlib.sha256(subject.encode()).hexdigest()[:8], 16) / 16**8
+        split = "test" if at < SHARE else "val" if at < 2 * SHARE else "train"
+        found.append(Source(path, subject, _contrast(stem), split))
+    return found
+
+
+def _subject(path: Path) -> str:
+    """Who was scanned, from a path relative to the folder."""
+    if named := SUBJECT.search(path.as_posix()):
+        return named.group(1)
+    if len(path.parts) > 1:
+        return path.parts[0]
+    stem = path.name.split(".")[0]
+    if ixi := re.match(r"IXI\d+", stem):
+        return ixi.group(0)
+    return CONTRAST.sub("", stem).rstrip("-_") or stem
 
 
 def _contrast(stem: str) -> str:
     found = CONTRAST.search(stem)
-    return found.group(1).replace("t1C", "T1c").upper().replace("T1C", "T1c") if found else "unknown"
+    return {"T1C": "T1c"}.get(found.group(1).upper(), found.group(1).upper()) if found else "unknown"
 
 
 def read_source(source: Source) -> Volume:
@@ -194,7 +213,7 @@ def high_resolution(
     Raises:
         BadInput: if too little is left in the plane to make pairs from.
     """
-    axis = grid.slice_axis(volume.affine)
+    axis = grid.slice_axis(volume.affine, volume.data.shape)
     stack = np.moveaxis(volume.data, axis, 0)
     size = np.delete(grid.spacing(volume.affine), axis)
     band = kspace.support(stack)
@@ -243,7 +262,20 @@ def _pack(
 
 
 def find(source: Path) -> list[Source]:
-    """The sources that a path names: a CSV, a folder with a MANIFEST.csv, or a folder of scans."""
+    """The sources that a path names: a CSV, a folder with a MANIFEST.csv, or a folder of scans.
+
+    Raises:
+        BadInput: if the path is neither, or a subject would be in two splits.
+    """
+    found = _find(source)
+    splits: dict[str, str] = {}
+    for one in found:
+        if splits.setdefault(one.subject, one.split) != one.split:
+            raise BadInput(f"{source}: subject {one.subject} is in {splits[one.subject]} and in {one.split}")
+    return found
+
+
+def _find(source: Path) -> list[Source]:
     if source.suffix == ".csv" and source.is_file():
         return from_manifest(source)
     if (source / "MANIFEST.csv").is_file():

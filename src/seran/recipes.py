@@ -85,14 +85,27 @@ def _quick(model: str, scale: int, **options: Any) -> Recipe:  # noqa: ANN401
     )
 
 
+POSITIONS = ((1,), (20,), (1, 20), (1, 40), (20, 40), (1, 20, 40))
+"""Of the attention blocks, besides the last residual block alone (Table 2)."""
+
+
+def _joined(positions: tuple[int, ...]) -> str:
+    return "-".join(map(str, positions))
+
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "seran": ("seran", {}),
+    "seran-p16": ("seran", {"primitives": 16}),
+    **{f"seran-at-{_joined(p)}": ("seran", {"positions": list(p)}) for p in POSITIONS},
+    "seab": ("seran", {"reasoning": False}),
+    "seab-norescale": ("seran", {"reasoning": False, "scaling": 1.0}),
+    "edsr": ("edsr", {}),
+}
+"""Name in a recipe -> model and options: the networks of Tables 1 and 2."""
+
 RECIPES: dict[str, Recipe] = {
     f"{name}-x{scale}-bd{suffix}": make(model, scale, **options)
     for suffix, make in (("", _quick), ("-paper", _paper))
     for scale in (2, 3, 4)
-    for name, model, options in (
-        ("seran", "seran", {}),
-        ("seab", "seran", {"reasoning": False}),
-        ("seab-norescale", "seran", {"reasoning": False, "scaling": 1.0}),
-        ("edsr", "edsr", {}),
-    )
+    for name, (model, options) in VARIANTS.items()
 }

@@ -4,7 +4,7 @@ The same command runs on one CPU, one GPU, several processes or several machines
 
     seran train seran-x2-bd DATA RUN                        # CPU, or the GPU if there is one
     seran train seran-x2-bd DATA RUN --devices 2            # two processes (DDP)
-    torchrun --nnodes 2 … -m seran train … --devices 8 --nodes 2
+    torchrun --nnodes 2 --nproc-per-node 8 … -m seran train … --devices 8 --nodes 2   # RUN on a shared disk
 
 Killed at any moment, the same command continues from the last checkpoint in RUN; on the CPU
 bit for bit as if nothing had happened.
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
@@ -91,6 +91,7 @@ class Run:
         self.step = 0
         self.seconds = 0.0
         self.rows: list[dict[str, Any]] = []
+        self.patches = 0
         self.command = ""
 
     @classmethod
@@ -109,18 +110,13 @@ class Run:
         return run
 
     @property
-    def patches(self) -> int:
-        """Training patches seen so far."""
-        return sum(stage(self.recipe, step)[2] for step in range(self.step))
-
-    @property
     def best(self) -> nn.Module:
         """The network to validate and export: the average if the recipe keeps one."""
         return self.average.module if self.recipe.ema else self.network
 
     def progress(self) -> dict[str, Any]:
         """What a checkpoint states besides tensors and the recipe."""
-        names = ("step", "seconds", "rows", "command")
+        names = ("step", "seconds", "patches", "rows", "command")
         return {name: getattr(self, name) for name in names}
 
     def save(self, path: Path) -> None:
@@ -135,7 +131,7 @@ class Run:
             "state": json.dumps(self.progress()),
         }
         with files.atomic(path) as part:
-            save_file(tensors, part, metadata=meta)
+            part.write_bytes(save(tensors, metadata=meta))
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same recipe (``steps`` may differ).
@@ -233,7 +229,10 @@ def train(
     checkpoint = out / CHECKPOINT
     if checkpoint.is_file():
         run.restore(checkpoint)
-    run.command = command or run.command
+    if command not in run.command:
+        run.command = "; then ".join(filter(None, [run.command, command]))
+    if run.step != fabric.broadcast(run.step):
+        raise BadInput(f"{out}: processes start from different steps; RUN must be on a disk they share")
     main = fabric.is_global_zero
     if main:
         out.mkdir(parents=True, exist_ok=True)
@@ -261,6 +260,7 @@ def train(
             run.average.update_parameters(run.network)
         run.step += 1
         seen += len(mine) * fabric.world_size
+        run.patches += len(mine) * fabric.world_size
         loss_sum += loss.detach()
         bar.update()
         if minutes < math.inf:  # every process must see the same answer

@@ -141,12 +141,19 @@ def read(path: Path) -> tuple[bytes, Card, str]:
             f"{path}: the weights are damaged: their SHA-256 is {digest[:16]}…, "
             f"expected {trailer[-64:][:16].decode('ascii', 'replace')}…; install or copy the file again"
         )
+    try:
+        return data, Card(**json.loads(_metadata(body)["seran.card"])), digest
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise BadInput(f"{path}: its card is not one this version of seran reads ({error!r})") from error
+
+
+def _metadata(body: bytes) -> dict[str, str]:
     cards = {}
     for number, value in _fields(memoryview(body)):
         if number == METADATA:
             entry = dict(_fields(value))
             cards[bytes(entry[1]).decode()] = bytes(entry.get(2, b"")).decode()
-    return data, Card(**json.loads(cards["seran.card"])), digest
+    return cards
 
 
 def tensors(data: bytes) -> dict[str, ndarray]:

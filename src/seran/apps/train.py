@@ -21,14 +21,15 @@ from seran.recipes import RECIPES, Recipe
 
 def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
     """``seran train RECIPE …``: the command with the named recipe's settings as its defaults."""
-    if not args or args[0] in ("-h", "--help"):
+    if args[:1] in (["-h"], ["--help"]):
         names = "\n".join(f"  {name}" for name in RECIPES)
-        raise SystemExit(
+        sys.stdout.write(
             f"usage: seran train RECIPE DATA RUN [OPTIONS]\n\nrecipes:\n{names}\n\n"
-            "seran train RECIPE --help lists every setting with its value."
+            "seran train RECIPE --help lists every setting with its value.\n"
         )
-    if args[0] not in RECIPES:
-        raise BadInput(f"expected a recipe of {', '.join(RECIPES)}, got {args[0]!r}")
+        raise SystemExit(0)
+    if not args or args[0] not in RECIPES:
+        raise BadInput(f"expected a recipe of {', '.join(RECIPES)}, got {(args or ['none'])[0]!r}")
     return functools.partial(train, recipe=RECIPES[args[0]]), args[1:]
 
 
@@ -58,11 +59,18 @@ def train(
         minutes: pause after this long.
         validate_every: steps between validations on whole slices of the split val.
     """
+    if threads < 0 or devices < 1 or nodes < 1 or validate_every < 1:
+        raise BadInput(
+            "expected --threads of 0 or more, and --devices, --nodes and --validate-every of 1 or more"
+        )
     torch.set_num_threads(threads or max(1, cpus() // devices))
     strategy = "ddp" if devices * nodes > 1 else "auto"
-    fabric = Fabric(
-        accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision, strategy=strategy
-    )
+    try:
+        fabric = Fabric(
+            accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision, strategy=strategy
+        )
+    except RuntimeError as error:  # no such accelerator here
+        raise BadInput(str(error)) from error
     fabric.launch()
     command = f"seran {shlex.join(sys.argv[1:])}"
     run = library.train(
@@ -74,9 +82,11 @@ def train(
         validate_every=validate_every,
         minutes=minutes,
     )
+    if not fabric.is_global_zero:
+        return ""
     speed = [row["patches_per_s"] for row in run.rows]
     half = sorted(speed)[len(speed) // 2] if speed else math.nan
-    state = "done" if run.step == recipe.steps else "paused; the same command continues"
+    state = "done" if run.step >= recipe.steps else "paused; the same command continues"
     return (
         f"{out}: step {run.step} of {recipe.steps} ({state}), {run.seconds / 60:.1f} minutes, "
         f"median {half:.1f} patches of {recipe.patch}x{recipe.patch} per second"

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -51,6 +50,8 @@ def _check(source: Path, out: Path, force: bool) -> None:
             raise BadInput(f"{path} is a folder; name a file")
         if path.exists() and source.exists() and path.samefile(source):
             raise BadInput(f"{path}: the output would replace the input; name another file")
+        if path == sidecar(out) and path.exists() and io.format_of(source) and sidecar(source) == path:
+            raise BadInput(f"{path} describes the input and would be replaced; name another output")
         if path.exists() and not force:
             raise BadInput(f"{path} exists; give --force to replace it")
 
@@ -87,7 +88,7 @@ def upscale(
     _check(source, out, force)
     volume = io.read(source, scan.affine, scan.fill)
     chosen = methods.method(method + "+" * ensemble, scale, file=weights, engine=engine)
-    axis = grid.slice_axis(volume.affine, scan.plane)
+    axis = grid.slice_axis(volume.affine, volume.data.shape, scan.plane)
     slices = volume.data.shape[axis]
     # disable=None: a bar on a terminal, nothing in a log
     with tqdm(total=slices, unit="slice", desc=chosen.name, leave=False, disable=None) as bar:
@@ -112,10 +113,8 @@ def upscale(
         "VoxelSizeAfter": grid.spacing(result.affine).round(6).tolist(),
         "ResearchUseOnly": True,
     }
-    with ExitStack() as stack:
-        image = stack.enter_context(files.atomic(out))
+    with files.together(sidecar(out), out) as (text, image):
         io.write(result, image)
-        text = stack.enter_context(files.atomic(sidecar(out)))
         record["Seconds"] = round(time.perf_counter() - began, 3)
         text.write_text(json.dumps(record, indent=1) + "\n")
     shown = f"{chosen.name}" + (f" ({chosen.weights}, {chosen.precision})" if chosen.weights else "")

@@ -5,6 +5,7 @@ Readers differ in which they prefer, so both are written, each with the code the
 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI.
 """
 
+import logging
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Float
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy import ndarray
 
@@ -24,6 +26,12 @@ TOLERANCE = 0.05
 
 A qform is stored as a float32 quaternion, which alone can cost a few hundredths of a voxel.
 """
+
+UNREADABLE = (
+    OSError, EOFError, zlib.error, ImageFileError, WrapStructError, HeaderDataError,
+    ValueError, OverflowError, MemoryError, np.linalg.LinAlgError,
+)  # fmt: skip
+"""What nibabel raises on damaged files and impossible headers."""
 
 
 def _transform(
@@ -38,7 +46,7 @@ def _transform(
         return chosen
     if s_code and q_code and choice != "either":
         apart = np.linalg.norm(grid.corners(shape, sform) - grid.corners(shape, qform), axis=1)
-        if apart.max() > TOLERANCE * grid.spacing(sform).min():
+        if not apart.max() <= TOLERANCE * grid.spacing(sform).min():
             raise BadInput(
                 f"{name}: sform (code {s_code}) and qform (code {q_code}) place the scan up to "
                 f"{apart.max():.3g} mm apart; say which is right with --affine sform or --affine qform"
@@ -48,6 +56,9 @@ def _transform(
 
 def read(path: Path, affine: str, fill: float | None) -> Volume:
     """Read one 3-D scan; see `seran.io.read`."""
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would say, the exception says
+    if fill is not None and not np.isfinite(np.float32(fill)):
+        raise BadInput(f"expected a finite number for --fill, got {fill}")
     try:
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):
@@ -70,9 +81,11 @@ def read(path: Path, affine: str, fill: float | None) -> Volume:
         if 0 in shape:
             raise BadInput(f"{path}: expected voxels, got an empty image {image.shape}")
         data = np.asanyarray(image.dataobj, dtype=np.float32).reshape(shape)
-    except (OSError, EOFError, zlib.error, ImageFileError, WrapStructError) as error:
+        matrix = _transform(image.header, shape, affine, str(path))
+    except BadInput:
+        raise
+    except UNREADABLE as error:
         raise BadInput(f"{path}: cannot be read as NIfTI ({_line(error)})") from error
-    matrix = _transform(image.header, shape, affine, str(path))
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
         raise BadInput(f"{path}: expected an invertible affine in the header, got {matrix.tolist()}")
     bad = ~np.isfinite(data)
@@ -82,7 +95,11 @@ def read(path: Path, affine: str, fill: float | None) -> Volume:
                 f"{path}: {int(bad.sum())} voxels are NaN or infinite; give their value with --fill 0"
             )
         data = np.where(bad, np.float32(fill), data)
-    return Volume(np.ascontiguousarray(data), matrix, image.header)
+    header = image.header.copy()
+    if affine in ("sform", "qform"):  # the user's choice replaces the other transform
+        header.set_qform(matrix, int(header["qform_code"]), strip_shears=True)
+        header.set_sform(matrix, int(header["sform_code"]))
+    return Volume(np.ascontiguousarray(data), matrix, header)
 
 
 def _line(error: Exception) -> str:
@@ -91,8 +108,11 @@ def _line(error: Exception) -> str:
 
 def write(volume: Volume, path: Path) -> None:
     """Write a scan on its grid, with both transforms under the codes of the header it came with."""
-    source = volume.header if volume.header is not None else nib.Nifti1Header()
+    source = nib.Nifti1Header() if volume.header is None else volume.header
     header = source.copy()
+    if source.get_data_shape()[:3] != volume.data.shape:
+        for name in ("slice_start", "slice_end", "slice_code", "slice_duration"):
+            header[name] = 0  # the timing of slices that are no longer these
     header.set_data_dtype(np.float32)
     header.set_data_shape(volume.data.shape)
     header.set_slope_inter(1, 0)
@@ -102,8 +122,9 @@ def write(volume: Volume, path: Path) -> None:
     header.set_sform(volume.affine, s_code)
     if rigid is not None and _same_axes(rigid, volume.affine):
         # The rotation is unchanged: keep its stored quaternion, which re-deriving would round again.
-        header["pixdim"][1:4] = grid.spacing(volume.affine)
-        for name, value in zip("xyz", volume.affine[:3, 3], strict=True):
+        moved = rigid @ np.linalg.inv(source.get_best_affine()) @ volume.affine
+        header["pixdim"][1:4] = grid.spacing(moved)
+        for name, value in zip("xyz", moved[:3, 3], strict=True):
             header[f"qoffset_{name}"] = value
     else:
         header.set_qform(volume.affine, int(q_code), strip_shears=True)
