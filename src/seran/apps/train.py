@@ -63,6 +63,7 @@ def train(
         raise BadInput(
             "expected --threads of 0 or more, and --devices, --nodes and --validate-every of 1 or more"
         )
+    pairs = prepare.load(data)
     torch.set_num_threads(threads or max(1, cpus() // devices))
     strategy = "ddp" if devices * nodes > 1 else "auto"
     try:
@@ -75,7 +76,7 @@ def train(
     command = f"seran {shlex.join(sys.argv[1:])}"
     run = library.train(
         recipe,
-        prepare.load(data),
+        pairs,
         out,
         fabric,
         command=command,

@@ -1,0 +1,65 @@
+"""The shipped network on the default engine: precision and memory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from seran import infer, io, metrics
+from seran.degrade import Bicubic
+from seran.engines import openvino
+from seran.methods import Engine, Method, method
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ds000011_sub-10_inplaneT2", "openms_patient04_study1_T1W"])
+def test_bf16_costs_less_than_a_fiftieth_of_a_decibel(shared: Path, name: str) -> None:
+    """On validation scans, against the same network in float32."""
+    if openvino.native(ov.Core()) != "bf16":
+        pytest.skip("this CPU does not compute bf16 natively, so it is not used here")
+    data = io.read(shared / "val" / f"{name}.nii.gz").data
+    n = data.shape[2]
+    truth = np.moveaxis(data, 2, 0)[n // 3 : n // 3 + 6]
+    truth = np.ascontiguousarray(truth[:, : truth.shape[1] // 2 * 2, : truth.shape[2] // 2 * 2])
+    low, span = Bicubic(2)(truth), float(np.ptp(truth))
+
+    def score(chosen: Method) -> float:
+        return metrics.psnr(truth, infer.sharpen(low, chosen.predict, 2), span)
+
+    exact = score(method("seran", 2, engine=Engine(precision="f32")))
+    assert exact > score(method("bicubic", 2)) + 2
+    assert score(method("seran", 2, engine=Engine(precision="bf16"))) > exact - 0.02
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+from seran.infer import sharpen
+from seran.methods import Engine, method
+stack = np.random.default_rng(0).random((int(sys.argv[1]), 48, 56), dtype=np.float32)
+sharpen(stack, method("seran", 2, engine=Engine(threads=2)).predict, 2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_slices_beyond_the_result() -> None:
+    def peak(slices: int) -> float:
+        command = [sys.executable, "-c", MEMORY, str(slices)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
+
+    few, many = peak(8), peak(160)
+    result = (160 - 8) * 4 * 48 * 56 * 4 / 2**20
+    assert many - few < 6 * result + 60, f"{few:.0f} MiB became {many:.0f} MiB for {result:.0f} MiB of result"
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3, 7])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_slices_come_back_in_order(slices: int, threads: int) -> None:
+    low = np.random.default_rng(1).random((slices, 12, 15), dtype=np.float32)
+    predict = method("seran", 2, engine=Engine(precision="f32", threads=threads)).predict
+    alone = np.concatenate([predict(one[None]) for one in low])
+    np.testing.assert_allclose(predict(low), alone, atol=1e-5)
