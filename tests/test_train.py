@@ -239,6 +239,19 @@ def test_export_and_back(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_fine_tuning_starts_from_a_weights_file(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    export(run(pairs, tmp_path / "run"), path)
+    tuned = train.Run(dataclasses.replace(TINY, init=str(path), seed=99))
+    expected = restore(path)[0].state_dict()
+    for key, value in tuned.network.state_dict().items():
+        assert torch.equal(value, expected[key])
+    narrow = {"width": 8, "depth": 2, "positions": [2]}
+    with pytest.raises(BadInput, match="holds another network"):
+        train.Run(dataclasses.replace(TINY, init=str(path), options=narrow))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(24, 32), (33, 20), (61, 47), (5, 9)])
 def test_every_runtime_gives_torchs_result(
     pairs: prepare.PreparedSet, tmp_path: Path, shape: tuple[int, int]

@@ -32,6 +32,7 @@ class Recipe:
         clip: largest norm of the gradient; 0 for none.
         ema: decay of the average of the weights that is validated and exported; 0 for none.
         seed: of initialisation and sampling.
+        init: a weights file of the same network to start from (fine-tuning); empty: from scratch.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Recipe:
     clip: float = 0.0
     ema: float = 0.0
     seed: int = 0
+    init: str = ""
 
 
 def _paper(model: str, scale: int, **options: Any) -> Recipe:  # noqa: ANN401

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from seran import files, metrics
+from seran import files, metrics, weights
 from seran.data import Patches
 from seran.errors import BadInput
 from seran.models import build
@@ -84,6 +84,8 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.network = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
+        if recipe.init:
+            self.network.load_state_dict(_initial(self.network, Path(recipe.init)))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.network, multi_avg_fn=averaging(recipe.ema))
         self.average.requires_grad_(False)
@@ -142,7 +144,7 @@ class Run:
         with safe_open(path, "pt") as file:
             meta = file.metadata()
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        theirs = json.loads(meta["recipe"])
+        theirs = {"init": "", **json.loads(meta["recipe"])}
         ours = json.loads(json.dumps(dataclasses.asdict(self.recipe)))
         differ = [k for k in ours if k != "steps" and ours[k] != theirs.get(k)]
         if differ:
@@ -160,6 +162,16 @@ class Run:
         self.optimizer.load_state_dict({**state, "state": adam})
         for name, value in json.loads(meta["state"]).items():
             setattr(self, name, value)
+
+
+def _initial(network: nn.Module, path: Path) -> dict[str, Tensor]:
+    """Parameters of a weights file for a network of the same shape."""
+    found = {k: torch.from_numpy(v) for k, v in weights.tensors(weights.read(path)[0]).items()}
+    wanted = network.state_dict()
+    unlike = [k for k in wanted if k not in found or found[k].shape != wanted[k].shape]
+    if unlike:
+        raise BadInput(f"{path} holds another network: {unlike[0]} is missing or of another shape")
+    return {k: found[k] for k in wanted}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

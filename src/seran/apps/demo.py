@@ -44,29 +44,26 @@ class Score:
 
 
 def picture(path: Path, images: dict[str, ndarray], errors: dict[str, ndarray], caption: str) -> None:
-    """Write images (rows, columns) side by side, and error maps on one scale, as a PNG."""
-    figure = Figure(figsize=(13, 8.4), layout="constrained")
-    axes = figure.subplots(2, len(images))
+    """Write images (rows, columns) side by side, whole and enlarged, and error maps on one scale (PNG)."""
+    figure = Figure(figsize=(12, 9.6), layout="constrained")
+    axes = figure.subplots(3, len(images))
     top = max(image.max() for image in images.values())
     limit = np.percentile(np.abs(np.stack(list(errors.values()))), 99.8)
-    for ax, (name, image) in zip(axes[0], images.items(), strict=True):
-        ax.imshow(image, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
-        ax.set_title(name)
-    for ax, (name, image) in zip(axes[1], images.items(), strict=True):
-        if name in errors:
-            shown = ax.imshow(errors[name], cmap="RdBu_r", vmin=-limit, vmax=limit)
-            ax.set_title(f"{name} - truth")
-        else:
-            h, w = image.shape
-            box = image[round(0.25 * h) : round(0.55 * h), round(0.3 * w) : round(0.6 * w)]
-            ax.imshow(box, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
-            ax.set_title(f"{name}, enlarged")
     for ax in axes.ravel():
         ax.set_axis_off()
-    figure.colorbar(shown, ax=list(axes[1]), shrink=0.7, label="error, intensity units")
+    for (whole, part, error), (name, image) in zip(axes.T, images.items(), strict=True):
+        h, w = image.shape
+        box = image[h // 4 : h * 9 // 16, w * 5 // 16 : w * 5 // 8]
+        whole.set_title(name)
+        whole.imshow(image, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
+        part.imshow(box, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
+        if name in errors:
+            shown = error.imshow(errors[name], cmap="RdBu_r", vmin=-limit, vmax=limit)
+            error.set_title(f"{name} - truth")
+    figure.colorbar(shown, ax=list(axes[2]), shrink=0.8, label="error, intensity units")
     figure.suptitle(caption)
-    with files.atomic(path) as part:
-        figure.savefig(part, dpi=110)
+    with files.atomic(path) as part_file:
+        figure.savefig(part_file, dpi=90)
 
 
 def compare(out: Path, engine: Engine) -> list[Score]:
