@@ -46,6 +46,13 @@ def oblique(spacing: tuple[float, float, float] = (0.9, 0.8, 3.3), left_handed: 
     return affine
 
 
+def shifted(affine: np.ndarray, voxels: tuple[float, float, float]) -> np.ndarray:
+    """The same grid moved by so many voxels along its own axes."""
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ np.asarray(voxels, float)
+    return moved
+
+
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
     """A NIfTI file of 26x34x5 int16 voxels with scaling, both transforms, units and an extension."""

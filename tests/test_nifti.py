@@ -8,7 +8,7 @@ import pytest
 from seran import grid, infer, io
 from seran.classical import bicubic, zerofill
 from seran.errors import BadInput
-from tests.conftest import oblique, phantom
+from tests.conftest import oblique, phantom, shifted
 
 SHAPE = (26, 34, 5)
 
@@ -99,7 +99,7 @@ def test_units_description_extension_and_scaling_survive(scan: Path, tmp_path: P
 
 
 def test_sform_and_qform_that_disagree(tmp_path: Path) -> None:
-    moved = grid.shift(oblique(), (0, 4, 0))
+    moved = shifted(oblique(), (0, 4, 0))
     path = save(tmp_path / "a.nii", phantom(SHAPE), (moved, 1), (oblique(), 1), nib.Nifti1Image)
     with pytest.raises(BadInput, match=r"3\.2 mm apart.*--affine sform"):
         io.read(path)
@@ -185,7 +185,7 @@ def test_damaged_headers(tmp_path: Path, offset: int, content: bytes) -> None:
 
 def test_transforms_that_nearly_agree_each_keep_their_corners(tmp_path: Path) -> None:
     """0.03 mm apart is tolerated, and neither transform is moved onto the other."""
-    moved = grid.shift(oblique(), (0, 0.0375, 0))
+    moved = shifted(oblique(), (0, 0.0375, 0))
     path = save(tmp_path / "a.nii", phantom(SHAPE), (moved, 1), (oblique(), 1), nib.Nifti1Image)
     io.write(infer.upscale(io.read(path), bicubic(2), 2, "corner"), tmp_path / "b.nii")
     made = nib.load(tmp_path / "b.nii")

@@ -246,6 +246,7 @@ def test_fine_tuning_starts_from_a_weights_file(pairs: prepare.PreparedSet, tmp_
     expected = restore(path)[0].state_dict()
     for key, value in tuned.network.state_dict().items():
         assert torch.equal(value, expected[key])
+    assert train.Run(dataclasses.replace(TINY, init="moved.onnx"), fresh=False).step == 0
     narrow = {"width": 8, "depth": 2, "positions": [2]}
     with pytest.raises(BadInput, match="holds another network"):
         train.Run(dataclasses.replace(TINY, init=str(path), options=narrow))

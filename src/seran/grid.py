@@ -39,13 +39,6 @@ def rescale(
     return affine @ change
 
 
-def shift(affine: Float[ndarray, "4 4"], voxels: tuple[float, float, float]) -> Float[ndarray, "4 4"]:
-    """Affine of the grid whose voxel 0 is the old grid's voxel ``voxels``: what cropping does."""
-    moved = affine.copy()
-    moved[:3, 3] = affine[:3, :3] @ np.asarray(voxels, float) + affine[:3, 3]
-    return moved
-
-
 def corners(shape: tuple[int, int, int], affine: Float[ndarray, "4 4"]) -> Float[ndarray, "8 3"]:
     """The eight outer corners of the field of view in mm (voxel faces, not voxel centres)."""
     voxels = np.array(list(product(*[(-0.5, n - 0.5) for n in shape])))

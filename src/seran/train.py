@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from seran import files, metrics, weights
 from seran.data import Patches
+from seran.engines.torch import parameters
 from seran.errors import BadInput
 from seran.models import build
 from seran.prepare import PreparedSet
@@ -80,12 +81,14 @@ def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
 class Run:
     """The parameters of a run and where they are kept: network, average, Adam, step."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, fresh: bool = True) -> None:
+        """A run at step 0; without ``fresh`` one that a checkpoint will fill, without `init`."""
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.network = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
-        if recipe.init:
-            self.network.load_state_dict(_initial(self.network, Path(recipe.init)))
+        if recipe.init and fresh:
+            content = weights.read(Path(recipe.init))[0]
+            self.network.load_state_dict(parameters(self.network, content, recipe.init))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.network, multi_avg_fn=averaging(recipe.ema))
         self.average.requires_grad_(False)
@@ -107,7 +110,7 @@ class Run:
             raise BadInput(f"{path}: no such checkpoint; expected a folder made by `seran train`")
         with safe_open(path, "pt") as file:
             recipe = json.loads(file.metadata()["recipe"])
-        run = cls(Recipe(**{**recipe, "betas": tuple(recipe["betas"])}))
+        run = cls(Recipe(**{**recipe, "betas": tuple(recipe["betas"])}), fresh=False)
         run.restore(path)
         return run
 
@@ -162,16 +165,6 @@ class Run:
         self.optimizer.load_state_dict({**state, "state": adam})
         for name, value in json.loads(meta["state"]).items():
             setattr(self, name, value)
-
-
-def _initial(network: nn.Module, path: Path) -> dict[str, Tensor]:
-    """Parameters of a weights file for a network of the same shape."""
-    found = {k: torch.from_numpy(v) for k, v in weights.tensors(weights.read(path)[0]).items()}
-    wanted = network.state_dict()
-    unlike = [k for k in wanted if k not in found or found[k].shape != wanted[k].shape]
-    if unlike:
-        raise BadInput(f"{path} holds another network: {unlike[0]} is missing or of another shape")
-    return {k: found[k] for k in wanted}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -237,11 +230,11 @@ def train(
     if data.degradation != recipe.degradation:
         raise BadInput(f"{data.root} holds {data.degradation} pairs, the recipe wants {recipe.degradation}")
     patches = Patches(data, "train", recipe.scale, recipe.seed)
-    run = Run(recipe)
     checkpoint = out / CHECKPOINT
+    run = Run(recipe, fresh=not checkpoint.is_file())
     if checkpoint.is_file():
         run.restore(checkpoint)
-    if command not in run.command:
+    if command not in run.command.split("; then "):
         run.command = "; then ".join(filter(None, [run.command, command]))
     if run.step != fabric.broadcast(run.step):
         raise BadInput(f"{out}: processes start from different steps; RUN must be on a disk they share")

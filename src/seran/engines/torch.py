@@ -14,11 +14,24 @@ from seran.models import build
 from seran.weights import Card
 
 
+def parameters(network: nn.Module, data: bytes, name: str = "the weights file") -> dict[str, torch.Tensor]:
+    """The state that a weights file holds for a network.
+
+    Raises:
+        BadInput: if the file is of another network; the text calls it ``name``.
+    """
+    found = {k: torch.from_numpy(v) for k, v in weights.tensors(data).items()}
+    wanted = network.state_dict()
+    unlike = [k for k in wanted if k not in found or found[k].shape != wanted[k].shape]
+    if unlike:
+        raise BadInput(f"{name} holds another network: {unlike[0]} is missing or of another shape")
+    return {k: found[k] for k in wanted}
+
+
 def network(data: bytes, card: Card) -> nn.Module:
     """The torch network of a weights file, with its parameters, in float32."""
     made = build(card.model, card.scale, card.options, card.residual)
-    state = {k: torch.from_numpy(v) for k, v in weights.tensors(data).items()}
-    made.load_state_dict({k: state[k] for k in made.state_dict()})
+    made.load_state_dict(parameters(made, data))
     return made.eval()
 
 
