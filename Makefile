@@ -28,6 +28,8 @@ lint: .venv/developer.stamp
 
 .venv/developer.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# Its networks are compared with ours. They import torch alone; torchvision, its requirement, may not fit this torch.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchsr
 	@touch $@ .venv/user.stamp
 
 clean:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from seran import files, weights
+from seran.systems import SYSTEMS
 from tests.conftest import oblique, phantom
 
 COMMAND = [sys.executable, "-m", "seran.cli"]
@@ -240,12 +241,19 @@ def test_demo(tmp_path: Path) -> None:
 
 
 def test_methods_lists_what_is_shipped() -> None:
-    text = seran("methods").stdout
-    assert "bicubic" in text
-    assert "seran" in text
-    assert "x2 bd" in text
+    lines = seran("methods").stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == list(SYSTEMS)
+    row = next(line for line in lines if line.startswith("seran"))
+    for part in ("SERAN", "2021", "3.17M / 3.35M / 3.31M", "x2-bd", "Zhang et al., CVPR"):
+        assert part in row
+    assert "train your own" in next(line for line in lines if line.startswith("csn"))
     cards = json.loads(seran("methods", "--cards").stdout)
     assert cards["seran-x2-bd"]["sha256"] == weights.read(weights.shipped()["seran-x2-bd"])[2]
+
+
+def test_the_table_in_the_readme_is_generated() -> None:
+    """`seran methods --markdown` made it."""
+    assert seran("methods", "--markdown").stdout in (Path(__file__).parents[1] / "README.md").read_text()
 
 
 @pytest.mark.slow
@@ -281,7 +289,7 @@ def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
 
 
 def test_training_refuses_unknown_recipes(tmp_path: Path) -> None:
-    assert "expected a recipe of seran-x2-bd" in fails("train", "seran-x9", tmp_path, tmp_path)
+    assert "expected a recipe of srcnn-x2-bd" in fails("train", "seran-x9", tmp_path, tmp_path)
     done = seran("train", "--help")
     assert done.returncode == 0
     assert "seran-x2-bd-paper" in done.stdout

@@ -52,6 +52,7 @@ def test_scores_means_and_gains(pairs: prepare.PreparedSet) -> None:
     assert "range max - min of the truth" in text
     assert "cropped to its measured k-space support" in text
     assert f"| T2 | 2 | bicubic | {mean['psnr']:.2f} | +0.00 |" in text
+    assert all(r["seconds"] > 0 for r in report.rows)
     assert json.loads(report.json())["rows"] == report.rows
 
 

@@ -1,6 +1,8 @@
 """The contract of every network in MODELS."""
 
 import io
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,16 +10,34 @@ import torch
 from torch import nn
 
 from seran.errors import BadInput
+from seran.export import difference, halve, to_onnx
 from seran.layers import Enlarge
 from seran.models import MODELS, build
 from seran.models.seran import SERAN
+from seran.recipes import VARIANTS
 from seran.resize import imresize
+from seran.systems import SYSTEMS
 
-COUNTS = {  # ×2, ×3, ×4; the paper prints 3.16/3.34/3.31M for SERAN, cut after two decimals
-    "edsr": (3_140_097, 3_324_737, 3_287_809),
-    "seran": (3_165_057, 3_349_697, 3_312_769),
+PRINTED = {  # millions of parameters in the paper's Table 3; SERAN's are cut after two decimals, not rounded
+    "srcnn": (0.02451, 0.02451, 0.02451),
+    "vdsr": (0.67, 0.67, 0.67),
+    "idn": (0.73, 0.83, 0.95),
+    "fscwrn": (3.50, 3.50, 3.50),
+    "rdn-sum": (22.06, 22.24, 22.21),
+    "csn": (13.64, 16.60, 16.01),
+    "seran": (3.16, 3.34, 3.31),
 }
-SMALL = {"edsr": {"depth": 2, "width": 16}, "seran": {"depth": 2, "width": 16, "positions": (1, 2)}}
+SMALL: dict[str, dict[str, Any]] = {
+    "srcnn": {"widths": (12, 6)},
+    "vdsr": {"depth": 4, "width": 16},
+    "idn": {"width": 16, "kept": 4, "blocks": 2},
+    "fscwrn": {"shallow": 8, "widths": (8, 12, 16), "depth": 1},
+    "rdn": {"width": 16, "growth": 8, "blocks": 3, "layers": 2},
+    "csn": {"width": 16, "units": 2, "growth": 8},
+    "edsr": {"depth": 2, "width": 16},
+    "seab": {"depth": 2, "width": 16, "positions": (2,)},
+    "seran": {"depth": 2, "width": 16, "positions": (1, 2)},
+}
 FAMILY = [(name, scale) for name in MODELS for scale in (2, 3, 4)]
 
 
@@ -26,15 +46,36 @@ def small(name: str, scale: int, residual: bool = False) -> nn.Module:
     return build(name, scale, SMALL[name], residual).eval()
 
 
+def count(name: str, scale: int, **options: Any) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in build(name, scale, options, False).parameters())
+
+
 @pytest.mark.parametrize(("name", "scale"), FAMILY)
 def test_parameter_count(name: str, scale: int) -> None:
-    with torch.device("meta"):
-        network = build(name, scale, {}, False)
-    assert sum(p.numel() for p in network.parameters()) == COUNTS[name][scale - 2]
+    stated = SYSTEMS[name].parameters
+    assert stated is not None
+    assert count(name, scale) == stated[scale - 2]
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_parameter_count_in_print(name: str) -> None:
+    model, options = VARIANTS[name]
+    for scale, printed in zip((2, 3, 4), PRINTED[name], strict=True):
+        millions = count(model, scale, **options) / 1e6
+        if name == "seran":
+            assert math.floor(100 * millions) / 100 == printed
+        else:
+            assert round(millions, 5 if name == "srcnn" else 2) == printed
+
+
+def test_the_published_idn_has_the_same_count_at_every_scale() -> None:
+    model, options = VARIANTS["idn-caffe"]
+    assert [count(model, scale, **options) for scale in (2, 3, 4)] == [552_769] * 3
 
 
 @pytest.mark.parametrize(
-    ("options", "count"),
+    ("options", "expected"),
     [
         ({"reasoning": False}, 3_148_417),  # SEAB
         ({"primitives": 16}, 3_158_817),  # the count that also rounds to 3.16M
@@ -42,9 +83,8 @@ def test_parameter_count(name: str, scale: int) -> None:
         ({"positions": ()}, 3_140_097),  # the baseline
     ],
 )
-def test_parameter_count_of_variants(options: dict, count: int) -> None:
-    with torch.device("meta"):
-        assert sum(p.numel() for p in SERAN(2, **options).parameters()) == count
+def test_parameter_count_of_variants(options: dict, expected: int) -> None:
+    assert count("seran", 2, **options) == expected
 
 
 @pytest.mark.parametrize(("name", "scale"), FAMILY)
@@ -87,6 +127,46 @@ def test_bf16_is_near_fp32(name: str, scale: int) -> None:
     assert (rough - exact).abs().max() < 0.02
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "scale"), FAMILY)
+def test_exported_is_torch(name: str, scale: int) -> None:
+    """On three sizes of slice; parameters keep their names and survive the rounding to float16."""
+    network = small(name, scale).half().float()
+    names = {key for key, _ in network.named_parameters()}
+    model = halve(to_onnx(network), names)
+    assert {t.name.removesuffix(".half") for t in model.graph.initializer} >= names
+    assert difference(model.SerializeToString(), network, scale) < 1e-5
+
+
+OTHERS = [
+    ("idn", {"width": 16, "kept": 4, "blocks": 1, "groups": 4, "tail": "deconv"}),
+    ("rdn", {"width": 16, "growth": 8, "blocks": 2, "layers": 2, "fusion": "sum"}),
+    ("csn", {"width": 16, "units": 1, "growth": 8, "fusion": "branches"}),
+]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(("name", "options"), OTHERS)
+def test_options_keep_the_shape_and_train_every_parameter(name: str, options: dict, scale: int) -> None:
+    torch.manual_seed(0)
+    network = build(name, scale, options, False)
+    high = network(torch.rand(1, 1, 11, 14))
+    assert high.shape == (1, 1, 11 * scale, 14 * scale)
+    high.square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["vdsr", "idn", "fscwrn"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_networks_that_add_bicubic_are_bicubic_without_their_last_layer(name: str, scale: int) -> None:
+    network = small(name, scale).requires_grad_(False)
+    for key, parameter in network.named_parameters():
+        if key.startswith(("tail", "body.6")):
+            parameter.zero_()
+    low = torch.rand(1, 1, 9, 14)
+    torch.testing.assert_close(network(low), Enlarge(scale)(low))
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("shape", [(1, 1, 13, 18), (2, 1, 4, 31)])
 def test_enlarge_is_the_projects_bicubic(scale: int, shape: tuple[int, ...]) -> None:
@@ -126,7 +206,7 @@ def test_attention_against_the_equations_written_out() -> None:
 
 
 def test_unknown_names_and_positions_are_refused() -> None:
-    with pytest.raises(BadInput, match="edsr, seran"):
+    with pytest.raises(BadInput, match=r"srcnn, vdsr, .*, seran"):
         build("srgan", 2, {}, False)
     with pytest.raises(ValueError, match="between 1 and 40"):
         SERAN(2, positions=(41,))

@@ -13,9 +13,10 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from seran import data, prepare, train, weights
+from seran import data, prepare, recipes, train, weights
 from seran.errors import BadInput
 from seran.export import export, restore
+from seran.models import MODELS, build
 from seran.recipes import RECIPES, Recipe
 from tests.conftest import phantom
 from tests.test_prepare import save
@@ -96,11 +97,100 @@ def test_rates_and_stages() -> None:
     paper = RECIPES["seran-x2-bd-paper"]
     assert [train.rate(paper, s) for s in (0, 99_999, 100_000)] == [1e-4, 1e-4, 5e-5]
     assert (paper.batch, paper.patch, paper.residual, paper.betas) == (96, 32, False, (0.9, 0.999))
+    assert [train.rate(RECIPES["vdsr-x2-bd-paper"], s) for s in (2489, 2490, 9959)] == pytest.approx(
+        [0.1, 0.01, 1e-4]
+    )
     rates = [train.rate(TINY, s) for s in range(12)]
     assert rates[:3] == pytest.approx([2e-3 / 3, 4e-3 / 3, 2e-3])
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert train.stage(TINY, 7) == ("l1", 8, 4)
     assert train.stage(TINY, 8) == ("l2", 12, 2)
+
+
+def test_the_common_recipe_is_common() -> None:
+    """Model and options apart, and whether bicubic is added around the network or within it."""
+    for scale in (2, 3, 4):
+        common = [r for name, r in RECIPES.items() if name.endswith(f"-x{scale}-bd")]
+        own = [
+            dataclasses.replace(r, model="", options={}, residual=r.residual or r.model in recipes.ITSELF)
+            for r in common
+        ]
+        assert len(own) == len(recipes.VARIANTS)
+        assert all(r == own[0] for r in own)
+        assert {r.model for r in common} == set(MODELS)
+
+
+def test_every_published_recipe_takes_a_step(pairs: prepare.PreparedSet) -> None:
+    """On a smaller network where the system's own is large; no parameter stays where it was."""
+    small = {
+        "vdsr": {"depth": 3, "width": 8},
+        "rdn": {"blocks": 1, "layers": 1},
+        "csn": {"units": 1, "width": 8},
+    }
+    patches = data.Patches(pairs, "train", 3, seed=0)
+    for name in ("srcnn", "vdsr", "idn", "rdn", "csn"):
+        recipe = RECIPES[f"{name}-x3-bd-paper"]
+        made = train.Run(dataclasses.replace(recipe, options=small.get(name, {})))
+        before = {k: v.clone() for k, v in made.network.state_dict().items()}
+        for step in range(2):  # the second reaches what zero biases and tiny weights hid from the first
+            low, high = patches.batch(step, range(2), 14)
+            loss = train.LOSSES[recipe.loss](made.network(low), high)
+            made.optimizer.zero_grad()
+            loss.backward()
+            for group in made.optimizer.param_groups:
+                group["lr"] = train.rate(recipe, step) * group["factor"]
+            train.limit(cpu(), made.network, made.optimizer, recipe, train.rate(recipe, step))
+            made.optimizer.step()
+        still = [k for k, v in made.network.state_dict().items() if torch.equal(v, before[k])]
+        assert not still, (name, still)
+
+
+def test_initializers() -> None:
+    torch.manual_seed(0)
+    network = build("vdsr", 2, {}, False).requires_grad_(False)
+    for kind, expected in (
+        ("he", (2 / (64 * 9)) ** 0.5),
+        ("xavier", (2 / (128 * 9)) ** 0.5),
+        ("gaussian", 1e-3),
+    ):
+        train.initialise(network, kind)
+        assert float(network.body[2].weight.std()) == pytest.approx(expected, rel=0.02)
+        assert float(network.body[2].bias.abs().max()) == 0
+    kept = {k: v.clone() for k, v in network.state_dict().items()}
+    train.initialise(network, "network")
+    assert all(torch.equal(v, kept[k]) for k, v in network.state_dict().items())
+
+
+def test_rates_optimiser_and_clipping_of_the_published_recipes() -> None:
+    srcnn = train.Run(RECIPES["srcnn-x2-bd-paper"])
+    assert isinstance(srcnn.optimizer, torch.optim.SGD)
+    sizes = {g["factor"]: sum(p.numel() for p in g["params"]) for g in srcnn.optimizer.param_groups}
+    assert sizes == {1.0: 24_513 - 801, 0.1: 801}
+    idn = train.Run(RECIPES["idn-x2-bd-paper"])
+    assert {g["factor"]: g["weight_decay"] for g in idn.optimizer.param_groups} == {1.0: 1e-4, 0.1: 1e-4}
+    with pytest.raises(BadInput, match=r"no parameter of seran is named like \*\.bias2"):
+        train.Run(dataclasses.replace(TINY, rates={"*.bias2": 0.1}))
+    vdsr = RECIPES["vdsr-x2-bd-paper"]
+    layer = torch.nn.Linear(3, 2)
+    layer.weight.grad, layer.bias.grad = torch.full((2, 3), 9.0), torch.tensor([0.05, -7.0])
+    train.limit(cpu(), layer, torch.optim.SGD(layer.parameters(), lr=0.1), vdsr, 0.1)
+    assert layer.weight.grad.unique().tolist() == pytest.approx([0.1])
+    assert layer.bias.grad.tolist() == pytest.approx([0.05, -0.1])
+
+
+def test_the_sum_of_squares_is_caffes() -> None:
+    made, true = torch.rand(3, 1, 4, 5), torch.rand(3, 1, 4, 5)
+    expected = sum(float(((a - b) ** 2).sum()) for a, b in zip(made, true, strict=True)) / 6
+    assert float(train.LOSSES["l2-sum"](made, true)) == pytest.approx(expected)
+
+
+def test_momentum_survives_a_pause(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+    sgd = dataclasses.replace(
+        TINY, optimizer="sgd", loss="l2-sum", lr=1e-4, clip_by="value", clip=1e-4, ema=0.0
+    )
+    whole = run(pairs, tmp_path / "whole", sgd)
+    run(pairs, tmp_path / "paused", sgd, minutes=0)
+    assert same(whole, run(pairs, tmp_path / "paused", sgd))
 
 
 def test_shares_cover_a_batch_once() -> None:
@@ -124,7 +214,7 @@ def test_it_learns_and_logs(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
 def test_a_pause_changes_nothing(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
     whole = run(pairs, tmp_path / "whole")
     halted = tmp_path / "halted"
-    run(pairs, halted, dataclasses.replace(TINY, steps=6, schedule="halving"))
+    run(pairs, halted, dataclasses.replace(TINY, steps=6, schedule="step"))
     shorter = train.Run.load(halted / train.CHECKPOINT)
     assert shorter.step == 6
     paused = tmp_path / "paused"
@@ -246,6 +336,8 @@ def test_fine_tuning_starts_from_a_weights_file(pairs: prepare.PreparedSet, tmp_
     expected = restore(path)[0].state_dict()
     for key, value in tuned.network.state_dict().items():
         assert torch.equal(value, expected[key])
+    assert tuned.patches == 8 * 4 + 4 * 2
+    assert tuned.seconds > 0
     assert train.Run(dataclasses.replace(TINY, init="moved.onnx"), fresh=False).step == 0
     narrow = {"width": 8, "depth": 2, "positions": [2]}
     with pytest.raises(BadInput, match="holds another network"):

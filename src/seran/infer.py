@@ -54,16 +54,20 @@ def ensembled(predict: Predict) -> Predict:
 
 
 def sharpen(
-    stack: Float[ndarray, "n h w"], predict: Predict, scale: int, progress: Progress = lambda _: None
+    stack: Float[ndarray, "n h w"],
+    predict: Predict,
+    scale: int,
+    progress: Progress = lambda _: None,
+    whole: bool = False,
 ) -> Float[ndarray, "n sh sw"]:
-    """Apply a predictor to a stack in its own intensity units, a few slices at a time.
+    """Apply a predictor to a stack in its own intensity units: a few slices at a time, or all for ``whole``.
 
     The result is never negative where the input is not.
     """
     n, h, w = stack.shape
     offset, gain = unit(stack)
     high = np.empty((n, scale * h, scale * w), np.float32)
-    step = max(1, CHUNK_PIXELS // (h * w))
+    step = n if whole else max(1, CHUNK_PIXELS // (h * w))
     for start in range(0, n, step):
         low = stack[start : start + step]
         result = predict(np.ascontiguousarray((low - offset) / gain, np.float32)) * gain + offset
@@ -80,6 +84,7 @@ def upscale(
     anchor: Anchor,
     plane: Plane = "auto",
     progress: Progress = lambda _: None,
+    whole: bool = False,
 ) -> Volume:
     """Super-resolve a scan in the plane of its slices.
 
@@ -90,6 +95,7 @@ def upscale(
         anchor: the convention of the degradation that the predictor undoes.
         plane: which slices; see `seran.grid.slice_axis`.
         progress: called as slices are finished.
+        whole: give the predictor every slice at once, because it looks across them.
 
     Raises:
         BadInput: if the scan is constant or its slices are too small.
@@ -103,6 +109,6 @@ def upscale(
         )
     if stack.min() == stack.max():
         raise BadInput(f"expected an image, but every voxel is {stack.flat[0]:g}")
-    high = np.moveaxis(sharpen(stack, predict, scale, progress), 0, axis)
+    high = np.moveaxis(sharpen(stack, predict, scale, progress, whole), 0, axis)
     factors = tuple(1.0 if i == axis else float(scale) for i in range(3))
     return volume.on(high, grid.rescale(volume.affine, factors, anchor))  # type: ignore[arg-type]

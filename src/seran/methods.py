@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from seran import weights
-from seran.classical import CLASSICAL
+from seran.classical import CLASSICAL, VOLUMETRIC
 from seran.degrade import DEGRADATIONS
 from seran.errors import BadInput
 from seran.grid import Anchor
 from seran.infer import Predict, ensembled
+from seran.systems import SYSTEMS
 
-DEGRADATION_OF = {"bicubic": "bd", "zerofill": "td"}
+DEGRADATION_OF = {"bicubic": "bd", "zerofill": "td", "nlm": "bd"}
 """The degradation whose grid a classical method undoes; networks state theirs in their card."""
 
 
@@ -40,6 +41,7 @@ class Method:
         weights: what the weights are called, empty for classical methods.
         sha256: digest stated and verified in the weights file.
         engine: what runs it, in words.
+        whole: it looks across slices and so must be given all of them at once.
     """
 
     name: str
@@ -51,11 +53,12 @@ class Method:
     sha256: str = ""
     engine: str = "numpy"
     precision: str = "f32"
+    whole: bool = False
 
 
 def names() -> list[str]:
-    """Every method that can be named without a weights file, for any scale."""
-    return [*CLASSICAL, *sorted({key.split("-x")[0] for key in weights.shipped()})]
+    """Every method, whether weights of it are shipped or not."""
+    return list(SYSTEMS)
 
 
 def is_network(name: str) -> bool:
@@ -71,8 +74,8 @@ def _file(name: str, scale: int, degradation: str) -> Path:
     if name not in names():
         raise BadInput(f"expected a method of {', '.join(names())}, got {name!r}")
     raise BadInput(
-        f"no weights are shipped for {key}; there are {', '.join(shipped)}; "
-        "choose another --scale or give a file with --weights"
+        f"no weights are shipped for {key}; there are {', '.join(shipped)}; choose one of these with "
+        "--method and --scale, or give a file with --weights"
     )
 
 
@@ -100,7 +103,14 @@ def method(
         if file is not None:
             raise BadInput(f"the method {plain} has no weights; leave --weights out")
         undone = DEGRADATION_OF[plain]
-        found = Method(name, scale, CLASSICAL[plain](scale), undone, DEGRADATIONS[undone].anchor)
+        found = Method(
+            name,
+            scale,
+            CLASSICAL[plain](scale),
+            undone,
+            DEGRADATIONS[undone].anchor,
+            whole=plain in VOLUMETRIC,
+        )
     else:
         found = _network(name, plain, scale, file or _file(plain, scale, degradation), engine)
     if name.endswith("+"):

@@ -12,6 +12,7 @@ bit for bit as if nothing had happened.
 
 import csv
 import dataclasses
+import fnmatch
 import json
 import math
 import os
@@ -40,15 +41,24 @@ from seran.recipes import Recipe
 
 CHECKPOINT = "checkpoint.safetensors"
 Tensors = tuple[Tensor, ...] | list[Tensor]
-LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss}
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": F.l1_loss,
+    "l2": F.mse_loss,
+    "l2-sum": lambda made, true: F.mse_loss(made, true, reduction="sum") / (2 * len(true)),
+}
+INITIALIZERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "he": lambda w: nn.init.kaiming_normal_(w, nonlinearity="relu"),
+    "xavier": nn.init.xavier_normal_,
+    "gaussian": lambda w: nn.init.normal_(w, std=1e-3),
+}
 
 
 def rate(recipe: Recipe, step: int) -> float:
     """Learning rate of a step (0-based)."""
     if step < recipe.warmup:
         return recipe.lr * (step + 1) / recipe.warmup
-    if recipe.schedule == "halving":
-        return recipe.lr * 0.5 ** (step // recipe.halve_every)
+    if recipe.schedule == "step":
+        return recipe.lr * recipe.step_factor ** (step // recipe.step_every)
     done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
     return recipe.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * done)))
 
@@ -78,25 +88,63 @@ def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     return update
 
 
+def initialise(network: nn.Module, initializer: str) -> None:
+    """Draw the weights of every convolution anew, as a recipe's `initializer` says; biases become zero."""
+    if initializer == "network":
+        return
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
+            INITIALIZERS[initializer](layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def optimise(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser; each group of parameters carries its ``factor`` of the learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        factors = [f for pattern, f in recipe.rates.items() if fnmatch.fnmatch(name, pattern)]
+        groups.setdefault((factors or [1.0])[0], []).append(parameter)
+    if recipe.rates and len(groups) == 1:
+        raise BadInput(f"no parameter of {recipe.model} is named like {', '.join(recipe.rates)}")
+    params = [{"params": members, "factor": factor} for factor, members in groups.items()]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            params, lr=recipe.lr, momentum=recipe.betas[0], weight_decay=recipe.weight_decay
+        )
+    return torch.optim.Adam(params, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
+
+
+def limit(
+    fabric: Fabric, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, now: float
+) -> None:
+    """Clip the gradients as the recipe says; ``now`` is the learning rate of the step."""
+    if recipe.clip and recipe.clip_by == "norm":
+        fabric.clip_gradients(network, optimizer, max_norm=recipe.clip)
+    elif recipe.clip:
+        fabric.clip_gradients(network, optimizer, clip_val=recipe.clip / now)
+
+
 class Run:
-    """The parameters of a run and where they are kept: network, average, Adam, step."""
+    """The parameters of a run and where they are kept: network, average, optimiser, step."""
 
     def __init__(self, recipe: Recipe, fresh: bool = True) -> None:
         """A run at step 0; without ``fresh`` one that a checkpoint will fill, without `init`."""
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
+        self.patches, self.seconds = 0, 0.0
         self.network = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
+        initialise(self.network, recipe.initializer)
         if recipe.init and fresh:
-            content = weights.read(Path(recipe.init))[0]
+            content, card, _ = weights.read(Path(recipe.init))
             self.network.load_state_dict(parameters(self.network, content, recipe.init))
+            self.patches, self.seconds = card.patches, card.seconds
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.network, multi_avg_fn=averaging(recipe.ema))
         self.average.requires_grad_(False)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=recipe.lr, betas=recipe.betas)
+        self.optimizer = optimise(self.network, recipe)
         self.step = 0
-        self.seconds = 0.0
         self.rows: list[dict[str, Any]] = []
-        self.patches = 0
         self.command = ""
 
     @classmethod
@@ -129,7 +177,7 @@ class Run:
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for i, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         meta = {
             "recipe": json.dumps(dataclasses.asdict(self.recipe)),
@@ -147,7 +195,7 @@ class Run:
         with safe_open(path, "pt") as file:
             meta = file.metadata()
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        theirs = {"init": "", **json.loads(meta["recipe"])}
+        theirs = json.loads(meta["recipe"])
         ours = json.loads(json.dumps(dataclasses.asdict(self.recipe)))
         differ = [k for k in ours if k != "steps" and ours[k] != theirs.get(k)]
         if differ:
@@ -157,12 +205,12 @@ class Run:
             )
         self.network.load_state_dict(_under("network.", tensors))
         self.average.load_state_dict(_under("average.", tensors))
-        adam: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under("adam.", tensors).items():
+        kept: dict[int, dict[str, Tensor]] = {}
+        for key, value in _under("optimizer.", tensors).items():
             index, name = key.split(".")
-            adam.setdefault(int(index), {})[name] = value
+            kept.setdefault(int(index), {})[name] = value
         state = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({**state, "state": adam})
+        self.optimizer.load_state_dict({**state, "state": kept})
         for name, value in json.loads(meta["state"]).items():
             setattr(self, name, value)
 
@@ -252,14 +300,14 @@ def train(
         loss_name, patch, batch = stage(recipe, run.step)
         mine = share(batch, fabric.global_rank, fabric.world_size)
         low, high = (t.to(fabric.device) for t in patches.batch(run.step, mine, patch))
+        now = rate(recipe, run.step)
         for group in optimizer.param_groups:
-            group["lr"] = rate(recipe, run.step)
+            group["lr"] = now * group["factor"]
         predicted = network(low.to(memory_format=torch.channels_last))
         loss = LOSSES[loss_name](predicted.float(), high)
         optimizer.zero_grad()
         fabric.backward(loss)
-        if recipe.clip:
-            fabric.clip_gradients(network, optimizer, max_norm=recipe.clip)
+        limit(fabric, network, optimizer, recipe, now)
         optimizer.step()
         if recipe.ema:
             run.average.update_parameters(run.network)
@@ -273,10 +321,10 @@ def train(
         last = run.step == recipe.steps
         if run.step % every and not last and not paused:
             continue
-        now = time.perf_counter()
-        run.seconds += now - mark
+        clock = time.perf_counter()
+        run.seconds += clock - mark
         row = {"step": run.step, "loss": float(loss_sum) / (run.step - first)}
-        row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": seen / (now - mark)}
+        row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": seen / (clock - mark)}
         if main:
             if run.step % validate_every == 0 or last:
                 psnr = validate(fabric, run.best, data, recipe.scale, slices)

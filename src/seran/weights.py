@@ -41,8 +41,8 @@ class Card:
         residual: whether the network corrects bicubic enlargement.
         recipe: every setting of the run.
         data: what it was trained on: repository, licence, contrast, volumes.
-        patches: training patches seen.
-        seconds: of training, on ``machine``.
+        patches: training patches seen, with those of the weights it started from.
+        seconds: of training, on ``machine``, with the same.
         machine: in words.
         command: that repeats the run.
         validation: PSNR in dB per contrast on the validation split.

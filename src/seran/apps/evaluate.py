@@ -17,6 +17,7 @@ def evaluate(
     scale: Literal[2, 3, 4] = 2,
     weights: Path | None = None,
     split: Literal["test", "val"] = "test",
+    slices: int = 0,
     out: Path | None = None,
     engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
 ) -> str:
@@ -28,6 +29,7 @@ def evaluate(
         scale: which low-resolution set.
         weights: a weights file for the methods that are networks, instead of the shipped one.
         split: val while anything is being tuned, test for numbers to report.
+        slices: how many central slices of each volume to score; 0 for all.
         out: where to write the report, as NAME.json and NAME.md; without it, it is only printed.
         engine: how networks are run.
     """
@@ -38,7 +40,7 @@ def evaluate(
     ]
     total = len(pairs.pick(split)) * len(chosen)
     with tqdm(total=total, unit="volume", leave=False, disable=None) as bar:
-        report = library.evaluate(pairs, chosen, split, bar.update)
+        report = library.evaluate(pairs, chosen, split, bar.update, slices)
     if out is not None:
         for end, text in ((".json", report.json()), (".md", report.markdown())):
             with files.atomic(out.with_name(out.name + end)) as part:

@@ -3,25 +3,41 @@
 import json
 from dataclasses import asdict
 
-from seran import methods as library
 from seran import weights
+from seran.classical import CLASSICAL
+from seran.systems import SYSTEMS
 
 
-def methods(cards: bool = False) -> str:
-    """List the methods and the weights that come with the package.
+def _rows() -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [
+        ("method", "system", "year", "parameters x2 / x3 / x4", "weights", "published by")
+    ]
+    for name, system in SYSTEMS.items():
+        if name in CLASSICAL:
+            held = "none needed"
+        else:
+            kept = [key for key in weights.shipped() if key.split("-x")[0] == name]
+            held = ", ".join(key.removeprefix(f"{name}-") for key in kept) or "train your own"
+        rows.append((name, system.title, str(system.year), system.sizes(), held, system.paper))
+    return rows
+
+
+def methods(cards: bool = False, markdown: bool = False) -> str:
+    """List the methods, where they come from, and the weights that come with the package.
 
     Args:
         cards: print the cards of the shipped weights instead: recipe, data with licences, results.
+        markdown: the same list as a table for a README.
     """
     if cards:
         found = {key: weights.read(path) for key, path in weights.shipped().items()}
         shown = {key: {"sha256": digest, **asdict(card)} for key, (_, card, digest) in found.items()}
         return json.dumps(shown, indent=1)
-    lines = []
-    for name in library.names():
-        files = [path for key, path in weights.shipped().items() if key.split("-x")[0] == name]
-        kept = [weights.read(path)[1] for path in files]
-        what = ", ".join(f"x{c.scale} {c.degradation}" for c in kept) or "x2 x3 x4, no weights needed"
-        lines.append(f"{name:10} {what}")
+    rows = _rows()
+    if markdown:
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.append("NAME+ is the self-ensemble of NAME: the mean over the eight symmetries of a slice.")
     return "\n".join(lines)

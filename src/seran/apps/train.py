@@ -16,15 +16,24 @@ from seran import train as library
 from seran.apps import FLAT, Positional
 from seran.engines.openvino import cpus
 from seran.errors import BadInput
-from seran.recipes import RECIPES, Recipe
+from seran.recipes import RECIPES, VARIANTS, Recipe
+
+
+def _listed() -> str:
+    lines = ["recipes: one for all systems, for fair comparison,"]
+    for kind in ("", "-paper"):
+        lines += ["and the one that each system was published with:"] * bool(kind)
+        for name in VARIANTS:
+            row = [f"{name}-x{scale}-bd{kind}" for scale in (2, 3, 4)]
+            lines += ["  " + " ".join(f"{n:29}" for n in row).rstrip()] * (row[0] in RECIPES)
+    return "\n".join(lines)
 
 
 def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
     """``seran train RECIPE …``: the command with the named recipe's settings as its defaults."""
     if args[:1] in (["-h"], ["--help"]):
-        names = "\n".join(f"  {name}" for name in RECIPES)
         sys.stdout.write(
-            f"usage: seran train RECIPE DATA RUN [OPTIONS]\n\nrecipes:\n{names}\n\n"
+            f"usage: seran train RECIPE DATA RUN [OPTIONS]\n\n{_listed()}\n\n"
             "seran train RECIPE --help lists every setting with its value.\n"
         )
         raise SystemExit(0)

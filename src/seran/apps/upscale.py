@@ -92,7 +92,9 @@ def upscale(
     slices = volume.data.shape[axis]
     # disable=None: a bar on a terminal, nothing in a log
     with tqdm(total=slices, unit="slice", desc=chosen.name, leave=False, disable=None) as bar:
-        result = infer.upscale(volume, chosen.predict, scale, chosen.anchor, scan.plane, bar.update)
+        result = infer.upscale(
+            volume, chosen.predict, scale, chosen.anchor, scan.plane, bar.update, chosen.whole
+        )
     record: dict[str, Any] = {
         "Software": "seran",
         "Version": seran.__version__,

@@ -1,0 +1,98 @@
+"""CSN: the channel splitting network (Zhao et al., IEEE TIP 28, 2019).
+
+Only the abstract could be read: features are split along the channels into a residual branch (reuse) and a
+dense branch (new features), and merge-and-run mapping exchanges information between the two. SERAN's
+Table 3 prints 13.64/16.60/16.01M parameters, whose differences give a trunk of 256 maps with EDSR's
+upsampler. The rest is inferred: hundreds of structures fit the counts, this is a plain one that does
+(13,644,801 / 16,595,201 / 16,005,121):
+
+    h = conv3 1→256;  a, b = its halves of 128
+    8 units:  m = (a + b)/2;  a ← A(a) + m;  b ← B(b) + m                       (merge-and-run, IJCAI 2018)
+              A: three conv3 128→128, ReLU between;
+              B: three dense layers conv3 (128 + 128i)→128 with ReLU, conv1 512→128
+    y = conv3(upsampler(conv1 [h, a, b] 512→256, + h)) 256→1
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seran.layers import conv, upsampler
+
+
+class Dense(nn.Module):
+    """The dense branch of a unit: ``width`` maps in and out."""
+
+    def __init__(self, width: int, growth: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(conv(width + i * growth, growth) for i in range(layers))
+        self.fuse = conv(width + layers * growth, width, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Same shape as the input."""
+        for layer in self.layers:
+            x = torch.cat([x, F.relu(layer(x))], 1)
+        return self.fuse(x)
+
+
+class Unit(nn.Module):
+    """One merge-and-run unit of the two branches."""
+
+    def __init__(self, width: int, convs: int, growth: int, layers: int) -> None:
+        super().__init__()
+        steps: list[nn.Module] = [conv(width, width)]
+        for _ in range(convs - 1):
+            steps += [nn.ReLU(), conv(width, width)]
+        self.residual = nn.Sequential(*steps)
+        self.dense = Dense(width, growth, layers)
+
+    def forward(
+        self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+        """Both branches, after the exchange."""
+        mean = (a + b) / 2
+        return self.residual(a) + mean, self.dense(b) + mean
+
+
+class CSN(nn.Module):
+    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
+
+    Args:
+        scale: 2, 3 or 4.
+        width: maps of the trunk, half of them for each branch.
+        units: merge-and-run units.
+        convs: of the residual branch of a unit.
+        layers: of the dense branch of a unit.
+        growth: maps that each dense layer adds.
+        fusion: what is fused at the end: ``all`` is [h, a, b], ``branches`` is [a, b].
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        width: int = 256,
+        units: int = 8,
+        convs: int = 3,
+        layers: int = 3,
+        growth: int = 128,
+        fusion: Literal["all", "branches"] = "all",
+    ) -> None:
+        super().__init__()
+        self.head = conv(1, width)
+        self.units = nn.ModuleList(Unit(width // 2, convs, growth, layers) for _ in range(units))
+        self.fusion = fusion
+        self.fuse = conv(2 * width if fusion == "all" else width, width, 1)
+        self.up = upsampler(width, scale)
+        self.tail = conv(width, 1)
+
+    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+        """Super-resolve a batch of slices."""
+        shallow = self.head(x)
+        a, b = shallow.chunk(2, 1)
+        for unit in self.units:
+            a, b = unit(a, b)
+        parts = [shallow, a, b] if self.fusion == "all" else [a, b]
+        return self.tail(self.up(self.fuse(torch.cat(parts, 1)) + shallow))
