@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from seran import infer
-from seran.classical import bicubic
+from seran.classical import bicubic, zerofill
 from seran.errors import BadInput
+from seran.methods import method
 from seran.volume import Volume
 from tests.conftest import oblique, phantom
 
@@ -33,14 +34,53 @@ def test_the_ensemble_commutes_with_the_symmetries(symmetry: int) -> None:
         return np.ascontiguousarray(np.rot90(x, symmetry % 4, (1, 2)))
 
     low = skewed.astype(np.float32)
-    mean = infer.ensembled(predict)
+    mean = infer.ensembled(predict, "corner")
     np.testing.assert_allclose(mean(turn(low)), turn(mean(low)), atol=1e-5)
     assert np.abs(mean(low) - predict(low)).max() > 1e-3
 
 
 def test_the_ensemble_of_bicubic_is_bicubic() -> None:
     low = phantom((3, 15, 22))
-    np.testing.assert_allclose(infer.ensembled(bicubic(3))(low), bicubic(3)(low), rtol=1e-4, atol=1e-3)
+    made = infer.ensembled(bicubic(3), "corner")(low)
+    np.testing.assert_allclose(made, bicubic(3)(low), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_ensemble_of_zero_filling_is_zero_filling(scale: int) -> None:
+    """Voxel 0 keeps its centre there, so a mirrored slice comes back off by s - 1 fine voxels."""
+    low = phantom((2, 15, 21))  # odd sizes: without a Nyquist line, mirroring commutes with zero-filling
+    made = infer.ensembled(zerofill(scale), "center")(low)
+    np.testing.assert_allclose(made, zerofill(scale)(low), atol=1e-3)
+    plain = infer.ensembled(zerofill(scale), "corner")(low)
+    assert np.abs(plain - zerofill(scale)(low)).max() > 5
+
+
+@pytest.mark.parametrize("name", ["bicubic", "zerofill", "nlm", "seran"])
+def test_every_method_can_be_ensembled(name: str) -> None:
+    """On slices that are not square; the result lies where the method alone puts it."""
+    low = phantom((2, 15, 22)) + np.linspace(0, 300, 22, dtype=np.float32)
+    alone, mean = method(name, 2), method(name + "+", 2)
+    assert (mean.name, mean.whole, mean.anchor) == (name + "+", alone.whole, alone.anchor)
+    a, b = (infer.sharpen(low, m.predict, 2, whole=m.whole) for m in (alone, mean))
+    assert a.shape == b.shape == (2, 30, 44)
+    inner = (slice(None), slice(4, -4), slice(4, -4))
+    assert np.abs(a - b)[inner].mean() < 0.02 * np.ptp(low)
+
+
+def test_a_method_that_looks_across_slices_gets_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infer, "CHUNK_PIXELS", 500)
+    seen: list[int] = []
+
+    def predict(low: np.ndarray) -> np.ndarray:
+        seen.append(len(low))
+        return bicubic(2)(low)
+
+    infer.sharpen(phantom((7, 20, 24)), predict, 2, whole=True)
+    assert seen == [7]
+    assert method("nlm", 2).whole
+    volume = Volume(phantom((26, 34, 5)), oblique())
+    infer.upscale(volume, predict, 2, "corner", whole=True)
+    assert seen == [7, 5]
 
 
 def test_chunks_do_not_change_the_result_and_progress_counts_slices(

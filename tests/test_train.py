@@ -14,6 +14,8 @@ import torch
 from lightning_fabric import Fabric
 
 from seran import data, prepare, recipes, train, weights
+from seran.classical import zerofill
+from seran.degrade import Truncation
 from seran.errors import BadInput
 from seran.export import export, restore
 from seran.models import MODELS, build
@@ -76,15 +78,29 @@ def test_all_symmetries_and_contrasts_are_drawn(
     pairs: prepare.PreparedSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patch = np.arange(12.0).reshape(3, 4)
-    views = {data.dihedral(patch, k).tobytes() for k in range(8)}
+    codes = [(bool(k & 4), (bool(k & 2), bool(k & 1))) for k in range(8)]
+    views = {(data.dihedral(patch, *c).tobytes(), data.dihedral(patch, *c).shape) for c in codes}
     assert len(views) == 8
     patches = data.Patches(pairs, "train", 2, seed=0)
     assert [{s.contrast for s in g} for g in patches.groups] == [{"T1"}, {"T2"}]
     original = data.dihedral
-    seen: set[int] = set()
-    monkeypatch.setattr(data, "dihedral", lambda patch, k: seen.add(k) or original(patch, k))
+    seen: set[tuple[bool, tuple[bool, bool]]] = set()
+    monkeypatch.setattr(data, "dihedral", lambda patch, *c: seen.add(c) or original(patch, *c))
     patches.batch(0, range(100), 8)
-    assert seen == set(range(8))
+    assert seen == set(codes)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_mirrored_patches_of_truncated_scans_still_belong_together(tmp_path: Path, scale: int) -> None:
+    """Low voxel i lies on fine voxel s·i whatever the symmetry: band-limited scans show it exactly."""
+    for i in (2, 4):
+        smooth = zerofill(4)(Truncation(4)(phantom((4, 60, 84), i) + 200))  # n, h, w; never negative
+        save(tmp_path / "raw" / f"sub-{i}_T2w.nii.gz", np.moveaxis(smooth, 0, 2))
+    made = prepare.prepare(
+        tmp_path / "raw", tmp_path / "set", "td", (scale,), fourier_crop=False, report=lambda _: None
+    )
+    low, high = data.Patches(made, "train", scale, seed=0).batch(0, range(40), 16)
+    torch.testing.assert_close(high[..., ::scale, ::scale], low, atol=1e-4, rtol=0)
 
 
 def test_scans_smaller_than_a_patch_are_left_out_or_refused(pairs: prepare.PreparedSet) -> None:

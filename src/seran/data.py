@@ -12,6 +12,7 @@ from jaxtyping import Float, Real
 from numpy import ndarray
 from torch import Tensor
 
+from seran.degrade import DEGRADATIONS
 from seran.errors import BadInput
 from seran.prepare import Packed, PreparedSet
 
@@ -20,10 +21,10 @@ TEXTURE = 0.03
 """A patch whose standard deviation (in units of the scan's range) is below this counts as background."""
 
 
-def dihedral(patch: Real[ndarray, "h w"], symmetry: int) -> Real[ndarray, "a b"]:
-    """One of the eight symmetries of the square: ``symmetry`` in 0 … 7."""
-    flipped = patch[::-1] if symmetry >= 4 else patch
-    return np.rot90(flipped, symmetry % 4)
+def dihedral(patch: Real[ndarray, "h w"], swap: bool, mirrored: tuple[bool, bool]) -> Real[ndarray, "a b"]:
+    """One of the eight symmetries of the square: rows and columns mirrored or not, then exchanged or not."""
+    turned = patch[:: -1 if mirrored[0] else 1, :: -1 if mirrored[1] else 1]
+    return turned.T if swap else turned
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,15 @@ class Patches:
     A contrast is drawn first (all alike, so that rare ones are not drowned), then a volume of it in
     proportion to the square root of its slices, then a slice, then up to `TRIES` positions until one
     is not background, then one of eight symmetries.
+
+    Where voxel 0 keeps its centre (k-space truncation), s - 1 fine voxels follow the last coarse one of a
+    patch and none precede the first. So that a mirrored pair has them at the same end, its high patch
+    begins s - 1 voxels earlier.
     """
 
     def __init__(self, prepared: PreparedSet, split: str, scale: int, seed: int) -> None:
         self.scale, self.seed = scale, seed
+        self.lead = (scale - 1) * (DEGRADATIONS[prepared.degradation](scale).anchor == "center")
         self.scans = [_scan(prepared, v, scale) for v in prepared.pick(split)]
         if not self.scans:
             raise BadInput(f"{prepared.root}: expected volumes in the split {split!r}, found none")
@@ -56,7 +62,8 @@ class Patches:
 
     def _fitting(self, patch: int) -> list[list[Scan]]:
         """The groups without the scans whose slices are smaller than a patch."""
-        fitting = [[s for s in g if min(s.low.shape[1:]) >= patch] for g in self.groups]
+        first = min(1, self.lead)
+        fitting = [[s for s in g if min(s.low.shape[1:]) >= patch + first] for g in self.groups]
         if not any(fitting):
             raise BadInput(f"no training slice holds a patch of {patch}x{patch} low-resolution pixels")
         return [group for group in fitting if group]
@@ -75,14 +82,18 @@ class Patches:
         weight = np.sqrt([len(s.low) for s in group])
         scan = group[rng.choice(len(group), p=weight / weight.sum())]
         (n, h, w), p, s = scan.low.shape, patch, self.scale
+        swap, rows, columns = (bool(bit) for bit in rng.integers(2, size=3))
+        first = min(1, self.lead)
         for _ in range(TRIES):
-            k, y, x = rng.integers(n), rng.integers(h - p + 1), rng.integers(w - p + 1)
+            k = rng.integers(n)
+            y, x = rng.integers(first * rows, h - p + 1), rng.integers(first * columns, w - p + 1)
             low = scan.low[k, y : y + p, x : x + p]
             if low.std() > TEXTURE * scan.gain:
                 break
-        high = scan.high[k, s * y : s * (y + p), s * x : s * (x + p)]
-        symmetry = int(rng.integers(8))
-        return _unit(dihedral(low, symmetry), scan), _unit(dihedral(high, symmetry), scan)
+        top, left = s * y - self.lead * rows, s * x - self.lead * columns
+        high = scan.high[k, top : top + s * p, left : left + s * p]
+        turned = (dihedral(side, swap, (rows, columns)) for side in (low, high))
+        return tuple(_unit(side, scan) for side in turned)  # type: ignore[return-value]
 
 
 def _unit(patch: ndarray, scan: Scan) -> Float[ndarray, "h w"]:

@@ -4,6 +4,7 @@ A predictor is a function ``low (n, h, w) -> high (n, s·h, s·w)``: a network o
 interpolation, and every wrapper around either, are this one thing.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -36,19 +37,29 @@ def unit(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
     return offset, gain if gain > 0 else float(stack.max()) - offset
 
 
-def ensembled(predict: Predict) -> Predict:
-    """Geometric self-ensemble ("+"): the mean over the eight symmetries of the slice (EDSR §3.4)."""
+def ensembled(predict: Predict, anchor: Anchor) -> Predict:
+    """Geometric self-ensemble ("+"): the mean over the eight symmetries of the slice (EDSR §3.4).
+
+    Where voxel 0 keeps its centre (``anchor`` is ``center``), the fine grid is not symmetric about the coarse
+    one: s - 1 fine voxels follow the last coarse one, none precede the first. What a mirrored slice became
+    then lies s - 1 fine voxels off along the mirrored axis; it is moved back, and the voxels at the end that
+    it does not reach are the mean of the others.
+    """
 
     def mean(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
-        total: ndarray | None = None
-        for turns in range(4):
-            for flip in (False, True):
-                view = np.rot90(low[:, ::-1] if flip else low, turns, (1, 2))
-                high = np.rot90(predict(np.ascontiguousarray(view)), -turns, (1, 2))
-                high = high[:, ::-1] if flip else high
-                total = high.copy() if total is None else total + high
-        assert total is not None
-        return total / 8
+        total, count = np.zeros((0, 0, 0), np.float32), np.zeros((0, 0))
+        for swap, *mirrored in itertools.product((False, True), repeat=3):
+            turn = (slice(None), *(slice(None, None, -1 if m else 1) for m in mirrored))
+            view = low[turn].swapaxes(1, 2) if swap else low[turn]
+            high = predict(np.ascontiguousarray(view))
+            high = (high.swapaxes(1, 2) if swap else high)[turn]
+            if not total.size:
+                total, count = np.zeros_like(high), np.zeros(high.shape[1:], high.dtype)
+            off = (high.shape[1] // low.shape[1] - 1) * (anchor == "center")
+            high = high[:, off * mirrored[0] :, off * mirrored[1] :]
+            total[:, : high.shape[1], : high.shape[2]] += high
+            count[: high.shape[1], : high.shape[2]] += 1
+        return total / count
 
     return mean
 

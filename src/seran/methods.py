@@ -114,7 +114,7 @@ def method(
     else:
         found = _network(name, plain, scale, file or _file(plain, scale, degradation), engine)
     if name.endswith("+"):
-        return Method(**{**found.__dict__, "predict": ensembled(found.predict)})
+        return Method(**{**found.__dict__, "predict": ensembled(found.predict, found.anchor)})
     return found
 
 
