@@ -20,7 +20,6 @@ from budget import trained
 from torch.utils.flop_counter import FlopCounterMode
 
 from seran import evaluate, files, prepare, weights
-from seran.classical import CLASSICAL
 from seran.degrade import Bicubic
 from seran.infer import sharpen
 from seran.methods import Method, is_network, method
@@ -79,11 +78,54 @@ def markdown(results: dict[str, dict[str, Any]], head: list[str]) -> str:
             f"{r['patches']:,}" if r["patches"] else "–",
         ]
         for c in contrasts:
-            mean, base = r["means"][c], results["bicubic"]["means"][c]
-            gain = mean["psnr"] - base["psnr"]
-            cells.append(f"{mean['psnr']:.2f} / {mean['ssim_volume']:.4f} ({gain:+.2f})")
+            mean = r["means"][c]
+            cells.append(f"{mean['psnr']:.2f} / {mean['ssim_volume']:.4f} ({mean['gain']:+.2f})")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def score(chosen: Method, data: PreparedSet, slices: int) -> dict[str, Any]:
+    """Means over the test volumes of each contrast, and the volumes; gains are over bicubic."""
+    tested = [method("bicubic", chosen.scale)] + [chosen] * (chosen.name != "bicubic")
+    report = evaluate.evaluate(data, tested, "test", slices=slices)
+    means = report.means()
+    base = {m["contrast"]: m["psnr"] for m in means if m["method"] == "bicubic"}
+    return {
+        "sha256": chosen.sha256,
+        "means": {
+            m["contrast"]: {**m, "gain": m["psnr"] - base[m["contrast"]]}
+            for m in means
+            if m["method"] == chosen.name
+        },
+        "volumes": [r for r in report.rows if r["method"] == chosen.name],
+    }
+
+
+def described(name: str, scale: int, file: Path | None) -> dict[str, Any]:
+    """Size and cost of a system, and what its weights saw."""
+    plain = name.removesuffix("+")
+    if file is None:
+        return {"parameters": 0, "gmacs": 0.0, "patches": 0}
+    card = weights.read(file)[1]
+    return {
+        "parameters": (SYSTEMS[plain].parameters or (0, 0, 0))[scale - 2],
+        "gmacs": gmacs(plain, scale) * (8 if name.endswith("+") else 1),
+        "patches": card.patches,
+        "training_seconds": card.seconds,
+        "command": card.command,
+    }
+
+
+def write(path: Path, head: list[str], results: dict[str, dict[str, Any]]) -> None:
+    """The results as JSON, and as markdown beside it."""
+    ordered = {name: results[name] for name in ORDER if name in results}
+    title = f"# {path.stem}\n\n"
+    for end, text in (
+        (".json", json.dumps({"protocol": head, "results": ordered}, indent=1) + "\n"),
+        (".md", title + markdown(ordered, head)),
+    ):
+        with files.atomic(path.with_suffix(end)) as part:
+            part.write_text(text)
 
 
 def main(
@@ -113,45 +155,24 @@ def main(
     pairs = prepare.load(data)
     path = out / f"table3-x{scale}.json"
     results: dict[str, dict[str, Any]] = json.loads(path.read_text())["results"] if path.is_file() else {}
-    protocol = evaluate.protocol(pairs, scale, "test", slices)
     for name in systems:
         plain = name.removesuffix("+")
-        file = None
-        if is_network(name):
-            recipe = f"{plain}-x{scale}-bd"
-            file = runs / f"{recipe}.onnx"
-            if "train" in stages:
-                file = trained(recipe, pairs, runs, minutes, machine)
-            if not file.is_file():
-                continue
+        recipe = f"{plain}-x{scale}-bd"
+        file = runs / f"{recipe}.onnx" if is_network(name) else None
+        if file is not None and "train" in stages:
+            trained(recipe, pairs, runs, minutes, machine)
+        if file is not None and not file.is_file():
+            continue
         chosen = method(name, scale, file=file)
         row = results.get(name, {})
         if "score" in stages and row.get("sha256") != chosen.sha256:
-            tested = [method("bicubic", scale)] + [chosen] * (name != "bicubic")
-            report = evaluate.evaluate(pairs, tested, "test", slices=slices)
-            row = {
-                "sha256": chosen.sha256,
-                "means": {m["contrast"]: m for m in report.means() if m["method"] == name},
-                "volumes": [r for r in report.rows if r["method"] == name],
-                "parameters": (SYSTEMS[plain].parameters or (0,) * 3)[scale - 2],
-                "gmacs": 0.0
-                if plain in CLASSICAL
-                else gmacs(plain, scale) * (8 if name.endswith("+") else 1),
-                "patches": 0,
-            }
-            if file is not None:
-                card = weights.read(file)[1]
-                row |= {"patches": card.patches, "training_seconds": card.seconds, "command": card.command}
-        if "time" in stages and "means" in row and "seconds" not in row:
+            row = score(chosen, pairs, slices) | described(name, scale, file)
+        if "time" in stages and row and "seconds" not in row:
             row["seconds"] = seconds(chosen, pairs)
         if row:
             results[name] = row
-        results = {n: results[n] for n in ORDER if n in results}
-        head = [PROTOCOL.format(minutes=minutes, machine=machine), *protocol]
-        for end, text in ((".json", json.dumps({"protocol": head, "results": results}, indent=1) + "\n"),
-                          (".md", f"# Table 3, x{scale}\n\n" + markdown(results, head))):  # fmt: skip
-            with files.atomic(path.with_suffix(end)) as part:
-                part.write_text(text)
+            text = [PROTOCOL.format(minutes=minutes, machine=machine)]
+            write(path, text + evaluate.protocol(pairs, scale, "test", slices), results)
 
 
 if __name__ == "__main__":

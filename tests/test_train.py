@@ -18,6 +18,7 @@ from seran.classical import zerofill
 from seran.degrade import Truncation
 from seran.errors import BadInput
 from seran.export import export, restore
+from seran.layers import INITIALIZERS
 from seran.models import MODELS, build
 from seran.recipes import RECIPES, Recipe
 from tests.conftest import phantom
@@ -162,19 +163,19 @@ def test_every_published_recipe_takes_a_step(pairs: prepare.PreparedSet) -> None
 
 
 def test_initializers() -> None:
-    torch.manual_seed(0)
-    network = build("vdsr", 2, {}, False).requires_grad_(False)
-    for kind, expected in (
-        ("he", (2 / (64 * 9)) ** 0.5),
-        ("xavier", (2 / (128 * 9)) ** 0.5),
-        ("gaussian", 1e-3),
-    ):
-        train.initialise(network, kind)
-        assert float(network.body[2].weight.std()) == pytest.approx(expected, rel=0.02)
-        assert float(network.body[2].bias.abs().max()) == 0
-    kept = {k: v.clone() for k, v in network.state_dict().items()}
-    train.initialise(network, "network")
-    assert all(torch.equal(v, kept[k]) for k, v in network.state_dict().items())
+    def spread(network: torch.nn.Module) -> float:
+        layer = next(m for m in network.modules() if isinstance(m, torch.nn.Conv2d) and m.in_channels == 64)
+        assert float(layer.bias.detach().abs().max()) == 0
+        return float(layer.weight.detach().std())
+
+    he, xavier = (2 / (64 * 9)) ** 0.5, (2 / (128 * 9)) ** 0.5
+    made = {k: train.Run(dataclasses.replace(RECIPES["vdsr-x2-bd"], initializer=k)) for k in INITIALIZERS}
+    made["network"] = train.Run(RECIPES["vdsr-x2-bd"])
+    for kind, expected in (("he", he), ("xavier", xavier), ("gaussian", 1e-3), ("network", he)):
+        assert spread(made[kind].network) == pytest.approx(expected, rel=0.02)
+    assert spread(build("idn", 2, {}, False).head) == pytest.approx(he, rel=0.02)
+    split = build("csn", 2, {}, False).units[0].residual[0].weight.detach()
+    assert float(split.std()) == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.02)
 
 
 def test_rates_optimiser_and_clipping_of_the_published_recipes() -> None:

@@ -67,7 +67,9 @@ def run(args: list[str]) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}; nothing half-written is left")
     except KeyboardInterrupt:
-        sys.stderr.write("seran: interrupted; nothing half-written is left\n")
+        sys.stderr.write(
+            "seran: interrupted; no half-written result is left (a download continues with the same command)\n"
+        )
         return 130
     return 0
 

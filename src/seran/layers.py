@@ -1,5 +1,7 @@
 """Layers that the networks of the paper's Table 3 share."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -12,6 +14,22 @@ from seran import resize
 def conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
     """A stride-1 convolution with zero padding that keeps h and w, and a bias."""
     return nn.Conv2d(inputs, outputs, size, padding=size // 2)
+
+
+INITIALIZERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "he": lambda w: nn.init.kaiming_normal_(w, nonlinearity="relu"),
+    "xavier": nn.init.xavier_normal_,
+    "gaussian": lambda w: nn.init.normal_(w, std=1e-3),
+}
+
+
+def initialise(network: nn.Module, initializer: str) -> None:
+    """Draw the weights of every convolution anew, by a name in `INITIALIZERS`; biases become zero."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
+            INITIALIZERS[initializer](layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class ResidualBlock(nn.Module):

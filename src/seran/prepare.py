@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -206,12 +206,14 @@ def read_source(source: Source) -> Volume:
 
 
 def high_resolution(
-    volume: Volume, integer: bool, fourier_crop: bool
+    volume: Volume, integer: bool, fourier_crop: bool, shape: tuple[int, int, int] | None = None
 ) -> tuple[ndarray, tuple[float, float], tuple[float, ...]]:
     """Ground-truth stack of a scan, its measured k-space support, and its spacing in mm.
 
+    Its centre of ``shape`` (slices, rows, columns), or all slices of as many pixels as are multiples of 12.
+
     Raises:
-        BadInput: if too little is left in the plane to make pairs from.
+        BadInput: if the scan is smaller than that, or too little is left in the plane to make pairs from.
     """
     axis = grid.slice_axis(volume.affine, volume.data.shape)
     stack = np.moveaxis(volume.data, axis, 0)
@@ -221,18 +223,20 @@ def high_resolution(
         h, w = (round(n * b) for n, b in zip(stack.shape[1:], band, strict=True))
         size = size * np.array(stack.shape[1:]) / (h, w)
         stack = np.concatenate([kspace.crop(part[None], (h, w)) for part in stack])
-    h, w = (n // MULTIPLE * MULTIPLE for n in stack.shape[1:])
+    n, h, w = shape or (len(stack), *(n // MULTIPLE * MULTIPLE for n in stack.shape[1:]))
     if min(h, w) < 4 * MULTIPLE:
         raise BadInput(f"only {stack.shape[1]}x{stack.shape[2]} pixels in the plane, too few for pairs")
-    top, left = (stack.shape[1] - h) // 2, (stack.shape[2] - w) // 2
-    stack = np.ascontiguousarray(stack[:, top : top + h, left : left + w])
+    first, top, left = ((have - want) // 2 for have, want in zip(stack.shape, (n, h, w), strict=True))
+    if min(first, top, left) < 0:
+        raise BadInput(f"expected at least {_x((n, h, w))} (slices, rows, columns), got {_x(stack.shape)}")
+    stack = np.ascontiguousarray(stack[first : first + n, top : top + h, left : left + w])
     if integer:
         stack = np.maximum(np.floor(stack + 0.5), 0)
     return stack, band, (float(grid.spacing(volume.affine)[axis]), float(size[0]), float(size[1]))
 
 
 def _pack(
-    source: Source, name: str, out: Path, degradation: str, scales: Sequence[int], options: dict[str, bool]
+    source: Source, name: str, out: Path, degradation: str, scales: Sequence[int], options: dict[str, Any]
 ) -> Packed:
     stack, band, size = high_resolution(read_source(source), **options)
     dtype = np.int32 if options["integer"] else np.float32
@@ -285,43 +289,52 @@ def _find(source: Path) -> list[Source]:
     raise BadInput(f"{source}: expected a folder of scans or a CSV manifest")
 
 
-def _named(sources: Sequence[Source]) -> Iterator[tuple[str, Source]]:
+def _named(sources: Iterable[Source]) -> Iterator[tuple[str, Source]]:
     for i, source in enumerate(sources):
         yield f"{i:04d}-{re.sub(r'[^A-Za-z0-9_-]', '_', source.path.name.split('.')[0])[:80]}", source
 
 
-def prepare(
-    source: Path,
-    out: Path,
-    degradation: str = "bd",
-    scales: tuple[int, ...] = (2, 3, 4),
-    integer: bool = False,
-    fourier_crop: bool = True,
-    report: Callable[[str], Any] = print,
-) -> PreparedSet:
-    """Pack a folder or a manifest of scans into ``out``, which must not exist yet.
-
-    Everything is made in a folder beside ``out`` that takes its name at the very end.
-
-    Args:
-        source: a folder of scans, or a CSV manifest (columns split, path, contrast, subject).
-        out: the prepared folder.
-        degradation: ``bd`` (bicubic) or ``td`` (k-space truncation).
-        scales: which low-resolution sets to write.
-        integer: round and clip as the CSN data set does.
-        fourier_crop: take zero-filled volumes to their measured k-space support first.
-        report: called with one line per volume.
-
-    Raises:
-        BadInput: if nothing usable is found, or ``out`` exists.
-    """
+def refuse(out: Path, degradation: str, scales: tuple[int, ...]) -> None:
+    """Raise `BadInput` for settings of `prepare` that cannot be."""
     if out.exists():
         raise BadInput(f"{out} exists; remove it or name another folder")
     if degradation not in DEGRADATIONS:
         raise BadInput(f"expected a degradation of {', '.join(DEGRADATIONS)}, got {degradation!r}")
     if not scales or not set(scales) <= {2, 3, 4}:
         raise BadInput(f"expected scales of 2, 3 and 4, got {scales}")
-    sources = find(source)
+
+
+def prepare(
+    source: Path | Iterable[Source],
+    out: Path,
+    degradation: str = "bd",
+    scales: tuple[int, ...] = (2, 3, 4),
+    integer: bool = False,
+    fourier_crop: bool = True,
+    report: Callable[[str], Any] = print,
+    shape: tuple[int, int, int] | None = None,
+) -> PreparedSet:
+    """Pack a folder or a manifest of scans into ``out``, which must not exist yet.
+
+    Everything is made in a folder beside ``out`` that takes its name at the very end.
+
+    Args:
+        source: a folder of scans, a CSV manifest (columns split, path, contrast, subject), or sources; each
+            of these may appear as late as it is asked for.
+        out: the prepared folder.
+        degradation: ``bd`` (bicubic) or ``td`` (k-space truncation).
+        scales: which low-resolution sets to write.
+        integer: round and clip as the CSN data set does.
+        fourier_crop: take zero-filled volumes to their measured k-space support first.
+        report: called with one line per volume.
+        shape: slices, rows and columns of every volume, cut from its centre; without it all slices of as many
+            pixels as are multiples of twelve.
+
+    Raises:
+        BadInput: if nothing usable is found, or ``out`` exists.
+    """
+    refuse(out, degradation, scales)
+    sources = find(source) if isinstance(source, Path) else source
     part = out.with_name(f".part-{os.getpid()}-{out.name}")
     volumes: list[Packed] = []
     skipped: list[dict[str, str]] = []
@@ -336,7 +349,7 @@ def prepare(
                     part,
                     degradation,
                     scales,
-                    {"integer": integer, "fourier_crop": fourier_crop},
+                    {"integer": integer, "fourier_crop": fourier_crop, "shape": shape},
                 )
             except BadInput as error:
                 for leftover in part.rglob(f"{name}.npy"):
@@ -350,7 +363,8 @@ def prepare(
                 f"k-space support {packed.band[0]:.2f} x {packed.band[1]:.2f}"
             )
         if not volumes:
-            raise BadInput(f"{source}: no usable scan ({len(skipped)} skipped)")
+            named = source if isinstance(source, Path) else out
+            raise BadInput(f"{named}: no usable scan ({len(skipped)} skipped)")
         made = PreparedSet(part, degradation, integer, fourier_crop, volumes, skipped)
         text = asdict(made)
         del text["root"]

@@ -22,7 +22,7 @@ class Recipe:
         options: further arguments of the network.
         residual: learn a correction of bicubic enlargement (off in the paper).
         initializer: of the convolutions: ``network`` keeps what the network's file sets (PyTorch's default
-            elsewhere), ``he``, ``xavier`` and ``gaussian`` (standard deviation 1e-3) come with zero biases.
+            where it sets nothing); ``he``, ``xavier``, ``gaussian`` (standard deviation 1e-3): zero biases.
         init: a weights file of the same network to start from (fine-tuning); empty: from scratch.
         patch: low-resolution pixels a side.
         last_patch: the same for the last `tail` of the steps.
@@ -115,19 +115,19 @@ PUBLISHED: dict[str, Recipe] = {
     # One network for all scales there, one per scale here. Patches of 41 high pixels: 14 low ones at x3.
     # 80 epochs are 9960 steps. The threshold θ of the clipping is not stated: 0.01.
     "vdsr": Recipe(
-        "vdsr", 0, initializer="he", patch=14, last_patch=14, batch=64, steps=9_960, optimizer="sgd",
+        "vdsr", 0, patch=14, last_patch=14, batch=64, steps=9_960, optimizer="sgd",
         weight_decay=1e-4, lr=0.1, step_every=2_490, step_factor=0.1, loss="l2-sum", clip=0.01,
         clip_by="value",
     ),
     # The authors' Caffe solver; the fine-tuning with l2 that the paper adds is `--tail`.
     "idn": Recipe(
-        "idn", 0, initializer="he", patch=15, last_patch=15, batch=64, steps=600_000, weight_decay=1e-4,
+        "idn", 0, patch=15, last_patch=15, batch=64, steps=600_000, weight_decay=1e-4,
         rates={"*.bias": 0.1, "tail.*": 0.1}, step_every=250_000, step_factor=0.1,
     ),
     "rdn": Recipe("rdn", 0, patch=32, last_patch=32, batch=16, steps=1_000_000, step_every=200_000),
     # Not readable in the paper; the first author's own framework of that year.
     "csn": Recipe(
-        "csn", 0, initializer="xavier", patch=48, last_patch=48, batch=16, steps=1_000_000,
+        "csn", 0, patch=48, last_patch=48, batch=16, steps=1_000_000,
         step_every=200_000,
     ),
     "edsr": EDSR,

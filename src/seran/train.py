@@ -35,6 +35,7 @@ from seran import files, metrics, weights
 from seran.data import Patches
 from seran.engines.torch import parameters
 from seran.errors import BadInput
+from seran.layers import initialise
 from seran.models import build
 from seran.prepare import PreparedSet
 from seran.recipes import Recipe
@@ -45,11 +46,6 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": F.l1_loss,
     "l2": F.mse_loss,
     "l2-sum": lambda made, true: F.mse_loss(made, true, reduction="sum") / (2 * len(true)),
-}
-INITIALIZERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "he": lambda w: nn.init.kaiming_normal_(w, nonlinearity="relu"),
-    "xavier": nn.init.xavier_normal_,
-    "gaussian": lambda w: nn.init.normal_(w, std=1e-3),
 }
 
 
@@ -88,17 +84,6 @@ def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     return update
 
 
-def initialise(network: nn.Module, initializer: str) -> None:
-    """Draw the weights of every convolution anew, as a recipe's `initializer` says; biases become zero."""
-    if initializer == "network":
-        return
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
-            INITIALIZERS[initializer](layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
 def optimise(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser; each group of parameters carries its ``factor`` of the learning rate."""
     groups: dict[float, list[nn.Parameter]] = {}
@@ -134,7 +119,8 @@ class Run:
         self.recipe = recipe
         self.patches, self.seconds = 0, 0.0
         self.network = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
-        initialise(self.network, recipe.initializer)
+        if recipe.initializer != "network":
+            initialise(self.network, recipe.initializer)
         if recipe.init and fresh:
             content, card, _ = weights.read(Path(recipe.init))
             self.network.load_state_dict(parameters(self.network, content, recipe.init))

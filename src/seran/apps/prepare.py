@@ -1,12 +1,69 @@
 """``seran prepare``."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
+from seran import ixi as ixi_set
 from seran import prepare as library
 from seran.apps import Positional
+from seran.fetch import fetch
+from seran.prepare import PreparedSet
+
+
+def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
+    """``seran prepare ixi …`` is a command of its own."""
+    return (ixi, args[1:]) if args[:1] == ["ixi"] else (prepare, args)
+
+
+def _report(text: str) -> None:
+    tqdm.write(text)
+
+
+def _summary(made: PreparedSet, out: Path) -> str:
+    counts = {split: len(made.pick(split)) for split in library.SPLITS}
+    cropped = sum(min(v.band) < 1 for v in made.volumes)
+    return (
+        f"{len(made.volumes)} volumes ({', '.join(f'{n} {s}' for s, n in counts.items())}) in {out}, "
+        f"{cropped} zero-filled by the scanner, {len(made.skipped)} skipped"
+    )
+
+
+def ixi(
+    out: Positional[Path],
+    contrast: Literal["PD", "T1", "T2"],
+    archives: Path = Path("ixi-archives"),
+    degradation: Literal["bd", "td"] = "bd",
+    scales: tuple[int, ...] = (2, 3, 4),
+    address: str = ixi_set.ADDRESS,
+) -> str:
+    """Make the IXI set of CSN and SERAN: 500, 70 and 6 volumes of 240x240x96 voxels, as integers.
+
+    Args:
+        out: the prepared folder; must not exist.
+        contrast: which archive; the subjects of a split are the same for all three.
+        archives: folder of the official archives (4 to 5 GB each); what is not there is downloaded.
+        degradation: bd: MATLAB's antialiased bicubic; td: centred k-space truncation.
+        scales: which low-resolution sets to write.
+        address: where the archives are downloaded from; a mirror must hold the same bytes.
+    """
+    library.refuse(out, degradation, scales)
+    archive = ixi_set.ARCHIVES[contrast]
+    archives.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=archive.size, unit="B", unit_scale=True, desc=archive.name, leave=False, disable=None)
+    with bar:
+        path = fetch(
+            address + archive.name,
+            archives / archive.name,
+            archive.size,
+            archive.sha256,
+            progress=lambda have: bar.update(have - bar.n),
+        )
+    found = ixi_set.sources(path, contrast)
+    made = library.prepare(found, out, degradation, scales, True, False, _report, ixi_set.SHAPE)
+    return _summary(made, out)
 
 
 def prepare(
@@ -27,12 +84,4 @@ def prepare(
         integer: round and clip at 0, as the CSN data set does.
         fourier_crop: first take zero-filled scans to the k-space support that was really measured.
     """
-    made = library.prepare(
-        source, out, degradation, scales, integer, fourier_crop, report=lambda text: tqdm.write(text)
-    )
-    counts = {split: len(made.pick(split)) for split in library.SPLITS}
-    cropped = sum(min(v.band) < 1 for v in made.volumes)
-    return (
-        f"{len(made.volumes)} volumes ({', '.join(f'{n} {s}' for s, n in counts.items())}) in {out}, "
-        f"{cropped} zero-filled by the scanner, {len(made.skipped)} skipped"
-    )
+    return _summary(library.prepare(source, out, degradation, scales, integer, fourier_crop, _report), out)

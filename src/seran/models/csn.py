@@ -11,6 +11,8 @@ upsampler. The rest is inferred: hundreds of structures fit the counts, this is 
               A: three conv3 128→128, ReLU between;
               B: three dense layers conv3 (128 + 128i)→128 with ReLU, conv1 512→128
     y = conv3(upsampler(conv1 [h, a, b] 512→256, + h)) 256→1
+
+Initialised with Xavier's normal distribution, as the first author's framework of that time does.
 """
 
 from typing import Literal
@@ -20,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seran.layers import conv, upsampler
+from seran.layers import conv, initialise, upsampler
 
 
 class Dense(nn.Module):
@@ -87,6 +89,7 @@ class CSN(nn.Module):
         self.fuse = conv(2 * width if fusion == "all" else width, width, 1)
         self.up = upsampler(width, scale)
         self.tail = conv(width, 1)
+        initialise(self, "xavier")
 
     def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
         """Super-resolve a batch of slices."""

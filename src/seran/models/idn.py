@@ -7,7 +7,7 @@ Feature block: conv3 1→64, conv3 64→64. Then four distillation blocks, each
 3. compression:  conv1 80→64.
 
 Reconstruction: 17x17 to the high resolution, + bicubic(low). Leaky ReLU (0.05) after every convolution but
-the last.
+the last; initialised after He et al., as the authors' solver does.
 
 The published network groups the second convolution of either half by four and ends in a transposed
 convolution with stride s: 552,769 parameters at every scale. SERAN's Table 3 (cited from CSN) prints
@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.layers import Enlarge, conv
+from seran.layers import Enlarge, conv, initialise
 
 SLOPE = 0.05
 SIZE = 17
@@ -87,6 +87,7 @@ class IDN(nn.Module):
             )
         else:
             self.tail = nn.Sequential(conv(width, scale**2, SIZE), nn.PixelShuffle(scale))
+        initialise(self, "he")
 
     def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
         """Super-resolve a batch of slices; the sum is float32 even under autocast."""
