@@ -68,7 +68,7 @@ def run(args: list[str]) -> int:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}; nothing half-written is left")
     except KeyboardInterrupt:
         sys.stderr.write(
-            "seran: interrupted; no half-written result is left (a download continues with the same command)\n"
+            "seran: interrupted; no half-written result is left, and a download continues where it was\n"
         )
         return 130
     return 0
