@@ -124,7 +124,7 @@ def test_bf16_is_near_fp32(name: str, scale: int) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             rough = network(low)
     assert rough.dtype == torch.float32
-    assert (rough - exact).abs().max() < 0.02
+    assert (rough - exact).abs().max() < 0.02 * max(1.0, float(exact.abs().max()))
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_exported_is_torch(name: str, scale: int) -> None:
     names = {key for key, _ in network.named_parameters()}
     model = halve(to_onnx(network), names)
     assert {t.name.removesuffix(".half") for t in model.graph.initializer} >= names
-    assert difference(model.SerializeToString(), network, scale) < 1e-5
+    assert difference(model.SerializeToString(), network, scale) < 5e-5
 
 
 OTHERS = [
