@@ -45,6 +45,21 @@ class ResidualBlock(nn.Module):
         return x + self.second(F.relu(self.first(x)))
 
 
+class Dense(nn.Module):
+    """Convolutions that each see all maps before them and add ``growth``; a 1x1 one back to ``width``."""
+
+    def __init__(self, width: int, growth: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(conv(width + i * growth, growth) for i in range(layers))
+        self.fuse = conv(width + layers * growth, width, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Same shape as the input."""
+        for layer in self.layers:
+            x = torch.cat([x, F.relu(layer(x))], 1)
+        return self.fuse(x)
+
+
 def upsampler(width: int, scale: int) -> nn.Sequential:
     """Sub-pixel convolution: conv3 to s² maps each and a pixel shuffle; ×4 is ×2 twice (EDSR).
 

@@ -109,25 +109,25 @@ PUBLISHED: dict[str, Recipe] = {
     # Sub-images of 33 (x3: 11 low pixels); the optimiser of the ECCV paper. 8e8 back-propagations. The
     # batch is not stated: 128.
     "srcnn": Recipe(
-        "srcnn", 0, initializer="gaussian", patch=11, last_patch=11, batch=128, steps=6_250_000,
+        "srcnn", 0, initializer="gaussian", patch=11, batch=128, steps=6_250_000,
         optimizer="sgd", rates={"reconstruct.*": 0.1}, step_every=10**9, loss="l2-sum",
     ),
     # One network for all scales there, one per scale here. Patches of 41 high pixels: 14 low ones at x3.
     # 80 epochs are 9960 steps. The threshold θ of the clipping is not stated: 0.01.
     "vdsr": Recipe(
-        "vdsr", 0, patch=14, last_patch=14, batch=64, steps=9_960, optimizer="sgd",
+        "vdsr", 0, patch=14, batch=64, steps=9_960, optimizer="sgd",
         weight_decay=1e-4, lr=0.1, step_every=2_490, step_factor=0.1, loss="l2-sum", clip=0.01,
         clip_by="value",
     ),
     # The authors' Caffe solver; the fine-tuning with l2 that the paper adds is `--tail`.
     "idn": Recipe(
-        "idn", 0, patch=15, last_patch=15, batch=64, steps=600_000, weight_decay=1e-4,
+        "idn", 0, patch=15, batch=64, steps=600_000, weight_decay=1e-4,
         rates={"*.bias": 0.1, "tail.*": 0.1}, step_every=250_000, step_factor=0.1,
     ),
-    "rdn": Recipe("rdn", 0, patch=32, last_patch=32, batch=16, steps=1_000_000, step_every=200_000),
+    "rdn": Recipe("rdn", 0, patch=32, batch=16, steps=1_000_000, step_every=200_000),
     # Not readable in the paper; the first author's own framework of that year.
     "csn": Recipe(
-        "csn", 0, patch=48, last_patch=48, batch=16, steps=1_000_000,
+        "csn", 0, patch=48, batch=16, steps=1_000_000,
         step_every=200_000,
     ),
     "edsr": EDSR,

@@ -20,24 +20,8 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from seran.layers import conv, initialise, upsampler
-
-
-class Dense(nn.Module):
-    """The dense branch of a unit: ``width`` maps in and out."""
-
-    def __init__(self, width: int, growth: int, layers: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(conv(width + i * growth, growth) for i in range(layers))
-        self.fuse = conv(width + layers * growth, width, 1)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Same shape as the input."""
-        for layer in self.layers:
-            x = torch.cat([x, F.relu(layer(x))], 1)
-        return self.fuse(x)
+from seran.layers import Dense, conv, initialise, upsampler
 
 
 class Unit(nn.Module):

@@ -15,25 +15,8 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from seran.layers import conv, upsampler
-
-
-class DenseBlock(nn.Module):
-    """A residual dense block: ``width`` maps in and out."""
-
-    def __init__(self, width: int, growth: int, layers: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(conv(width + i * growth, growth) for i in range(layers))
-        self.fuse = conv(width + layers * growth, width, 1)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Same shape as the input."""
-        dense = x
-        for layer in self.layers:
-            dense = torch.cat([dense, F.relu(layer(dense))], 1)
-        return x + self.fuse(dense)
+from seran.layers import Dense, conv, upsampler
 
 
 class RDN(nn.Module):
@@ -60,7 +43,7 @@ class RDN(nn.Module):
         super().__init__()
         self.shallow = conv(1, width)
         self.head = conv(width, width)
-        self.blocks = nn.ModuleList(DenseBlock(width, growth, layers) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Dense(width, growth, layers) for _ in range(blocks))
         self.fusion = fusion
         self.fuse = nn.Sequential(
             conv(blocks * width if fusion == "concat" else width, width, 1), conv(width, width)
@@ -74,7 +57,7 @@ class RDN(nn.Module):
         features = self.head(shallow)
         outputs = []
         for block in self.blocks:
-            features = block(features)
+            features = features + block(features)
             outputs.append(features)
         joined = torch.cat(outputs, 1) if self.fusion == "concat" else torch.stack(outputs).sum(0)
         return self.tail(self.up(self.fuse(joined) + shallow))
