@@ -22,6 +22,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from seran.layers import Enlarge, conv, initialise
 
@@ -52,6 +53,19 @@ class Distillation(nn.Module):
         """Same shape as the input."""
         short, long = self.above(x).split([self.kept, self.passed], 1)
         return self.compress(torch.cat([x, short], 1) + self.below(long))
+
+
+class Planar(nn.Module):
+    """A convolution on contiguous planes: channels-last, a 17x17 one can be 13 times slower (oneDNN)."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Same h and w as the input."""
+        weight = self.layer.weight.contiguous()
+        return F.conv2d(x.contiguous(), weight, self.layer.bias, padding=self.layer.padding)
 
 
 class IDN(nn.Module):
@@ -86,7 +100,7 @@ class IDN(nn.Module):
                 width, 1, SIZE, stride=scale, padding=SIZE // 2, output_padding=scale - 1
             )
         else:
-            self.tail = nn.Sequential(conv(width, scale**2, SIZE), nn.PixelShuffle(scale))
+            self.tail = nn.Sequential(Planar(conv(width, scale**2, SIZE)), nn.PixelShuffle(scale))
         initialise(self, "he")
 
     def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
