@@ -1,4 +1,4 @@
-"""Training at an equal budget: the same minutes for every system, spent on its own number of steps."""
+"""Training at a stated budget: as many steps as fit into so many quiet minutes, resumed where it stopped."""
 
 import dataclasses
 import shutil
@@ -7,44 +7,80 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from seran import train
+from seran import train, weights
 from seran.engines.openvino import cpus
+from seran.errors import BadInput
 from seran.export import export
 from seran.prepare import PreparedSet
-from seran.recipes import RECIPES
+from seran.recipes import Recipe, differences
 
 
-def steps(name: str, data: PreparedSet, folder: Path, minutes: float, fabric: Fabric) -> int:
-    """How many steps of a recipe fit into the minutes, from a pilot whose first seconds do not count."""
-    pilot = dataclasses.replace(RECIPES[name], steps=10**9, warmup=10**9)
-    shutil.rmtree(folder, ignore_errors=True)
-    first = train.train(pilot, data, folder, fabric, every=10**9, validate_every=10**9, minutes=minutes / 60)
-    second = train.train(pilot, data, folder, fabric, every=10**9, validate_every=10**9, minutes=minutes / 20)
-    shutil.rmtree(folder)
-    each = (second.seconds - first.seconds) / (second.step - first.step)
-    return max(10, round(60 * minutes / each))
-
-
-def trained(name: str, data: PreparedSet, folder: Path, minutes: float, machine: str) -> Path:
-    """Train a recipe for so many minutes, with its schedule ending with them; resumes; the weights file.
-
-    The recipe's warm-up is cut to a tenth of the steps where it would be longer.
-    """
-    weights = folder / f"{name}.onnx"
-    if weights.is_file():
-        return weights
+def _fabric() -> Fabric:
     torch.set_num_threads(cpus())
     fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed")
     fabric.launch()
-    out = folder / name
-    checkpoint = out / train.CHECKPOINT
-    if checkpoint.is_file():
-        recipe = train.Run.load(checkpoint).recipe
+    return fabric
+
+
+def fitted(recipe: Recipe, name: str, data: PreparedSet, runs: Path, minutes: float) -> Recipe:
+    """The recipe with as many steps as fit into the minutes, or as the run ``name`` began with.
+
+    The pace is taken from a pilot whose first seconds do not count; nothing else should run meanwhile.
+
+    Raises:
+        BadInput: if that run began with another budget.
+    """
+    file, checkpoint = runs / f"{name}.onnx", runs / name / train.CHECKPOINT
+    if file.is_file():
+        card = weights.read(file)[1]
+        steps, command = card.recipe["steps"], card.command
+    elif checkpoint.is_file():
+        run = train.Run.load(checkpoint)
+        steps, command = run.recipe.steps, run.command
     else:
-        n = steps(name, data, folder / f"{name}-pilot", minutes, fabric)
-        recipe = dataclasses.replace(RECIPES[name], steps=n, warmup=min(RECIPES[name].warmup, n // 10))
-    command = f"python paper/table3.py PAIRS RUNS --systems {recipe.model} --scale {recipe.scale} "
-    command += f"--minutes {minutes:g}"
-    run = train.train(recipe, data, out, fabric, every=25, validate_every=10**9, command=command)
-    export(run, weights, data, machine, f"Equal budget of {minutes:g} minutes: {recipe.steps} steps.")
-    return weights
+        pace = _pace(recipe, data, runs / f"{name}-pilot", minutes)
+        return lasting(recipe, max(10, round(60 * minutes / pace)))
+    if not command.endswith(f"--budget {minutes:g}"):
+        raise BadInput(
+            f"{runs / name}: expected a run of {minutes:g} minutes, got {command!r}; name another --runs"
+        )
+    return lasting(recipe, steps)
+
+
+def lasting(recipe: Recipe, steps: int, seed: int = 0) -> Recipe:
+    """The recipe with so many steps; a warm-up longer than a tenth of them is cut to it."""
+    return dataclasses.replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 10), seed=seed)
+
+
+def _pace(recipe: Recipe, data: PreparedSet, folder: Path, minutes: float) -> float:
+    """Seconds per step."""
+    pilot = dataclasses.replace(recipe, steps=10**9, warmup=10**9)
+    shutil.rmtree(folder, ignore_errors=True)
+    fabric, never = _fabric(), 10**9
+    first, second = (
+        train.train(pilot, data, folder, fabric, every=never, validate_every=never, minutes=minutes * part)
+        for part in (1 / 60, 1 / 20)
+    )
+    shutil.rmtree(folder)
+    return (second.seconds - first.seconds) / (second.step - first.step)
+
+
+def trained(
+    recipe: Recipe, name: str, data: PreparedSet, runs: Path, machine: str, command: str, notes: str
+) -> Path:
+    """Train ``runs/name`` to the recipe's last step; return the weights file ``runs/name.onnx``.
+
+    Raises:
+        BadInput: if there is one of another recipe.
+    """
+    file = runs / f"{name}.onnx"
+    if file.is_file():
+        unlike = differences(recipe, weights.read(file)[1].recipe)
+        if unlike:
+            raise BadInput(f"{file} was trained otherwise ({', '.join(unlike)} differ); name another --runs")
+    else:
+        run = train.train(
+            recipe, data, runs / name, _fabric(), every=25, validate_every=10**9, command=command
+        )
+        export(run, file, data, machine, notes)
+    return file

@@ -1,35 +1,35 @@
 """Table 3 on data of your own: every system, trained alike for the same minutes, scored alike.
 
-    seran prepare DATA pairs
-    python paper/table3.py pairs runs          # trains, scores, times; resumes; writes paper/table3-x2.*
-    python paper/table3.py pairs runs --scale 4 --minutes 30 --slices 0
+    seran prepare DATA open
+    python paper/table3.py --data open --budget 12.2     # trains, scores, times; resumes; table3-x2.*
+    python paper/table3.py --data open --scale 4 --budget 30 --slices 0
 
 The common recipe is used (same data, patches, optimiser, schedule, average), its schedule ending with the
 budget. A budget of minutes favours small networks: large ones see fewer patches. The table states how many.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import tyro
-from budget import trained
+from budget import fitted, trained
+from results import Rows, heading, load, program, score, write
 from torch.utils.flop_counter import FlopCounterMode
 
-from seran import evaluate, files, prepare, weights
+from seran import evaluate, prepare, weights
 from seran.degrade import Bicubic
 from seran.infer import sharpen
 from seran.methods import Method, is_network, method
 from seran.models import build
 from seran.prepare import PreparedSet
+from seran.recipes import RECIPES
 from seran.systems import SYSTEMS
 
 ORDER = ("bicubic", "nlm", "srcnn", "vdsr", "idn", "fscwrn", "rdn", "csn", "edsr", "seab", "seran", "seran+")
 PROTOCOL = (
-    "Every network with the project's common recipe for {minutes:g} minutes on {machine}; classical "
+    "Every network with the project's common recipe for {budget:g} minutes on {machine}; classical "
     "methods need none. GMACs per 240x240 slice of the result; seconds for a volume of "
     "240x240x96 voxels on the same machine."
 )
@@ -58,49 +58,6 @@ def seconds(chosen: Method, data: PreparedSet) -> float:
     raise SystemExit("expected a validation scan of at least 240x240x96 voxels to time the methods on")
 
 
-def markdown(results: dict[str, dict[str, Any]], head: list[str]) -> str:
-    """One row per system: size, cost, what it saw, PSNR/SSIM and gain per contrast."""
-    first = next(iter(results.values()))
-    contrasts = list(first["means"])
-    lines = [*(f"- {line}" for line in head), ""]
-    lines.append(
-        "| system | parameters | GMACs | s / volume | patches | "
-        + " | ".join(f"{c} ({first['means'][c]['volumes']})" for c in contrasts)
-        + " |"
-    )
-    lines.append("|---" * (5 + len(contrasts)) + "|")
-    for name, r in results.items():
-        cells = [
-            SYSTEMS[name.removesuffix("+")].title + "+" * name.endswith("+"),
-            f"{r['parameters'] / 1e6:.3f}M" if r["parameters"] else "–",
-            f"{r['gmacs']:.1f}" if r["gmacs"] else "–",
-            f"{r['seconds']:.1f}" if "seconds" in r else "–",
-            f"{r['patches']:,}" if r["patches"] else "–",
-        ]
-        for c in contrasts:
-            mean = r["means"][c]
-            cells.append(f"{mean['psnr']:.2f} / {mean['ssim_volume']:.4f} ({mean['gain']:+.2f})")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def score(chosen: Method, data: PreparedSet, slices: int) -> dict[str, Any]:
-    """Means over the test volumes of each contrast, and the volumes; gains are over bicubic."""
-    tested = [method("bicubic", chosen.scale)] + [chosen] * (chosen.name != "bicubic")
-    report = evaluate.evaluate(data, tested, "test", slices=slices)
-    means = report.means()
-    base = {m["contrast"]: m["psnr"] for m in means if m["method"] == "bicubic"}
-    return {
-        "sha256": chosen.sha256,
-        "means": {
-            m["contrast"]: {**m, "gain": m["psnr"] - base[m["contrast"]]}
-            for m in means
-            if m["method"] == chosen.name
-        },
-        "volumes": [r for r in report.rows if r["method"] == chosen.name],
-    }
-
-
 def described(name: str, scale: int, file: Path | None) -> dict[str, Any]:
     """Size and cost of a system, and what its weights saw."""
     plain = name.removesuffix("+")
@@ -116,23 +73,31 @@ def described(name: str, scale: int, file: Path | None) -> dict[str, Any]:
     }
 
 
-def write(path: Path, head: list[str], results: dict[str, dict[str, Any]]) -> None:
-    """The results as JSON, and as markdown beside it."""
-    ordered = {name: results[name] for name in ORDER if name in results}
-    title = f"# {path.stem}\n\n"
-    for end, text in (
-        (".json", json.dumps({"protocol": head, "results": ordered}, indent=1) + "\n"),
-        (".md", title + markdown(ordered, head)),
-    ):
-        with files.atomic(path.with_suffix(end)) as part:
-            part.write_text(text)
+def table(rows: Rows) -> list[str]:
+    """One row per system: size, cost, what it saw, PSNR/SSIM and gain per contrast."""
+    columns = heading(rows)
+    lines = [f"| system | parameters | GMACs | s / volume | patches | {' | '.join(columns.values())} |"]
+    lines.append("|---" * (5 + len(columns)) + "|")
+    for name, r in rows.items():
+        cells = [
+            SYSTEMS[name.removesuffix("+")].title + "+" * name.endswith("+"),
+            f"{r['parameters'] / 1e6:.3f}M" if r["parameters"] else "–",
+            f"{r['gmacs']:.1f}" if r["gmacs"] else "–",
+            f"{r['seconds']:.1f}" if "seconds" in r else "–",
+            f"{r['patches']:,}" if r["patches"] else "–",
+        ]
+        for c in columns:
+            mean = r["means"][c]
+            cells.append(f"{mean['psnr']:.2f} / {mean['ssim_volume']:.4f} ({mean['gain']:+.2f})")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def main(
-    data: tyro.conf.Positional[Path],
-    runs: tyro.conf.Positional[Path],
+    data: Path = Path("open"),
+    runs: Path = Path("runs"),
     scale: Literal[2, 3, 4] = 2,
-    minutes: float = 12.0,
+    budget: float = 12.0,
     slices: int = 12,
     machine: str = "two CPU cores",
     systems: tuple[str, ...] = ORDER,
@@ -145,35 +110,40 @@ def main(
         data: a folder made by `seran prepare`.
         runs: folder of the training runs.
         scale: 2, 3 or 4.
-        minutes: of training per network.
+        budget: minutes of training per network.
         slices: central slices of each test volume that are scored; 0 for all.
         machine: what it runs on, in words, for the table.
         systems: which rows.
-        stages: what to do; timing wants a quiet machine.
+        stages: what to do; training and timing want a quiet machine.
         out: folder of the table.
     """
     pairs = prepare.load(data)
     path = out / f"table3-x{scale}.json"
-    results: dict[str, dict[str, Any]] = json.loads(path.read_text())["results"] if path.is_file() else {}
+    protocol = [PROTOCOL.format(budget=budget, machine=machine)]
+    protocol += evaluate.protocol(pairs, scale, "test", slices)
+    rows = load(path, protocol)
     for name in systems:
         plain = name.removesuffix("+")
-        recipe = f"{plain}-x{scale}-bd"
-        file = runs / f"{recipe}.onnx" if is_network(name) else None
+        key = f"{plain}-x{scale}-bd"
+        file = runs / f"{key}.onnx" if is_network(name) else None
         if file is not None and "train" in stages:
-            trained(recipe, pairs, runs, minutes, machine)
+            recipe = fitted(RECIPES[key], key, pairs, runs, budget)
+            command = f"python paper/table3.py --systems {plain} --scale {scale} --budget {budget:g}"
+            notes = f"Equal budget of {budget:g} minutes: {recipe.steps} steps."
+            trained(recipe, key, pairs, runs, machine, command, notes)
         if file is not None and not file.is_file():
             continue
         chosen = method(name, scale, file=file)
-        row = results.get(name, {})
+        row = rows.get(name, {})
         if "score" in stages and row.get("sha256") != chosen.sha256:
             row = score(chosen, pairs, slices) | described(name, scale, file)
         if "time" in stages and row and "seconds" not in row:
             row["seconds"] = seconds(chosen, pairs)
         if row:
-            results[name] = row
-            text = [PROTOCOL.format(minutes=minutes, machine=machine)]
-            write(path, text + evaluate.protocol(pairs, scale, "test", slices), results)
+            rows[name] = row
+            rows = {key: rows[key] for key in ORDER if key in rows}
+            write(path, protocol, rows, table)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    program(main)

@@ -1,34 +1,58 @@
-"""The programs that make the paper's tables, on a made set."""
+"""The programs that make the paper's tables and figures, on a made set."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.image
+import nibabel as nib
+import numpy as np
 import pytest
 
-from seran import prepare
-from tests.conftest import phantom
+from seran import metrics, prepare
+from seran.classical.bicubic import bicubic
+from seran.recipes import RECIPES
+from tests.conftest import oblique, phantom
 from tests.test_prepare import save
 
 PAPER = Path(__file__).parents[1] / "paper"
 
 
-@pytest.mark.slow
-def test_table3_trains_scores_and_resumes(tmp_path: Path) -> None:
+def run(program: str, *args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PAPER / f"{program}.py"), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def made(program: str, *args: object) -> str:
+    done = run(program, *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared set of three small scans."""
+    folder = tmp_path_factory.mktemp("paper")
     lines = ["split,path,contrast,subject"]
     for i, split in enumerate(("train", "val", "test")):
-        save(tmp_path / f"{i}.nii.gz", phantom((118, 106, 5), i))
+        save(folder / f"{i}.nii.gz", phantom((118, 106, 5), i))
         lines.append(f"{split},{i}.nii.gz,T2,s{i}")
-    (tmp_path / "list.csv").write_text("\n".join(lines))
-    prepare.prepare(tmp_path / "list.csv", tmp_path / "set", scales=(2,), report=lambda _: None)
-    command = [sys.executable, PAPER / "table3.py", tmp_path / "set", tmp_path / "runs", "--out", tmp_path]
-    options = ["--minutes", "0.1", "--slices", "3", "--stages", "train", "score"]
+    (folder / "list.csv").write_text("\n".join(lines))
+    prepare.prepare(folder / "list.csv", folder / "set", scales=(2,), report=lambda _: None)
+    return folder / "set"
+
+
+@pytest.mark.slow
+def test_table3_trains_scores_and_resumes(pairs: Path, tmp_path: Path) -> None:
+    options = ["--data", pairs, "--runs", tmp_path / "runs", "--out", tmp_path, "--slices", "3"]
+    options += ["--stages", "train", "score"]
     for systems in (["bicubic", "nlm", "srcnn"], ["srcnn", "vdsr"]):
-        subprocess.run([*map(str, command), *options, "--systems", *systems], check=True, timeout=300)
-    made = json.loads((tmp_path / "table3-x2.json").read_text())
-    assert "the 3 central slices" in " ".join(made["protocol"])
-    rows = made["results"]
+        made("table3", *options, "--budget", "0.1", "--systems", *systems)
+    kept = json.loads((tmp_path / "table3-x2.json").read_text())
+    assert "the 3 central slices" in " ".join(kept["protocol"])
+    rows = kept["results"]
     assert list(rows) == ["bicubic", "nlm", "srcnn", "vdsr"]
     assert rows["srcnn"]["parameters"] == 24_513
     assert rows["srcnn"]["gmacs"] == pytest.approx(1.41, abs=0.01)
@@ -39,3 +63,140 @@ def test_table3_trains_scores_and_resumes(tmp_path: Path) -> None:
     psnr = rows["bicubic"]["means"]["T2"]["psnr"]
     assert f"| Bicubic [2D] | – | – | – | – | {psnr:.2f} / " in table
     assert table.count("| SRCNN |") == 1
+
+    # Neither another protocol nor another budget is mixed into what is there.
+    other = run("table3", *options[:-1], "score", "--slices", "2", "--budget", "0.1")
+    assert other.returncode == 2
+    assert "name another --out" in other.stderr
+    assert "the 2 central slices" in other.stderr
+    options[5] = tmp_path / "elsewhere"
+    other = run("table3", *options, "--budget", "0.2", "--systems", "srcnn")
+    assert other.returncode == 2
+    assert "expected a run of 0.2 minutes" in other.stderr
+
+
+@pytest.mark.slow
+def test_variants_and_seeds_make_the_steps_of_seran(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(PAPER))
+    import ablation
+    import table1
+
+    small = {"width": 8, "depth": 2}
+    attention = {**small, "positions": [2], "primitives": 4, "embed": 4}
+    options = {"edsr": small, "seran": attention, "seab": attention, "seab-norescale": attention}
+    recipes = {
+        f"{name}-x2-bd": dataclasses.replace(
+            RECIPES[f"{name}-x2-bd"],
+            options={**RECIPES[f"{name}-x2-bd"].options, **changed},
+            patch=12,
+            batch=2,
+        )
+        for name, changed in options.items()
+    }
+    monkeypatch.setattr(ablation, "RECIPES", recipes)
+    keys = {"data": pairs, "runs": tmp_path / "runs", "out": tmp_path, "slices": 3}
+    ablation.compare("table1", table1.TITLES, (0,), budget=0.02, **keys)
+    before = json.loads((tmp_path / "table1.json").read_text())
+    ablation.compare("table1", table1.TITLES, (0, 1), budget=0.02, **keys)
+    kept = json.loads((tmp_path / "table1.json").read_text())
+    rows = kept["results"]
+    assert {key: rows[key] for key in before["results"]} == before["results"]
+    assert len(rows) == 2 * len(before["results"]) == 8
+    assert len({row["sha256"] for row in rows.values()}) == 8
+    steps = {(tmp_path / "runs" / key / "log.csv").read_text().splitlines()[-1].split(",")[0] for key in rows}
+    assert len(steps) == 1
+    assert f"in 0.02 minutes on two CPU cores: {steps.pop()}." in kept["protocol"][0]
+    last = (tmp_path / "table1.md").read_text().splitlines()[-1].split(" | ")
+    psnr = [row["means"]["T2"]["psnr"] for row in rows.values() if row["variant"] == "seran"]
+    assert (last[0], last[2]) == ("| + SERAB (SERAN)", "2")
+    assert last[3].startswith(f"{sum(psnr) / 2:.2f} ± {abs(psnr[0] - psnr[1]) / 2:.2f} ")
+    made("expected", "--folder", tmp_path)
+    text = (tmp_path / "EXPECTED.md").read_text()
+    assert "| seran | +0.85 | – | +0.84 | – | +1.30 | " in text
+    assert "Not made yet: see `paper/table2.py`." in text
+
+
+@pytest.mark.parametrize("program", ["table1", "table2"])
+def test_ablations_say_what_they_take(program: str) -> None:
+    text = made(program, "--help")
+    assert "--budget FLOAT" in text
+    assert "--titles" not in text
+
+
+@pytest.mark.slow
+def test_table4_times_in_turn_and_keeps_what_is_there(tmp_path: Path) -> None:
+    options = ["--systems", "bicubic", "srcnn", "srcnn+", "--repeats", "2", "--machine", "here"]
+    made("table4", *options, "--out", tmp_path, "--scales", "4")
+    first = json.loads((tmp_path / "table4.json").read_text())["results"]
+    made("table4", *options, "--out", tmp_path, "--scales", "3", "4")
+    rows = json.loads((tmp_path / "table4.json").read_text())["results"]
+    assert list(rows) == ["bicubic", "srcnn", "srcnn+"]
+    for name, row in rows.items():
+        assert row["x4"] == first[name]["x4"]
+        assert len(row["x3"]) == 2
+    assert min(rows["srcnn+"]["x4"]) > 2 * min(rows["srcnn"]["x4"])
+
+
+@pytest.mark.slow
+def test_figures_show_a_slice_and_its_primitives(pairs: Path, tmp_path: Path) -> None:
+    made("figures", "--out", tmp_path, "--methods", "bicubic", "seran")
+    for name in ("comparison", "primitives", "reasoning"):
+        image = matplotlib.image.imread(tmp_path / f"{name}-x2.png")
+        assert min(image.shape[:2]) > 300
+        assert image[..., :3].std() > 0.1
+    made("figures", "--out", tmp_path / "b", "--data", pairs, "--volume", "2.nii", "--methods", "bicubic")
+    assert [p.name for p in (tmp_path / "b").iterdir()] == ["comparison-x2.png"]
+    bad = run("figures", "--out", tmp_path / "c", "--data", pairs, "--volume", "nobody")
+    assert bad.returncode == 2
+    assert "expected --volume to name one test volume of 2.nii.gz" in bad.stderr
+
+
+def test_calibration_finds_the_protocol_that_made_the_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(PAPER))
+    import calibrate
+
+    sets = []
+    for i, contrast in enumerate(("PD", "T1", "T2")):
+        data = phantom((60, 52, 11), i) * (1 + i)
+        data[:, :, 3] *= 0.2
+        lines = ["split,path,contrast,subject", f"test,{contrast}.nii.gz,{contrast},s"]
+        nib.save(
+            nib.Nifti1Image(data.astype(np.int16) + np.int16(40), oblique()), tmp_path / f"{contrast}.nii.gz"
+        )
+        (tmp_path / f"{contrast}.csv").write_text("\n".join(lines))
+        prepare.prepare(
+            tmp_path / f"{contrast}.csv", tmp_path / contrast, integer=True, report=lambda _: None
+        )
+        sets.append(tmp_path / contrast)
+
+    # What the paper would have printed, had it used slices, their own maxima, rounding and a 2-D window.
+    printed: dict[int, dict[str, tuple[str, ...]]] = {2: {}, 3: {}, 4: {}}
+    for scale, rows in printed.items():
+        cells = []
+        for folder in sets:
+            kept = prepare.load(folder)
+            high = np.asarray(kept.high(kept.volumes[0]), np.float32)
+            low = np.asarray(kept.low(kept.volumes[0], scale), np.float32)
+            test = np.maximum(np.round(bicubic(scale)(low)), 0)
+            slices = [metrics.psnr(a, b, float(a.max())) for a, b in zip(high, test, strict=True)]
+            psnr = np.mean([one for one in slices if np.isfinite(one)])  # some are empty
+            cells.append(f"{psnr:.2f} / {metrics.ssim_slice(high, test, float(high.max())):.4f}")
+        rows["bicubic"] = tuple(cells)
+    monkeypatch.setattr(calibrate, "TABLE3", printed)
+    calibrate.main(tuple(sets), out=tmp_path)
+    best = capsys.readouterr().out.splitlines()
+    assert best[0].startswith("PSNR of slices, max of the slice, no pixels left out, rounded: rms 0.00")
+    assert best[1].startswith("SSIM 2-D, Gaussian, max of the volume, whole map, rounded: rms 0.0000")
+    table = (tmp_path / "calibration.md").read_text()
+    assert f"| **printed PSNR** | | {printed[2]['bicubic'][0].split(' / ')[0]} | " in table
+
+
+def test_expected_is_what_the_tables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PAPER))
+    import expected
+
+    assert (PAPER / "EXPECTED.md").read_text() == expected.text(PAPER), "run `python paper/expected.py`"

@@ -23,12 +23,18 @@ def psnr(truth: Float[ndarray, "*n"], test: Float[ndarray, "*n"], span: float) -
     return float("inf") if error == 0 else 10 * np.log10(span**2 / error)
 
 
-def _ssim_map(truth: ndarray, test: ndarray, span: float) -> ndarray:
-    """Wang et al., IEEE TIP 2004, eq. 13, with K1 = 0.01 and K2 = 0.03."""
+def gaussian(x: Float[ndarray, "*n"]) -> Float[ndarray, "*n"]:
+    """The weighted mean around every sample."""
+    return gaussian_filter(x, SIGMA, truncate=TRUNCATE)
 
-    def mean(x: ndarray) -> ndarray:
-        return gaussian_filter(x, SIGMA, truncate=TRUNCATE)
 
+def ssim_map(
+    truth: Float[ndarray, "*n"],
+    test: Float[ndarray, "*n"],
+    span: float,
+    mean: Callable[[ndarray], ndarray] = gaussian,
+) -> Float[ndarray, "*n"]:
+    """Wang et al., IEEE TIP 2004, eq. 13, with K1 = 0.01, K2 = 0.03 and population covariance."""
     x, y = truth.astype(np.float64), test.astype(np.float64)
     c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
     ux, uy = mean(x), mean(y)
@@ -38,13 +44,13 @@ def _ssim_map(truth: ndarray, test: ndarray, span: float) -> ndarray:
 
 def ssim_volume(truth: Float[ndarray, "n h w"], test: Float[ndarray, "n h w"], span: float) -> float:
     """Structural similarity with a 3-D window."""
-    return float(_ssim_map(truth, test, span).mean())
+    return float(ssim_map(truth, test, span).mean())
 
 
 def ssim_slice(truth: Float[ndarray, "n h w"], test: Float[ndarray, "n h w"], span: float) -> float:
     """Structural similarity with a 2-D window, mean over slices."""
     pairs = zip(truth, test, strict=True)
-    return float(np.mean([_ssim_map(a, b, span).mean() for a, b in pairs]))
+    return float(np.mean([ssim_map(a, b, span).mean() for a, b in pairs]))
 
 
 METRICS: dict[str, Callable[[ndarray, ndarray, float], float]] = {

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -74,6 +75,12 @@ class Recipe:
     clip_by: Literal["norm", "value"] = "norm"
     ema: float = 0.0
     seed: int = 0
+
+
+def differences(recipe: Recipe, stated: dict[str, Any]) -> list[str]:
+    """The settings in which a recipe is unlike one that a checkpoint or a card states."""
+    ours = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return [name for name in ours if ours[name] != stated.get(name)]
 
 
 COMMON = Recipe(

@@ -38,7 +38,7 @@ from seran.errors import BadInput
 from seran.layers import initialise
 from seran.models import build
 from seran.prepare import PreparedSet
-from seran.recipes import Recipe
+from seran.recipes import Recipe, differences
 
 CHECKPOINT = "checkpoint.safetensors"
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -181,9 +181,7 @@ class Run:
         with safe_open(path, "pt") as file:
             meta = file.metadata()
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        theirs = json.loads(meta["recipe"])
-        ours = json.loads(json.dumps(dataclasses.asdict(self.recipe)))
-        differ = [k for k in ours if k != "steps" and ours[k] != theirs.get(k)]
+        differ = [k for k in differences(self.recipe, json.loads(meta["recipe"])) if k != "steps"]
         if differ:
             raise BadInput(
                 f"{path} was trained with another recipe ({', '.join(differ)} differ); "
