@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from seran.engines.torch import UPSAMPLING
 from seran.errors import BadInput
 from seran.export import difference, halve, to_onnx
 from seran.layers import Enlarge
@@ -104,6 +105,17 @@ def test_shapes_gradients_and_saving(name: str, scale: int, residual: bool) -> N
     stream.seek(0)
     other.load_state_dict(torch.load(stream, weights_only=True))
     assert torch.equal(other(low), high)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("residual", [False, True])
+def test_only_the_upsampling_differs_between_scales(name: str, residual: bool) -> None:
+    """What a network of one scale may begin with from another."""
+    two, *others = ({k: v.shape for k, v in small(name, s, residual).state_dict().items()} for s in (2, 3, 4))
+    for shapes in others:
+        assert all(UPSAMPLING.match(k) for k in two.keys() ^ shapes.keys())
+        assert all(UPSAMPLING.match(k) for k in two.keys() & shapes.keys() if two[k] != shapes[k])
+    assert any(not UPSAMPLING.match(k) for k in two)
 
 
 @pytest.mark.parametrize(("name", "scale"), FAMILY)

@@ -357,8 +357,26 @@ def test_fine_tuning_starts_from_a_weights_file(pairs: prepare.PreparedSet, tmp_
     assert tuned.seconds > 0
     assert train.Run(dataclasses.replace(TINY, init="moved.onnx"), fresh=False).step == 0
     narrow = {"width": 8, "depth": 2, "positions": [2]}
-    with pytest.raises(BadInput, match="holds another network"):
-        train.Run(dataclasses.replace(TINY, init=str(path), options=narrow))
+    for scale in (2, 3):
+        with pytest.raises(BadInput, match="holds another network"):
+            train.Run(dataclasses.replace(TINY, init=str(path), options=narrow, scale=scale))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [3, 4])
+def test_another_scale_starts_from_all_but_the_upsampling(
+    pairs: prepare.PreparedSet, tmp_path: Path, scale: int
+) -> None:
+    path = tmp_path / "tiny.onnx"
+    export(run(pairs, tmp_path / "run"), path)
+    fresh = train.Run(dataclasses.replace(TINY, scale=scale, seed=99)).network.state_dict()
+    tuned = train.Run(dataclasses.replace(TINY, scale=scale, seed=99, init=str(path))).network.state_dict()
+    given = restore(path)[0].state_dict()
+    own = {k for k, v in tuned.items() if k not in given or v.shape != given[k].shape}
+    assert own
+    assert all(k.startswith("network.up.") for k in own)
+    for key, value in tuned.items():
+        assert torch.equal(value, fresh[key] if key in own else given[key])
 
 
 @pytest.mark.slow

@@ -123,7 +123,8 @@ class Run:
             initialise(self.network, recipe.initializer)
         if recipe.init and fresh:
             content, card, _ = weights.read(Path(recipe.init))
-            self.network.load_state_dict(parameters(self.network, content, recipe.init))
+            rescaled = card.scale != recipe.scale
+            self.network.load_state_dict(parameters(self.network, content, recipe.init, rescaled))
             self.patches, self.seconds = card.patches, card.seconds
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.network, multi_avg_fn=averaging(recipe.ema))

@@ -1,5 +1,6 @@
 """PyTorch on CUDA or Apple's GPU (and on the CPU, for comparison)."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -13,19 +14,32 @@ from seran.errors import BadInput
 from seran.models import build
 from seran.weights import Card
 
+UPSAMPLING = re.compile(r"(network\.)?(up|tail)\.")
+"""Names of the parameters that may differ between the scales of one system."""
 
-def parameters(network: nn.Module, data: bytes, name: str = "the weights file") -> dict[str, torch.Tensor]:
+
+def parameters(
+    network: nn.Module, data: bytes, name: str = "the weights file", rescaled: bool = False
+) -> dict[str, torch.Tensor]:
     """The state that a weights file holds for a network.
 
+    Args:
+        network: what the state is for.
+        data: the file.
+        name: what the text of an error calls the file.
+        rescaled: the file is of another scale; what does not fit of the upsampling stays as ``network`` has it.
+
     Raises:
-        BadInput: if the file is of another network; the text calls it ``name``.
+        BadInput: if the file is of another network.
     """
     found = {k: torch.from_numpy(v) for k, v in weights.tensors(data).items()}
     wanted = network.state_dict()
     unlike = [k for k in wanted if k not in found or found[k].shape != wanted[k].shape]
-    if unlike:
-        raise BadInput(f"{name} holds another network: {unlike[0]} is missing or of another shape")
-    return {k: found[k] for k in wanted}
+    kept = [k for k in unlike if rescaled and UPSAMPLING.match(k)]
+    if len(kept) < len(unlike):
+        wrong = next(k for k in unlike if k not in kept)
+        raise BadInput(f"{name} holds another network: {wrong} is missing or of another shape")
+    return {k: wanted[k] if k in kept else found[k] for k in wanted}
 
 
 def network(data: bytes, card: Card) -> nn.Module:
