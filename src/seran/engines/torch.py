@@ -27,7 +27,7 @@ def parameters(
         network: what the state is for.
         data: the file.
         name: what the text of an error calls the file.
-        rescaled: the file is of another scale; what does not fit of the upsampling stays as ``network`` has it.
+        rescaled: the file is of another scale; what does not fit of the upsampling stays as it was.
 
     Raises:
         BadInput: if the file is of another network.
