@@ -162,6 +162,10 @@ def main(
         methods: what is compared, bicubic among them.
         runs: folder with weights as the programs of the tables leave them; without it, the shipped ones.
     """
+    if "bicubic" not in methods:
+        raise BadInput(
+            f"expected bicubic among the methods, its errors set the scale; got {', '.join(methods)}"
+        )
     name, truth = truth_of(data, volume, index)
     low = Bicubic(scale)(truth[None])
     weight_files = {

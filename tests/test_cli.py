@@ -95,6 +95,8 @@ def test_upscale_scales_planes_and_ensemble(scan: Path, tmp_path: Path) -> None:
     assert seran("upscale", scan, tmp_path / "plain.nii", "--precision", "f32").returncode == 0
     difference = nib.load(out).get_fdata() - nib.load(tmp_path / "plain.nii").get_fdata()
     assert 0 < np.abs(difference).max() < 100
+    done = seran("upscale", scan, out, "--method", "bicubic+", "--ensemble", "--force")
+    assert done.stdout.startswith("bicubic+: "), done.stderr
 
 
 def test_user_weights(scan: Path, tmp_path: Path) -> None:
@@ -283,17 +285,25 @@ def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
     assert "| T2 | 1 | seran |" in done.stdout
     assert (tmp_path / "report.md").read_text() == done.stdout
     assert json.loads((tmp_path / "report.json").read_text())["baseline"] == "bicubic"
+    both = ("--weights", own, weights.shipped()["srcnn-x2-bd"])
+    done = seran("evaluate", pairs, "--methods", "bicubic", "srcnn", "seran+", *both)
+    assert done.returncode == 0, done.stderr
+    assert "| T2 | 1 | srcnn |" in done.stdout
+    assert "| T2 | 1 | seran+ |" in done.stdout
+    assert "got files of seran, srcnn" in fails("evaluate", pairs, "--methods", "bicubic", "srcnn", *both)
+    assert "got files of seran, seran" in fails("evaluate", pairs, "--weights", own, own)
     done = seran("upscale", tmp_path / "kept.nii.gz", tmp_path / "out.nii", "--weights", own)
     assert done.returncode == 0, done.stderr
     assert "own.onnx" in done.stdout
 
 
 def test_training_refuses_unknown_recipes(tmp_path: Path) -> None:
-    assert "expected a recipe of srcnn-x2-bd" in fails("train", "seran-x9", tmp_path, tmp_path)
+    assert "did you mean seran-x" in fails("train", "seran-x9", tmp_path, tmp_path)
+    assert "got 'xyz'; seran train --help lists them" in fails("train", "xyz", tmp_path, tmp_path)
     done = seran("train", "--help")
     assert done.returncode == 0
     assert "seran-x2-bd-paper" in done.stdout
-    assert "got 'none'" in fails("train")
+    assert "expected a recipe; seran train --help lists them" in fails("train")
     made = ("train", "seran-x2-bd", tmp_path, tmp_path)
     assert "manifest.json" in fails(*made)
     assert "--validate-every of 1 or more" in fails(*made, "--validate-every", 0)

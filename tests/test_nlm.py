@@ -1,14 +1,20 @@
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.interpolate import interp1d
 
+from seran import prepare
 from seran.classical.bicubic import bicubic
-from seran.classical.nlm import TILE, _exp, _tiles, estimates, nlm
+from seran.classical.nlm import MOST, TILE, _exp, _tiles, estimates, nlm
 from seran.degrade import Bicubic
+from seran.methods import Engine, method
 from seran.metrics import psnr
 from tests.conftest import phantom
 
@@ -172,6 +178,40 @@ def test_gains_over_bicubic(scale: int) -> None:
     span = float(np.ptp(truth))
     gain = psnr(truth, nlm(scale)(low), span) - psnr(truth, bicubic(scale)(low), span)
     assert gain > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["openms_patient04_study1_T2W", "ds000011_sub-10_inplaneT2"])
+def test_gain_on_real_scans(shared: Path, name: str) -> None:
+    """The T2 scans of the split val, twelve central slices, truth cropped to its k-space support."""
+    source = prepare.Source(shared / "val" / f"{name}.nii.gz", "", "T2", "val")
+    stack = prepare.high_resolution(prepare.read_source(source), False, True)[0]
+    truth = stack[len(stack) // 2 - 6 :][:12].astype(np.float32)
+    low = Bicubic(2)(truth)
+    span = float(np.ptp(stack))
+    assert psnr(truth, nlm(2)(low), span) > psnr(truth, bicubic(2)(low), span) + 1
+
+
+def test_threads_are_obeyed_and_change_nothing() -> None:
+    low = textured((4, 10, 13))
+    one = method("nlm", 2, engine=Engine(threads=1))
+    assert one.engine == "numba"
+    made = one.predict(low)
+    assert numba.get_num_threads() == 1
+    np.testing.assert_array_equal(made, nlm(2)(low))
+    assert numba.get_num_threads() == MOST
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_kept_it_compiles_anew() -> None:
+    """As in a read-only installation of a user without a home: numba finds no folder for its cache."""
+    code = (
+        "from numba.core import caching; caching.CacheImpl._locator_classes = []\n"
+        "from seran.classical.nlm import nlm; import numpy\n"
+        "print(nlm(2)(numpy.arange(60).reshape(3, 4, 5)).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "(3, 8, 10)\n", done.stderr
 
 
 def test_the_exponential_is_accurate_in_float32() -> None:

@@ -48,7 +48,10 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_table3_trains_scores_and_resumes(pairs: Path, tmp_path: Path) -> None:
     options = ["--data", pairs, "--runs", tmp_path / "runs", "--out", tmp_path, "--slices", "3"]
     options += ["--stages", "train", "score"]
-    for systems in (["bicubic", "nlm", "srcnn"], ["srcnn", "vdsr"]):
+    late = run("table3", *options[:-2], "score", "time", "--budget", "0.1", "--systems", "nlm")
+    assert late.returncode == 2  # what was scored is kept though it cannot be timed
+    assert "expected a validation scan of 240x240x96 voxels" in late.stderr
+    for systems in (["bicubic", "srcnn"], ["srcnn", "vdsr"]):
         made("table3", *options, "--budget", "0.1", "--systems", *systems)
     kept = json.loads((tmp_path / "table3-x2.json").read_text())
     assert "the 3 central slices" in " ".join(kept["protocol"])
@@ -61,7 +64,7 @@ def test_table3_trains_scores_and_resumes(pairs: Path, tmp_path: Path) -> None:
     assert rows["srcnn"]["means"]["T2"]["volumes"] == 1
     table = (tmp_path / "table3-x2.md").read_text()
     psnr = rows["bicubic"]["means"]["T2"]["psnr"]
-    assert f"| Bicubic [2D] | – | – | – | – | {psnr:.2f} / " in table
+    assert f"| Bicubic [2D] | – | – | – | – | – | {psnr:.2f} / " in table
     assert table.count("| SRCNN |") == 1
 
     # Neither another protocol nor another budget is mixed into what is there.

@@ -124,6 +124,34 @@ def test_rates_and_stages() -> None:
     assert train.stage(TINY, 8) == ("l2", 12, 2)
 
 
+@pytest.mark.parametrize(
+    ("name", "patches", "batch", "steps", "loss", "rates"),
+    [
+        ("srcnn", (17, 11, 8), 128, 6_250_000, "l2-sum", {0: 1e-4, 6_249_999: 1e-4}),
+        ("vdsr", (21, 14, 10), 64, 9_960, "l2-sum", {0: 0.1, 2_490: 0.01, 4_980: 1e-3, 7_470: 1e-4}),
+        ("idn", (29, 15, 11), 64, 600_000, "l1", {249_999: 1e-4, 250_000: 1e-5, 500_000: 1e-6}),
+        ("rdn", (48, 32, 32), 16, 1_000_000, "l1", {199_999: 1e-4, 200_000: 5e-5, 800_000: 6.25e-6}),
+        ("csn", (48, 48, 48), 16, 1_000_000, "l1", {199_999: 1e-4, 200_000: 5e-5, 800_000: 6.25e-6}),
+        ("edsr", (32, 32, 32), 96, 200_000, "l1", {99_999: 1e-4, 100_000: 5e-5}),
+        ("seran", (32, 32, 32), 96, 200_000, "l1", {99_999: 1e-4, 100_000: 5e-5}),
+    ],
+)
+def test_the_published_numbers(
+    name: str, patches: tuple[int, ...], batch: int, steps: int, loss: str, rates: dict[int, float]
+) -> None:
+    for scale, patch in zip((2, 3, 4), patches, strict=True):
+        recipe = RECIPES[f"{name}-x{scale}-bd-paper"]
+        assert (recipe.patch, recipe.last_patch, recipe.batch, recipe.steps) == (patch, patch, batch, steps)
+        assert (recipe.loss, recipe.residual, recipe.tail, recipe.ema) == (loss, False, 0.0, 0.0)
+        assert {s: train.rate(recipe, s) for s in rates} == pytest.approx(rates)
+
+
+def test_an_epoch_of_a_thousand_steps_is_an_option() -> None:
+    """As the docstring of `recipes.EDSR` says."""
+    recipe = dataclasses.replace(RECIPES["seran-x2-bd-paper"], steps=400_000, step_every=200_000)
+    assert {train.rate(recipe, s) for s in range(0, recipe.steps, 50_000)} == {1e-4, 5e-5}
+
+
 def test_the_common_recipe_is_common() -> None:
     """Model and options apart, and whether bicubic is added around the network or within it."""
     for scale in (2, 3, 4):
@@ -185,6 +213,9 @@ def test_rates_optimiser_and_clipping_of_the_published_recipes() -> None:
     assert sizes == {1.0: 24_513 - 801, 0.1: 801}
     idn = train.Run(RECIPES["idn-x2-bd-paper"])
     assert {g["factor"]: g["weight_decay"] for g in idn.optimizer.param_groups} == {1.0: 1e-4, 0.1: 1e-4}
+    slow = {n for n, _ in idn.network.named_parameters() if n.startswith("tail.") or n.endswith(".bias")}
+    slower = next(g["params"] for g in idn.optimizer.param_groups if g["factor"] == 0.1)
+    assert {id(p) for p in slower} == {id(idn.network.get_parameter(n)) for n in slow}
     with pytest.raises(BadInput, match=r"no parameter of seran is named like \*\.bias2"):
         train.Run(dataclasses.replace(TINY, rates={"*.bias2": 0.1}))
     vdsr = RECIPES["vdsr-x2-bd-paper"]

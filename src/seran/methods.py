@@ -1,5 +1,6 @@
 """From the name of a method to a predictor: classical ones, shipped networks, weights of one's own."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,11 +25,20 @@ class Engine:
         device: ``auto`` and ``cpu`` use OpenVINO; ``cuda``, ``cuda:N`` and ``mps`` use PyTorch.
         precision: of the convolutions; ``auto`` is bf16 where the processor has it.
         threads: CPU threads; 0 for every CPU this process may use.
+
+    Raises:
+        BadInput: for an unknown device or a negative number of threads.
     """
 
     device: str = "auto"
     precision: Literal["auto", "bf16", "f32"] = "auto"
     threads: int = 0
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise BadInput(f"expected a device of auto, cpu, cuda, cuda:N or mps, got {self.device!r}")
+        if self.threads < 0:
+            raise BadInput(f"expected a number of threads, or 0 for all, got {self.threads}")
 
 
 @dataclass(frozen=True)
@@ -106,9 +116,10 @@ def method(
         found = Method(
             name,
             scale,
-            CLASSICAL[plain](scale),
+            CLASSICAL[plain](scale, engine.threads),
             undone,
             DEGRADATIONS[undone].anchor,
+            engine="numba" if plain == "nlm" else "numpy",
             whole=plain in VOLUMETRIC,
         )
     else:
@@ -129,14 +140,11 @@ def _network(name: str, plain: str, scale: int, path: Path, engine: Engine) -> M
 
 
 def _run(data: bytes, card: weights.Card, engine: Engine) -> tuple[Predict, str, str]:
-    kind = engine.device.split(":")[0]
-    if kind in ("auto", "cpu"):
+    if engine.device in ("auto", "cpu"):
         from seran.engines import openvino
 
         predict, what, precision = openvino.load(data, engine.precision, engine.threads)
         return predict, what, precision
-    if kind not in ("cuda", "mps"):
-        raise BadInput(f"expected a device of auto, cpu, cuda, cuda:N or mps, got {engine.device!r}")
     try:
         from seran.engines import torch
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""How a network is trained: presets as values. Each field but two is an option of ``seran train``.
+"""How a network is trained: presets as values. Each field but three is an option of ``seran train``.
 
 ``NAME-xSCALE-bd`` is the common recipe, the same for every system, for fair comparison on one data set;
 ``NAME-xSCALE-bd-paper`` is the recipe that the system was published with.
@@ -50,7 +50,7 @@ class Recipe:
         seed: of initialisation and sampling.
     """
 
-    model: str
+    model: Annotated[str, tyro.conf.Fixed]
     scale: int
     degradation: str = "bd"
     options: Annotated[dict[str, Any], tyro.conf.Fixed] = field(default_factory=dict)
@@ -109,8 +109,8 @@ EDSR = Recipe("edsr", 0)
 """SERAN §4.1-4.2: patches of 32, batch 96, Adam, 1e-4 halved every 200 epochs (500 steps: 48,000 slices).
 
 Number of epochs, loss, augmentation and normalisation are not stated: 400 epochs, l1, the eight symmetries
-and the scan's 99.9th percentile are this project's choice. ``--step-every 200000`` reads an epoch as 1000
-steps, as in the EDSR code that the schedule seems to come from.
+and the scan's 99.9th percentile are this project's choice. ``--steps 400000 --step-every 200000`` reads an
+epoch as 1000 steps, as in the EDSR code that the schedule seems to come from.
 """
 
 PUBLISHED: dict[str, Recipe] = {
@@ -132,6 +132,7 @@ PUBLISHED: dict[str, Recipe] = {
         "idn", 0, patch=15, batch=64, steps=600_000, weight_decay=1e-4,
         rates={"*.bias": 0.1, "tail.*": 0.1}, step_every=250_000, step_factor=0.1,
     ),
+    # There ×3 and ×4 begin from ×2 (here with `--init`), and intensities are 0 … 255 less their mean.
     "rdn": Recipe("rdn", 0, patch=32, batch=16, steps=1_000_000, step_every=200_000),
     # Not readable in the paper; the first author's own framework of that year.
     "csn": Recipe(

@@ -8,14 +8,16 @@ from tqdm import tqdm
 from seran import evaluate as library
 from seran import files, prepare
 from seran.apps import FLAT, Positional
-from seran.methods import Engine, is_network, method
+from seran.errors import BadInput
+from seran.methods import Engine, method
+from seran.weights import read
 
 
 def evaluate(
     data: Positional[Path],
     methods: tuple[str, ...] = ("bicubic", "seran"),
     scale: Literal[2, 3, 4] = 2,
-    weights: Path | None = None,
+    weights: tuple[Path, ...] = (),
     split: Literal["test", "val"] = "test",
     slices: int = 0,
     out: Path | None = None,
@@ -27,17 +29,21 @@ def evaluate(
         data: a folder made by `seran prepare`.
         methods: names, see `seran methods`; a trailing + means self-ensemble.
         scale: which low-resolution set.
-        weights: a weights file for the methods that are networks, instead of the shipped one.
+        weights: weights files to use instead of the shipped ones, at most one for each network.
         split: val while anything is being tuned, test for numbers to report.
         slices: how many central slices of each volume to score; 0 for all.
         out: where to write the report, as NAME.json and NAME.md; without it, it is only printed.
         engine: how networks are run.
     """
     pairs = prepare.load(data)
-    chosen = [
-        method(name, scale, pairs.degradation, weights if is_network(name) else None, engine)
-        for name in methods
-    ]
+    models = [read(path)[1].model for path in weights]
+    if len(set(models)) < len(models) or not set(models) <= {name.removesuffix("+") for name in methods}:
+        raise BadInput(
+            f"expected at most one weights file for each network of {', '.join(methods)}, "
+            f"got files of {', '.join(models)}"
+        )
+    own = dict(zip(models, weights, strict=True))
+    chosen = [method(n, scale, pairs.degradation, own.get(n.removesuffix("+")), engine) for n in methods]
     total = len(pairs.pick(split)) * len(chosen)
     with tqdm(total=total, unit="volume", leave=False, disable=None) as bar:
         report = library.evaluate(pairs, chosen, split, bar.update, slices)

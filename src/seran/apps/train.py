@@ -1,5 +1,6 @@
 """``seran train``."""
 
+import difflib
 import functools
 import math
 import shlex
@@ -37,8 +38,12 @@ def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
             "seran train RECIPE --help lists every setting with its value.\n"
         )
         raise SystemExit(0)
-    if not args or args[0] not in RECIPES:
-        raise BadInput(f"expected a recipe of {', '.join(RECIPES)}, got {(args or ['none'])[0]!r}")
+    if not args:
+        raise BadInput("expected a recipe; seran train --help lists them")
+    if args[0] not in RECIPES:
+        near = difflib.get_close_matches(args[0], RECIPES)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise BadInput(f"expected a recipe, got {args[0]!r}; {meant}seran train --help lists them")
     return functools.partial(train, recipe=RECIPES[args[0]]), args[1:]
 
 
@@ -59,7 +64,7 @@ def train(
     Args:
         data: a folder made by `seran prepare`.
         out: folder of the run: checkpoint, log.csv, TensorBoard's events.
-        recipe: what to train; every setting of it is an option.
+        recipe: what to train; all of it but the network and its options can be changed here.
         accelerator: where; auto takes a GPU if there is one.
         devices: processes on this machine (more than one: DDP).
         nodes: machines; start the same command on each, with torchrun.

@@ -87,7 +87,12 @@ def upscale(
     began = time.perf_counter()
     _check(source, out, force)
     volume = io.read(source, scan.affine, scan.fill)
-    chosen = methods.method(method + "+" * ensemble, scale, file=weights, engine=engine)
+    chosen = methods.method(
+        method.removesuffix("+") + "+" * (ensemble or method.endswith("+")),
+        scale,
+        file=weights,
+        engine=engine,
+    )
     axis = grid.slice_axis(volume.affine, volume.data.shape, scan.plane)
     slices = volume.data.shape[axis]
     # disable=None: a bar on a terminal, nothing in a log

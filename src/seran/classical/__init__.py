@@ -13,13 +13,18 @@ __all__ = ["CLASSICAL", "VOLUMETRIC", "bicubic", "zerofill"]
 Stacks = Callable[[Float[ndarray, "n h w"]], ndarray]
 
 
-def _nlm(scale: int) -> Stacks:
+def _nlm(scale: int, threads: int) -> Stacks:
     """See `seran.classical.nlm.nlm`; its compiler is imported when it is asked for."""
     from seran.classical.nlm import nlm
 
-    return nlm(scale)
+    return nlm(scale, threads)
 
 
-CLASSICAL: dict[str, Callable[[int], Stacks]] = {"bicubic": bicubic, "zerofill": zerofill, "nlm": _nlm}
+CLASSICAL: dict[str, Callable[[int, int], Stacks]] = {
+    "bicubic": lambda scale, threads: bicubic(scale),
+    "zerofill": lambda scale, threads: zerofill(scale),
+    "nlm": _nlm,
+}
+"""By name: a predictor of a scale, on so many threads where it uses more than one."""
 VOLUMETRIC = ("nlm",)
 """Methods that look across slices and so need a stack whole."""

@@ -26,11 +26,11 @@ start; where a stack has negative values, step 0 takes the largest magnitude.
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from numba import njit, prange
+from numba import get_num_threads, njit, prange, set_num_threads
 from numpy import ndarray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import uniform_filter
@@ -39,6 +39,8 @@ from tqdm import tqdm
 PEAK = 256.0
 RATIO = 1.2
 TOLERANCE = 0.001
+MOST = get_num_threads()
+"""Threads: those of all CPUs that this process may use."""
 REACH = 3
 """Of the search window, to either side."""
 PAD = REACH + 1
@@ -56,10 +58,11 @@ C2, C3, C4, C5, C6 = (np.float32(1 / x) for x in (2, 6, 24, 120, 720))
 HALF_MEAN = np.float32(1 / 54)
 
 
-def nlm(scale: int) -> Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]:
-    """A predictor of the given scale; keeps the corners of the field of view."""
+def nlm(scale: int, threads: int = 0) -> Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]:
+    """A predictor of the given scale on so many threads (0: all CPUs); corners of the field of view stay."""
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
+        set_num_threads(min(threads or MOST, MOST))
         low = np.asarray(low, np.float64)
         if low.min() == low.max():
             return low.repeat(scale, 1).repeat(scale, 2).astype(np.float32)
@@ -151,8 +154,25 @@ def _tiles(active: Bool[ndarray, "n h w"]) -> Int[ndarray, "tiles 6"]:
     return np.array(boxes, np.int64).reshape(-1, 6)
 
 
+def _compiled(**options: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`njit` that keeps what it compiled beside this file or in the user's cache.
+
+    Where neither is writable (a read-only installation, a user without a home) every process compiles anew.
+    """
+
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError as error:
+            if "no locator" not in str(error):
+                raise
+            return njit(**options)(function)
+
+    return compiled
+
+
 # Under pytest jaxtyping wraps every function not marked `no_type_check`, and numba compiles no wrappers.
-@njit(parallel=True, cache=True)
+@_compiled(parallel=True)
 @no_type_check
 def _estimate(padded: ndarray, mean: ndarray, h: ndarray, result: ndarray, tiles: ndarray) -> None:
     """Write N(F) into ``result``, which holds F; ``padded`` and ``mean`` have a margin of `PAD`."""
@@ -166,7 +186,7 @@ def _estimate(padded: ndarray, mean: ndarray, h: ndarray, result: ndarray, tiles
         )
 
 
-@njit(cache=True, fastmath=True)
+@_compiled(fastmath=True)
 @no_type_check
 def _tile(padded: ndarray, mean: ndarray, h: ndarray, result: ndarray) -> None:
     """One tile: for each of the 342 offsets the distances of all its patches, then weights and sums.
@@ -201,7 +221,7 @@ def _tile(padded: ndarray, mean: ndarray, h: ndarray, result: ndarray) -> None:
             result[z, y, x] += total[z, y * pitch + x] / (ONE + norm[z, y * pitch + x])
 
 
-@njit(cache=True, fastmath=True)
+@_compiled(fastmath=True)
 @no_type_check
 def _squares(here: ndarray, there: ndarray, square: ndarray, along: ndarray, plane: ndarray) -> None:
     """Squared differences, summed over three columns, then over three rows."""
@@ -215,7 +235,7 @@ def _squares(here: ndarray, there: ndarray, square: ndarray, along: ndarray, pla
         plane[i] = along[i] + below[i] + far_below[i]
 
 
-@njit(cache=True, fastmath=True)
+@_compiled(fastmath=True)
 @no_type_check
 def _weights(planes: ndarray, inverse: ndarray, here: ndarray, there: ndarray, weight: ndarray) -> None:
     """Of the patch distances, sums over ``planes``, with ``inverse`` 1/h and the local means at p and q."""
@@ -226,7 +246,7 @@ def _weights(planes: ndarray, inverse: ndarray, here: ndarray, there: ndarray, w
         weight[i] = w if abs(here[i] - there[i]) * v <= LIMIT else ZERO
 
 
-@njit(cache=True, fastmath=True)
+@_compiled(fastmath=True)
 @no_type_check
 def _add(weight: ndarray, here: ndarray, there: ndarray, total: ndarray, norm: ndarray) -> None:
     """Sums of w (F(q) - F(p)) and w: small numbers, which float32 adds without loss."""
@@ -235,7 +255,7 @@ def _add(weight: ndarray, here: ndarray, there: ndarray, total: ndarray, norm: n
         norm[i] += weight[i]
 
 
-@njit(cache=True, fastmath=True)
+@_compiled(fastmath=True)
 @no_type_check
 def _exp(t: float) -> float:
     """exp(-max(0, t)) in float32: 2^-k by its bits times a Taylor polynomial; relative error below 5e-7."""

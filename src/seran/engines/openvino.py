@@ -11,8 +11,6 @@ from numpy import ndarray
 from openvino import properties
 from openvino.properties import hint
 
-from seran.errors import BadInput
-
 Precision = Literal["auto", "bf16", "f32"]
 
 
@@ -42,8 +40,6 @@ def load(
         The predictor, the engine in words, and the precision.
     """
     core = ov.Core()
-    if threads < 0:
-        raise BadInput(f"expected a number of threads, or 0 for all, got {threads}")
     threads = threads or cpus()
     kind = native(core) if precision == "auto" else precision
     compiled = core.compile_model(
