@@ -282,6 +282,41 @@ def test_a_wrong_hash(server: Server, path: Path, part: Path) -> None:
     assert server.ranges == [f"bytes={CUT}-", None]
 
 
+def test_git_hashes_a_blob(server: Server, path: Path, part: Path) -> None:
+    """As ``git hash-object`` does: the digest of a file as a repository lists it."""
+    name = hashlib.sha1(b"blob %d\0" % SIZE + DATA).hexdigest()
+    part.write_bytes(DATA[:CUT])
+    fetch(server.url, path, SIZE, name)
+    arrived(path)
+    assert fetch(server.url, path, SIZE, name) == path
+    path.write_bytes(b"x" + DATA[1:])
+    with pytest.raises(BadInput, match=f"expected sha1 {name}"):
+        fetch(server.url, path, SIZE, name)
+    path.unlink()
+    server.answers = [chunked(b"x" + DATA[1:])]
+    refused_name = hashlib.sha1(b"blob %d\0x" % SIZE + DATA[1:]).hexdigest()
+    with pytest.raises(BadInput, match=f"expected sha1 {name}, got {refused_name}"):
+        fetch(server.url, path, SIZE, name)
+    assert not part.exists()
+
+
+def test_reading_what_nobody_knows_the_size_of(server: Server, waits: list[float]) -> None:
+    server.answers = [status(503, Retry_After="7"), send(CUT), chunked(DATA[:CUT], end=b""), chunked(DATA)]
+    assert module.read(server.url, SIZE) == DATA
+    assert waits == [7, 2, 4]
+    server.answers = [chunked(DATA)]
+    with pytest.raises(BadInput, match=f"at most {SIZE - 1} bytes"):
+        module.read(server.url, SIZE - 1)
+    server.answers = [send(CUT)] * 3
+    with pytest.raises(BadInput, match="ended early; run the same command again"):
+        module.read(server.url, SIZE, retries=2)
+    server.answers = [status(403)]
+    with pytest.raises(BadInput, match="403"):
+        module.read(server.url, SIZE)
+    with pytest.raises(BadInput, match="expected an address"):
+        module.read("file:///etc/passwd", SIZE)
+
+
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
 def test_a_refusal_is_final(server: Server, path: Path, part: Path, code: int, waits: list[float]) -> None:
     server.answers = [status(code)] * 9

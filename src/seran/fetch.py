@@ -1,4 +1,4 @@
-"""Downloading files of known size and sha256 from archives that are large, slow and often interrupted.
+"""Downloading files of known size and digest from archives that are large, slow and often interrupted.
 
 What has arrived is kept beside the file, in the hidden ``.NAME.part``; the same call continues there after
 Ctrl-C, a lost connection or a full disk. The file gets its name only when every byte has been verified, so
@@ -44,7 +44,7 @@ def fetch(
     url: str,
     path: Path,
     size: int,
-    sha256: str,
+    digest: str,
     *,
     retries: int = 5,
     timeout: float = 60.0,
@@ -56,7 +56,7 @@ def fetch(
         url: http or https; redirects to anything else are refused.
         path: where the file goes, in a folder that exists.
         size: bytes.
-        sha256: hex digest.
+        digest: sha256 in hex; of 40 digits, git's SHA-1 of a blob, as listings of repositories have it.
         retries: attempts in a row that may bring nothing new, after the first.
         timeout: seconds without a byte.
         progress: is told how many bytes are there, again and again; fewer when the server starts over.
@@ -65,23 +65,22 @@ def fetch(
         BadInput: the file that is there, the address or what the server sends is wrong, the server does not
             answer, the disk is full, or another process is downloading the same file.
     """
-    if not re.fullmatch(r"https?://[^/?#\s][!-~]*", url, re.IGNORECASE):
-        raise BadInput(f"expected an address that begins with https:// or http://, got {url!r}")
+    _allow(url)
     part = path.with_name(f".{path.name}.part")
     try:
         if path.exists():
-            return _verified(path, size, sha256)
+            return _verified(path, size, digest)
         with _alone(part, path):
             if path.exists():  # another process has finished it since
-                return _verified(path, size, sha256)
+                return _verified(path, size, digest)
             with part.open("r+b", buffering=0) as file:
-                digest = _download(url, file, size, retries, timeout, progress)
+                got = _download(url, file, size, digest, retries, timeout, progress)
                 os.fsync(file.fileno())
-            if digest != sha256.lower():
+            if got != digest.lower():
                 part.unlink()
                 raise BadInput(
-                    f"{url}: expected sha256 {sha256}, got {digest}; what came is removed: run the same "
-                    f"command again, and if that does not help, {CHANGED}"
+                    f"{url}: expected {_kind(digest, size)[0]} {digest}, got {got}; what came is removed: "
+                    f"run the same command again, and if that does not help, {CHANGED}"
                 )
             part.replace(path)
     except OSError as error:
@@ -92,12 +91,48 @@ def fetch(
     return path
 
 
-def _verified(path: Path, size: int, sha256: str) -> Path:
+def read(url: str, limit: int, *, retries: int = 5, timeout: float = 60.0) -> bytes:
+    """What ``url`` sends, of a size and digest nobody knows: at most ``limit`` bytes, kept in memory.
+
+    Raises:
+        BadInput: the address is wrong, the server does not answer or sends more.
+    """
+    _allow(url)
+    for failures in range(retries + 1):
+        try:
+            response, _ = _ask(url, 0, None, timeout)
+            data = b""
+            for block in _blocks(response):
+                data += block
+                if len(data) > limit:
+                    response.close()
+                    raise BadInput(f"{url}: expected at most {limit} bytes, the server sends more")
+            if response.length:
+                raise _Again("the connection ended early")
+            return data
+        except _Again as error:
+            if failures == retries:
+                raise BadInput(f"{url}: {error}; run the same command again later") from None
+            sleep(min(LONGEST, max(error.wait, 2.0**failures)))
+    raise AssertionError
+
+
+def _allow(url: str) -> None:
+    if not re.fullmatch(r"https?://[^/?#\s][!-~]*", url, re.IGNORECASE):
+        raise BadInput(f"expected an address that begins with https:// or http://, got {url!r}")
+
+
+def _kind(digest: str, size: int) -> tuple[str, bytes]:
+    """The algorithm that ``digest`` is of, and what it hashes before the ``size`` bytes of the file."""
+    return ("sha1", b"blob %d\0" % size) if len(digest) == 40 else ("sha256", b"")
+
+
+def _verified(path: Path, size: int, digest: str) -> Path:
     advice = "move it away and run the same command again to download it"
-    if (got := path.stat().st_size) != size:
-        raise BadInput(f"{path}: expected {size} bytes, got {got}; {advice}")
-    if (digest := files.sha256(path)) != sha256.lower():
-        raise BadInput(f"{path}: expected sha256 {sha256}, got {digest}; {advice}")
+    if (length := path.stat().st_size) != size:
+        raise BadInput(f"{path}: expected {size} bytes, got {length}; {advice}")
+    if (got := files.digest(path, *_kind(digest, size))) != digest.lower():
+        raise BadInput(f"{path}: expected {_kind(digest, size)[0]} {digest}, got {got}; {advice}")
     return path
 
 
@@ -125,14 +160,21 @@ def _alone(part: Path, path: Path) -> Iterator[None]:
 
 
 def _download(
-    url: str, file: FileIO, size: int, retries: int, timeout: float, progress: Callable[[int], object]
+    url: str,
+    file: FileIO,
+    size: int,
+    digest: str,
+    retries: int,
+    timeout: float,
+    progress: Callable[[int], object],
 ) -> str:
     """Fill ``file`` up to ``size`` bytes, from what it holds on; return the digest of all of it."""
     if os.fstat(file.fileno()).st_size > size:
         file.truncate(0)
-    digest, have, most, failures = hashlib.sha256(), 0, 0, 0
+    kind = _kind(digest, size)
+    hashed, have, most, failures = hashlib.new(*kind), 0, 0, 0
     while block := file.read(BLOCK):
-        digest.update(block)
+        hashed.update(block)
         have += len(block)
         progress(have)
     while have < size:
@@ -141,14 +183,14 @@ def _download(
             if start != have:
                 file.seek(0)
                 file.truncate()
-                digest, have = hashlib.sha256(), 0
+                hashed, have = hashlib.new(*kind), 0
             for block in _blocks(response):
                 if have + len(block) > size:
                     file.truncate(0)
                     raise BadInput(f"{url}: expected {size} bytes, the server sends more; {CHANGED}")
                 while block:  # a disk that is nearly full takes less than it is given
                     written = file.write(block)
-                    digest.update(block[:written])
+                    hashed.update(block[:written])
                     have, block = have + written, block[written:]
                 progress(have)
             if have < size:
@@ -164,10 +206,10 @@ def _download(
                 ) from None
             sleep(min(LONGEST, max(error.wait, 2.0**failures)))
             failures += 1
-    return digest.hexdigest()
+    return hashed.hexdigest()
 
 
-def _ask(url: str, have: int, size: int, timeout: float) -> tuple[HTTPResponse, int]:
+def _ask(url: str, have: int, size: int | None, timeout: float) -> tuple[HTTPResponse, int]:
     """Ask for the bytes from ``have`` on; return the response and the byte it begins with, ``have`` or 0."""
     headers = {"User-Agent": f"seran/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
@@ -192,7 +234,7 @@ def _ask(url: str, have: int, size: int, timeout: float) -> tuple[HTTPResponse, 
             response.close()
             return _ask(url, 0, size, timeout)
         total, start = None if match[2] == "*" else int(match[2]), have
-    if total not in (None, size):
+    if size is not None and total not in (None, size):
         response.close()
         raise BadInput(f"{url}: expected {size} bytes, the server announces {total}; {CHANGED}")
     return response, start

@@ -41,8 +41,13 @@ def atomic(path: Path) -> Iterator[Path]:
 
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
+    return digest(path, "sha256")
+
+
+def digest(path: Path, algorithm: str, before: bytes = b"") -> str:
+    """Hex digest of ``before`` and a file's bytes, by an algorithm of `hashlib`."""
+    hashed = hashlib.new(algorithm, before)
     with path.open("rb") as file:
-        digest = hashlib.sha256()
         while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            hashed.update(block)
+    return hashed.hexdigest()

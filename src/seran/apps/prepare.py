@@ -7,6 +7,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from seran import ixi as ixi_set
+from seran import open_set
 from seran import prepare as library
 from seran.apps import Positional
 from seran.fetch import fetch
@@ -14,8 +15,9 @@ from seran.prepare import PreparedSet
 
 
 def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
-    """``seran prepare ixi …`` is a command of its own."""
-    return (ixi, args[1:]) if args[:1] == ["ixi"] else (prepare, args)
+    """``seran prepare ixi …`` and ``seran prepare open …`` are commands of their own."""
+    own: dict[str, Callable[..., str]] = {"ixi": ixi, "open": benchmark}
+    return (own[args[0]], args[1:]) if args and args[0] in own else (prepare, args)
 
 
 def _report(text: str) -> None:
@@ -66,6 +68,39 @@ def ixi(
     return _summary(made, out)
 
 
+def benchmark(
+    out: Positional[Path],
+    sources: Path = Path("open-sources"),
+    degradation: Literal["bd", "td"] = "bd",
+    scales: tuple[int, ...] = (2, 3, 4),
+    fourier_crop: bool = True,
+    address: str = open_set.ADDRESS,
+    listings: str = open_set.LISTINGS,
+) -> str:
+    """Make the open benchmark: 61 public scans of T1, T2, PD and FLAIR, split by subject.
+
+    Args:
+        out: the prepared folder; must not exist.
+        sources: folder of the scans (0.2 GB); what is not there is downloaded.
+        degradation: bd: MATLAB's antialiased bicubic; td: centred k-space truncation.
+        scales: which low-resolution sets to write.
+        fourier_crop: first take zero-filled scans to the k-space support that was really measured.
+        address: where files are downloaded from, as ADDRESS/OWNER/REPOSITORY/COMMIT/PATH.
+        listings: what lists DICOM series, as LISTINGS/OWNER/REPOSITORY/git/trees/COMMIT?recursive=1.
+    """
+    library.refuse(out, degradation, scales)
+    bar = tqdm(total=len(open_set.rows()), unit="scan", desc="sources", leave=False, disable=None)
+
+    def progress(path: str) -> None:
+        bar.set_postfix_str(path)
+        bar.update()
+
+    with bar:
+        found = open_set.collect(sources, address, listings, progress)
+    made = library.prepare(found, out, degradation, scales, False, fourier_crop, _report)
+    return _summary(made, out)
+
+
 def prepare(
     source: Positional[Path],
     out: Positional[Path],
@@ -75,6 +110,8 @@ def prepare(
     fourier_crop: bool = True,
 ) -> str:
     """Pack scans into pairs of high- and low-resolution slices for training and evaluation.
+
+    `seran prepare ixi --help` and `seran prepare open --help` tell of the public sets.
 
     Args:
         source: a folder of scans, or a CSV manifest with the columns split, path, contrast, subject.

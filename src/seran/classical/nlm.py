@@ -154,7 +154,7 @@ def _tiles(active: Bool[ndarray, "n h w"]) -> Int[ndarray, "tiles 6"]:
     return np.array(boxes, np.int64).reshape(-1, 6)
 
 
-def _compiled(**options: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401
     """`njit` that keeps what it compiled beside this file or in the user's cache.
 
     Where neither is writable (a read-only installation, a user without a home) every process compiles anew.

@@ -1,0 +1,221 @@
+"""The DICOM reader on a real series and on made ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    MRImageStorage,
+)
+
+from seran import grid, io
+from seran.errors import BadInput
+from seran.io import dicom
+from tests.conftest import oblique, phantom, shifted
+
+
+def series(folder: Path, data: np.ndarray, affine: np.ndarray, **tags: Any) -> list[Path]:
+    """Write a stack of int16 as DICOM, one file per slice; ``tags`` replace or, if None, remove."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lps = np.diag([-1.0, -1, 1, 1]) @ affine
+    size = grid.spacing(affine)
+    paths = []
+    for z in range(data.shape[2]):
+        header = pydicom.Dataset()
+        header.SOPClassUID = MRImageStorage
+        header.SOPInstanceUID = f"1.2.826.0.1.{z + 1}"
+        header.SeriesInstanceUID = "1.2.826.0.1"
+        header.EchoNumbers = 1
+        header.EchoTime = 20
+        header.SliceThickness = float(size[2])
+        header.ImagePositionPatient = [f"{v:.9g}" for v in (lps @ [0, 0, z, 1])[:3]]
+        header.ImageOrientationPatient = [f"{v:.9g}" for v in (lps[:3, :2] / size[:2]).T.ravel()]
+        header.PixelSpacing = [f"{size[1]:.9g}", f"{size[0]:.9g}"]
+        header.Rows, header.Columns = data.shape[1], data.shape[0]
+        header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+        header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 1
+        header.PixelData = data[:, :, z].T.astype("<i2").tobytes()
+        for name, value in tags.items():
+            if value is None:
+                delattr(header, name)
+            else:
+                setattr(header, name, value)
+        header.file_meta = pydicom.dataset.FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        paths.append(folder / f"{z:04d}.dcm")
+        header.save_as(paths[-1], enforce_file_format=True)
+    return paths
+
+
+def change(path: Path, **tags: Any) -> None:
+    """Other values in a file that is there."""
+    header = pydicom.dcmread(path)
+    for name, value in tags.items():
+        setattr(header, name, value)
+    header.save_as(path)
+
+
+DATA = phantom((26, 34, 7)).astype(np.int16)
+
+
+def test_a_real_series_is_the_converted_file(shared: Path) -> None:
+    folder = shared / "dicom" / "papaya_PDw_fse"
+    (made,) = dicom.read(sorted(folder.iterdir(), reverse=True))
+    known = io.read(shared / "test" / "papaya_PDw.nii.gz")
+    np.testing.assert_array_equal(made.data, known.data)
+    np.testing.assert_allclose(made.affine, known.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("left_handed", [False, True])
+def test_every_voxel_keeps_its_place(tmp_path: Path, left_handed: bool) -> None:
+    """Slices are stacked along r x c whatever the order of the files, so axes are right-handed."""
+    affine = oblique(left_handed=left_handed)
+    paths = series(tmp_path, DATA, affine)
+    (made,) = dicom.read([paths[i] for i in (3, 0, 6, 1, 5, 2, 4)])
+    assert made.data.dtype == np.float32
+    expected = DATA[:, :, ::-1] if left_handed else DATA
+    np.testing.assert_array_equal(made.data, expected)
+    mirrored = affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 6], [0, 0, 0, 1.0]])
+    np.testing.assert_allclose(made.affine, mirrored if left_handed else affine, atol=1e-5)
+
+
+def test_what_is_read_can_be_written(tmp_path: Path) -> None:
+    (made,) = dicom.read(series(tmp_path, DATA, oblique()))
+    io.write(made, tmp_path / "scan.nii.gz")
+    again = io.read(tmp_path / "scan.nii.gz")
+    np.testing.assert_array_equal(again.data, DATA)
+    np.testing.assert_allclose(again.affine, oblique(), atol=1e-4)
+
+
+def test_intensities_are_rescaled(tmp_path: Path) -> None:
+    (made,) = dicom.read(series(tmp_path, DATA, oblique(), RescaleSlope="0.25", RescaleIntercept="-3"))
+    np.testing.assert_allclose(made.data, DATA * 0.25 - 3, rtol=1e-6)
+
+
+def test_unsigned_voxels(tmp_path: Path) -> None:
+    big = DATA.astype(np.int32) + 40_000
+    (made,) = dicom.read(series(tmp_path, big, oblique(), PixelRepresentation=0))
+    np.testing.assert_array_equal(made.data, big)
+
+
+def test_series_and_echoes_are_scans_of_their_own(tmp_path: Path) -> None:
+    paths = [
+        *series(tmp_path / "b2", DATA + 3, oblique(), SeriesInstanceUID="1.2.9"),
+        *series(tmp_path / "a2", DATA + 2, oblique(), EchoNumbers=2, EchoTime=90),
+        *series(tmp_path / "a1", DATA + 1, oblique()),
+    ]
+    made = dicom.read(paths)
+    assert [int((volume.data - DATA).max()) for volume in made] == [1, 2, 3]
+
+
+def test_a_gap_ends_a_part(tmp_path: Path) -> None:
+    paths = series(tmp_path, DATA, oblique())
+    first, second = dicom.read(paths[:3] + paths[4:])
+    np.testing.assert_array_equal(first.data, DATA[:, :, :3])
+    np.testing.assert_array_equal(second.data, DATA[:, :, 4:])
+    np.testing.assert_allclose(first.affine, oblique(), atol=1e-5)
+    np.testing.assert_allclose(second.affine, shifted(oblique(), (0, 0, 4)), atol=1e-5)
+
+
+@pytest.mark.parametrize("paths", [[0], [0, 4, 5, 6]], ids=["alone", "behind a gap"])
+def test_a_single_slice_has_a_thickness(tmp_path: Path, paths: list[int]) -> None:
+    written = series(tmp_path, DATA, oblique())
+    made = dicom.read([written[i] for i in paths])[0]
+    assert made.data.shape == (26, 34, 1)
+    np.testing.assert_allclose(made.affine, oblique(), atol=1e-5)
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def compress(path: Path) -> None:
+    """Claim to be JPEG."""
+    header = pydicom.dcmread(path)
+    header.PixelData = pydicom.encaps.encapsulate([b"no jpeg"])
+    header.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    header.save_as(path)
+
+
+def deflate(path: Path) -> None:
+    """As small as a bomb would be: what it unpacks to is not limited by the size of the file."""
+    header = pydicom.dcmread(path)
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    header.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda path: path.write_bytes(b"# Dataset\n" * 50), "cannot be read as DICOM"),
+        (lambda path: path.write_bytes(b""), "cannot be read as DICOM"),
+        (damage, "cannot be read as DICOM"),
+        (compress, "expected uncompressed DICOM; decompress it"),
+        (deflate, "expected uncompressed DICOM; decompress it"),
+        (lambda path: change(path, NumberOfFrames=3), "got several frames or none"),
+        (lambda path: change(path, SamplesPerPixel=3), "grey-scale"),
+        (lambda path: change(path, PhotometricInterpretation="MONOCHROME1"), "grey-scale"),
+        (lambda path: change(path, PixelSpacing=[0.7, 0.7]), "orientation and pixel spacing"),
+        (lambda path: change(path, PixelSpacing=[0.7]), "cannot be read as DICOM"),
+        (lambda path: change(path, ImageOrientationPatient=[1, 0, 0, 0, 1, 0]), "expected the shape, orient"),
+        (lambda path: change(path, Rows=26, Columns=34), "expected the shape"),
+        (lambda path: change(path, RescaleSlope="1e39"), "finite intensities"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_stacked_is_named(tmp_path: Path, spoil: Callable[[Path], Any], text: str) -> None:
+    paths = series(tmp_path, DATA, oblique())
+    spoil(paths[4])
+    with pytest.raises(BadInput, match=text):
+        dicom.read(paths)
+
+
+def test_no_file_and_no_position(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="got none"):
+        dicom.read([])
+    with pytest.raises(BadInput, match="no-such"):
+        dicom.read([tmp_path / "no-such.dcm"])
+    with pytest.raises(BadInput, match="several frames or none"):
+        dicom.read(series(tmp_path, DATA, oblique(), ImagePositionPatient=None))
+
+
+def test_a_slice_twice(tmp_path: Path) -> None:
+    paths = series(tmp_path, DATA, oblique())
+    again = tmp_path / "again.dcm"
+    again.write_bytes(paths[2].read_bytes())
+    change(again, SOPInstanceUID="1.2.826.0.1.99")
+    with pytest.raises(BadInput, match=r"again\.dcm: it lies where 0002\.dcm|0002\.dcm: it lies where again"):
+        dicom.read([*paths, again])
+
+
+@pytest.mark.parametrize("axis", [0, 2], ids=["beside", "between"])
+def test_slices_off_the_grid(tmp_path: Path, axis: int) -> None:
+    """A step that is no multiple of the others, and a slice moved in its plane."""
+    paths = series(tmp_path, DATA, oblique())
+    lps = np.diag([-1.0, -1, 1, 1]) @ oblique()
+    place = lps @ [*(0.3 * (np.arange(3) == axis) + [0, 0, 3]), 1]
+    change(paths[3], ImagePositionPatient=[f"{v:.9g}" for v in place[:3]])
+    with pytest.raises(BadInput, match="regular grid"):
+        dicom.read(paths)
+
+
+def test_parallel_directions_are_no_plane(tmp_path: Path) -> None:
+    paths = series(tmp_path, DATA, oblique(), ImageOrientationPatient=[1, 0, 0, 1, 0, 0])
+    with pytest.raises(BadInput):
+        dicom.read(paths)
+    with pytest.raises(BadInput, match="regular grid"):
+        dicom.read(paths[:1])
+
+
+def test_texts_of_a_file_are_harmless(tmp_path: Path) -> None:
+    """What an error message repeats of a header has no control characters."""
+    path = series(tmp_path, DATA, oblique())[0]
+    path.write_bytes(path.read_bytes().replace(b"MONOCHROME2 ", b"MONO\x1b[2J\nE2 "))
+    with pytest.raises(BadInput) as caught:
+        dicom.read([path])
+    assert str(caught.value).isprintable()
