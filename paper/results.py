@@ -60,6 +60,11 @@ def score(chosen: Method, data: PreparedSet, slices: int) -> dict[str, Any]:
     }
 
 
+def ordered(rows: Rows, order: tuple[str, ...]) -> Rows:
+    """The rows in an order of their names; others come last."""
+    return dict(sorted(rows.items(), key=lambda item: [*order, item[0]].index(item[0])))
+
+
 def heading(rows: Rows) -> dict[str, str]:
     """Contrast -> its column's title, with the number of test volumes."""
     first = next(iter(rows.values()))["means"]

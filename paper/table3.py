@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from budget import fitted, lasting, trained
-from results import Rows, heading, load, program, score, write
+from results import Rows, heading, load, ordered, program, score, write
 from torch.utils.flop_counter import FlopCounterMode
 
 from seran import evaluate, prepare, weights
@@ -153,7 +153,7 @@ def main(
             row = score(chosen, pairs, slices) | described(name, scale, file)
         if row:
             rows[name] = row
-            rows = {key: rows[key] for key in ORDER if key in rows}
+            rows = ordered(rows, ORDER)
             write(path, protocol, rows, table)
         if "time" in stages and row and "seconds" not in row:
             row["seconds"] = seconds(chosen, pairs)

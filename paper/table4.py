@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from results import Rows, load, program, write
+from results import Rows, load, ordered, program, write
 
 from seran import export
 from seran.degrade import Bicubic
@@ -105,7 +105,7 @@ def main(
         missing = tuple(name for name in systems if f"x{scale}" not in rows.get(name, {}))
         for name, seconds in measure(scale, missing, repeats).items():
             rows.setdefault(name, {})[f"x{scale}"] = seconds
-        rows = {name: rows[name] for name in ORDER if name in rows}
+        rows = ordered(rows, ORDER)
         write(path, protocol, rows, table)
 
 
