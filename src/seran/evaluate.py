@@ -154,7 +154,7 @@ def evaluate(
                     "contrast": volume.contrast,
                     "method": m.name,
                     **scores,
-                    "seconds": round(seconds, 3),
+                    "seconds": round(seconds, 6),
                 }
             )
             progress(1)
