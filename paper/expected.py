@@ -15,7 +15,7 @@ import tyro
 from published import CONTRASTS, TABLE1, TABLE2, TABLE3, TABLE4
 
 from seran import files
-from seran.systems import SYSTEMS
+from seran.systems import title
 
 HEAD = """# The paper's numbers beside ours
 
@@ -24,10 +24,6 @@ one network per contrast), PSNR in dB, metrics and number of epochs not stated. 
 table. The data differ, so absolute values are not comparable; gains over bicubic and differences between rows
 are, and a short budget keeps large networks from what they can do. "–": not measured.
 """
-
-
-def _title(name: str) -> str:
-    return SYSTEMS[name.removesuffix("+")].title + "+" * name.endswith("+")
 
 
 def _stated(made: dict[str, Any]) -> list[str]:
@@ -67,7 +63,7 @@ def systems(made: dict[str, Any], printed: dict[str, tuple[str, str, str]]) -> l
             cells.append(f"{gain:+.2f} ({theirs[i]})" if theirs else "–")
             mean = made["results"].get(name, {}).get("means", {}).get(contrast)
             cells.append(f"{mean['gain']:+.2f}" if mean else "–")
-        lines.append(f"| {_title(name)} | {' | '.join(cells)} |")
+        lines.append(f"| {title(name)} | {' | '.join(cells)} |")
     return lines
 
 
@@ -82,7 +78,7 @@ def seconds(made: dict[str, Any]) -> list[str]:
             found = made["results"].get(name, {}).get(scale)
             cells += [f"{TABLE4[name][i]:g}" if name in TABLE4 else "–"]
             cells += [f"{median(found):.2f}" if found else "–"]
-        lines.append(f"| {_title(name)} | {' | '.join(cells)} |")
+        lines.append(f"| {title(name)} | {' | '.join(cells)} |")
     return lines
 
 

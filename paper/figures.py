@@ -24,7 +24,7 @@ from seran.errors import BadInput
 from seran.infer import sharpen, unit
 from seran.methods import is_network, method
 from seran.models.seran import SEAB, PrimitiveReasoning
-from seran.systems import SYSTEMS
+from seran.systems import title as system_title
 
 SHOWN = 12
 """Primitives whose maps are drawn: those that look at the fewest positions."""
@@ -78,7 +78,7 @@ def comparison(name: str, truth: ndarray, made: dict[str, ndarray], path: Path) 
             part.set_title("truth", fontsize=9)
             continue
         score = metrics.psnr(truth, image, span), metrics.ssim_slice(truth[None], image[None], span)
-        label = SYSTEMS[title.removesuffix("+")].title + "+" * title.endswith("+")
+        label = system_title(title)
         part.set_title(f"{label}\n{score[0]:.2f} dB / {score[1]:.4f}", fontsize=9)
         error.imshow(np.abs(image - truth)[box], cmap="inferno", vmin=0, vmax=limit, interpolation="nearest")
     save(figure, path)

@@ -27,7 +27,7 @@ from seran.methods import Method, is_network, method
 from seran.models import build
 from seran.prepare import PreparedSet
 from seran.recipes import RECIPES
-from seran.systems import SYSTEMS
+from seran.systems import SYSTEMS, title
 
 ORDER = ("bicubic", "nlm", "srcnn", "vdsr", "idn", "fscwrn", "rdn", "csn", "edsr", "seab", "seran", "seran+")
 PROTOCOL = (
@@ -84,7 +84,7 @@ def table(rows: Rows) -> list[str]:
     lines.append("|---" * (6 + len(columns)) + "|")
     for name, r in rows.items():
         cells = [
-            SYSTEMS[name.removesuffix("+")].title + "+" * name.endswith("+"),
+            title(name),
             f"{r['parameters'] / 1e6:.3f}M" if r["parameters"] else "–",
             f"{r['gmacs']:.1f}" if r["gmacs"] else "–",
             f"{r['seconds']:.1f}" if "seconds" in r else "–",

@@ -21,7 +21,7 @@ from seran.engines.openvino import cpus
 from seran.infer import sharpen
 from seran.methods import Method, is_network, method
 from seran.recipes import RECIPES
-from seran.systems import SYSTEMS
+from seran.systems import title
 from seran.train import Run
 
 ORDER = ("bicubic", "nlm", "srcnn", "vdsr", "idn", "fscwrn", "rdn", "csn", "edsr", "seab", "seran", "seran+")
@@ -75,8 +75,7 @@ def table(rows: Rows) -> list[str]:
     lines = ["| system | x2 | x3 | x4 |", "|---|---|---|---|"]
     for name, row in rows.items():
         cells = [f"{median(row[s]):.2f}" if s in row else "–" for s in ("x2", "x3", "x4")]
-        title = SYSTEMS[name.removesuffix("+")].title + "+" * name.endswith("+")
-        lines.append(f"| {title} | {' | '.join(cells)} |")
+        lines.append(f"| {title(name)} | {' | '.join(cells)} |")
     return lines
 
 

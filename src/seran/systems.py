@@ -48,3 +48,8 @@ SYSTEMS: Mapping[str, System] = {
     "seran": System("SERAN", 2021, "Zhang et al., CVPR", (3_165_057, 3_349_697, 3_312_769)),
 }
 """Every method by name."""
+
+
+def title(name: str) -> str:
+    """What the paper's tables call a method; its self-ensemble has a ``+`` there, too."""
+    return SYSTEMS[name.removesuffix("+")].title + "+" * name.endswith("+")
