@@ -81,5 +81,5 @@ def trained(
         run = train.train(
             recipe, data, runs / name, _fabric(), every=25, validate_every=10**9, command=command
         )
-        export(run, file, data, machine, notes)
+        export(run, file, machine, notes)
     return file

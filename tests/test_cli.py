@@ -277,7 +277,7 @@ def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
         done = seran("train", "seran-x2-bd", pairs, run, "--steps", steps, *settings)
         assert done.returncode == 0, done.stderr
         assert f"step {steps} of {steps} (done)" in done.stdout
-    done = seran("export", run, own, "--data", pairs)
+    done = seran("export", run, own)
     assert done.returncode == 0, done.stderr
     assert "--force" in fails("export", run, own)
     done = seran("evaluate", pairs, "--weights", own, "--out", tmp_path / "report")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -63,6 +64,33 @@ def test_requests_that_make_no_sense(pairs: prepare.PreparedSet) -> None:
         evaluate.evaluate(pairs, [method("zerofill", 2)])
     with pytest.raises(BadInput, match="'train' is empty"):
         evaluate.evaluate(pairs, [method("bicubic", 2)], "train")
+
+
+@pytest.mark.parametrize(
+    ("scan", "refused"),
+    [
+        ({"sha256": "", "subject": "elsewhere", "repository": ""}, True),
+        ({"sha256": "0", "subject": "s1", "repository": "lab/study"}, True),
+        ({"sha256": "0", "subject": "s1", "repository": ""}, False),
+        ({"sha256": "0", "subject": "s1", "repository": "lab/other"}, False),
+        ({"sha256": "0", "subject": "s9", "repository": "lab/study"}, False),
+    ],
+    ids=["same file", "same subject", "namesake of unknown origin", "namesake elsewhere", "other subject"],
+)
+def test_training_subjects_are_not_evaluated(
+    pairs: prepare.PreparedSet, scan: dict[str, str], refused: bool
+) -> None:
+    volumes = [dataclasses.replace(v, repository="lab/study") for v in pairs.volumes]
+    data = dataclasses.replace(pairs, volumes=volumes)
+    scan = {**scan, "sha256": scan["sha256"] or volumes[1].sha256}
+    trained = dataclasses.replace(perfect(pairs), scans=(scan,), weights="mine.onnx")
+    methods = [method("bicubic", 2), trained]
+    if refused:
+        with pytest.raises(BadInput, match=r"mine\.onnx was trained on 1\.nii\.gz .*1 of 3 scans here"):
+            evaluate.evaluate(data, methods)
+    else:
+        report = evaluate.evaluate(data, methods)
+        assert "scans" not in report.json()
 
 
 def test_the_test_split_shares_no_subject_with_training(shared: Path) -> None:

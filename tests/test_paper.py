@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,29 @@ def test_figures_show_a_slice_and_its_primitives(pairs: Path, tmp_path: Path) ->
     bad = run("figures", "--out", tmp_path / "c", "--data", pairs, "--volume", "nobody")
     assert bad.returncode == 2
     assert "expected --volume to name one test volume of 2.nii.gz" in bad.stderr
+
+
+@pytest.mark.slow
+def test_cards_have_intervals_over_subjects_and_pictures_of_failures(tmp_path: Path) -> None:
+    lines = ["split,path,contrast,subject"]
+    for i, subject in enumerate(("a", "b", "b", "c", "d")):
+        save(tmp_path / f"{i}.nii.gz", phantom((118, 106, 5), i))
+        lines.append(f"test,{i}.nii.gz,{'T2' if subject < 'd' else 'PD'},{subject}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    prepare.prepare(tmp_path / "list.csv", tmp_path / "set", scales=(2,), report=lambda _: None)
+    made("cards", "--data", tmp_path / "set", "--names", "srcnn-x2-bd", "--out", tmp_path / "cards")
+    text = (tmp_path / "cards" / "srcnn-x2-bd.md").read_text()
+    rows = json.loads((tmp_path / "cards" / "srcnn-x2-bd.json").read_text())["rows"]
+    mine = {r["volume"]: r["psnr"] for r in rows if r["method"] == "srcnn"}
+    row = next(line for line in text.splitlines() if line.startswith("| T2 | 4 (3) |"))
+    mean, low, high = (float(x) for x in re.findall(r"[\d.]+", row.split("|")[4]))
+    values = [mine[v] for v in "0123"]
+    assert mean == pytest.approx(np.mean(values), abs=0.01)
+    assert min(values) - 0.01 <= low < mean < high <= max(values) + 0.01
+    assert "[" not in next(line for line in text.splitlines() if line.startswith("| PD | 1 (1) |"))
+    for needed in ("Not for diagnosis", "noise of 5%", "command: `python paper/table3.py", "CC0"):
+        assert needed in text
+    assert matplotlib.image.imread(tmp_path / "cards" / "srcnn-x2-bd.png")[..., :3].std() > 0.1
 
 
 def test_calibration_finds_the_protocol_that_made_the_numbers(

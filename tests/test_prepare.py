@@ -99,6 +99,23 @@ def test_zero_filled_scans_are_cropped_to_their_support(tmp_path: Path) -> None:
     assert prepare.load(tmp_path / "True").volumes[0].spacing[1] == pytest.approx(1.5, abs=0.06)
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_zero_filled_training_scans_can_be_packed_twice(tmp_path: Path, split: str) -> None:
+    rng = np.random.default_rng(0)
+    full = phantom((160, 144, 6)) + rng.normal(0, 5, (160, 144, 6))
+    keep = np.abs(np.fft.fftfreq(160)) * 2 <= 0.6
+    filled = np.abs(np.fft.ifft(np.fft.fft(full, axis=0) * keep[:, None, None], axis=0))
+    sources = [
+        prepare.Source(save(tmp_path / f"{name}.nii.gz", data.astype(np.float32)), name, "T2", split)
+        for name, data in (("filled", filled), ("full", full))
+    ]
+    made = prepare.prepare(sources, tmp_path / "set", report=lambda _: None, also_stored=True)
+    rows = [(v.subject, v.shape[1]) for v in made.volumes]
+    assert rows == [("filled", 96), *[("filled", 156)] * (split == "train"), ("full", 156)]
+    assert len({v.name for v in made.volumes}) == len(rows)
+    assert [made.high(v).shape for v in made.volumes] == [v.shape for v in made.volumes]
+
+
 def test_a_manifest(tmp_path: Path) -> None:
     save(tmp_path / "a.nii.gz", phantom(SHAPE))
     save(tmp_path / "b.nii.gz", phantom(SHAPE, 1))

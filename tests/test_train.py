@@ -364,11 +364,13 @@ def test_two_processes_equal_one(pairs: prepare.PreparedSet, tmp_path: Path) -> 
 def test_export_and_back(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
     made = run(pairs, tmp_path / "run")
     path = tmp_path / "tiny.onnx"
-    card = export(made, path, pairs, "a test machine", "notes")
+    card = export(made, path, "a test machine", "notes")
     assert card.export_error < 2e-4
     assert (card.model, card.scale, card.anchor, card.residual) == ("seran", 2, "corner", True)
     assert card.patches == 8 * 4 + 4 * 2
     assert {row["contrast"] for row in card.data} == {"T1", "T2"}
+    assert sum(row["scans"] for row in card.data) == len(pairs.pick("train"))
+    assert card.scans == pairs.scans("train")
     assert set(card.validation) == {pairs.pick("val")[0].contrast}
     assert weights.read(path)[1] == card
     network, _ = restore(path)

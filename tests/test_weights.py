@@ -19,8 +19,8 @@ def test_shipped_weights_are_intact_and_documented(name: str, path: Path) -> Non
     assert name == f"{card.model}-x{card.scale}-{card.degradation}"
     assert len(digest) == 64
     assert card.patches > (50_000 if card.model == "seran" else 5_000)
-    assert card.data
-    assert all(row["licence"] and row["volumes"] for row in card.data)
+    assert card.scans
+    assert all(scan["licence"] and scan["repository"] and scan["subject"] for scan in card.scans)
     assert card.command.startswith(("seran train", "python paper/"))
     assert card.validation
     for trace in (b"site-packages", b"/src/seran", str(Path.home()).encode() + b"/"):

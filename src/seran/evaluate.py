@@ -13,7 +13,7 @@ from seran.errors import BadInput
 from seran.infer import Progress, sharpen
 from seran.methods import Method
 from seran.metrics import METRICS
-from seran.prepare import PreparedSet
+from seran.prepare import Packed, PreparedSet
 
 BASELINE = {"bd": "bicubic", "td": "zerofill"}
 """The plain interpolation that gains are counted from."""
@@ -98,6 +98,21 @@ def protocol(data: PreparedSet, scale: int, split: str, slices: int = 0) -> list
     ]
 
 
+def refuse(method: Method, volumes: Sequence[Packed]) -> None:
+    """Raise `BadInput` for scans that the method was trained on, or other ones of those subjects.
+
+    Subjects are told apart within a repository; scans that name none, by their file alone.
+    """
+    files = {s["sha256"] for s in method.scans}
+    subjects = {(s["repository"], s["subject"]) for s in method.scans if s["repository"]}
+    known = [v for v in volumes if v.sha256 in files or (v.repository, v.subject) in subjects]
+    if known:
+        raise BadInput(
+            f"{method.weights} was trained on {known[0].source} or other scans of {known[0].subject} "
+            f"({len(known)} of {len(volumes)} scans here): scores on them would flatter; leave them out"
+        )
+
+
 def evaluate(
     data: PreparedSet,
     methods: Sequence[Method],
@@ -115,7 +130,8 @@ def evaluate(
         slices: how many central slices of each volume are scored; 0 for all.
 
     Raises:
-        BadInput: if a method undoes another degradation, or the split is empty.
+        BadInput: if a method undoes another degradation, was trained on a scan or a subject of the split, or
+            the split is empty.
     """
     baseline = BASELINE[data.degradation]
     if not methods:
@@ -131,6 +147,8 @@ def evaluate(
     volumes = data.pick(split)
     if not volumes:
         raise BadInput(f"{data.root}: the split {split!r} is empty")
+    for m in methods:
+        refuse(m, volumes)
     if slices < 0:
         raise BadInput(f"expected a number of slices, or 0 for all, got {slices}")
     rows = []
@@ -158,7 +176,6 @@ def evaluate(
                 }
             )
             progress(1)
-    stated = [
-        {f.name: getattr(m, f.name) for f in dataclasses.fields(m) if f.name != "predict"} for m in methods
-    ]
+    told = [f.name for f in dataclasses.fields(Method) if f.name not in ("predict", "scans")]
+    stated = [{name: getattr(m, name) for name in told} for m in methods]
     return Report(protocol(data, scale, split, slices), baseline, stated, rows)

@@ -24,7 +24,6 @@ from seran.degrade import DEGRADATIONS
 from seran.engines import openvino
 from seran.engines.torch import network as torch_network
 from seran.errors import BadInput
-from seran.prepare import PreparedSet
 from seran.train import Run
 from seran.weights import Card
 
@@ -99,25 +98,12 @@ def difference(data: bytes, network: nn.Module, scale: int) -> float:
     return worst
 
 
-def sources(data: PreparedSet) -> list[dict[str, Any]]:
-    """What a prepared set was made of, for the card: one row per repository, licence and contrast."""
-    rows: dict[tuple[str, str, str], int] = {}
-    for v in data.pick("train"):
-        key = (v.repository or v.source, v.licence, v.contrast)
-        rows[key] = rows.get(key, 0) + 1
-    return [
-        {"repository": r, "licence": li, "contrast": c, "volumes": n}
-        for (r, li, c), n in sorted(rows.items())
-    ]
-
-
-def export(run: Run, path: Path, data: PreparedSet | None = None, machine: str = "", notes: str = "") -> Card:
+def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
     """Write a run's network as a weights file of float16 parameters, after comparing it with torch.
 
     Args:
         run: what was trained.
         path: the file.
-        data: what it was trained on, for the card.
         machine: what trained it, in words.
         notes: for the card.
 
@@ -148,7 +134,7 @@ def export(run: Run, path: Path, data: PreparedSet | None = None, machine: str =
         options=recipe.options,
         residual=recipe.residual,
         recipe=json.loads(json.dumps(dataclasses.asdict(recipe))),
-        data=sources(data) if data else [],
+        scans=run.scans,
         patches=run.patches,
         seconds=run.seconds,
         machine=machine,

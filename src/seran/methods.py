@@ -1,6 +1,7 @@
 """From the name of a method to a predictor: classical ones, shipped networks, weights of one's own."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,6 +53,7 @@ class Method:
         sha256: digest stated and verified in the weights file.
         engine: what runs it, in words.
         whole: it looks across slices and so must be given all of them at once.
+        scans: what the weights were trained on, see `seran.weights.Card`.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Method:
     engine: str = "numpy"
     precision: str = "f32"
     whole: bool = False
+    scans: Sequence[dict[str, str]] = ()
 
 
 def names() -> list[str]:
@@ -136,7 +139,10 @@ def _network(name: str, plain: str, scale: int, path: Path, engine: Engine) -> M
     if card.model != plain:
         raise BadInput(f"{path}: expected weights of {plain}, these are of {card.model}")
     predict, what, precision = _run(data, card, engine)
-    return Method(name, scale, predict, card.degradation, card.anchor, path.name, digest, what, precision)
+    return Method(
+        name, scale, predict, card.degradation, card.anchor, path.name, digest, what, precision,
+        scans=card.scans,
+    )  # fmt: skip
 
 
 def _run(data: bytes, card: weights.Card, engine: Engine) -> tuple[Predict, str, str]:

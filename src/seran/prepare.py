@@ -96,6 +96,12 @@ class PreparedSet:
         """The volumes of one split, in the manifest's order."""
         return [v for v in self.volumes if v.split == split]
 
+    def scans(self, split: str) -> list[dict[str, str]]:
+        """Where the scans of a split come from, each once, for the card of what is trained on them."""
+        names = ("repository", "licence", "contrast", "subject", "sha256")
+        rows = {v.sha256: {name: getattr(v, name) for name in names} for v in self.pick(split)}
+        return list(rows.values())
+
     def high(self, volume: Packed) -> Real[ndarray, "n h w"]:
         """Memory-mapped ground truth."""
         return np.load(self.root / "high" / f"{volume.name}.npy", mmap_mode="r", allow_pickle=False)
@@ -313,6 +319,7 @@ def prepare(
     fourier_crop: bool = True,
     report: Callable[[str], Any] = print,
     shape: tuple[int, int, int] | None = None,
+    also_stored: bool = False,
 ) -> PreparedSet:
     """Pack a folder or a manifest of scans into ``out``, which must not exist yet.
 
@@ -329,6 +336,8 @@ def prepare(
         report: called with one line per volume.
         shape: slices, rows and columns of every volume, cut from its centre; without it all slices of as many
             pixels as are multiples of twelve.
+        also_stored: pack training scans that were taken to their support once more as stored, so that a
+            network learns of zero-filled scans, too, which is what most users have.
 
     Raises:
         BadInput: if nothing usable is found, or ``out`` exists.
@@ -338,26 +347,24 @@ def prepare(
     part = out.with_name(f".part-{os.getpid()}-{out.name}")
     volumes: list[Packed] = []
     skipped: list[dict[str, str]] = []
+    options: dict[str, Any] = {"integer": integer, "fourier_crop": fourier_crop, "shape": shape}
     try:
         for folder in ("high", *(f"x{s}" for s in scales)):
             (part / folder).mkdir(parents=True)
         for name, one in _named(sources):
             try:
-                packed = _pack(
-                    one,
-                    name,
-                    part,
-                    degradation,
-                    scales,
-                    {"integer": integer, "fourier_crop": fourier_crop, "shape": shape},
-                )
+                packed = _pack(one, name, part, degradation, scales, options)
+                versions = [packed]
+                if also_stored and fourier_crop and one.split == "train" and min(packed.band) < 1:
+                    stored = options | {"fourier_crop": False}
+                    versions.append(_pack(one, f"{name}-stored", part, degradation, scales, stored))
             except BadInput as error:
-                for leftover in part.rglob(f"{name}.npy"):
+                for leftover in part.rglob(f"{name}*.npy"):
                     leftover.unlink()
                 skipped.append({"source": one.path.name, "reason": str(error)})
                 report(f"skipped {one.path.name}: {error}")
                 continue
-            volumes.append(packed)
+            volumes += versions
             report(
                 f"{packed.split:5} {packed.contrast:5} {packed.source}: {_x(packed.shape)}, "
                 f"k-space support {packed.band[0]:.2f} x {packed.band[1]:.2f}"

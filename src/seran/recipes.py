@@ -24,8 +24,8 @@ class Recipe:
         residual: learn a correction of bicubic enlargement (off in the paper).
         initializer: of the convolutions: ``network`` keeps what the network's file sets (PyTorch's default
             where it sets nothing); ``he``, ``xavier``, ``gaussian`` (standard deviation 1e-3): zero biases.
-        init: a weights file of the same network to start from; empty: from scratch. From another scale all
-            but the upsampling is taken.
+        init: a weights file of the same network to start from, or the name of shipped weights
+            (``seran-x2-bd``); empty: from scratch. From another scale all but the upsampling is taken.
         patch: low-resolution pixels a side.
         last_patch: the same for the last `tail` of the steps.
         batch: patches per step over all processes, while `patch` is used; later as many as hold the

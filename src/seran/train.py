@@ -118,14 +118,15 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.patches, self.seconds = 0, 0.0
+        self.scans: list[dict[str, str]] = []
         self.network = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
         if recipe.initializer != "network":
             initialise(self.network, recipe.initializer)
         if recipe.init and fresh:
-            content, card, _ = weights.read(Path(recipe.init))
+            content, card, _ = weights.read(weights.shipped().get(recipe.init, Path(recipe.init)))
             rescaled = card.scale != recipe.scale
             self.network.load_state_dict(parameters(self.network, content, recipe.init, rescaled))
-            self.patches, self.seconds = card.patches, card.seconds
+            self.patches, self.seconds, self.scans = card.patches, card.seconds, card.scans
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.network, multi_avg_fn=averaging(recipe.ema))
         self.average.requires_grad_(False)
@@ -156,7 +157,7 @@ class Run:
 
     def progress(self) -> dict[str, Any]:
         """What a checkpoint states besides tensors and the recipe."""
-        names = ("step", "seconds", "patches", "rows", "command")
+        names = ("step", "seconds", "patches", "scans", "rows", "command")
         return {name: getattr(self, name) for name in names}
 
     def save(self, path: Path) -> None:
@@ -267,6 +268,7 @@ def train(
     run = Run(recipe, fresh=not checkpoint.is_file())
     if checkpoint.is_file():
         run.restore(checkpoint)
+    run.scans += [scan for scan in data.scans("train") if scan not in run.scans]
     if command not in run.command.split("; then "):
         run.command = "; then ".join(filter(None, [run.command, command]))
     if run.step != fabric.broadcast(run.step):

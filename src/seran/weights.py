@@ -8,6 +8,7 @@ extended by appending fields, the file stays valid ONNX, and verifying it needs 
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -40,7 +41,8 @@ class Card:
         options: arguments of the network.
         residual: whether the network corrects bicubic enlargement.
         recipe: every setting of the run.
-        data: what it was trained on: repository, licence, contrast, volumes.
+        scans: what it was trained on, with what the weights it started from were: repository, licence,
+            contrast, subject and the file's sha256 of each scan.
         patches: training patches seen, with those of the weights it started from.
         seconds: of training, on ``machine``, with the same.
         machine: in words.
@@ -59,7 +61,7 @@ class Card:
     options: dict[str, Any]
     residual: bool
     recipe: dict[str, Any]
-    data: list[dict[str, Any]]
+    scans: list[dict[str, str]]
     patches: int
     seconds: float
     machine: str
@@ -68,6 +70,15 @@ class Card:
     export_error: float
     version: str
     notes: str = ""
+
+    @property
+    def data(self) -> list[dict[str, Any]]:
+        """How many scans of which repository, licence and contrast."""
+        counted = Counter((s["repository"], s["licence"], s["contrast"]) for s in self.scans)
+        return [
+            {"repository": r, "licence": li, "contrast": c, "scans": n}
+            for (r, li, c), n in sorted(counted.items())
+        ]
 
 
 def _varint(n: int) -> bytes:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from seran import export as library
-from seran import prepare
 from seran.apps import Positional
 from seran.errors import BadInput
 from seran.train import CHECKPOINT, Run
@@ -12,7 +11,6 @@ from seran.train import CHECKPOINT, Run
 def export(
     run: Positional[Path],
     out: Positional[Path],
-    data: Path | None = None,
     machine: str = "",
     notes: str = "",
     force: bool = False,
@@ -22,16 +20,13 @@ def export(
     Args:
         run: folder of `seran train`.
         out: the weights file (.onnx); for a shipped set, MODEL-xSCALE-DEGRADATION.onnx.
-        data: the prepared folder it was trained on, for the list of sources and licences in the card.
         machine: what it was trained on, in words, for the card.
         notes: anything else a user should know.
         force: replace an existing file.
     """
     if out.exists() and not force:
         raise BadInput(f"{out} exists; give --force to replace it")
-    card = library.export(
-        Run.load(run / CHECKPOINT), out, prepare.load(data) if data else None, machine, notes
-    )
+    card = library.export(Run.load(run / CHECKPOINT), out, machine, notes)
     return (
         f"{out}: {card.model} x{card.scale} {card.degradation}, {out.stat().st_size / 1e6:.1f} MB, "
         f"largest difference from torch {card.export_error:.1e} for inputs in [0, 1]"

@@ -30,8 +30,10 @@ def methods(cards: bool = False, markdown: bool = False) -> str:
         markdown: the same list as a table for a README.
     """
     if cards:
-        found = {key: weights.read(path) for key, path in weights.shipped().items()}
-        shown = {key: {"sha256": digest, **asdict(card)} for key, (_, card, digest) in found.items()}
+        shown = {}
+        for key, path in weights.shipped().items():
+            _, card, digest = weights.read(path)
+            shown[key] = {"sha256": digest, **asdict(card), "scans": card.data}
         return json.dumps(shown, indent=1)
     rows = _rows()
     if markdown:

@@ -26,7 +26,7 @@ def _report(text: str) -> None:
 
 def _summary(made: PreparedSet, out: Path) -> str:
     counts = {split: len(made.pick(split)) for split in library.SPLITS}
-    cropped = sum(min(v.band) < 1 for v in made.volumes)
+    cropped = len({v.sha256 for v in made.volumes if min(v.band) < 1})
     return (
         f"{len(made.volumes)} volumes ({', '.join(f'{n} {s}' for s, n in counts.items())}) in {out}, "
         f"{cropped} zero-filled by the scanner, {len(made.skipped)} skipped"
@@ -74,6 +74,7 @@ def benchmark(
     degradation: Literal["bd", "td"] = "bd",
     scales: tuple[int, ...] = (2, 3, 4),
     fourier_crop: bool = True,
+    also_stored: bool = False,
     address: str = open_set.ADDRESS,
     listings: str = open_set.LISTINGS,
 ) -> str:
@@ -85,6 +86,7 @@ def benchmark(
         degradation: bd: MATLAB's antialiased bicubic; td: centred k-space truncation.
         scales: which low-resolution sets to write.
         fourier_crop: first take zero-filled scans to the k-space support that was really measured.
+        also_stored: pack such scans of the training split once more, as stored.
         address: where files are downloaded from, as ADDRESS/OWNER/REPOSITORY/COMMIT/PATH.
         listings: what lists DICOM series, as LISTINGS/OWNER/REPOSITORY/git/trees/COMMIT?recursive=1.
     """
@@ -97,7 +99,9 @@ def benchmark(
 
     with bar:
         found = open_set.collect(sources, address, listings, progress)
-    made = library.prepare(found, out, degradation, scales, False, fourier_crop, _report)
+    made = library.prepare(
+        found, out, degradation, scales, False, fourier_crop, _report, also_stored=also_stored
+    )
     return _summary(made, out)
 
 
@@ -108,6 +112,7 @@ def prepare(
     scales: tuple[int, ...] = (2, 3, 4),
     integer: bool = False,
     fourier_crop: bool = True,
+    also_stored: bool = False,
 ) -> str:
     """Pack scans into pairs of high- and low-resolution slices for training and evaluation.
 
@@ -120,5 +125,9 @@ def prepare(
         scales: which low-resolution sets to write.
         integer: round and clip at 0, as the CSN data set does.
         fourier_crop: first take zero-filled scans to the k-space support that was really measured.
+        also_stored: pack such scans of the training split once more, as stored.
     """
-    return _summary(library.prepare(source, out, degradation, scales, integer, fourier_crop, _report), out)
+    made = library.prepare(
+        source, out, degradation, scales, integer, fourier_crop, _report, also_stored=also_stored
+    )
+    return _summary(made, out)

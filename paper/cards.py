@@ -1,0 +1,200 @@
+"""Model cards of the shipped weights: what they are for, what they saw, how well they do, where they fail.
+
+    seran prepare open open
+    python paper/cards.py --data open            # docs/weights/NAME.md, .json and .png
+
+The intervals are bootstrapped over subjects, because volumes of one subject are alike.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy import ndarray
+from results import program
+from scipy import ndimage
+
+from seran import evaluate, files, metrics, prepare, weights
+from seran.apps import demo
+from seran.degrade import DEGRADATIONS
+from seran.evaluate import BASELINE, Report
+from seran.infer import sharpen
+from seran.methods import Method, method
+from seran.prepare import PreparedSet
+from seran.systems import SYSTEMS
+from seran.weights import Card
+
+DRAWS = 10_000
+FEWEST = 3
+"""Subjects below which an interval over subjects says nothing."""
+NOISE = 0.05
+"""Standard deviation of the noise in a failure case, as a part of the slice's range."""
+
+USE = """Research on structural MR images whose in-plane matrix should be finer: visual inspection,
+registration and segmentation at a common grid, comparison of super-resolution methods. **Not for diagnosis**,
+nor for anything that follows from one: a network's detail is an estimate, not a measurement. Not for CT,
+segmentations, phase or quantitative maps, nor across thick slices."""
+
+FAILURES = """On matplotlib's sample slice, the centre enlarged: noise is taken for structure; what is finer
+than the input's grid comes back as something else, without a sign of doubt; blur that was not in the training
+pairs (a soft reconstruction, motion, interpolated data) stays."""
+
+
+def interval(values: dict[str, list[float]], seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean of all values; whole subjects (the keys) are drawn."""
+    sums = np.array([sum(v) for v in values.values()])
+    counts = np.array([len(v) for v in values.values()])
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(DRAWS, len(sums)))
+    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def scores(report: Report, name: str) -> list[str]:
+    """A table: one row per contrast, means with their intervals."""
+    lines = [
+        f"| contrast | volumes (subjects) | {report.baseline} PSNR | PSNR | gain | SSIM 3-D |",
+        "|---|---|---|---|---|---|",
+    ]
+    for contrast in dict.fromkeys(r["contrast"] for r in sorted(report.rows, key=lambda r: r["contrast"])):
+        mine, base = (
+            [r for r in report.rows if (r["contrast"], r["method"]) == (contrast, m)]
+            for m in (name, report.baseline)
+        )
+        columns: list[list[float]] = [
+            [r["psnr"] for r in mine],
+            [r["psnr"] - b["psnr"] for r, b in zip(mine, base, strict=True)],
+            [r["ssim_volume"] for r in mine],
+        ]
+        cells = []
+        subjects = [r["subject"] for r in mine]
+        for values, form in zip(columns, ("{:.2f}", "{:+.2f}", "{:.4f}"), strict=True):
+            groups: dict[str, list[float]] = {}
+            for subject, value in zip(subjects, values, strict=True):
+                groups.setdefault(subject, []).append(value)
+            cell = form.format(np.mean(values))
+            if len(groups) >= FEWEST:
+                low, high = interval(groups)
+                cell += f" [{form.format(low)}, {form.format(high)}]"
+            cells.append(cell)
+        count = f"{len(mine)} ({len(set(subjects))})"
+        plain = float(np.mean([b["psnr"] for b in base]))
+        lines.append(f"| {contrast} | {count} | {plain:.2f} | {' | '.join(cells)} |")
+    return lines
+
+
+def failures(chosen: Method, plain: Method, path: Path) -> list[str]:
+    """A picture of inputs that the weights were not made for, on matplotlib's sample; a line on each."""
+    truth = np.ascontiguousarray(demo.sample().data[:, :, 0].T)
+    h, w = (n // 12 * 12 for n in truth.shape)
+    truth, scale = truth[:h, :w], chosen.scale
+    degrade = DEGRADATIONS[chosen.degradation](scale)
+    span = float(np.ptp(truth))
+    noise = np.random.default_rng(0).normal(0, NOISE * span, degrade(truth[None]).shape).astype(np.float32)
+    rows, columns = np.mgrid[:h, :w]
+    rings = (0.5 + 0.5 * np.cos(np.pi * ((rows - h / 2) ** 2 + (columns - w / 2) ** 2) / h)) * span
+    rings = rings.astype(np.float32)
+    thick = ndimage.gaussian_filter(truth, 0.8 * scale)
+    cases = {
+        f"noise of {NOISE:.0%}": (truth, degrade(truth[None]) + noise),
+        "rings, ever finer": (rings, degrade(rings[None])),
+        "input blurred before": (truth, degrade(thick[None])),
+    }
+    figure = Figure(figsize=(9.6, 7.4), layout="constrained")
+    axes = figure.subplots(len(cases), 4)
+    lines = []
+    for row, (name, (right, low)) in zip(axes, cases.items(), strict=True):
+        made = {m.name: sharpen(low, m.predict, scale, whole=m.whole)[0] for m in (plain, chosen)}
+        psnr = {m: metrics.psnr(right, image, float(np.ptp(right))) for m, image in made.items()}
+        shown: dict[str, ndarray] = {name: low[0].repeat(scale, 0).repeat(scale, 1), **made, "truth": right}
+        for ax, (title, image) in zip(row, shown.items(), strict=True):
+            ax.imshow(image[h // 3 : h * 7 // 9, w // 3 : w * 7 // 9], cmap="gray", vmin=0, vmax=right.max())
+            ax.set_title(f"{title}{f' {psnr[title]:.2f} dB' if title in psnr else ''}", fontsize=9)
+            ax.set_axis_off()
+        lines.append(
+            f"- {name}: {plain.name} {psnr[plain.name]:.2f} dB, {chosen.name} {psnr[chosen.name]:.2f} dB"
+        )
+    with files.atomic(path) as part:
+        figure.savefig(part, dpi=100)
+    return lines
+
+
+def seen(card: Card, data: PreparedSet) -> list[str]:
+    """What the weights were trained on: sources, licences, spacings."""
+    digests = {s["sha256"] for s in card.scans}
+    volumes = [v for v in data.volumes if v.sha256 in digests]
+    lines = ["| repository | licence | contrast | scans |", "|---|---|---|---|"]
+    lines += [f"| {r['repository']} | {r['licence']} | {r['contrast']} | {r['scans']} |" for r in card.data]
+    if volumes:
+        across, *plane = zip(*(v.spacing for v in volumes), strict=True)
+        fine = [x for axis in plane for x in axis]
+        lines += [
+            "",
+            f"Spacing of the truth {min(fine):.2f} to {max(fine):.2f} mm in the plane (of the input "
+            f"{card.scale} times that), {min(across):.2f} to {max(across):.2f} mm from slice to slice. "
+            "Intensities: magnitude images of any unit, scaled by the scan's 99.9th percentile.",
+        ]
+    return lines
+
+
+def trained(card: Card) -> list[str]:
+    """How they came about."""
+    return [
+        f"- command: `{card.command}`",
+        f"- {card.patches:,} patches in {card.seconds / 60:.0f} minutes on {card.machine}, seed "
+        f"{card.recipe['seed']}, those of the weights it started from included",
+        f"- validation PSNR: {', '.join(f'{c} {v:.2f} dB' for c, v in sorted(card.validation.items()))}",
+        *([f"- {card.notes}"] if card.notes else []),
+    ]
+
+
+def document(name: str, digest: str, card: Card, report: Report, data: PreparedSet, told: list[str]) -> str:
+    """The card as markdown."""
+    system = SYSTEMS[card.model]
+    undone = {"bd": "MATLAB's antialiased bicubic", "td": "centred k-space truncation"}[card.degradation]
+    parts: dict[str, list[str]] = {
+        f"# {name}": [f"{system.title} ({system.paper}, {system.year}) for ×{card.scale}, undoing {undone}.",
+                      "", f"SHA-256 `{digest}`. Made by `python paper/cards.py`."],
+        "## Intended use": [USE],
+        "## Trained on": seen(card, data),
+        "## Training": trained(card),
+        "## Scores": [*(f"- {line}" for line in report.protocol),
+                      f"- 95 % interval over subjects ({DRAWS:,} draws) in brackets where there are "
+                      f"{FEWEST} or more", "", *scores(report, card.model)],
+        "## Where it fails": [
+            FAILURES, "", *told, "", f"![Failures]({name}.png)"],
+    }  # fmt: skip
+    return "\n\n".join("\n".join([head, "", *body]) for head, body in parts.items()) + "\n"
+
+
+def main(
+    data: Path, names: tuple[str, ...] = (), out: Path = Path(__file__).parents[1] / "docs/weights"
+) -> None:
+    """Write the cards of shipped weights.
+
+    Args:
+        data: a folder made by `seran prepare`.
+        names: which weights; without them, all that undo the degradation of the data.
+        out: folder of the cards.
+    """
+    pairs = prepare.load(data)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, path in weights.shipped().items():
+        _, card, digest = weights.read(path)
+        if card.degradation != pairs.degradation or (names and name not in names):
+            continue
+        plain = method(BASELINE[card.degradation], card.scale)
+        chosen = method(card.model, card.scale, card.degradation)
+        report = evaluate.evaluate(pairs, [plain, chosen])
+        told = failures(chosen, plain, out / f"{name}.png")
+        contents: dict[str, Any] = {
+            ".md": document(name, digest, card, report, pairs, told),
+            ".json": report.json() + "\n",
+        }
+        for end, text in contents.items():
+            with files.atomic(out / f"{name}{end}") as part:
+                part.write_text(text)
+
+
+if __name__ == "__main__":
+    program(main)
