@@ -388,6 +388,10 @@ def test_fine_tuning_starts_from_a_weights_file(pairs: prepare.PreparedSet, tmp_
         assert torch.equal(value, expected[key])
     assert tuned.patches == 8 * 4 + 4 * 2
     assert tuned.seconds > 0
+    assert tuned.scans == pairs.scans("train")
+    shipped = train.Run(Recipe("seran", 2, residual=True, init="seran-x2-bd"))
+    assert shipped.patches > 50_000
+    assert len(shipped.scans) > 30
     assert train.Run(dataclasses.replace(TINY, init="moved.onnx"), fresh=False).step == 0
     narrow = {"width": 8, "depth": 2, "positions": [2]}
     for scale in (2, 3):
