@@ -7,18 +7,17 @@ The intervals are bootstrapped over subjects, because volumes of one subject are
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from figures import save, truth_of
 from matplotlib.figure import Figure
 from numpy import ndarray
 from results import program
 from scipy import ndimage
 
 from seran import evaluate, files, metrics, prepare, weights
-from seran.apps import demo
 from seran.degrade import DEGRADATIONS
-from seran.evaluate import BASELINE, Report
+from seran.evaluate import BASELINE, WORDS, Report
 from seran.infer import sharpen
 from seran.methods import Method, method
 from seran.prepare import PreparedSet
@@ -41,11 +40,11 @@ than the input's grid comes back as something else, without a sign of doubt; blu
 pairs (a soft reconstruction, motion, interpolated data) stays."""
 
 
-def interval(values: dict[str, list[float]], seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean of all values; whole subjects (the keys) are drawn."""
-    sums = np.array([sum(v) for v in values.values()])
-    counts = np.array([len(v) for v in values.values()])
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(DRAWS, len(sums)))
+def interval(values: list[float], subjects: list[str]) -> tuple[float, float]:
+    """95 % percentile interval of the mean of all values; whole subjects are drawn."""
+    _, of = np.unique(subjects, return_inverse=True)
+    sums, counts = np.bincount(of, values), np.bincount(of)
+    drawn = np.random.default_rng(0).integers(len(sums), size=(DRAWS, len(sums)))
     low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5))
     return float(low), float(high)
 
@@ -56,36 +55,32 @@ def scores(report: Report, name: str) -> list[str]:
         f"| contrast | volumes (subjects) | {report.baseline} PSNR | PSNR | gain | SSIM 3-D |",
         "|---|---|---|---|---|---|",
     ]
-    for contrast in dict.fromkeys(r["contrast"] for r in sorted(report.rows, key=lambda r: r["contrast"])):
+    for contrast in sorted({r["contrast"] for r in report.rows}):
         mine, base = (
             [r for r in report.rows if (r["contrast"], r["method"]) == (contrast, m)]
             for m in (name, report.baseline)
         )
-        columns: list[list[float]] = [
-            [r["psnr"] for r in mine],
-            [r["psnr"] - b["psnr"] for r, b in zip(mine, base, strict=True)],
-            [r["ssim_volume"] for r in mine],
-        ]
-        cells = []
+        columns: dict[str, list[float]] = {
+            ".2f": [r["psnr"] for r in mine],
+            "+.2f": [r["psnr"] - b["psnr"] for r, b in zip(mine, base, strict=True)],
+            ".4f": [r["ssim_volume"] for r in mine],
+        }
         subjects = [r["subject"] for r in mine]
-        for values, form in zip(columns, ("{:.2f}", "{:+.2f}", "{:.4f}"), strict=True):
-            groups: dict[str, list[float]] = {}
-            for subject, value in zip(subjects, values, strict=True):
-                groups.setdefault(subject, []).append(value)
-            cell = form.format(np.mean(values))
-            if len(groups) >= FEWEST:
-                low, high = interval(groups)
-                cell += f" [{form.format(low)}, {form.format(high)}]"
+        known = len(set(subjects))
+        cells = [contrast, f"{len(mine)} ({known})", f"{np.mean([b['psnr'] for b in base]):.2f}"]
+        for form, values in columns.items():
+            cell = f"{np.mean(values):{form}}"
+            if known >= FEWEST:
+                low, high = interval(values, subjects)
+                cell += f" [{low:{form}}, {high:{form}}]"
             cells.append(cell)
-        count = f"{len(mine)} ({len(set(subjects))})"
-        plain = float(np.mean([b["psnr"] for b in base]))
-        lines.append(f"| {contrast} | {count} | {plain:.2f} | {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 def failures(chosen: Method, plain: Method, path: Path) -> list[str]:
     """A picture of inputs that the weights were not made for, on matplotlib's sample; a line on each."""
-    truth = np.ascontiguousarray(demo.sample().data[:, :, 0].T)
+    _, truth = truth_of(None, "", None)
     h, w = (n // 12 * 12 for n in truth.shape)
     truth, scale = truth[:h, :w], chosen.scale
     degrade = DEGRADATIONS[chosen.degradation](scale)
@@ -100,7 +95,7 @@ def failures(chosen: Method, plain: Method, path: Path) -> list[str]:
         "rings, ever finer": (rings, degrade(rings[None])),
         "input blurred before": (truth, degrade(thick[None])),
     }
-    figure = Figure(figsize=(9.6, 7.4), layout="constrained")
+    figure = Figure(figsize=(8.8, 6.8), layout="constrained")
     axes = figure.subplots(len(cases), 4)
     lines = []
     for row, (name, (right, low)) in zip(axes, cases.items(), strict=True):
@@ -114,8 +109,7 @@ def failures(chosen: Method, plain: Method, path: Path) -> list[str]:
         lines.append(
             f"- {name}: {plain.name} {psnr[plain.name]:.2f} dB, {chosen.name} {psnr[chosen.name]:.2f} dB"
         )
-    with files.atomic(path) as part:
-        figure.savefig(part, dpi=100)
+    save(figure, path)
     return lines
 
 
@@ -139,10 +133,11 @@ def seen(card: Card, data: PreparedSet) -> list[str]:
 
 def trained(card: Card) -> list[str]:
     """How they came about."""
+    before = ", those of the weights it started from included" if card.recipe["init"] else ""
     return [
         f"- command: `{card.command}`",
         f"- {card.patches:,} patches in {card.seconds / 60:.0f} minutes on {card.machine}, seed "
-        f"{card.recipe['seed']}, those of the weights it started from included",
+        f"{card.recipe['seed']}{before}",
         f"- validation PSNR: {', '.join(f'{c} {v:.2f} dB' for c, v in sorted(card.validation.items()))}",
         *([f"- {card.notes}"] if card.notes else []),
     ]
@@ -151,18 +146,17 @@ def trained(card: Card) -> list[str]:
 def document(name: str, digest: str, card: Card, report: Report, data: PreparedSet, told: list[str]) -> str:
     """The card as markdown."""
     system = SYSTEMS[card.model]
-    undone = {"bd": "MATLAB's antialiased bicubic", "td": "centred k-space truncation"}[card.degradation]
     parts: dict[str, list[str]] = {
-        f"# {name}": [f"{system.title} ({system.paper}, {system.year}) for ×{card.scale}, undoing {undone}.",
-                      "", f"SHA-256 `{digest}`. Made by `python paper/cards.py`."],
+        f"# {name}": [f"{system.title} ({system.paper}, {system.year}) for ×{card.scale}, undoing "
+                      f"{WORDS[card.degradation]}.", "",
+                      f"SHA-256 `{digest}`. Made by `python paper/cards.py`."],
         "## Intended use": [USE],
         "## Trained on": seen(card, data),
         "## Training": trained(card),
         "## Scores": [*(f"- {line}" for line in report.protocol),
                       f"- 95 % interval over subjects ({DRAWS:,} draws) in brackets where there are "
                       f"{FEWEST} or more", "", *scores(report, card.model)],
-        "## Where it fails": [
-            FAILURES, "", *told, "", f"![Failures]({name}.png)"],
+        "## Where it fails": [FAILURES, "", *told, "", f"![Failures]({name}.png)"],
     }  # fmt: skip
     return "\n\n".join("\n".join([head, "", *body]) for head, body in parts.items()) + "\n"
 
@@ -187,7 +181,7 @@ def main(
         chosen = method(card.model, card.scale, card.degradation)
         report = evaluate.evaluate(pairs, [plain, chosen])
         told = failures(chosen, plain, out / f"{name}.png")
-        contents: dict[str, Any] = {
+        contents = {
             ".md": document(name, digest, card, report, pairs, told),
             ".json": report.json() + "\n",
         }

@@ -83,12 +83,19 @@ def test_pairs_are_the_degradation_of_the_truth(
     np.testing.assert_allclose(volume.spacing, (3.3, 0.9, 0.8), rtol=1e-4)
 
 
+def noisy() -> np.ndarray:
+    """A scan with content up to the edges of k-space."""
+    return phantom((160, 144, 6)) + np.random.default_rng(0).normal(0, 5, (160, 144, 6))
+
+
+def zero_filled(data: np.ndarray) -> np.ndarray:
+    """The same without the outer 40 % of k-space along the first axis, which the scanner filled."""
+    keep = np.abs(np.fft.fftfreq(len(data))) * 2 <= 0.6
+    return np.abs(np.fft.ifft(np.fft.fft(data, axis=0) * keep[:, None, None], axis=0))
+
+
 def test_zero_filled_scans_are_cropped_to_their_support(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    data = phantom((160, 144, 6)) + rng.normal(0, 5, (160, 144, 6))
-    keep = np.abs(np.fft.fftfreq(160)) * 2 <= 0.6
-    data = np.abs(np.fft.ifft(np.fft.fft(data, axis=0) * keep[:, None, None], axis=0))
-    save(tmp_path / "raw" / "a_T2w.nii.gz", data.astype(np.float32))
+    save(tmp_path / "raw" / "a_T2w.nii.gz", zero_filled(noisy()).astype(np.float32))
     for crop, rows in ((True, 96), (False, 156)):
         made = prepare.prepare(
             tmp_path / "raw", tmp_path / f"{crop}", fourier_crop=crop, report=lambda _: None
@@ -101,13 +108,10 @@ def test_zero_filled_scans_are_cropped_to_their_support(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_zero_filled_training_scans_can_be_packed_twice(tmp_path: Path, split: str) -> None:
-    rng = np.random.default_rng(0)
-    full = phantom((160, 144, 6)) + rng.normal(0, 5, (160, 144, 6))
-    keep = np.abs(np.fft.fftfreq(160)) * 2 <= 0.6
-    filled = np.abs(np.fft.ifft(np.fft.fft(full, axis=0) * keep[:, None, None], axis=0))
+    full = noisy()
     sources = [
         prepare.Source(save(tmp_path / f"{name}.nii.gz", data.astype(np.float32)), name, "T2", split)
-        for name, data in (("filled", filled), ("full", full))
+        for name, data in (("filled", zero_filled(full)), ("full", full))
     ]
     made = prepare.prepare(sources, tmp_path / "set", report=lambda _: None, also_stored=True)
     rows = [(v.subject, v.shape[1]) for v in made.volumes]

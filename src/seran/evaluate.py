@@ -17,6 +17,8 @@ from seran.prepare import Packed, PreparedSet
 
 BASELINE = {"bd": "bicubic", "td": "zerofill"}
 """The plain interpolation that gains are counted from."""
+WORDS = {"bd": "MATLAB's antialiased bicubic", "td": "centred k-space truncation"}
+"""What a degradation is called in reports."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,13 @@ class Report:
 def protocol(data: PreparedSet, scale: int, split: str, slices: int = 0) -> list[str]:
     """How the numbers of `evaluate` come about."""
     which = f"the {slices} central slices" if slices else "every slice"
-    kind = {"bd": "MATLAB's antialiased bicubic", "td": "centred k-space truncation"}[data.degradation]
     crop = (
         "cropped to its measured k-space support"
         if data.fourier_crop
         else "as the scanner wrote it (zero-fill included)"
     )
     return [
-        f"x{scale}, {kind} in the plane of the slices, "
+        f"x{scale}, {WORDS[data.degradation]} in the plane of the slices, "
         + ("rounded and clipped at 0" if data.integer else "not rounded"),
         f"truth: {which} of each volume of the split {split!r}, {crop}, "
         "then centrally cropped to multiples of 12",

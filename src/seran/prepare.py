@@ -242,9 +242,15 @@ def high_resolution(
 
 
 def _pack(
-    source: Source, name: str, out: Path, degradation: str, scales: Sequence[int], options: dict[str, Any]
+    source: Source,
+    volume: Volume,
+    name: str,
+    out: Path,
+    degradation: str,
+    scales: Sequence[int],
+    options: dict[str, Any],
 ) -> Packed:
-    stack, band, size = high_resolution(read_source(source), **options)
+    stack, band, size = high_resolution(volume, **options)
     dtype = np.int32 if options["integer"] else np.float32
     np.save(out / "high" / f"{name}.npy", stack.astype(dtype))
     units = {}
@@ -353,11 +359,12 @@ def prepare(
             (part / folder).mkdir(parents=True)
         for name, one in _named(sources):
             try:
-                packed = _pack(one, name, part, degradation, scales, options)
+                volume = read_source(one)
+                packed = _pack(one, volume, name, part, degradation, scales, options)
                 versions = [packed]
                 if also_stored and fourier_crop and one.split == "train" and min(packed.band) < 1:
                     stored = options | {"fourier_crop": False}
-                    versions.append(_pack(one, f"{name}-stored", part, degradation, scales, stored))
+                    versions.append(_pack(one, volume, f"{name}-stored", part, degradation, scales, stored))
             except BadInput as error:
                 for leftover in part.rglob(f"{name}*.npy"):
                     leftover.unlink()
