@@ -24,7 +24,7 @@ def test_psnr_is_scikit_images() -> None:
 
 
 def test_ssim_volume_is_scikit_images_whole_map() -> None:
-    assert metrics.ssim_volume(TRUTH, TEST, SPAN) == pytest.approx(_ssim(TRUTH, TEST), abs=1e-6)
+    assert metrics.scores(TRUTH, TEST, SPAN)["ssim_volume"] == pytest.approx(_ssim(TRUTH, TEST), abs=1e-6)
 
 
 def test_ssim_slice_is_scikit_images_per_slice() -> None:
@@ -34,5 +34,5 @@ def test_ssim_slice_is_scikit_images_per_slice() -> None:
 
 def test_identity_and_error_of_one() -> None:
     assert metrics.psnr(TRUTH, TRUTH, SPAN) == float("inf")
-    assert metrics.ssim_volume(TRUTH, TRUTH, SPAN) == pytest.approx(1)
+    assert metrics.scores(TRUTH, TRUTH, SPAN)["ssim_volume"] == pytest.approx(1)
     assert metrics.psnr(np.zeros(8), np.ones(8), 10) == pytest.approx(20)

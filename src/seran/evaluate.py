@@ -12,7 +12,7 @@ import numpy as np
 from seran.errors import BadInput
 from seran.infer import Progress, sharpen
 from seran.methods import Method
-from seran.metrics import METRICS
+from seran.metrics import METRICS, scores
 from seran.prepare import Packed, PreparedSet
 
 BASELINE = {"bd": "bicubic", "td": "zerofill"}
@@ -164,7 +164,6 @@ def evaluate(
             made = sharpen(low, m.predict, scale, whole=m.whole)
             seconds = time.perf_counter() - began
             span = volume.range[1] - volume.range[0]
-            scores = {name: float(metric(truth, made, span)) for name, metric in METRICS.items()}
             rows.append(
                 {
                     "volume": volume.source.split(".")[0],
@@ -172,7 +171,7 @@ def evaluate(
                     "subject": volume.subject,
                     "contrast": volume.contrast,
                     "method": m.name,
-                    **scores,
+                    **scores(truth, made, span),
                     "seconds": round(seconds, 6),
                 }
             )
