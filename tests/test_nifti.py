@@ -149,7 +149,7 @@ def test_bad_files_are_named_and_explained(tmp_path: Path) -> None:
         "text.nii": (b"not an image at all" * 40, "cannot be read as NIfTI"),
         "empty.nii.gz": (b"", "cannot be read as NIfTI"),
         "cut.nii.gz": (good[: len(good) // 2], "cannot be read as NIfTI"),
-        "cut.nii": (gzip.decompress(good)[:4000], "cannot be read as NIfTI"),
+        "cut.nii": (gzip.decompress(good)[:4000], "promises 17,680 bytes of voxels, but the file has 4,000"),
         "image.png": (b"\x89PNG", "name ending in .nii or .nii.gz"),
     }
     for name, (content, reason) in cases.items():

@@ -432,7 +432,7 @@ def test_every_runtime_gives_torchs_result(
     content = weights.read(path)[0]
     low = np.random.default_rng(0).random((3, *shape), dtype=np.float32)
     expected = pytorch.load(content, card, "cpu", "f32")[0](low)
-    np.testing.assert_allclose(openvino.load(content, "f32", 2)[0](low), expected, atol=1e-4)
+    np.testing.assert_allclose(openvino.load(content, 2, "f32", 2)[0](low), expected, atol=1e-4)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     made = session.run(None, {"low": low[:, None]})[0][:, 0]
     np.testing.assert_allclose(made, expected, atol=1e-4)

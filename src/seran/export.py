@@ -85,7 +85,7 @@ def halve(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
 
 def difference(data: bytes, network: nn.Module, scale: int) -> float:
     """Largest absolute difference between a weights file, run in float32, and a torch network."""
-    predict, _, _ = openvino.load(data, precision="f32")
+    predict, _, _ = openvino.load(data, scale, "f32")
     worst = 0.0
     for seed, shape in enumerate(SIZES):
         low = np.random.default_rng(seed).random(shape, dtype=np.float32)

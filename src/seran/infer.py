@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import grid
+from seran import grid, scratch
 from seran.errors import BadInput
 from seran.grid import Anchor, Plane
+from seran.scratch import Room
 from seran.volume import Volume
 
 Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
@@ -22,8 +23,28 @@ Progress = Callable[[int], None]
 
 CHUNK_PIXELS = 1 << 21
 """Low-resolution pixels given to a predictor at a time: bounds memory for any number of slices."""
+TAIL = 0.001
+"""Part of the voxels beyond the percentiles that bound a scan's intensities."""
 SMALLEST = 4
 """Slices below this many pixels a side carry no plane to sharpen."""
+
+
+def tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
+    """The least intensities, ascending, and the greatest, descending: `TAIL` of all voxels, and one more."""
+    keep = int(TAIL * (stack.size - 1)) + 2
+    ends = []
+    for sign in (1, -1):
+        kept = np.empty(0, np.float32)
+        for at in scratch.parts(stack):
+            part = sign * stack[at].ravel()
+            if kept.size == keep:
+                part = part[part < kept.max()]
+            kept = np.concatenate([kept, part])
+            if kept.size > keep:
+                kept = np.partition(kept, keep)[:keep]
+            scratch.rest(stack)
+        ends.append(sign * np.sort(kept))
+    return ends[0], ends[1]
 
 
 def unit(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
@@ -32,9 +53,12 @@ def unit(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
     The offset is 0, or the 0.1st percentile where that is negative; the gain is the 99.9th percentile above
     it (the maximum, where nearly everything is background). A few extreme voxels move neither.
     """
-    offset = min(0.0, float(np.percentile(stack, 0.1)))
-    gain = float(np.percentile(stack, 99.9)) - offset
-    return offset, gain if gain > 0 else float(stack.max()) - offset
+    least, greatest = tails(stack)
+    at = TAIL * (stack.size - 1)
+    low, high = (float(np.interp(at, np.arange(len(end)), end)) for end in (least, greatest))
+    offset = min(0.0, low)
+    gain = high - offset
+    return offset, gain if gain > 0 else float(greatest[0]) - offset
 
 
 def ensembled(predict: Predict, anchor: Anchor) -> Predict:
@@ -70,20 +94,26 @@ def sharpen(
     scale: int,
     progress: Progress = lambda _: None,
     whole: bool = False,
+    room: Room = scratch.memory,
 ) -> Float[ndarray, "n sh sw"]:
     """Apply a predictor to a stack in its own intensity units: a few slices at a time, or all for ``whole``.
 
-    The result is never negative where the input is not.
+    The result is never negative where the input is not. It lies in an array of ``room``.
     """
     n, h, w = stack.shape
     offset, gain = unit(stack)
-    high = np.empty((n, scale * h, scale * w), np.float32)
+    high = room((n, scale * h, scale * w))
     step = n if whole else max(1, CHUNK_PIXELS // (h * w))
     for start in range(0, n, step):
         low = stack[start : start + step]
-        result = predict(np.ascontiguousarray((low - offset) / gain, np.float32)) * gain + offset
-        negative = (low < 0).repeat(scale, 1).repeat(scale, 2)
-        high[start : start + step] = np.where(negative, result, np.maximum(result, 0))
+        result = predict(np.ascontiguousarray((low - offset) / gain, np.float32))
+        result *= gain
+        result += offset
+        where = True if offset == 0 and low.min() >= 0 else (low >= 0).repeat(scale, 1).repeat(scale, 2)
+        np.maximum(result, 0, out=result, where=where)
+        high[start : start + step] = result
+        scratch.rest(stack)
+        scratch.rest(high)
         progress(len(low))
     return high
 
@@ -96,6 +126,7 @@ def upscale(
     plane: Plane = "auto",
     progress: Progress = lambda _: None,
     whole: bool = False,
+    room: Room = scratch.memory,
 ) -> Volume:
     """Super-resolve a scan in the plane of its slices.
 
@@ -107,6 +138,7 @@ def upscale(
         plane: which slices; see `seran.grid.slice_axis`.
         progress: called as slices are finished.
         whole: give the predictor every slice at once, because it looks across them.
+        room: where the result lies.
 
     Raises:
         BadInput: if the scan is constant or its slices are too small.
@@ -118,8 +150,14 @@ def upscale(
             f"expected slices of at least {SMALLEST}x{SMALLEST} pixels, got {stack.shape[1]}x"
             f"{stack.shape[2]} (slices along array axis {axis}); choose another --plane"
         )
-    if stack.min() == stack.max():
-        raise BadInput(f"expected an image, but every voxel is {stack.flat[0]:g}")
-    high = np.moveaxis(sharpen(stack, predict, scale, progress, whole), 0, axis)
+    (least, *_), (greatest, *_) = tails(stack)
+    if least == greatest:
+        raise BadInput(f"expected an image, but every voxel is {least:g}")
+
+    def turned(shape: tuple[int, ...]) -> Float[ndarray, "n sh sw"]:
+        n, h, w = shape  # in a file the first axis varies fastest
+        return room((n, w, h)).swapaxes(1, 2)
+
+    high = np.moveaxis(sharpen(stack, predict, scale, progress, whole, turned), 0, axis)
     factors = tuple(1.0 if i == axis else float(scale) for i in range(3))
     return volume.on(high, grid.rescale(volume.affine, factors, anchor))  # type: ignore[arg-type]

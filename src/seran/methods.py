@@ -149,7 +149,7 @@ def _run(data: bytes, card: weights.Card, engine: Engine) -> tuple[Predict, str,
     if engine.device in ("auto", "cpu"):
         from seran.engines import openvino
 
-        predict, what, precision = openvino.load(data, engine.precision, engine.threads)
+        predict, what, precision = openvino.load(data, card.scale, engine.precision, engine.threads)
         return predict, what, precision
     try:
         from seran.engines import torch

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from tqdm import tqdm
 
 import seran
-from seran import files, grid, infer, io, methods
+from seran import files, grid, infer, io, methods, scratch
 from seran.apps import FLAT, Positional
 from seran.errors import BadInput
 from seran.grid import Plane
@@ -86,7 +86,8 @@ def upscale(
     """
     began = time.perf_counter()
     _check(source, out, force)
-    volume = io.read(source, scan.affine, scan.fill)
+    room = scratch.room(out.parent)
+    volume = io.read(source, scan.affine, scan.fill, room)
     chosen = methods.method(
         method.removesuffix("+") + "+" * (ensemble or method.endswith("+")),
         scale,
@@ -98,7 +99,7 @@ def upscale(
     # disable=None: a bar on a terminal, nothing in a log
     with tqdm(total=slices, unit="slice", desc=chosen.name, leave=False, disable=None) as bar:
         result = infer.upscale(
-            volume, chosen.predict, scale, chosen.anchor, scan.plane, bar.update, chosen.whole
+            volume, chosen.predict, scale, chosen.anchor, scan.plane, bar.update, chosen.whole, room
         )
     record: dict[str, Any] = {
         "Software": "seran",

@@ -1,5 +1,6 @@
 """OpenVINO on the CPU: the default engine."""
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Literal
@@ -13,6 +14,9 @@ from openvino.properties import hint
 
 Precision = Literal["auto", "bf16", "f32"]
 
+PIXELS = 1 << 21
+"""High-resolution pixels in work at a time, over all requests; one takes about 256 bytes in bf16."""
+
 
 def cpus() -> int:
     """CPUs that this process may use."""
@@ -25,14 +29,16 @@ def native(core: ov.Core) -> str:
 
 
 def load(
-    data: bytes, precision: Precision = "auto", threads: int = 0
+    data: bytes, scale: int, precision: Precision = "auto", threads: int = 0
 ) -> tuple[Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]], str, str]:
-    """Compile a weights file for this CPU.
+    """A weights file on this CPU.
 
-    Slices run in parallel requests, one thread each: convolutions then stay within a core's own cache.
+    Slices run in parallel requests, one thread each: convolutions then stay within a core's own cache. Large
+    slices get fewer requests of more threads, because each request has memory of its own.
 
     Args:
         data: an ONNX model low (n, 1, h, w) -> high (n, 1, s·h, s·w).
+        scale: s.
         precision: of the convolutions; ``auto`` is bf16 where the CPU has it. Bicubic and sums stay float32.
         threads: 0 for every CPU this process may use.
 
@@ -42,28 +48,34 @@ def load(
     core = ov.Core()
     threads = threads or cpus()
     kind = native(core) if precision == "auto" else precision
-    compiled = core.compile_model(
-        core.read_model(data),
-        "CPU",
-        {
-            hint.inference_precision: ov.Type.bf16 if kind == "bf16" else ov.Type.f32,
-            properties.inference_num_threads: threads,
-            properties.streams.num: threads,
-        },
-    )
+    model = core.read_model(data)
 
-    # Requests without Python callbacks: those need the interpreter's lock and can deadlock with a destructor.
-    requests = [compiled.create_infer_request() for _ in range(threads)]
+    @functools.cache
+    def compiled(parallel: int) -> list[ov.InferRequest]:
+        network = core.compile_model(
+            model,
+            "CPU",
+            {
+                hint.inference_precision: ov.Type.bf16 if kind == "bf16" else ov.Type.f32,
+                properties.inference_num_threads: threads,
+                properties.streams.num: parallel,
+            },
+        )
+        # Without Python callbacks: those need the interpreter's lock and can deadlock with a destructor.
+        return [network.create_infer_request() for _ in range(parallel)]
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
-        results = []
-        for i in range(len(low) + threads):
-            request = requests[i % threads]
-            if i >= threads:  # what this request was given one round ago
+        n, h, w = low.shape
+        parallel = max(1, min(threads, PIXELS // (scale**2 * h * w)))
+        requests = compiled(parallel)
+        high = np.empty((n, scale * h, scale * w), np.float32)
+        for i in range(n + parallel):
+            request = requests[i % parallel]
+            if i >= parallel:  # what this request was given one round ago
                 request.wait()
-                results.append(request.get_output_tensor().data[0, 0].copy())
-            if i < len(low):
+                high[i - parallel] = request.get_output_tensor().data[0, 0]
+            if i < n:
                 request.start_async({"low": np.ascontiguousarray(low[i][None, None], np.float32)})
-        return np.stack(results)
+        return high
 
     return predict, f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", kind

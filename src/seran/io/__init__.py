@@ -3,8 +3,10 @@
 from pathlib import Path
 from types import ModuleType
 
+from seran import scratch
 from seran.errors import BadInput
 from seran.io import nifti
+from seran.scratch import Room
 from seran.volume import Volume
 
 __all__ = ["FORMATS", "format_of", "read", "write"]
@@ -24,7 +26,7 @@ def _module(path: Path) -> ModuleType:
     return FORMATS[end]
 
 
-def read(path: Path, affine: str = "auto", fill: float | None = None) -> Volume:
+def read(path: Path, affine: str = "auto", fill: float | None = None, room: Room = scratch.memory) -> Volume:
     """Read a 3-D scan as float32 in its own units.
 
     Args:
@@ -32,13 +34,14 @@ def read(path: Path, affine: str = "auto", fill: float | None = None) -> Volume:
         affine: which transform of the header to trust when they disagree (NIfTI: sform or qform);
             ``auto`` refuses such a file, ``either`` is for callers to whom only the spacing matters.
         fill: value for voxels that are NaN or infinite; without it such a file is refused.
+        room: where the voxels lie.
 
     Raises:
         BadInput: if the file is missing, unreadable, or not one 3-D real-valued scan.
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
-    return _module(path).read(path, affine, fill)
+    return _module(path).read(path, affine, fill, room)
 
 
 def write(volume: Volume, path: Path) -> None:

@@ -6,19 +6,24 @@ Readers differ in which they prefer, so both are written, each with the code the
 """
 
 import logging
+import math
 import zlib
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 from jaxtyping import Float
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy import ndarray
 
-from seran import grid
+from seran import grid, scratch
 from seran.errors import BadInput
+from seran.scratch import Room
 from seran.volume import Volume
 
 TOLERANCE = 0.05
@@ -26,6 +31,9 @@ TOLERANCE = 0.05
 
 A qform is stored as a float32 quaternion, which alone can cost a few hundredths of a voxel.
 """
+
+MOST = 1100
+"""A byte of gzip holds at most about so many bytes."""
 
 UNREADABLE = (
     OSError, EOFError, zlib.error, ImageFileError, WrapStructError, HeaderDataError,
@@ -54,13 +62,13 @@ def _transform(
     return header.get_best_affine()
 
 
-def read(path: Path, affine: str, fill: float | None) -> Volume:
+def read(path: Path, affine: str, fill: float | None, room: Room) -> Volume:
     """Read one 3-D scan; see `seran.io.read`."""
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would say, the exception says
     if fill is not None and not np.isfinite(np.float32(fill)):
         raise BadInput(f"expected a finite number for --fill, got {fill}")
     try:
-        image = nib.load(path)
+        image = nib.load(path, keep_file_open=True)  # a packed file is unpacked once, not once for each part
         if not isinstance(image, nib.Nifti1Image):
             raise BadInput(f"{path}: expected a single-file NIfTI, got {type(image).__name__}")
         if image.get_data_dtype().kind not in "iuf":
@@ -80,7 +88,14 @@ def read(path: Path, affine: str, fill: float | None) -> Volume:
             )
         if 0 in shape:
             raise BadInput(f"{path}: expected voxels, got an empty image {image.shape}")
-        data = np.asanyarray(image.dataobj, dtype=np.float32).reshape(shape)
+        _promised(image, path)
+        voxels, data, bad = image.dataobj.reshape(shape), room(shape[::-1]).T, 0
+        for at in scratch.parts(data):
+            part = np.asarray(voxels[at], np.float32)
+            wrong = ~np.isfinite(part)
+            bad += int(wrong.sum())
+            data[at] = np.where(wrong, np.float32(fill or 0), part)
+            scratch.rest(data)
         matrix = _transform(image.header, shape, affine, str(path))
     except BadInput:
         raise
@@ -88,18 +103,24 @@ def read(path: Path, affine: str, fill: float | None) -> Volume:
         raise BadInput(f"{path}: cannot be read as NIfTI ({_line(error)})") from error
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
         raise BadInput(f"{path}: expected an invertible affine in the header, got {matrix.tolist()}")
-    bad = ~np.isfinite(data)
-    if bad.any():
-        if fill is None:
-            raise BadInput(
-                f"{path}: {int(bad.sum())} voxels are NaN or infinite; give their value with --fill 0"
-            )
-        data = np.where(bad, np.float32(fill), data)
+    if bad and fill is None:
+        raise BadInput(f"{path}: {bad} voxels are NaN or infinite; give their value with --fill 0")
     header = image.header.copy()
     if affine in ("sform", "qform"):  # the user's choice replaces the other transform
         header.set_qform(matrix, int(header["qform_code"]), strip_shears=True)
         header.set_sform(matrix, int(header["sform_code"]))
-    return Volume(np.ascontiguousarray(data), matrix, header)
+    return Volume(data, matrix, header)
+
+
+def _promised(image: nib.Nifti1Image, path: Path) -> None:
+    """Refuse a header that promises more voxels than the file can hold, before there is room for them."""
+    need = math.prod(image.shape) * image.get_data_dtype().itemsize
+    packed = path.name.lower().endswith(".gz")
+    if need > path.stat().st_size * (MOST if packed else 1):
+        raise BadInput(
+            f"{path}: its header promises {need:,} bytes of voxels, but the file has {path.stat().st_size:,}"
+            f"{' packed ones' * packed}; it is damaged or cut off"
+        )
 
 
 def _line(error: Exception) -> str:
@@ -115,7 +136,6 @@ def write(volume: Volume, path: Path) -> None:
             header[name] = 0  # the timing of slices that are no longer these
     header.set_data_dtype(np.float32)
     header.set_data_shape(volume.data.shape)
-    header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
     rigid, q_code = source.get_qform(coded=True)
     s_code = int(source["sform_code"]) if volume.header is not None else 1
@@ -129,8 +149,23 @@ def write(volume: Volume, path: Path) -> None:
     else:
         header.set_qform(volume.affine, int(q_code), strip_shears=True)
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    image = kind(volume.data.astype(np.float32, copy=False), None, header)
-    nib.save(image, path)
+    header = kind(np.broadcast_to(np.float32(0), volume.data.shape), None, header).header
+    header.set_slope_inter(1, 0)
+    with path.open("wb") as plain, _packing(plain, path) as file:
+        header.write_to(file)
+        file.write(bytes(header.get_data_offset() - file.tell()))
+        step = max(1, scratch.PART // max(1, 4 * math.prod(volume.data.shape[:2])))
+        for z in range(0, volume.data.shape[2], step):
+            part = volume.data[:, :, z : z + step]
+            file.write(part.astype(header.get_data_dtype(), copy=False).tobytes("F"))
+            scratch.rest(volume.data)
+
+
+def _packing(file: BinaryIO, path: Path) -> AbstractContextManager[BinaryIO]:
+    """What to write to: the file itself, or gzip into it without a name or a time."""
+    if path.name.lower().endswith(".gz"):
+        return igzip.IGzipFile("", "wb", 1, file, 0)
+    return nullcontext(file)
 
 
 def _same_axes(a: Float[ndarray, "4 4"], b: Float[ndarray, "4 4"]) -> bool:

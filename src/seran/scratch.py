@@ -1,0 +1,66 @@
+"""Arrays that may be larger than memory: kept on disk, used part by part.
+
+A scan of a thousand slices of 512x512 voxels becomes 17 GB at x4. Whoever walks through an array of `room`
+takes `parts` of it and lets each `rest` afterwards; memory then holds one part, whatever the size.
+"""
+
+import math
+import mmap
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+LARGE = 1 << 27
+"""Bytes from which an array is kept on disk."""
+PART = 1 << 25
+"""Bytes of float32 that a part has at most, where one slice is not larger."""
+
+Room = Callable[[tuple[int, ...]], Float[ndarray, "*n"]]
+"""From a shape to a new float32 array."""
+
+
+def memory(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:
+    """A new float32 array in memory: a `Room`."""
+    return np.empty(shape, np.float32)
+
+
+def room(folder: Path) -> Room:
+    """A `Room` whose arrays lie in memory, or from `LARGE` on in a nameless file in ``folder``.
+
+    Raises:
+        OSError: from the room itself, if the disk is full. The space is taken at once: a mapped file that
+            met a full disk later would kill the process.
+    """
+
+    def make(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:
+        size = 4 * math.prod(shape)
+        if size < LARGE:
+            return memory(shape)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for start in range(0, size, 1 << 20):
+                file.write(bytes(min(1 << 20, size - start)))
+            file.flush()
+            return np.memmap(file, np.float32, "r+", shape=shape)
+
+    return make
+
+
+def parts(array: ndarray) -> Iterator[tuple[slice, ...]]:
+    """Indices of parts of an array as they lie on disk: cuts across the axis of the largest stride."""
+    axis = int(np.argmax(np.abs(array.strides)))
+    step = max(1, PART * array.shape[axis] // max(1, 4 * array.size))
+    for start in range(0, array.shape[axis], step):
+        yield (*[slice(None)] * axis, slice(start, start + step))
+
+
+def rest(array: ndarray) -> None:
+    """Take an array of a `Room`, or a view of one, out of memory until it is used again."""
+    base: object = array
+    while isinstance(base, ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):  # not on Windows: there it stays
+        base.madvise(mmap.MADV_DONTNEED)
