@@ -15,8 +15,8 @@ from lightning_fabric import Fabric
 from seran import prepare
 from seran import train as library
 from seran.apps import FLAT, Positional
-from seran.engines.openvino import cpus
 from seran.errors import BadInput
+from seran.machine import cpus
 from seran.recipes import RECIPES, VARIANTS, Recipe
 
 

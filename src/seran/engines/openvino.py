@@ -1,7 +1,6 @@
 """OpenVINO on the CPU: the default engine."""
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Literal
 
@@ -12,15 +11,12 @@ from numpy import ndarray
 from openvino import properties
 from openvino.properties import hint
 
+from seran.machine import cpus
+
 Precision = Literal["auto", "bf16", "f32"]
 
 PIXELS = 1 << 21
 """High-resolution pixels in work at a time, over all requests; one takes about 256 bytes in bf16."""
-
-
-def cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def native(core: ov.Core) -> str:

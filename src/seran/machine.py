@@ -1,0 +1,50 @@
+"""What this process may use of the machine it runs on."""
+
+import math
+import os
+from pathlib import Path
+
+
+def cpus(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """CPUs that this process may use: those it may run on, and no more than its container is granted.
+
+    Args:
+        groups: where Linux mounts its control groups.
+        own: where it tells to which of them a process belongs.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    granted = min((_granted(folder) for folder in _groups(groups, own)), default=math.inf)
+    return max(1, min(allowed, math.ceil(granted))) if granted < math.inf else allowed
+
+
+def _groups(groups: Path, own: Path) -> list[Path]:
+    """The folders of the control groups that bound this process: its own and all above it."""
+    lines = [line.split(":", 2) for line in own.read_text().splitlines()] if own.is_file() else []
+    found = []
+    for _, controllers, path in lines:
+        if controllers in (
+            "",
+            "cpu",
+            "cpu,cpuacct",
+        ):  # version 2 has one tree, version 1 one for each controller
+            root = groups / controllers
+            found += [root, *(root / part for part in _above(path))]
+    return found
+
+
+def _above(path: str) -> list[Path]:
+    """``/a/b`` -> ``a``, ``a/b``. In a container the path may lie outside what is mounted: then there is no file."""
+    parts = [p for p in path.split("/") if p not in ("", "..")]
+    return [Path(*parts[: i + 1]) for i in range(len(parts))]
+
+
+def _granted(folder: Path) -> float:
+    """CPUs that one group grants; infinite where it sets no limit."""
+    both, quota, period = (folder / n for n in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    if both.is_file():
+        share, each = both.read_text().split()
+    elif quota.is_file() and period.is_file():
+        share, each = quota.read_text().strip(), period.read_text().strip()
+    else:
+        return math.inf
+    return math.inf if share in ("max", "-1") else int(share) / int(each)
