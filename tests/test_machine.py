@@ -1,11 +1,30 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from seran.machine import cpus
 
-# Control groups are the kernel's, and only root may make some: these are files as it shows them.
+CPU = Path("/sys/fs/cgroup/cpu")
+
+
+@pytest.mark.skipif(not os.access(CPU, os.W_OK), reason="only root makes control groups (of version 1)")
+def test_a_real_limit_is_seen() -> None:
+    group = CPU / f"seran-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "cpu.cfs_quota_us").write_text("100000")
+        enter = f"open('{group}/cgroup.procs', 'w').write('0')"
+        code = f"from seran.machine import cpus; before = cpus(); {enter}; print(before, cpus())"
+        made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    finally:
+        group.rmdir()
+    assert made.stdout.split() == [str(cpus()), "1"]
+
+
+# Elsewhere the groups are files as the kernel shows them.
 
 
 def _tree(root: Path, own: str, files: dict[str, str]) -> int:
@@ -17,11 +36,12 @@ def _tree(root: Path, own: str, files: dict[str, str]) -> int:
     return cpus(root / "groups", root / "own")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
 
 
+@pytest.mark.usefixtures("_many")
 @pytest.mark.parametrize(
     ("own", "files", "expected"),
     [
@@ -31,8 +51,7 @@ def _many(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("0::/\n", {"cpu.max": "250000 100000"}, 3, id="two and a half"),
         pytest.param(
             "0::/a.slice/b\n",
-            {"cpu.max": "max 100000", "a.slice/cpu.max": "200000 100000", "a.slice/b/cpu.max": "800000 100000"},
-            2, id="the group above is narrower",
+            {"a.slice/cpu.max": "200000 100000", "a.slice/b/cpu.max": "800000 100000"}, 2, id="the group above is narrower",
         ),
         pytest.param("0::/../../outside\n", {"cpu.max": "300000 100000"}, 3, id="a path that is not mounted"),
         pytest.param(
@@ -54,5 +73,6 @@ def test_limits_of_containers_are_seen(
     assert _tree(tmp_path, own, files) == expected
 
 
+@pytest.mark.usefixtures("_many")
 def test_without_control_groups(tmp_path: Path) -> None:
     assert cpus(tmp_path / "none", tmp_path / "neither") == 64

@@ -4,6 +4,9 @@ import math
 import os
 from pathlib import Path
 
+CONTROLLERS = ("", "cpu", "cpu,cpuacct")
+"""Names of the trees of control groups that limit CPUs: of version 2, of version 1."""
+
 
 def cpus(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
     """CPUs that this process may use: those it may run on, and no more than its container is granted.
@@ -22,18 +25,14 @@ def _groups(groups: Path, own: Path) -> list[Path]:
     lines = [line.split(":", 2) for line in own.read_text().splitlines()] if own.is_file() else []
     found = []
     for _, controllers, path in lines:
-        if controllers in (
-            "",
-            "cpu",
-            "cpu,cpuacct",
-        ):  # version 2 has one tree, version 1 one for each controller
+        if controllers in CONTROLLERS:
             root = groups / controllers
             found += [root, *(root / part for part in _above(path))]
     return found
 
 
 def _above(path: str) -> list[Path]:
-    """``/a/b`` -> ``a``, ``a/b``. In a container the path may lie outside what is mounted: then there is no file."""
+    """``/a/b`` -> ``a``, ``a/b``; in a container a path may lie outside what is mounted (``/..``)."""
     parts = [p for p in path.split("/") if p not in ("", "..")]
     return [Path(*parts[: i + 1]) for i in range(len(parts))]
 
