@@ -51,7 +51,7 @@ def _many(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("0::/\n", {"cpu.max": "250000 100000"}, 3, id="two and a half"),
         pytest.param(
             "0::/a.slice/b\n",
-            {"a.slice/cpu.max": "200000 100000", "a.slice/b/cpu.max": "800000 100000"}, 2, id="the group above is narrower",
+            {"a.slice/cpu.max": "200000 100000", "a.slice/b/cpu.max": "800000 100000"}, 2, id="a group above",
         ),
         pytest.param("0::/../../outside\n", {"cpu.max": "300000 100000"}, 3, id="a path that is not mounted"),
         pytest.param(
