@@ -114,12 +114,10 @@ def test_bad_requests(scan: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.nii.gz").write_bytes(good[: len(good) // 2])
     (tmp_path / "note.nii").write_text("hello")
     header = nib.load(scan)
-    zero = nib.Nifti1Image(np.zeros((26, 34, 5), np.float32), oblique())
-    nib.save(zero, tmp_path / "zero.nii")
     nan = phantom((26, 34, 5))
     nan[2, 2, 2] = np.nan
     nib.save(nib.Nifti1Image(nan, oblique()), tmp_path / "nan.nii")
-    nib.save(nib.Nifti1Image(np.ones((6, 7, 5, 2), np.float32), oblique()), tmp_path / "four.nii")
+    nib.save(nib.Nifti1Image(np.ones((6, 7, 5, 2, 3), np.float32), oblique()), tmp_path / "five.nii")
     nib.save(nib.Nifti1Image(np.ones((6, 7, 5), np.complex64), oblique()), tmp_path / "complex.nii")
     header.header.set_sform(oblique() @ np.diag([1, 1, 1.2, 1]), 2)
     nib.save(nib.Nifti1Image(header.get_fdata(), None, header.header), tmp_path / "forms.nii")
@@ -128,9 +126,9 @@ def test_bad_requests(scan: Path, tmp_path: Path) -> None:
         (tmp_path / "none.nii", out): "no such file",
         (tmp_path / "note.nii", out): "cannot be read as NIfTI",
         (tmp_path / "cut.nii.gz", out): "cannot be read as NIfTI",
-        (tmp_path / "zero.nii", out): "every voxel is 0",
         (tmp_path / "nan.nii", out): "--fill 0",
-        (tmp_path / "four.nii", out): "fslsplit",
+        (tmp_path / "five.nii", out): "got 5-D",
+        (scan, out, "--volume", "1"): "expected a --volume between 0 and 0, got 1",
         (tmp_path / "complex.nii", out): "magnitude and phase",
         (tmp_path / "forms.nii", out): "--affine sform or --affine qform",
         (scan, out, "--method", "sran"): "expected a method of bicubic",

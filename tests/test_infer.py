@@ -125,8 +125,14 @@ def test_a_volume_of_one_slice_and_other_planes() -> None:
     assert infer.upscale(five, bicubic(2), 2, "corner", "sagittal").data.shape == (26, 68, 10)
 
 
-def test_scans_without_an_image_are_refused() -> None:
-    with pytest.raises(BadInput, match="every voxel is 0"):
-        infer.upscale(Volume(np.zeros((26, 34, 5), np.float32), oblique()), bicubic(2), 2, "corner")
+@pytest.mark.parametrize("value", [0, 7.5, -3])
+def test_where_all_voxels_are_alike_they_stay_so(value: float) -> None:
+    alike = Volume(np.full((26, 34, 5), value, np.float32), oblique())
+    made = infer.upscale(alike, bicubic(2), 2, "corner").data
+    assert made.shape == (52, 68, 5)
+    assert (made == value).all()
+
+
+def test_slices_that_are_too_small_are_refused() -> None:
     with pytest.raises(BadInput, match="at least 4x4 pixels, got 3x34"):
         infer.upscale(Volume(phantom((3, 34, 5)), oblique()), bicubic(2), 2, "corner")

@@ -150,7 +150,7 @@ def test_bad_files_are_named_and_explained(tmp_path: Path) -> None:
         "empty.nii.gz": (b"", "cannot be read as NIfTI"),
         "cut.nii.gz": (good[: len(good) // 2], "cannot be read as NIfTI"),
         "cut.nii": (gzip.decompress(good)[:4000], "promises 17,680 bytes of voxels, but the file has 4,000"),
-        "image.png": (b"\x89PNG", "name ending in .nii or .nii.gz"),
+        "image.png": (b"\x89PNG", "name ending in .nii, .nii.gz"),
     }
     for name, (content, reason) in cases.items():
         if content is not None:
@@ -202,7 +202,7 @@ def test_slice_timing_of_other_slices_is_dropped(scan: Path, tmp_path: Path) -> 
 
 
 def test_shapes_and_types_that_are_not_one_scan(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"4-D.*fslsplit"):
+    with pytest.raises(BadInput, match="a series of 2 volumes"):
         io.read(_write(tmp_path / "a.nii", np.ones((6, 7, 5, 2), np.float32)))
     with pytest.raises(BadInput, match="magnitude and phase"):
         io.read(_write(tmp_path / "b.nii", np.ones((6, 7, 5), np.complex64)))

@@ -51,9 +51,12 @@ def unit(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
     """Offset and gain that take a scan's intensities to about [0, 1]: ``(stack - offset) / gain``.
 
     The offset is 0, or the 0.1st percentile where that is negative; the gain is the 99.9th percentile above
-    it (the maximum, where nearly everything is background). A few extreme voxels move neither.
+    it (the maximum, where nearly everything is background). A few extreme voxels move neither. Where all
+    voxels are alike, the offset is their value and the gain 0.
     """
     least, greatest = tails(stack)
+    if least[0] == greatest[0]:
+        return float(least[0]), 0.0
     at = TAIL * (stack.size - 1)
     low, high = (float(np.interp(at, np.arange(len(end)), end)) for end in (least, greatest))
     offset = min(0.0, low)
@@ -103,6 +106,10 @@ def sharpen(
     n, h, w = stack.shape
     offset, gain = unit(stack)
     high = room((n, scale * h, scale * w))
+    if gain == 0:  # an empty frame of a series
+        high[:] = offset
+        progress(n)
+        return high
     step = n if whole else max(1, CHUNK_PIXELS // (h * w))
     for start in range(0, n, step):
         low = stack[start : start + step]
@@ -141,7 +148,7 @@ def upscale(
         room: where the result lies.
 
     Raises:
-        BadInput: if the scan is constant or its slices are too small.
+        BadInput: if its slices are too small.
     """
     axis = grid.slice_axis(volume.affine, volume.data.shape, plane)
     stack = np.moveaxis(volume.data, axis, 0)
@@ -150,9 +157,6 @@ def upscale(
             f"expected slices of at least {SMALLEST}x{SMALLEST} pixels, got {stack.shape[1]}x"
             f"{stack.shape[2]} (slices along array axis {axis}); choose another --plane"
         )
-    (least, *_), (greatest, *_) = tails(stack)
-    if least == greatest:
-        raise BadInput(f"expected an image, but every voxel is {least:g}")
 
     def turned(shape: tuple[int, ...]) -> Float[ndarray, "n sh sw"]:
         n, h, w = shape  # in a file the first axis varies fastest

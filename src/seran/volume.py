@@ -1,10 +1,20 @@
-"""A scan as a value."""
+"""A scan as a value, and what is checked of every scan whatever its format."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+
+from seran import scratch
+from seran.errors import BadInput
+from seran.scratch import Room
+
+MOST = 1100
+"""A byte of gzip holds at most about so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -24,3 +34,98 @@ class Volume:
     def on(self, data: Float[ndarray, "a b c"], affine: Float[ndarray, "4 4"]) -> "Volume":
         """The same scan with other voxels on another grid."""
         return replace(self, data=data, affine=affine)
+
+
+@dataclass(frozen=True)
+class Series:
+    """What a file holds: one volume, or several on one grid (4-D).
+
+    Attributes:
+        count: how many volumes.
+        volumes: one after the other, read as they are asked for.
+    """
+
+    count: int
+    volumes: Iterator[Volume]
+
+
+def shaped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int, int]:
+    """The shape as three axes and the number of volumes.
+
+    Raises:
+        BadInput: for images without voxels, of more than four axes, or of anything but real numbers.
+    """
+    if dtype.kind not in "iuf":
+        raise BadInput(
+            f"{path}: expected one real number per voxel, got {dtype}; "
+            "save magnitude and phase (or each channel) as scans of their own"
+        )
+    if 0 in shape:
+        raise BadInput(f"{path}: expected voxels, got an empty image {shape}")
+    x, y, z, *more = (*shape, 1, 1, 1)[: max(3, len(shape))]
+    several = [n for n in more if n > 1]
+    if len(several) > 1:
+        raise BadInput(f"{path}: expected 3-D volumes, or one series of them, got {len(shape)}-D {shape}")
+    return x, y, z, several[0] if several else 1
+
+
+def promised(path: Path, voxels: int, itemsize: int, packed: bool) -> None:
+    """Refuse a header that promises more than the file can hold, before there is room made for it.
+
+    Raises:
+        BadInput: so.
+    """
+    need, has = voxels * itemsize, path.stat().st_size
+    if need > has * (MOST if packed else 1):
+        raise BadInput(
+            f"{path}: its header promises {need:,} bytes of voxels, but the file has {has:,}"
+            f"{' packed ones' * packed}; it is damaged or cut off"
+        )
+
+
+def filled(
+    path: Path,
+    part: Callable[[tuple[slice, ...]], ndarray],
+    shape: tuple[int, int, int],
+    fill: float | None,
+    room: Room,
+) -> Float[ndarray, "x y z"]:
+    """The voxels of one volume as float32, read part by part, with ``fill`` where they are not finite.
+
+    Raises:
+        BadInput: if some are not finite and there is no ``fill``.
+    """
+    data, bad = room(shape[::-1]).T, 0
+    for at in scratch.parts(data):
+        values = np.asarray(part((*at, slice(None), slice(None))[:3]), np.float32)
+        wrong = ~np.isfinite(values)
+        bad += int(wrong.sum())
+        data[at] = np.where(wrong, np.float32(fill or 0), values)
+        scratch.rest(data)
+    if bad and fill is None:
+        raise BadInput(f"{path}: {bad} voxels are NaN or infinite; give their value with --fill 0")
+    return data
+
+
+def placed(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
+    """An affine that can be trusted.
+
+    Raises:
+        BadInput: if it cannot be inverted.
+    """
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise BadInput(f"{path}: expected an invertible affine in the header, got {affine.tolist()}")
+    return affine
+
+
+def series(path: Path, count: int, volume: Callable[[int], Volume], only: int | None) -> Series:
+    """All volumes of a file, or ``only`` one of them (counted from 0).
+
+    Raises:
+        BadInput: if there is no such volume.
+    """
+    if only is None:
+        return Series(count, map(volume, range(count)))
+    if not 0 <= only < count:
+        raise BadInput(f"{path}: expected a --volume between 0 and {count - 1}, got {only}")
+    return Series(1, map(volume, [only]))

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,11 +27,13 @@ class Scan:
         plane: which slices to sharpen; ``auto``: the plane of the two axes with the finest spacing.
         affine: which transform of the header is right, when they disagree.
         fill: value for voxels that are NaN or infinite.
+        volume: which one of a series (4-D), counted from 0; without it all, one after the other.
     """
 
     plane: Plane = "auto"
     affine: Literal["auto", "sform", "qform"] = "auto"
     fill: float | None = None
+    volume: int | None = None
 
 
 def sidecar(out: Path) -> Path:
@@ -40,12 +43,12 @@ def sidecar(out: Path) -> Path:
 
 def _check(source: Path, out: Path, force: bool) -> None:
     if io.format_of(out) is None:
-        raise BadInput(f"{out}: expected an output name ending in {' or '.join(io.FORMATS)}")
+        raise BadInput(f"{out}: expected an output name ending in {', '.join(io.FORMATS)}")
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if not os.access(out.parent, os.W_OK):
         raise BadInput(f"{out.parent}: the folder is not writable; choose another output")
-    for path in (out, sidecar(out)):
+    for path in (*io.written(out), sidecar(out)):
         if path.is_dir():
             raise BadInput(f"{path} is a folder; name a file")
         if path.exists() and source.exists() and path.samefile(source):
@@ -67,11 +70,13 @@ def upscale(
     scan: Annotated[Scan, FLAT] = Scan(),
     engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
 ) -> str:
-    """Sharpen a scan in the plane of its slices: NIfTI in, NIfTI out, and a JSON record beside it.
+    """Sharpen a scan in the plane of its slices, and write a JSON record beside it.
+
+    Formats: NIfTI (.nii, .nii.gz, .hdr/.img), FreeSurfer (.mgh, .mgz), NRRD (.nrrd) and MetaImage (.mha).
 
     Args:
-        source: the scan (.nii, .nii.gz); 3-D, one number per voxel.
-        out: the result (.nii, .nii.gz), float32 in the input's units.
+        source: the scan: one real number per voxel, 3-D or a series of volumes (4-D).
+        out: the result, in the format that its name ends in, float32 in the input's units.
         scale: how many times finer the slices become.
         method: seran, bicubic, ...: `seran methods` lists them.
         weights: a weights file to use instead of the shipped ones.
@@ -87,20 +92,13 @@ def upscale(
     began = time.perf_counter()
     _check(source, out, force)
     room = scratch.room(out.parent)
-    volume = io.read(source, scan.affine, scan.fill, room)
+    series = io.read_series(source, scan.affine, scan.fill, room, scan.volume)
     chosen = methods.method(
         method.removesuffix("+") + "+" * (ensemble or method.endswith("+")),
         scale,
         file=weights,
         engine=engine,
     )
-    axis = grid.slice_axis(volume.affine, volume.data.shape, scan.plane)
-    slices = volume.data.shape[axis]
-    # disable=None: a bar on a terminal, nothing in a log
-    with tqdm(total=slices, unit="slice", desc=chosen.name, leave=False, disable=None) as bar:
-        result = infer.upscale(
-            volume, chosen.predict, scale, chosen.anchor, scan.plane, bar.update, chosen.whole, room
-        )
     record: dict[str, Any] = {
         "Software": "seran",
         "Version": seran.__version__,
@@ -110,31 +108,46 @@ def upscale(
         "Scale": scale,
         "Degradation": chosen.degradation,
         "GridAnchor": chosen.anchor,
-        "SliceAxis": axis,
         "Engine": chosen.engine,
         "Precision": chosen.precision,
         "Input": source.name,
         "InputSHA256": files.sha256(source),
-        "ShapeBefore": list(volume.data.shape),
-        "ShapeAfter": list(result.data.shape),
-        "VoxelSizeBefore": grid.spacing(volume.affine).round(6).tolist(),
-        "VoxelSizeAfter": grid.spacing(result.affine).round(6).tolist(),
+        "Volumes": series.count,
         "ResearchUseOnly": True,
     }
-    with files.together(sidecar(out), out) as (text, image):
-        io.write(result, image)
+
+    def sharpened() -> Iterator[Volume]:
+        for i, volume in enumerate(series.volumes):
+            axis = grid.slice_axis(volume.affine, volume.data.shape, scan.plane)
+            name = chosen.name + f" {i + 1}/{series.count}" * (series.count > 1)
+            # disable=None: a bar on a terminal, nothing in a log
+            with tqdm(
+                total=volume.data.shape[axis], unit="slice", desc=name, leave=False, disable=None
+            ) as bar:
+                result = infer.upscale(
+                    volume, chosen.predict, scale, chosen.anchor, scan.plane, bar.update, chosen.whole, room
+                )
+            record["SliceAxis"] = axis
+            for when, one in (("Before", volume), ("After", result)):
+                record[f"Shape{when}"] = list(one.data.shape)
+                record[f"VoxelSize{when}"] = grid.spacing(one.affine).round(6).tolist()
+            yield result
+
+    with files.together(sidecar(out), *io.written(out)) as (text, *images):
+        io.write_series(sharpened(), series.count, images[0])
         record["Seconds"] = round(time.perf_counter() - began, 3)
         text.write_text(json.dumps(record, indent=1) + "\n")
     shown = f"{chosen.name}" + (f" ({chosen.weights}, {chosen.precision})" if chosen.weights else "")
+    before, after = (
+        (_x(record[f"Shape{when}"], "d"), _x(record[f"VoxelSize{when}"], ".3f"))
+        for when in ("Before", "After")
+    )
+    several = f"{series.count} volumes, " * (series.count > 1)
     return (
-        f"{shown}: {record['Seconds']:.1f} s, matrix {_x(volume)} -> {_x(result)}, "
-        f"voxel {_mm(volume)} -> {_mm(result)} mm, {out}"
+        f"{shown}: {record['Seconds']:.1f} s, {several}matrix {before[0]} -> {after[0]}, "
+        f"voxel {before[1]} -> {after[1]} mm, {out}"
     )
 
 
-def _x(volume: Volume) -> str:
-    return "x".join(map(str, volume.data.shape))
-
-
-def _mm(volume: Volume) -> str:
-    return "x".join(f"{s:.3f}" for s in grid.spacing(volume.affine))
+def _x(numbers: list[float], form: str) -> str:
+    return "x".join(f"{n:{form}}" for n in numbers)

@@ -5,12 +5,14 @@ Readers differ in which they prefer, so both are written, each with the code the
 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI.
 """
 
+import itertools
 import logging
 import math
 import zlib
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -24,16 +26,13 @@ from numpy import ndarray
 from seran import grid, scratch
 from seran.errors import BadInput
 from seran.scratch import Room
-from seran.volume import Volume
+from seran.volume import Series, Volume, filled, placed, promised, series, shaped
 
 TOLERANCE = 0.05
 """sform and qform agree when no corner of the field of view differs by more than this many voxels.
 
 A qform is stored as a float32 quaternion, which alone can cost a few hundredths of a voxel.
 """
-
-MOST = 1100
-"""A byte of gzip holds at most about so many bytes."""
 
 UNREADABLE = (
     OSError, EOFError, zlib.error, ImageFileError, WrapStructError, HeaderDataError,
@@ -62,84 +61,82 @@ def _transform(
     return header.get_best_affine()
 
 
-def read(path: Path, affine: str, fill: float | None, room: Room) -> Volume:
-    """Read one 3-D scan; see `seran.io.read`."""
+def read(path: Path, affine: str, fill: float | None, room: Room, only: int | None) -> Series:
+    """Read a scan or a series; see `seran.io.read_series`."""
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would say, the exception says
-    if fill is not None and not np.isfinite(np.float32(fill)):
-        raise BadInput(f"expected a finite number for --fill, got {fill}")
     try:
         image = nib.load(path, keep_file_open=True)  # a packed file is unpacked once, not once for each part
-        if not isinstance(image, nib.Nifti1Image):
-            raise BadInput(f"{path}: expected a single-file NIfTI, got {type(image).__name__}")
-        if image.get_data_dtype().kind not in "iuf":
-            raise BadInput(
-                f"{path}: expected one real number per voxel, got {image.get_data_dtype()}; "
-                "save magnitude and phase (or each channel) as scans of their own"
-            )
-        shape = image.shape
-        if len(shape) > 3 and all(n == 1 for n in shape[3:]):
-            shape = shape[:3]
-        if len(shape) < 3 and 0 not in shape:
-            shape = (*shape, *[1] * (3 - len(shape)))
-        if len(shape) != 3:
-            raise BadInput(
-                f"{path}: expected a 3-D scan, got {len(shape)}-D {image.shape}; "
-                "split it (fslsplit, or nibabel's four_to_three) and upscale each volume"
-            )
-        if 0 in shape:
-            raise BadInput(f"{path}: expected voxels, got an empty image {image.shape}")
-        _promised(image, path)
-        voxels, data, bad = image.dataobj.reshape(shape), room(shape[::-1]).T, 0
-        for at in scratch.parts(data):
-            part = np.asarray(voxels[at], np.float32)
-            wrong = ~np.isfinite(part)
-            bad += int(wrong.sum())
-            data[at] = np.where(wrong, np.float32(fill or 0), part)
-            scratch.rest(data)
-        matrix = _transform(image.header, shape, affine, str(path))
+        if not isinstance(image, nib.Nifti1Pair):
+            raise BadInput(f"{path}: expected NIfTI, got {type(image).__name__}")
+        x, y, z, count = shaped(path, image.shape, image.get_data_dtype())
+        voxels = Path(image.file_map["image"].filename)
+        promised(voxels, x * y * z * count, image.get_data_dtype().itemsize, _packed(voxels))
+        matrix = placed(path, _transform(image.header, (x, y, z), affine, str(path)))
+        proxy = image.dataobj.reshape((x, y, z, count))
     except BadInput:
         raise
     except UNREADABLE as error:
-        raise BadInput(f"{path}: cannot be read as NIfTI ({_line(error)})") from error
-    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
-        raise BadInput(f"{path}: expected an invertible affine in the header, got {matrix.tolist()}")
-    if bad and fill is None:
-        raise BadInput(f"{path}: {bad} voxels are NaN or infinite; give their value with --fill 0")
+        raise _unreadable(path, error) from error
     header = image.header.copy()
     if affine in ("sform", "qform"):  # the user's choice replaces the other transform
         header.set_qform(matrix, int(header["qform_code"]), strip_shears=True)
         header.set_sform(matrix, int(header["sform_code"]))
-    return Volume(data, matrix, header)
+
+    def volume(t: int) -> Volume:
+        try:
+            data = filled(path, lambda at: proxy[(*at, t)], (x, y, z), fill, room)
+        except BadInput:
+            raise
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
+        return Volume(data, matrix, header)
+
+    return series(path, count, volume, only)
 
 
-def _promised(image: nib.Nifti1Image, path: Path) -> None:
-    """Refuse a header that promises more voxels than the file can hold, before there is room for them."""
-    need = math.prod(image.shape) * image.get_data_dtype().itemsize
-    packed = path.name.lower().endswith(".gz")
-    if need > path.stat().st_size * (MOST if packed else 1):
-        raise BadInput(
-            f"{path}: its header promises {need:,} bytes of voxels, but the file has {path.stat().st_size:,}"
-            f"{' packed ones' * packed}; it is damaged or cut off"
-        )
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return BadInput(f"{path}: cannot be read as NIfTI ({text})")
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def written(path: Path) -> list[Path]:
+    """The file, or both files of a pair, the header first."""
+    pair = path.suffix.lower() in (".hdr", ".img")
+    return [path.with_suffix(".hdr"), path.with_suffix(".img")] if pair else [path]
 
 
-def write(volume: Volume, path: Path) -> None:
-    """Write a scan on its grid, with both transforms under the codes of the header it came with."""
-    source = nib.Nifti1Header() if volume.header is None else volume.header
+def write(volumes: Iterable[Volume], count: int, path: Path) -> None:
+    """Write volumes on their grid, with both transforms under the codes of the header they came with."""
+    stack = iter(volumes)
+    volume = next(stack)
+    head, *pair = written(path)
+    header = _header(volume, count, bool(pair))
+    with head.open("wb") as plain, _packing(plain, path) as file:
+        header.write_to(file)
+        if not pair:
+            file.write(bytes(header.get_data_offset() - file.tell()))
+            _voxels(volume, stack, header.get_data_dtype(), file)
+    for body in pair:
+        with body.open("wb") as file:
+            _voxels(volume, stack, header.get_data_dtype(), file)
+
+
+def _header(volume: Volume, count: int, pair: bool) -> nib.Nifti1Header:
+    """For volumes like this one."""
+    known = isinstance(volume.header, nib.Nifti1Header)
+    source = volume.header if known else nib.Nifti1Header()
     header = source.copy()
     if source.get_data_shape()[:3] != volume.data.shape:
         for name in ("slice_start", "slice_end", "slice_code", "slice_duration"):
             header[name] = 0  # the timing of slices that are no longer these
+    if not known:
+        header.set_xyzt_units("mm")
+    shape = (*volume.data.shape, count)[: 4 if count > 1 else 3]
     header.set_data_dtype(np.float32)
-    header.set_data_shape(volume.data.shape)
+    header.set_data_shape(shape)
     header["cal_min"] = header["cal_max"] = 0
     rigid, q_code = source.get_qform(coded=True)
-    s_code = int(source["sform_code"]) if volume.header is not None else 1
-    header.set_sform(volume.affine, s_code)
+    header.set_sform(volume.affine, int(source["sform_code"]) if known else 1)
     if rigid is not None and _same_axes(rigid, volume.affine):
         # The rotation is unchanged: keep its stored quaternion, which re-deriving would round again.
         moved = rigid @ np.linalg.inv(source.get_best_affine()) @ volume.affine
@@ -147,25 +144,35 @@ def write(volume: Volume, path: Path) -> None:
         for name, value in zip("xyz", moved[:3, 3], strict=True):
             header[f"qoffset_{name}"] = value
     else:
-        header.set_qform(volume.affine, int(q_code), strip_shears=True)
-    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    header = kind(np.broadcast_to(np.float32(0), volume.data.shape), None, header).header
+        header.set_qform(volume.affine, int(q_code) if known else 1, strip_shears=True)
+    second = isinstance(header, nib.Nifti2Header)
+    kind = (
+        (nib.Nifti2Pair if second else nib.Nifti1Pair)
+        if pair
+        else (nib.Nifti2Image if second else nib.Nifti1Image)
+    )
+    header = kind(np.broadcast_to(np.float32(0), shape), None, header).header
     header.set_slope_inter(1, 0)
-    with path.open("wb") as plain, _packing(plain, path) as file:
-        header.write_to(file)
-        file.write(bytes(header.get_data_offset() - file.tell()))
+    return header
+
+
+def _voxels(first: Volume, more: Iterable[Volume], dtype: np.dtype, file: BufferedIOBase) -> None:
+    """Voxel after voxel, volume after volume; the first array axis varies fastest."""
+    for volume in itertools.chain([first], more):
         step = max(1, scratch.PART // max(1, 4 * math.prod(volume.data.shape[:2])))
         for z in range(0, volume.data.shape[2], step):
             part = volume.data[:, :, z : z + step]
-            file.write(part.astype(header.get_data_dtype(), copy=False).tobytes("F"))
+            file.write(part.astype(dtype, copy=False).tobytes("F"))
             scratch.rest(volume.data)
 
 
-def _packing(file: BinaryIO, path: Path) -> AbstractContextManager[BinaryIO]:
+def _packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _packing(file: BufferedIOBase, path: Path) -> AbstractContextManager[BufferedIOBase]:
     """What to write to: the file itself, or gzip into it without a name or a time."""
-    if path.name.lower().endswith(".gz"):
-        return igzip.IGzipFile("", "wb", 1, file, 0)
-    return nullcontext(file)
+    return igzip.IGzipFile("", "wb", 1, file, 0) if _packed(path) else nullcontext(file)
 
 
 def _same_axes(a: Float[ndarray, "4 4"], b: Float[ndarray, "4 4"]) -> bool:

@@ -1,0 +1,91 @@
+"""FreeSurfer's MGH and MGZ: big-endian, one affine (vox2ras), up to four axes, times at the end."""
+
+import itertools
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from io import BufferedIOBase
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+from nibabel.fileholders import FileHolder
+from nibabel.freesurfer.mghformat import MGHError, MGHHeader
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from seran import scratch
+from seran.errors import BadInput
+from seran.scratch import Room
+from seran.volume import Series, Volume, filled, placed, promised, series, shaped
+
+UNREADABLE = (
+    OSError, EOFError, zlib.error, MGHError, HeaderDataError, WrapStructError, ValueError, TypeError,
+    KeyError, OverflowError, MemoryError, np.linalg.LinAlgError,
+)  # fmt: skip
+"""What nibabel raises on damaged files and impossible headers."""
+
+
+@contextmanager
+def _image(path: Path) -> Iterator[nib.MGHImage]:
+    """The open image: given a name instead, nibabel would leave its file open.
+
+    Raises:
+        BadInput: for what goes wrong while it is open.
+    """
+    try:
+        with igzip.IGzipFile(path, "rb") if _packed(path) else path.open("rb") as file:
+            yield nib.MGHImage.from_file_map({"image": FileHolder(fileobj=file)})
+    except BadInput:
+        raise
+    except UNREADABLE as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise BadInput(f"{path}: cannot be read as MGH ({text})") from error
+
+
+def read(path: Path, affine: str, fill: float | None, room: Room, only: int | None) -> Series:
+    """Read a scan or a series; see `seran.io.read_series`."""
+    with _image(path) as image:
+        x, y, z, count = shaped(path, tuple(map(int, image.shape)), image.get_data_dtype())
+        promised(path, x * y * z * count, image.get_data_dtype().itemsize, _packed(path))
+        matrix = placed(path, np.array(image.affine, float))
+
+    def volume(t: int) -> Volume:
+        with _image(path) as image:
+            proxy = image.dataobj.reshape((x, y, z, count))
+            data = filled(path, lambda at: proxy[(*at, t)], (x, y, z), fill, room)
+            return Volume(data, matrix, image.header.copy())
+
+    return series(path, count, volume, only)
+
+
+def _packed(path: Path) -> bool:
+    return path.suffix.lower() == ".mgz"
+
+
+def _packing(file: BufferedIOBase, path: Path) -> AbstractContextManager[BufferedIOBase]:
+    return igzip.IGzipFile("", "wb", 1, file, 0) if _packed(path) else nullcontext(file)
+
+
+def written(path: Path) -> list[Path]:
+    """The file."""
+    return [path]
+
+
+def write(volumes: Iterable[Volume], count: int, path: Path) -> None:
+    """Write volumes on their grid, with the times of the header they came with."""
+    stack = iter(volumes)
+    first = next(stack)
+    known = first.header.copy() if isinstance(first.header, MGHHeader) else MGHHeader()
+    known.set_data_dtype(np.float32)
+    shape = (*first.data.shape, count)[: 4 if count > 1 else 3]
+    header = nib.MGHImage(np.broadcast_to(np.float32(0), shape), first.affine, known).header
+    with path.open("wb") as plain, _packing(plain, path) as file:
+        header.writehdr_to(file)
+        file.write(bytes(header.get_data_offset() - file.tell()))
+        for volume in itertools.chain([first], stack):
+            for z in range(volume.data.shape[2]):
+                file.write(volume.data[:, :, z].astype(">f4").tobytes("F"))
+            scratch.rest(volume.data)
+        header.writeftr_to(file)

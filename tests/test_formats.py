@@ -1,0 +1,225 @@
+"""Every format that scans come in and go out: positions, values, series, and what is refused."""
+
+import gzip
+import itertools
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from nibabel import orientations
+
+from seran import cli, infer, io
+from seran.classical import bicubic
+from seran.errors import BadInput
+from tests.conftest import oblique, phantom
+
+ENDS = list(io.FORMATS)
+FLIPPED = np.diag([-1.0, -1, 1, 1])
+"""RAS+ to LPS+ and back."""
+
+
+def save(data: np.ndarray, affine: np.ndarray, path: Path) -> Path:
+    """By an independent library: x, y, z (, t)."""
+    end = io.format_of(path)
+    if end in (".nii", ".nii.gz"):
+        nib.save(nib.Nifti1Image(data, affine), path)
+    elif end in (".hdr", ".img"):
+        nib.save(nib.Nifti1Pair(data, affine), path)
+    elif end in (".mgh", ".mgz"):
+        nib.save(nib.MGHImage(data, affine), path)
+    else:
+        lps = FLIPPED @ affine
+        spacing = np.linalg.norm(lps[:3, :3], axis=0)
+        frames = [data] if data.ndim == 3 else [data[..., t] for t in range(data.shape[3])]
+        made = [sitk.GetImageFromArray(np.ascontiguousarray(f.T)) for f in frames]
+        for image in made:
+            image.SetSpacing(spacing.tolist())
+            image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+            image.SetOrigin(lps[:3, 3].tolist())
+        sitk.WriteImage(made[0] if data.ndim == 3 else sitk.JoinSeries(made), str(path))
+    return path
+
+
+def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels and affine (RAS+) by an independent library."""
+    if io.format_of(path) in (".mgh", ".mgz"):
+        content = path.read_bytes()  # nibabel leaves .mgh files open
+        image = nib.MGHImage.from_bytes(gzip.decompress(content) if path.suffix == ".mgz" else content)
+        return np.asanyarray(image.dataobj), image.affine
+    read = sitk.ReadImage(str(path))
+    matrix = np.eye(4)
+    n = read.GetDimension()
+    matrix[:3, :3] = (np.reshape(read.GetDirection(), (n, n)) * read.GetSpacing())[:3, :3]
+    matrix[:3, 3] = read.GetOrigin()[:3]
+    return sitk.GetArrayFromImage(read).T, FLIPPED @ matrix
+
+
+def centroid(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Of the intensities, in mm."""
+    weights = data - data.min()
+    at = [np.average(i, weights=weights) for i in np.indices(data.shape)]
+    return affine[:3, :3] @ np.array(at) + affine[:3, 3]
+
+
+def blob(shape: tuple[int, int, int]) -> np.ndarray:
+    """A smooth spot off the middle."""
+    at = np.meshgrid(*[np.arange(n) - 0.42 * n for n in shape], indexing="ij")
+    return (900 * np.exp(-sum((a / 1.7) ** 2 for a in at))).astype(np.float32)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_blob_keeps_its_millimetres_in_all_48_orientations(end: str, tmp_path: Path) -> None:
+    """Read, upscale, write; the result is read by another library."""
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1, -1), repeat=3):
+            turn = np.column_stack([order, signs])
+            data = orientations.apply_orientation(blob((15, 17, 12)), turn)
+            affine = oblique() @ orientations.inv_ornt_aff(turn, (15, 17, 12))
+            source = save(np.ascontiguousarray(data), affine, tmp_path / f"in{end}")
+            result = infer.upscale(io.read(source), bicubic(2), 2, "corner")
+            io.write(result, tmp_path / f"out{end}")
+            made, where = load(tmp_path / f"out{end}")
+            assert made.size == 4 * data.size
+            np.testing.assert_allclose(centroid(made, where), centroid(data, affine), atol=0.01)
+            again = io.read(tmp_path / f"out{end}")
+            np.testing.assert_allclose(again.affine, where, atol=1e-4)
+            np.testing.assert_array_equal(again.data, made)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "f4"])
+def test_values_and_places_are_those_of_other_libraries(end: str, dtype: str, tmp_path: Path) -> None:
+    data = (phantom((9, 7, 5)) % 200).astype(dtype)
+    affine = oblique(left_handed=True)
+    scan = io.read(save(data, affine, tmp_path / f"in{end}"))
+    np.testing.assert_array_equal(scan.data, data)
+    np.testing.assert_allclose(scan.affine, affine, atol=1e-4)
+    assert scan.data.dtype == np.float32
+
+
+@pytest.mark.parametrize(("end", "out"), list(itertools.product(ENDS, [".nii.gz", ".mgz", ".mha", ".img"])))
+def test_any_format_becomes_any_other(end: str, out: str, tmp_path: Path) -> None:
+    source = save(phantom((9, 7, 5)), oblique(), tmp_path / f"in{end}")
+    io.write(io.read(source), tmp_path / f"out{out}")
+    made, where = load(tmp_path / f"out{out}")
+    np.testing.assert_array_equal(made, phantom((9, 7, 5)))
+    np.testing.assert_allclose(where, oblique(), atol=1e-4)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_series_is_sharpened_volume_by_volume(end: str, tmp_path: Path) -> None:
+    """Each as if it were alone; an empty frame stays empty; one can be chosen."""
+    data = np.stack([phantom((26, 22, 5), t) for t in range(4)], -1)
+    data[..., 2] = 0
+    source, out = save(data, oblique(), tmp_path / f"in{end}"), tmp_path / f"out{end}"
+    assert cli.run(["upscale", str(source), str(out), "--method", "bicubic"]) == 0
+    made, where = load(out)
+    assert made.shape == (52, 44, 5, 4)
+    assert not made[..., 2].any()
+    assert cli.run(["upscale", str(source), str(out), "--method", "bicubic", "--volume", "3", "--force"]) == 0
+    one, there = load(out)
+    np.testing.assert_array_equal(one, made[..., 3])
+    np.testing.assert_allclose(where, there)
+    alone = save(data[..., 3], oblique(), tmp_path / f"alone{end}")
+    io.write(infer.upscale(io.read(alone), bicubic(2), 2, "corner"), out)
+    np.testing.assert_array_equal(load(out)[0], one)
+
+
+def test_the_fourth_axis_of_nifti_is_kept(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.stack([phantom((9, 8, 5), t) for t in range(3)], -1), oblique())
+    image.header["pixdim"][4], image.header["toffset"] = 2.5, 1.25
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, tmp_path / "in.nii.gz")
+    out = tmp_path / "out.nii"
+    assert cli.run(["upscale", str(tmp_path / "in.nii.gz"), str(out), "--method", "bicubic"]) == 0
+    header = nib.load(out).header
+    assert header.get_zooms()[3] == 2.5
+    assert header["toffset"] == 1.25
+    assert header.get_xyzt_units() == ("mm", "sec")
+
+
+def test_a_series_is_not_one_scan(tmp_path: Path) -> None:
+    source = save(np.ones((6, 7, 5, 2), np.float32), oblique(), tmp_path / "a.nii")
+    with pytest.raises(BadInput, match="got a series of 2 volumes"):
+        io.read(source)
+    with pytest.raises(BadInput, match="expected a --volume between 0 and 1, got 2"):
+        io.read_series(source, only=2)
+    several = save(np.ones((6, 7, 5, 2, 3), np.float32), oblique(), tmp_path / "b.nii")
+    with pytest.raises(BadInput, match="got 5-D"):
+        io.read_series(several)
+
+
+def test_the_times_of_mgh_are_kept(tmp_path: Path) -> None:
+    image = nib.MGHImage(phantom((9, 8, 5)), oblique())
+    image.header["tr"], image.header["flip_angle"], image.header["te"] = 2300, 0.15, 2.9
+    nib.save(image, tmp_path / "in.mgz")
+    io.write(infer.upscale(io.read(tmp_path / "in.mgz"), bicubic(2), 2, "corner"), tmp_path / "out.mgz")
+    made = nib.load(tmp_path / "out.mgz").header
+    assert [float(made[n]) for n in ("tr", "flip_angle", "te")] == pytest.approx([2300, 0.15, 2.9])
+
+
+def test_the_texts_of_nrrd_are_kept(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(phantom((5, 8, 9)))
+    image.SetMetaData("Sequence", "TSE")
+    sitk.WriteImage(image, str(tmp_path / "in.nrrd"))
+    io.write(io.read(tmp_path / "in.nrrd"), tmp_path / "out.nrrd")
+    assert sitk.ReadImage(str(tmp_path / "out.nrrd")).GetMetaData("Sequence") == "TSE"
+
+
+@pytest.mark.parametrize("end", [".nrrd", ".mha"])
+def test_a_header_that_points_elsewhere_is_refused(end: str, tmp_path: Path) -> None:
+    """Whoever wrote it would choose which file is read."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(256)) * 4)
+    texts = {
+        ".nrrd": "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 4 4 4\nencoding: raw\ndata file: secret\n\n",
+        ".mha": "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = secret\n",
+    }
+    path = tmp_path / f"in{end}"
+    path.write_text(texts[end])
+    with pytest.raises(BadInput, match="voxels in the same file"):
+        io.read(path)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_header_that_promises_too_much_is_refused(end: str, tmp_path: Path) -> None:
+    """Before anything is allocated."""
+    save(np.zeros((9, 8, 7), np.int16), oblique(), tmp_path / f"in{end}")
+    path = io.written(tmp_path / f"in{end}")[0]
+    packed = end in (".nii.gz", ".mgz")
+    content = bytearray(gzip.decompress(path.read_bytes()) if packed else path.read_bytes())
+    if end in (".nii", ".nii.gz", ".hdr", ".img"):
+        content[42:48] = np.array([30000] * 3, "<i2").tobytes()
+    elif end in (".mgh", ".mgz"):
+        content[4:16] = np.array([30000] * 3, ">i4").tobytes()
+    else:
+        content = bytearray(bytes(content).replace(b"9 8 7", b"30000 30000 30000"))
+    path.write_bytes(gzip.compress(content) if packed else content)
+    # nibabel itself fails on its way to the end of such an MGH file
+    expected = "cannot be read as MGH" if end == ".mgh" else "promises 54,000,000,000,000 bytes of voxels"
+    with pytest.raises(BadInput, match=expected):
+        io.read(tmp_path / f"in{end}")
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_is_not_the_format_is_named(end: str, tmp_path: Path) -> None:
+    path = tmp_path / f"in{end}"
+    for content in (b"", b"not an image at all" * 60):
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match=f"in{end}"):
+            io.read(path)
+    save(phantom((19, 18, 17)), oblique(), path)
+    for file in io.written(path):
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(BadInput, match=r"in\."):
+        io.read(path)
+
+
+def test_colours_and_complex_numbers_are_refused(tmp_path: Path) -> None:
+    for kind in (sitk.sitkVectorUInt8, sitk.sitkComplexFloat32):
+        sitk.WriteImage(sitk.Image([5, 6, 7], kind), str(tmp_path / "a.nrrd"))
+        with pytest.raises(BadInput, match="expected one real number per voxel"):
+            io.read(tmp_path / "a.nrrd")
