@@ -66,7 +66,7 @@ DATA = phantom((26, 34, 7)).astype(np.int16)
 
 def test_a_real_series_is_the_converted_file(shared: Path) -> None:
     folder = shared / "dicom" / "papaya_PDw_fse"
-    (made,) = dicom.read(sorted(folder.iterdir(), reverse=True))
+    (made,) = dicom.scans(sorted(folder.iterdir(), reverse=True))
     known = io.read(shared / "test" / "papaya_PDw.nii.gz")
     np.testing.assert_array_equal(made.data, known.data)
     np.testing.assert_allclose(made.affine, known.affine, atol=1e-4)
@@ -77,7 +77,7 @@ def test_every_voxel_keeps_its_place(tmp_path: Path, left_handed: bool) -> None:
     """Slices are stacked along r x c whatever the order of the files, so axes are right-handed."""
     affine = oblique(left_handed=left_handed)
     paths = series(tmp_path, DATA, affine)
-    (made,) = dicom.read([paths[i] for i in (3, 0, 6, 1, 5, 2, 4)])
+    (made,) = dicom.scans([paths[i] for i in (3, 0, 6, 1, 5, 2, 4)])
     assert made.data.dtype == np.float32
     expected = DATA[:, :, ::-1] if left_handed else DATA
     np.testing.assert_array_equal(made.data, expected)
@@ -86,7 +86,7 @@ def test_every_voxel_keeps_its_place(tmp_path: Path, left_handed: bool) -> None:
 
 
 def test_what_is_read_can_be_written(tmp_path: Path) -> None:
-    (made,) = dicom.read(series(tmp_path, DATA, oblique()))
+    (made,) = dicom.scans(series(tmp_path, DATA, oblique()))
     io.write(made, tmp_path / "scan.nii.gz")
     again = io.read(tmp_path / "scan.nii.gz")
     np.testing.assert_array_equal(again.data, DATA)
@@ -94,13 +94,13 @@ def test_what_is_read_can_be_written(tmp_path: Path) -> None:
 
 
 def test_intensities_are_rescaled(tmp_path: Path) -> None:
-    (made,) = dicom.read(series(tmp_path, DATA, oblique(), RescaleSlope="0.25", RescaleIntercept="-3"))
+    (made,) = dicom.scans(series(tmp_path, DATA, oblique(), RescaleSlope="0.25", RescaleIntercept="-3"))
     np.testing.assert_allclose(made.data, DATA * 0.25 - 3, rtol=1e-6)
 
 
 def test_unsigned_voxels(tmp_path: Path) -> None:
     big = DATA.astype(np.int32) + 40_000
-    (made,) = dicom.read(series(tmp_path, big, oblique(), PixelRepresentation=0))
+    (made,) = dicom.scans(series(tmp_path, big, oblique(), PixelRepresentation=0))
     np.testing.assert_array_equal(made.data, big)
 
 
@@ -110,13 +110,13 @@ def test_series_and_echoes_are_scans_of_their_own(tmp_path: Path) -> None:
         *series(tmp_path / "a2", DATA + 2, oblique(), EchoNumbers=2, EchoTime=90),
         *series(tmp_path / "a1", DATA + 1, oblique()),
     ]
-    made = dicom.read(paths)
+    made = dicom.scans(paths)
     assert [int((volume.data - DATA).max()) for volume in made] == [1, 2, 3]
 
 
 def test_a_gap_ends_a_part(tmp_path: Path) -> None:
     paths = series(tmp_path, DATA, oblique())
-    first, second = dicom.read(paths[:3] + paths[4:])
+    first, second = dicom.scans(paths[:3] + paths[4:])
     np.testing.assert_array_equal(first.data, DATA[:, :, :3])
     np.testing.assert_array_equal(second.data, DATA[:, :, 4:])
     np.testing.assert_allclose(first.affine, oblique(), atol=1e-5)
@@ -126,7 +126,7 @@ def test_a_gap_ends_a_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize("paths", [[0], [0, 4, 5, 6]], ids=["alone", "behind a gap"])
 def test_a_single_slice_has_a_thickness(tmp_path: Path, paths: list[int]) -> None:
     written = series(tmp_path, DATA, oblique())
-    made = dicom.read([written[i] for i in paths])[0]
+    made = dicom.scans([written[i] for i in paths])[0]
     assert made.data.shape == (26, 34, 1)
     np.testing.assert_allclose(made.affine, oblique(), atol=1e-5)
 
@@ -172,16 +172,16 @@ def test_what_cannot_be_stacked_is_named(tmp_path: Path, spoil: Callable[[Path],
     paths = series(tmp_path, DATA, oblique())
     spoil(paths[4])
     with pytest.raises(BadInput, match=text):
-        dicom.read(paths)
+        dicom.scans(paths)
 
 
 def test_no_file_and_no_position(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="got none"):
-        dicom.read([])
+        dicom.scans([])
     with pytest.raises(BadInput, match="no-such"):
-        dicom.read([tmp_path / "no-such.dcm"])
+        dicom.scans([tmp_path / "no-such.dcm"])
     with pytest.raises(BadInput, match="several frames or none"):
-        dicom.read(series(tmp_path, DATA, oblique(), ImagePositionPatient=None))
+        dicom.scans(series(tmp_path, DATA, oblique(), ImagePositionPatient=None))
 
 
 def test_a_slice_twice(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_slice_twice(tmp_path: Path) -> None:
     again.write_bytes(paths[2].read_bytes())
     change(again, SOPInstanceUID="1.2.826.0.1.99")
     with pytest.raises(BadInput, match=r"again\.dcm: it lies where 0002\.dcm|0002\.dcm: it lies where again"):
-        dicom.read([*paths, again])
+        dicom.scans([*paths, again])
 
 
 @pytest.mark.parametrize("axis", [0, 2], ids=["beside", "between"])
@@ -201,15 +201,15 @@ def test_slices_off_the_grid(tmp_path: Path, axis: int) -> None:
     place = lps @ [*(0.3 * (np.arange(3) == axis) + [0, 0, 3]), 1]
     change(paths[3], ImagePositionPatient=[f"{v:.9g}" for v in place[:3]])
     with pytest.raises(BadInput, match="regular grid"):
-        dicom.read(paths)
+        dicom.scans(paths)
 
 
 def test_parallel_directions_are_no_plane(tmp_path: Path) -> None:
     paths = series(tmp_path, DATA, oblique(), ImageOrientationPatient=[1, 0, 0, 1, 0, 0])
     with pytest.raises(BadInput):
-        dicom.read(paths)
+        dicom.scans(paths)
     with pytest.raises(BadInput, match="regular grid"):
-        dicom.read(paths[:1])
+        dicom.scans(paths[:1])
 
 
 def test_texts_of_a_file_are_harmless(tmp_path: Path) -> None:
@@ -217,5 +217,5 @@ def test_texts_of_a_file_are_harmless(tmp_path: Path) -> None:
     path = series(tmp_path, DATA, oblique())[0]
     path.write_bytes(path.read_bytes().replace(b"MONOCHROME2 ", b"MONO\x1b[2J\nE2 "))
     with pytest.raises(BadInput) as caught:
-        dicom.read([path])
+        dicom.scans([path])
     assert str(caught.value).isprintable()

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from pathlib import Path
 def together(*paths: Path) -> Iterator[list[Path]]:
     """Yield a temporary path beside each of ``paths``; on success flush all, then rename them in order.
 
+    What is written there may be a file, or a folder of files.
+
     Whatever ends the block early (an error, a full disk, Ctrl-C) removes the temporary files and
     leaves former ``paths`` untouched. A temporary name keeps every suffix of its path.
     """
@@ -18,8 +21,9 @@ def together(*paths: Path) -> Iterator[list[Path]]:
     try:
         yield parts
         for part in parts:
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
+            for inside in part.iterdir() if part.is_dir() else [part]:
+                with inside.open("rb+") as file:
+                    os.fsync(file.fileno())
         for part, path in zip(parts, paths, strict=True):
             part.replace(path)
     except OSError as error:
@@ -29,6 +33,8 @@ def together(*paths: Path) -> Iterator[list[Path]]:
         raise
     finally:
         for part in parts:
+            if part.is_dir():
+                shutil.rmtree(part)
             part.unlink(missing_ok=True)
 
 
@@ -42,6 +48,15 @@ def atomic(path: Path) -> Iterator[Path]:
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     return digest(path, "sha256")
+
+
+def sha256_of(paths: Iterable[Path]) -> str:
+    """Hex digest of a file; of several, that of what ``sha256sum * | sort`` prints for them."""
+    paths = list(paths)
+    if len(paths) == 1:
+        return sha256(paths[0])
+    lines = sorted(f"{sha256(path)}  {path.name}\n" for path in paths)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def digest(path: Path, algorithm: str, before: bytes = b"") -> str:

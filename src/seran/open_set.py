@@ -182,7 +182,7 @@ def _convert(folder: Path, wanted: list[Row], address: str, listings: str) -> No
 def _write(folder: Path, paths: Iterable[Path], left: dict[str, Row]) -> None:
     """Write what fits the rows of ``left``, and take these out."""
     paths = [path for path in paths if dicom.is_dicom(path)]
-    for volume in dicom.read(paths) if paths else []:
+    for volume in dicom.scans(paths) if paths else []:
         for row in [row for row in left.values() if fits(volume, row)]:
             with files.atomic(folder / row.path) as part:
                 io.write(volume, part)

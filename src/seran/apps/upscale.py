@@ -27,33 +27,42 @@ class Scan:
         plane: which slices to sharpen; ``auto``: the plane of the two axes with the finest spacing.
         affine: which transform of the header is right, when they disagree.
         fill: value for voxels that are NaN or infinite.
-        volume: which one of a series (4-D), counted from 0; without it all, one after the other.
+        volume: which one of several (4-D, echoes), counted from 0; without it all, one after the other.
+        series: which series of a DICOM folder, by number or UID (`seran info FOLDER` lists them).
     """
 
     plane: Plane = "auto"
     affine: Literal["auto", "sform", "qform"] = "auto"
     fill: float | None = None
     volume: int | None = None
+    series: str | None = None
 
 
 def sidecar(out: Path) -> Path:
-    """The JSON record beside an image."""
-    return out.with_name(out.name[: -len(io.format_of(out) or "")] + ".json")
+    """The JSON record beside an image or the folder of a series."""
+    return out.with_name(out.name[: len(out.name) - len(io.format_of(out) or "")] + ".json")
 
 
 def _check(source: Path, out: Path, force: bool) -> None:
     if io.format_of(out) is None:
-        raise BadInput(f"{out}: expected an output name ending in {', '.join(io.FORMATS)}")
+        raise BadInput(
+            f"{out}: expected an output name ending in {', '.join(io.FORMATS)}, or none for a DICOM series"
+        )
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if not os.access(out.parent, os.W_OK):
         raise BadInput(f"{out.parent}: the folder is not writable; choose another output")
     for path in (*io.written(out), sidecar(out)):
         if path.is_dir():
-            raise BadInput(f"{path} is a folder; name a file")
+            raise BadInput(f"{path} is a folder, which is not replaced; remove it, or name another output")
         if path.exists() and source.exists() and path.samefile(source):
             raise BadInput(f"{path}: the output would replace the input; name another file")
-        if path == sidecar(out) and path.exists() and io.format_of(source) and sidecar(source) == path:
+        if (
+            path == sidecar(out)
+            and path.exists()
+            and io.format_of(source) is not None
+            and sidecar(source) == path
+        ):
             raise BadInput(f"{path} describes the input and would be replaced; name another output")
         if path.exists() and not force:
             raise BadInput(f"{path} exists; give --force to replace it")
@@ -72,11 +81,13 @@ def upscale(
 ) -> str:
     """Sharpen a scan in the plane of its slices, and write a JSON record beside it.
 
-    Formats: NIfTI (.nii, .nii.gz, .hdr/.img), FreeSurfer (.mgh, .mgz), NRRD (.nrrd) and MetaImage (.mha).
+    Formats: NIfTI (.nii, .nii.gz, .hdr/.img), FreeSurfer (.mgh, .mgz), NRRD (.nrrd), MetaImage (.mha), and
+    folders of DICOM files.
 
     Args:
         source: the scan: one real number per voxel, 3-D or a series of volumes (4-D).
-        out: the result, in the format that its name ends in, float32 in the input's units.
+        out: the result, in the format that its name ends in, float32 in the input's units; a name without an
+            ending becomes the folder of a derived DICOM series, if the input is one.
         scale: how many times finer the slices become.
         method: seran, bicubic, ...: `seran methods` lists them.
         weights: a weights file to use instead of the shipped ones.
@@ -92,7 +103,7 @@ def upscale(
     began = time.perf_counter()
     _check(source, out, force)
     room = scratch.room(out.parent)
-    series = io.read_series(source, scan.affine, scan.fill, room, scan.volume)
+    series = io.read_series(source, scan.affine, scan.fill, room, scan.volume, scan.series)
     chosen = methods.method(
         method.removesuffix("+") + "+" * (ensemble or method.endswith("+")),
         scale,
@@ -111,7 +122,7 @@ def upscale(
         "Engine": chosen.engine,
         "Precision": chosen.precision,
         "Input": source.name,
-        "InputSHA256": files.sha256(source),
+        "InputSHA256": files.sha256_of(io.sources(source, scan.series)),
         "Volumes": series.count,
         "ResearchUseOnly": True,
     }

@@ -8,11 +8,11 @@ import numpy as np
 
 from seran import scratch
 from seran.errors import BadInput
-from seran.io import itk, mgh, nifti
+from seran.io import dicom, itk, mgh, nifti
 from seran.scratch import Room
 from seran.volume import Series, Volume
 
-__all__ = ["FORMATS", "format_of", "read", "read_series", "write", "write_series", "written"]
+__all__ = ["FORMATS", "format_of", "read", "read_series", "sources", "write", "write_series", "written"]
 
 FORMATS: dict[str, ModuleType] = {
     ".nii": nifti,
@@ -24,18 +24,26 @@ FORMATS: dict[str, ModuleType] = {
     ".nrrd": itk,
     ".mha": itk,
 }
+"""By the end of a file's name. A folder is a DICOM series."""
 
 
 def format_of(path: Path) -> str | None:
-    """The key of `FORMATS` that ``path`` ends with, or None."""
+    """The key of `FORMATS` that ``path`` ends with; empty for a folder or a name without an end; or None."""
+    if path.is_dir() or not path.suffix:
+        return ""
     return next((end for end in FORMATS if path.name.lower().endswith(end)), None)
 
 
 def _module(path: Path) -> ModuleType:
     end = format_of(path)
-    if end is None:
-        raise BadInput(f"{path}: expected a name ending in {', '.join(FORMATS)}")
-    return FORMATS[end]
+    if end is None or (end == "" and path.is_file()):
+        raise BadInput(f"{path}: expected a name ending in {', '.join(FORMATS)}, or a folder of DICOM files")
+    return FORMATS[end] if end else dicom
+
+
+def sources(path: Path, pick: str | None = None) -> list[Path]:
+    """The files that reading ``path`` reads; see `read_series`."""
+    return list(dicom.picked(path, pick).paths) if path.is_dir() else _module(path).written(path)
 
 
 def read_series(
@@ -44,25 +52,31 @@ def read_series(
     fill: float | None = None,
     room: Room = scratch.memory,
     only: int | None = None,
+    pick: str | None = None,
 ) -> Series:
     """Read a scan, or a series of volumes on one grid (4-D), as float32 in its own units.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a DICOM series.
         affine: which transform of the header to trust when they disagree (NIfTI: sform or qform);
             ``auto`` refuses such a file, ``either`` is for callers to whom only the spacing matters.
         fill: value for voxels that are NaN or infinite; without it such a file is refused.
         room: where the voxels lie.
         only: which volume of a series, counted from 0; all without it.
+        pick: which series of a folder, by number or UID.
 
     Raises:
         BadInput: if the file is missing, unreadable, or does not hold real numbers on three or four axes.
             The volumes raise it too, as they are read.
     """
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
+    if not path.exists():
+        raise BadInput(f"{path}: no such file or folder")
     if fill is not None and not np.isfinite(np.float32(fill)):
         raise BadInput(f"expected a finite number for --fill, got {fill}")
+    if path.is_dir():
+        return dicom.read(path, affine, fill, room, only, pick)
+    if pick is not None:
+        raise BadInput(f"{path}: a series is chosen in a folder of DICOM files; leave --series out")
     return _module(path).read(path, affine, fill, room, only)
 
 

@@ -12,6 +12,7 @@ Nothing in a file is trusted: its texts name no paths, and encodings that unpack
 are refused.
 """
 
+import datetime
 import struct
 import warnings
 from collections.abc import Iterable
@@ -26,11 +27,14 @@ from numpy import ndarray
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.misc import is_dicom
+from pydicom.uid import generate_uid
 
 from seran.errors import BadInput
-from seran.volume import Volume
+from seran.io import derived
+from seran.scratch import Room
+from seran.volume import Series, Volume, series
 
-__all__ = ["is_dicom", "read"]
+__all__ = ["is_dicom", "read", "scans", "series_of", "write", "written"]
 
 TOLERANCE = 0.05
 """A slice may lie so far from its place on the grid, in units of the distance between slices."""
@@ -64,9 +68,11 @@ class _Slice:
     position: Float[ndarray, "3"]
     plane: Float[ndarray, "3 2"]
     thickness: float
+    slope: float
+    offset: float
 
 
-def read(paths: Iterable[Path]) -> list[Volume]:
+def scans(paths: Iterable[Path]) -> list[Volume]:
     """The scans that these files make up, in float32 in their own units (after rescaling).
 
     One per series, echo (number and time) and part: where slices are missing, a part ends and the next
@@ -109,12 +115,13 @@ def _slice(path: Path) -> _Slice:
                 np.array(header.ImagePositionPatient, float).reshape(3),
                 cosines.T * np.array(header.PixelSpacing, float).reshape(2)[::-1],
                 float(header.get("SliceThickness") or 0),
+                slope,
+                offset,
             )
     except BadInput:
         raise
     except UNREADABLE as error:
-        text = "".join(c if c.isprintable() else " " for c in str(error))
-        raise BadInput(f"{path}: cannot be read as DICOM ({text or type(error).__name__})") from error
+        raise BadInput(f"{path}: cannot be read as DICOM ({_text(error) or type(error).__name__})") from error
 
 
 def _volumes(slices: list[_Slice]) -> list[Volume]:
@@ -156,4 +163,133 @@ def _volume(slices: list[_Slice], pitch: float, normal: Float[ndarray, "3"]) -> 
     data = np.stack([one.data for one in slices], axis=2)
     if not np.isfinite(data).all():
         raise BadInput(f"{slices[0].path}: expected finite intensities; the rescale slope is damaged")
-    return Volume(data, affine)
+    first = slices[0]
+    source = derived.Source(tuple(one.path for one in slices), positions, first.slope, first.offset)
+    return Volume(data, affine, source)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A series of MR images in a folder.
+
+    Attributes:
+        uid: SeriesInstanceUID.
+        number: SeriesNumber, as it is written.
+        description: SeriesDescription.
+        paths: its files.
+    """
+
+    uid: str
+    number: str
+    description: str
+    paths: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return f"{self.number} ({self.description or 'no description'}, {len(self.paths)} images)"
+
+
+def series_of(folder: Path) -> list[Listed]:
+    """The series of MR images below a folder, by their numbers; other files are passed over.
+
+    Raises:
+        BadInput: if there is none.
+    """
+    found: dict[str, list[tuple[Path, str, str]]] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and is_dicom(p)):
+        header = _header(path, ["Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Rows"])
+        if header.get("Modality") == "MR" and "Rows" in header:
+            number, text = (_text(header.get(f"Series{n}")) for n in ("Number", "Description"))
+            found.setdefault(str(header.get("SeriesInstanceUID")), []).append((path, number, text))
+    if not found:
+        raise BadInput(f"{folder}: expected a folder with MR images in DICOM, found none")
+    listed = [Listed(uid, f[0][1], f[0][2], tuple(p for p, *_ in f)) for uid, f in found.items()]
+    return sorted(listed, key=lambda s: (s.number.zfill(9), s.uid))
+
+
+def _text(value: object) -> str:
+    """A text from outside on one printable line."""
+    return "".join(c if c.isprintable() else " " for c in str("" if value is None else value)).strip()
+
+
+def picked(folder: Path, pick: str | None) -> Listed:
+    """The one series of a folder, or the one that ``pick`` names by its number or UID.
+
+    Raises:
+        BadInput: if it is not clear which.
+    """
+    listed = series_of(folder)
+    chosen = [s for s in listed if pick in (None, s.number, s.uid)]
+    if len(chosen) != 1:
+        raise BadInput(
+            f"{folder}: expected one series, got {', '.join(map(str, chosen or listed))}; "
+            "choose one with --series NUMBER or --series UID"
+        )
+    return chosen[0]
+
+
+def read(
+    folder: Path, affine: str, fill: float | None, room: Room, only: int | None, pick: str | None
+) -> Series:
+    """A series, see `picked`; its echoes are volumes of their own, in the order of their times.
+
+    Raises:
+        BadInput: also if slices are missing; see `scans`.
+    """
+    chosen = picked(folder, pick)
+    volumes = scans(chosen.paths)
+    echoes = {(v.data.shape, v.affine.round(3).tobytes()) for v in volumes}
+    if len(echoes) > 1:
+        where = [f"{len(v.header.paths)} slices from {v.header.paths[0].name}" for v in volumes]
+        raise BadInput(
+            f"{folder}: slices are missing in series {chosen}: it falls into {', '.join(where)}; "
+            "complete it, or put one part into a folder of its own"
+        )
+    return series(folder, len(volumes), lambda t: volumes[t], only)
+
+
+def written(folder: Path) -> list[Path]:
+    """The folder of the series."""
+    return [folder]
+
+
+def write(volumes: Iterable[Volume], count: int, folder: Path, text: str = "Finer grid") -> None:
+    """Write a derived series into the study of its source, one file for each slice.
+
+    Raises:
+        BadInput: if the volumes do not come from DICOM: then there is no study to file them in.
+    """
+    folder.mkdir()
+    at, what = 0, None
+    for volume in volumes:
+        source = volume.header
+        if not isinstance(source, derived.Source):
+            raise BadInput(
+                f"{folder}: only what was read from DICOM can be written as DICOM; name a file.nii.gz instead"
+            )
+        pixels, scaling = derived.stored(volume.data, source)
+        lps = np.diag([-1.0, -1, 1, 1]) @ volume.affine
+        for z in range(volume.data.shape[2]):
+            place = (lps @ [0, 0, z, 1])[:3]
+            nearest = int(np.linalg.norm(source.positions - place, axis=1).argmin())
+            header = _header(source.paths[nearest], None)
+            if what is None:
+                number = header.get("SeriesNumber")
+                number = None if number is None else int(number) * 100 + 1
+                what = derived.Derivation(generate_uid(None), number, text, datetime.datetime.now())
+            finer = source.positions.shape[0] / volume.data.shape[2]
+            thickness = header.get("SliceThickness")
+            thickness = None if thickness in (None, "") else float(thickness) * finer
+            made = derived.image(header, pixels[:, :, z].T.copy(), lps, z, thickness, scaling, what)
+            made.InstanceNumber = at + 1
+            made.save_as(folder / f"{at + 1:05d}.dcm", enforce_file_format=True)
+            at += 1
+
+
+def _header(path: Path, tags: list[str] | None) -> pydicom.Dataset:
+    """A file's header without its pixels, or some of its elements."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+    except UNREADABLE as error:
+        raise BadInput(f"{path}: cannot be read as DICOM ({_text(error) or type(error).__name__})") from error
