@@ -16,7 +16,8 @@ from tests.test_dicom import change, series
 DATA = phantom((26, 34, 7)).astype(np.int16)
 STUDY = {
     "StudyInstanceUID": "1.2.826.0.7", "FrameOfReferenceUID": "1.2.826.0.8", "Modality": "MR",
-    "SeriesNumber": 4, "SeriesDescription": "t2 tse", "PatientName": "Doe^Jane", "PatientID": "77", "StudyID": "5",
+    "SeriesNumber": 4, "SeriesDescription": "t2 tse",
+    "PatientName": "Doe^Jane", "PatientID": "77", "StudyID": "5",
 }  # fmt: skip
 
 

@@ -58,8 +58,7 @@ def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def centroid(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Of the intensities, in mm."""
-    weights = data - data.min()
-    at = [np.average(i, weights=weights) for i in np.indices(data.shape)]
+    at = [np.average(i, weights=data) for i in np.indices(data.shape)]
     return affine[:3, :3] @ np.array(at) + affine[:3, 3]
 
 

@@ -21,6 +21,23 @@ def cubic(t: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
     return np.where(t <= 1, near, np.where(t <= 2, far, 0.0))
 
 
+def sampled(at: Float[ndarray, "size"], n: int, stretch: float) -> Float[ndarray, "size n"]:
+    """Weights that sample a signal of ``n`` samples at the coordinates ``at`` (0-based); rows sum to one.
+
+    The kernel is stretched by 1/``stretch`` (at most 1), against aliasing.
+    """
+    u = at[:, None] + 1
+    reach = 4 / stretch
+    taps = np.floor(u - reach / 2) + np.arange(int(np.ceil(reach)) + 2)
+    weights = stretch * cubic(stretch * (u - taps))
+    weights /= weights.sum(1, keepdims=True)
+    period = np.concatenate([np.arange(n), np.arange(n)[::-1]])
+    columns = period[(taps.astype(int) - 1) % (2 * n)]
+    dense = np.zeros((len(at), n))
+    np.add.at(dense, (np.arange(len(at))[:, None], columns), weights)
+    return dense
+
+
 @cache
 def matrix(n: int, size: int) -> Float[ndarray, "size n"]:
     """Weights that resize a signal of ``n`` samples to ``size`` samples, every row summing to one.
@@ -28,16 +45,7 @@ def matrix(n: int, size: int) -> Float[ndarray, "size n"]:
     The cached array is read-only.
     """
     k = size / n
-    stretch = min(k, 1.0)
-    u = (np.arange(1, size + 1) / k + 0.5 * (1 - 1 / k))[:, None]
-    reach = 4 / stretch
-    taps = np.floor(u - reach / 2) + np.arange(int(np.ceil(reach)) + 2)
-    weights = stretch * cubic(stretch * (u - taps))
-    weights /= weights.sum(1, keepdims=True)
-    period = np.concatenate([np.arange(n), np.arange(n)[::-1]])
-    columns = period[(taps.astype(int) - 1) % (2 * n)]
-    dense = np.zeros((size, n))
-    np.add.at(dense, (np.arange(size)[:, None], columns), weights)
+    dense = sampled(np.arange(1, size + 1) / k + 0.5 * (1 - 1 / k) - 1, n, min(k, 1.0))
     dense.setflags(write=False)
     return dense
 

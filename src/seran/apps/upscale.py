@@ -1,6 +1,8 @@
 """One file in, one sharper file out, with a record beside it."""
 
+import itertools
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -8,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from numpy import ndarray
 from tqdm import tqdm
 
 import seran
-from seran import files, grid, infer, io, methods, scratch
+from seran import files, grid, infer, io, methods, resample, scratch
 from seran.apps import FLAT, Positional
 from seran.errors import BadInput
 from seran.grid import Plane
@@ -36,6 +39,50 @@ class Scan:
     fill: float | None = None
     volume: int | None = None
     series: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """The grid of the result, by one of these; what is left out follows.
+
+    Attributes:
+        scale: how many times finer the slices become, above 1 and up to 4; 2, 3 and 4 by the network alone,
+            others by the network of the next whole number and one antialiased resampling.
+        spacing: of the result in the plane of the slices, in mm.
+        like: an image whose grid the result is put on.
+    """
+
+    scale: float | None = None
+    spacing: float | None = None
+    like: Path | None = None
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("scale", "spacing", "like") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise BadInput(f"expected one of --scale, --spacing and --like, got {' and '.join(given)}")
+        for name in set(given) - {"like"}:
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise BadInput(f"expected a positive --{name}, got {value:g}")
+
+    def grid(self, volume: Volume, axis: int) -> tuple[int, tuple[ndarray, tuple[int, int, int]] | None]:
+        """The whole factor of the network, and the affine and shape to resample to, if that is not all.
+
+        Raises:
+            BadInput: if no network leads there.
+        """
+        scale = 2 if self.scale is None and self.spacing is None else self.scale
+        if self.like is not None:
+            reference = next(io.read_series(self.like, "auto", 0.0).volumes)
+            to, name = (reference.affine, reference.data.shape), f"--like {self.like}"
+        elif scale in (2, 3, 4):
+            return int(scale), None
+        else:
+            size = [s for i, s in enumerate(grid.spacing(volume.affine)) if i != axis]
+            fine = (self.spacing, self.spacing) if scale is None else (size[0] / scale, size[1] / scale)
+            to = resample.finer(volume.affine, volume.data.shape, axis, fine)
+            name = f"--spacing {self.spacing:g}" if scale is None else f"--scale {scale:g}"
+        return resample.factor(volume.affine, axis, to[0], name), to
 
 
 def sidecar(out: Path) -> Path:
@@ -71,11 +118,11 @@ def _check(source: Path, out: Path, force: bool) -> None:
 def upscale(
     source: Positional[Path],
     out: Positional[Path],
-    scale: Literal[2, 3, 4] = 2,
     method: str = "seran",
     weights: Path | None = None,
     ensemble: bool = False,
     force: bool = False,
+    target: Annotated[Target, FLAT] = Target(),
     scan: Annotated[Scan, FLAT] = Scan(),
     engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
 ) -> str:
@@ -88,11 +135,11 @@ def upscale(
         source: the scan: one real number per voxel, 3-D or a series of volumes (4-D).
         out: the result, in the format that its name ends in, float32 in the input's units; a name without an
             ending becomes the folder of a derived DICOM series, if the input is one.
-        scale: how many times finer the slices become.
         method: seran, bicubic, ...: `seran methods` lists them.
         weights: a weights file to use instead of the shipped ones.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
         force: replace an existing output.
+        target: the grid of the result; without any of its options twice as fine.
         scan: how the input is read.
         engine: how the network is run.
 
@@ -104,6 +151,9 @@ def upscale(
     _check(source, out, force)
     room = scratch.room(out.parent)
     series = io.read_series(source, scan.affine, scan.fill, room, scan.volume, scan.series)
+    first = next(series.volumes)
+    axis = grid.slice_axis(first.affine, first.data.shape, scan.plane)
+    scale, to = target.grid(first, axis)
     chosen = methods.method(
         method.removesuffix("+") + "+" * (ensemble or method.endswith("+")),
         scale,
@@ -117,6 +167,8 @@ def upscale(
         "Weights": chosen.weights,
         "WeightsSHA256": chosen.sha256,
         "Scale": scale,
+        "Resampled": to is not None,
+        "SliceAxis": axis,
         "Degradation": chosen.degradation,
         "GridAnchor": chosen.anchor,
         "Engine": chosen.engine,
@@ -128,8 +180,7 @@ def upscale(
     }
 
     def sharpened() -> Iterator[Volume]:
-        for i, volume in enumerate(series.volumes):
-            axis = grid.slice_axis(volume.affine, volume.data.shape, scan.plane)
+        for i, volume in enumerate(itertools.chain([first], series.volumes)):
             name = chosen.name + f" {i + 1}/{series.count}" * (series.count > 1)
             # disable=None: a bar on a terminal, nothing in a log
             with tqdm(
@@ -138,7 +189,8 @@ def upscale(
                 result = infer.upscale(
                     volume, chosen.predict, scale, chosen.anchor, scan.plane, bar.update, chosen.whole, room
                 )
-            record["SliceAxis"] = axis
+            if to is not None:
+                result = resample.onto(result, *to)
             for when, one in (("Before", volume), ("After", result)):
                 record[f"Shape{when}"] = list(one.data.shape)
                 record[f"VoxelSize{when}"] = grid.spacing(one.affine).round(6).tolist()

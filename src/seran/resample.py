@@ -1,0 +1,108 @@
+"""A volume on another grid, in one step: from a network's whole factor to the grid that is wanted.
+
+Along parallel axes each sample is Keys' cubic over the source, stretched where the new grid is coarser, as
+`seran.resize` does. Where the new grid is turned, the source is smoothed by the same kernels and then
+interpolated by cubic B-splines. What lies outside the source is 0.
+"""
+
+from itertools import permutations
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from scipy.ndimage import affine_transform
+
+from seran import grid
+from seran.errors import BadInput
+from seran.resize import sampled
+from seran.volume import Volume
+
+TURNED = 0.01
+"""Voxels by which a grid may leave the axes of another one and still count as parallel to it."""
+MOST = 4.0
+"""The largest scale that there are networks for."""
+
+
+def finer(
+    affine: Float[ndarray, "4 4"], shape: tuple[int, int, int], axis: int, spacing: tuple[float, float]
+) -> tuple[Float[ndarray, "4 4"], tuple[int, int, int]]:
+    """A grid with exactly this spacing in the plane across ``axis``, about the centre of the field of view.
+
+    Its size is the nearest whole number of voxels: the field of view changes by less than one of them.
+    """
+    size, found = grid.spacing(affine), list(shape)
+    change = np.eye(4)
+    plane = [i for i in range(3) if i != axis]
+    for i, new in zip(plane, spacing, strict=True):
+        found[i] = max(1, round(shape[i] * size[i] / new))
+        change[i, i] = new / size[i]
+        change[i, 3] = (shape[i] - 1) / 2 - change[i, i] * (found[i] - 1) / 2
+    return affine @ change, (found[0], found[1], found[2])
+
+
+def factor(affine: Float[ndarray, "4 4"], axis: int, target: Float[ndarray, "4 4"], name: str) -> int:
+    """The whole factor, 2 to 4, from which a target grid is reached: the next above what its axes ask for.
+
+    Args:
+        affine: of the scan.
+        axis: along which its slices are stacked.
+        target: the affine that is wanted.
+        name: what asks for it.
+
+    Raises:
+        BadInput: if the target is not finer in the plane of the slices, or finer than 4 times.
+    """
+    per = np.abs(np.linalg.inv(affine[:3, :3]) @ target[:3, :3])  # source voxels for each step on the target
+    asked = [1 / per[i].max() for i in range(3) if i != axis]
+    if not 1 + 1e-6 < max(asked) <= MOST + 1e-6 or min(asked) < 1 - 1e-6:
+        shown = " and ".join(f"{a:.3g}" for a in asked)
+        raise BadInput(
+            f"{name}: expected a grid 1 to 4 times finer in the plane of the slices, got {shown} times; "
+            "choose a spacing between a quarter of the scan's and its own"
+        )
+    return max(2, int(np.ceil(max(asked) - 1e-6)))
+
+
+def onto(volume: Volume, affine: Float[ndarray, "4 4"], shape: tuple[int, int, int]) -> Volume:
+    """The volume on the grid (``shape``, ``affine``)."""
+    to = np.linalg.inv(volume.affine) @ affine  # index on the target -> index on the source
+    order = max(permutations(range(3)), key=lambda p: sum(abs(to[p[j], j]) for j in range(3)))
+    off = np.abs(to[:3, :3]) * (np.array(shape) - 1)
+    off[list(order), range(3)] = 0
+    if off.sum(1).max() <= TURNED:
+        data = _parallel(volume.data, to, shape, order)
+    else:
+        data = _turned(volume.data, to, shape)
+    return volume.on(data, affine)
+
+
+def _parallel(
+    data: Float[ndarray, "x y z"],
+    to: Float[ndarray, "4 4"],
+    shape: tuple[int, int, int],
+    order: tuple[int, ...],
+) -> Float[ndarray, "a b c"]:
+    """Axis by axis; target axis j follows source axis ``order[j]``."""
+    for j, i in enumerate(order):
+        u = to[i, j] * np.arange(shape[j]) + to[i, 3]
+        weights = sampled(u, data.shape[i], min(1.0, 1 / abs(to[i, j])))
+        weights[(u < -0.5) | (u > data.shape[i] - 0.5)] = 0
+        if not (
+            weights.shape[0] == weights.shape[1] and np.allclose(weights, np.eye(len(weights)), atol=1e-9)
+        ):
+            data = np.moveaxis(np.tensordot(weights.astype(np.float32), data, (1, i)), 0, i)
+    return np.ascontiguousarray(np.transpose(data, order), np.float32)
+
+
+def _turned(
+    data: Float[ndarray, "x y z"], to: Float[ndarray, "4 4"], shape: tuple[int, int, int]
+) -> Float[ndarray, "a b c"]:
+    for i in range(3):
+        step = np.abs(to[i, :3]).max()
+        if step > 1:
+            weights = sampled(np.arange(float(data.shape[i])), data.shape[i], 1 / step).astype(np.float32)
+            data = np.moveaxis(np.tensordot(weights, data, (1, i)), 0, i)
+    made = affine_transform(data, to[:3, :3], to[:3, 3], shape, np.float32, order=3, mode="nearest")
+    u = np.tensordot(to[:3, :3], np.indices(shape, sparse=False), 1) + to[:3, 3, None, None, None]
+    inside = ((u >= -0.5) & (u <= np.array(data.shape)[:, None, None, None] - 0.5)).all(0)
+    return np.where(inside, made, np.float32(0))

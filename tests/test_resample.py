@@ -1,0 +1,109 @@
+"""Any target grid: positions, exactness, what is refused."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from seran import cli, grid, io, resample
+from seran.errors import BadInput
+from seran.resize import imresize
+from seran.volume import Volume
+from tests.conftest import oblique, phantom, shifted
+from tests.test_formats import blob, centroid
+
+
+@pytest.mark.parametrize("scale", [1.3, 2, 2.6, 4])
+def test_the_grid_has_exactly_the_spacing_about_the_same_centre(scale: float) -> None:
+    affine, shape = oblique(), (26, 35, 7)
+    spacing = 0.9 / scale, 0.8 / scale
+    made, size = resample.finer(affine, shape, 2, spacing)
+    np.testing.assert_allclose(grid.spacing(made), [*spacing, 3.3])
+    assert size[:2] == (round(26 * scale), round(35 * scale))
+    middle = [a[:3, :3] @ ((np.array(n) - 1) / 2) + a[:3, 3] for a, n in ((affine, shape), (made, size))]
+    np.testing.assert_allclose(*middle, atol=1e-9)
+
+
+def test_a_coarser_grid_is_matlabs() -> None:
+    """Halved in the plane about the corner: antialiased, every weight as imresize has it."""
+    data = phantom((26, 34, 5))
+    volume = Volume(data, oblique())
+    made = resample.onto(volume, grid.rescale(oblique(), (0.5, 0.5, 1), "corner"), (13, 17, 5))
+    expected = np.moveaxis(imresize(np.moveaxis(data, 2, 0), (13, 17)), 0, 2)
+    np.testing.assert_allclose(made.data, expected, atol=1e-2)
+
+
+def test_its_own_grid_changes_nothing() -> None:
+    volume = Volume(phantom((26, 34, 5)), oblique())
+    np.testing.assert_array_equal(resample.onto(volume, oblique(), (26, 34, 5)).data, volume.data)
+
+
+@pytest.mark.parametrize("turn", ["none", "axes", "oblique"])
+def test_a_blob_keeps_its_millimetres(turn: str) -> None:
+    """On a shifted, coarser or finer grid; with axes exchanged and mirrored; turned by some degrees."""
+    source = Volume(blob((30, 34, 24)), oblique((0.5, 0.45, 0.6)))
+    target, shape = shifted(oblique((0.41, 0.62, 0.5)), (3.3, 1.2, 2.4)), (30, 20, 24)
+    if turn == "axes":
+        swapped = np.array([[0, -1, 0, 29], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
+        target, shape = target @ swapped, (24, 30, 20)
+    elif turn == "oblique":
+        small = np.eye(4)
+        small[:2, :2] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
+        target = target @ small
+    made = resample.onto(source, target, shape)
+    assert made.data.shape == shape
+    np.testing.assert_allclose(centroid(made.data, target), centroid(source.data, source.affine), atol=0.03)
+
+
+def test_outside_the_scan_there_is_nothing() -> None:
+    source = Volume(np.full((20, 22, 9), 50, np.float32), oblique())
+    made = resample.onto(source, shifted(oblique(), (-5, 0, 0)), (20, 22, 9)).data
+    assert (made[:5] == 0).all()
+    np.testing.assert_allclose(made[5:], 50, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "spacing"),
+    [
+        (("--scale", "2.6"), (68, 88, 5), (0.9 / 2.6, 0.8 / 2.6, 3.3)),
+        (("--spacing", "0.5"), (47, 54, 5), (0.5, 0.5, 3.3)),
+        (("--scale", "3"), (78, 102, 5), (0.3, 0.8 / 3, 3.3)),
+    ],
+)
+def test_the_command(
+    scan: Path, tmp_path: Path, options: tuple[str, str], shape: tuple[int, ...], spacing: tuple[float, ...]
+) -> None:
+    out = tmp_path / "out.nii.gz"
+    assert cli.run(["upscale", str(scan), str(out), *options]) == 0
+    made, before = io.read(out), io.read(scan)
+    assert made.data.shape == shape
+    np.testing.assert_allclose(grid.spacing(made.affine), spacing, rtol=1e-5)
+    np.testing.assert_allclose(
+        centroid(made.data, made.affine), centroid(before.data, before.affine), atol=0.1
+    )
+
+
+def test_like_another_image(scan: Path, tmp_path: Path) -> None:
+    """Its shape and affine, to the last digit that it stores; the voxels lie where they did."""
+    reference = nib.Nifti1Image(
+        np.zeros((40, 50, 9), np.int16), shifted(oblique((0.5, 0.55, 1.7)), (3, 4, 1))
+    )
+    nib.save(reference, tmp_path / "ref.nii.gz")
+    out = tmp_path / "out.nii.gz"
+    assert cli.run(["upscale", str(scan), str(out), "--like", str(tmp_path / "ref.nii.gz")]) == 0
+    made = nib.load(out)
+    assert made.shape == (40, 50, 9)
+    np.testing.assert_allclose(made.affine, nib.load(tmp_path / "ref.nii.gz").affine, atol=1e-5)
+
+
+def test_what_is_outside_is_refused_with_the_reason() -> None:
+    affine = oblique()
+    cases = {(0.2, 0.2): "got 4.5 and 4 times", (0.95, 0.5): "got 0.947 and 1.6", (0.9, 0.8): "got 1 and 1"}
+    for spacing, reason in cases.items():
+        target, _ = resample.finer(affine, (26, 34, 5), 2, spacing)
+        with pytest.raises(BadInput, match=reason):
+            resample.factor(affine, 2, target, "--spacing")
+    for scale, factor in ((1.1, 2), (2, 2), (2.01, 3), (4, 4)):
+        target, _ = resample.finer(affine, (26, 34, 5), 2, (0.9 / scale, 0.8 / scale))
+        assert resample.factor(affine, 2, target, "--scale") == factor
