@@ -12,7 +12,8 @@ from seran import __version__
 from seran.errors import BadInput
 
 COMMANDS = {
-    "upscale": "sharpen a scan: NIfTI in, NIfTI out on exactly the right grid",
+    "upscale": "sharpen a scan: NIfTI, DICOM, MGH, NRRD in and out, on exactly the right grid",
+    "info": "describe a scan, list the series of a DICOM folder, or describe this installation",
     "demo": "the same on a real slice that ships with matplotlib, compared with the truth",
     "methods": "list the methods and the weights that come with the package",
     "prepare": "scans -> pairs of high- and low-resolution slices",

@@ -19,6 +19,12 @@ PIXELS = 1 << 21
 """High-resolution pixels in work at a time, over all requests; one takes about 256 bytes in bf16."""
 
 
+def device() -> str:
+    """The CPU's name, and the precision that it computes natively."""
+    core = ov.Core()
+    return f"{core.get_property('CPU', 'FULL_DEVICE_NAME').strip()}, {native(core)}"
+
+
 def native(core: ov.Core) -> str:
     """bf16 where the CPU computes it natively, f32 elsewhere."""
     return "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"

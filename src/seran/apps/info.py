@@ -1,0 +1,113 @@
+"""``seran info``: what a scan, a folder of DICOM series, or this installation is."""
+
+import importlib.util
+import json as notation
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import seran
+from seran import grid, io, kspace, weights
+from seran.apps import Positional
+from seran.engines import openvino
+from seran.io import dicom
+from seran.machine import cpus
+
+PACKAGES = ("numpy", "scipy", "nibabel", "openvino", "pydicom", "SimpleITK", "torch")
+"""Whose versions a report of a fault needs."""
+PLANES = {axis: plane for plane, axis in grid.NORMALS.items()}
+
+
+def installation() -> dict[str, Any]:
+    """Versions, engines, devices and weights."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    found = {}
+    for name, path in weights.shipped().items():
+        _, card, digest = weights.read(path)
+        found[name] = {"sha256": digest, "patches": card.patches, "version": card.version}
+    return {
+        "seran": seran.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": cpus(),
+        "packages": versions,
+        "devices": {"cpu": openvino.device()} | _torch_devices(),
+        "weights": found,
+    }
+
+
+def _torch_devices() -> dict[str, str]:
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import torch
+
+    found = {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    return found | ({"mps": "Apple GPU"} if torch.backends.mps.is_available() else {})
+
+
+def scan(path: Path) -> dict[str, Any]:
+    """A scan's grid, intensities and measured k-space.
+
+    Raises:
+        BadInput: if it cannot be read; voxels that are not finite count as 0.
+    """
+    series = io.read_series(path, "auto", 0.0)
+    volume = next(series.volumes)
+    axis = grid.slice_axis(volume.affine, volume.data.shape)
+    stack = np.moveaxis(volume.data, axis, 0)
+    band = kspace.support(stack) if stack.min() < stack.max() else (1.0, 1.0)
+    return {
+        "volumes": series.count,
+        "shape": list(volume.data.shape),
+        "voxel_mm": grid.spacing(volume.affine).round(4).tolist(),
+        "slices_along": axis,
+        "plane": PLANES[grid.world_axes(volume.affine)[axis]],
+        "intensities": [float(stack.min()), float(stack.max())],
+        "kspace_support": [round(b, 3) for b in band],
+        "affine": volume.affine.round(6).tolist(),
+    }
+
+
+def info(path: Positional[Path | None] = None, json: bool = False) -> str:
+    """Describe a scan, list the series of a DICOM folder or, without a path, describe this installation.
+
+    Args:
+        path: a scan, or a folder of DICOM files.
+        json: for programs, and for reports of faults.
+
+    Raises:
+        BadInput: if the path cannot be read.
+    """
+    if path is None:
+        told: dict[str, Any] = installation()
+    elif path.is_dir():
+        series = [
+            {"number": s.number, "description": s.description, "images": len(s.paths), "uid": s.uid}
+            for s in dicom.series_of(path)
+        ]
+        told = {"series": series}
+        if not json:
+            return "\n".join(f"{s['number']:>6}  {s['images']:5} images  {s['description']}" for s in series)
+    else:
+        told = scan(path)
+    return notation.dumps(told, indent=1) if json else "\n".join(_lines(told))
+
+
+def _lines(told: dict[str, Any], indent: str = "") -> list[str]:
+    lines = []
+    for name, value in told.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
+        elif isinstance(value, list):
+            lines.append(f"{indent}{name:16}{' '.join(map(str, value))}")
+        else:
+            lines.append(f"{indent}{name:16}{value}")
+    return lines
