@@ -1,4 +1,4 @@
-"""DICOM series of single-frame MR slices.
+"""DICOM series of MR slices, one in a file or all in one (enhanced), plain or compressed.
 
 Voxel (x, y, z) of a stack of n slices lies, in DICOM's LPS+ mm, at
 
@@ -8,8 +8,8 @@ with the positions p (Image Position), the directions r along a row and c down a
 and Pixel Spacing Δ (between rows, between columns); slices are sorted along r × c (DICOM PS3.3, C.7.6.2.1.1).
 A `Volume` is RAS+: the first two coordinates change their sign.
 
-Nothing in a file is trusted: its texts name no paths, and encodings that unpack to more than the file holds
-are refused.
+Nothing in a file is trusted: its texts name no paths, and what would unpack to far more than the file holds
+is refused.
 """
 
 import datetime
@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -27,12 +28,12 @@ from numpy import ndarray
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.misc import is_dicom
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, generate_uid
 
 from seran.errors import BadInput
 from seran.io import derived
 from seran.scratch import Room
-from seran.volume import Series, Volume, series
+from seran.volume import MOST, Series, Volume, series
 
 __all__ = ["is_dicom", "read", "scans", "series_of", "write", "written"]
 
@@ -41,14 +42,15 @@ TOLERANCE = 0.05
 APART = 1e-3
 """Slices whose positions differ by less than so many mm are one slice twice."""
 
-PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-"""The transfer syntaxes that store voxels as they are."""
+SMALL = 1 << 26
+"""Bytes of pixels that a compressed file may hold whatever its own size: an empty slice packs well."""
 
 TAGS = [
     "SeriesInstanceUID", "EchoNumbers", "EchoTime", "SliceThickness", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "NumberOfFrames",
     "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored",
-    "HighBit", "PixelRepresentation", "PixelData",
+    "HighBit", "PixelRepresentation", "PixelData", "EffectiveEchoTime", "TemporalPositionIndex",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
 UNREADABLE = (
@@ -60,7 +62,7 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class _Slice:
-    """One file: what it belongs to, its voxels in the order x, y, and where they lie (mm, LPS+)."""
+    """One slice: what it belongs to, its voxels in the order x, y, and where they lie (mm, LPS+)."""
 
     path: Path
     stack: tuple[str, float, str]
@@ -79,49 +81,86 @@ def scans(paths: Iterable[Path]) -> list[Volume]:
     begins. They come in the order of the series' identifiers, the echo times and the positions.
 
     Raises:
-        BadInput: if there is no file, a file is not a single-frame grey-scale image, slices of a stack differ
+        BadInput: if there is no file, a file is not a grey-scale image, slices of a stack differ
             in shape or orientation, one comes twice, or they do not lie on a regular grid.
     """
     stacks: dict[tuple[str, float, str], list[_Slice]] = {}
     for path in paths:
-        one = _slice(path)
-        stacks.setdefault(one.stack, []).append(one)
+        for one in _slices(path):
+            stacks.setdefault(one.stack, []).append(one)
     if not stacks:
         raise BadInput("expected the files of a DICOM series, got none")
     return [volume for _, slices in sorted(stacks.items()) for volume in _volumes(slices)]
 
 
-def _slice(path: Path) -> _Slice:
-    """Read one file."""
+def _slices(path: Path) -> list[_Slice]:
+    """Read one file: its slice, or the slices of an enhanced image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on unusual values; what cannot be used is an exception
-            syntax = read_file_meta_info(path).get("TransferSyntaxUID", "")
-            if syntax not in PLAIN:
-                raise BadInput(f"{path}: expected uncompressed DICOM; decompress it first (gdcmconv --raw)")
+            syntax = UID(read_file_meta_info(path).get("TransferSyntaxUID", ""))
+            if not syntax.is_transfer_syntax or syntax.is_deflated:
+                raise BadInput(f"{path}: got {syntax.name}; unpack it first (gdcmconv --raw)")
             header = pydicom.dcmread(path, specific_tags=TAGS)
-            if int(header.get("NumberOfFrames") or 1) != 1 or "ImagePositionPatient" not in header:
-                raise BadInput(f"{path}: expected one slice with a position, got several frames or none")
             if header.SamplesPerPixel != 1 or header.PhotometricInterpretation != "MONOCHROME2":
                 raise BadInput(f"{path}: expected a grey-scale image")
-            slope, offset = (header.get(f"Rescale{name}") for name in ("Slope", "Intercept"))
-            slope, offset = float(1 if slope is None else slope), float(offset or 0)
-            cosines = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
-            time, number = float(header.get("EchoTime") or 0), str(header.get("EchoNumbers"))
-            return _Slice(
-                path,
-                (str(header.get("SeriesInstanceUID")), time, number),
-                (header.pixel_array.T * slope + offset).astype(np.float32),
-                np.array(header.ImagePositionPatient, float).reshape(3),
-                cosines.T * np.array(header.PixelSpacing, float).reshape(2)[::-1],
-                float(header.get("SliceThickness") or 0),
-                slope,
-                offset,
-            )
+            frames = int(header.get("NumberOfFrames") or 1)
+            _promised(path, header, frames, syntax.is_compressed)
+            own = header.get("PerFrameFunctionalGroupsSequence") or [pydicom.Dataset()] * (frames == 1)
+            if len(own) != frames:
+                raise BadInput(f"{path}: expected a position for each of its {frames} frames, got {len(own)}")
+            pixels = header.pixel_array.reshape(frames, header.Rows, header.Columns)
+            shared = header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+            return [_frame(path, [one, shared[0]], header, pixels[i]) for i, one in enumerate(own)]
     except BadInput:
         raise
     except UNREADABLE as error:
         raise BadInput(f"{path}: cannot be read as DICOM ({_text(error) or type(error).__name__})") from error
+    except RuntimeError as error:  # how pydicom says that it has no decoder
+        raise BadInput(
+            f"{path}: its {syntax.name} needs a decoder; pip install 'seran[dicom]', or unpack it first "
+            "(gdcmconv --raw)"
+        ) from error
+
+
+def _promised(path: Path, header: pydicom.Dataset, frames: int, packed: bool) -> None:
+    """Refuse a header that promises more than the file can hold."""
+    need = int(header.Rows) * int(header.Columns) * frames * int(header.BitsAllocated) // 8
+    most = max(SMALL, MOST * path.stat().st_size) if packed else path.stat().st_size
+    if need > most:
+        raise BadInput(f"{path}: its header promises {need:,} bytes of pixels, but the file cannot hold them")
+
+
+def _frame(path: Path, groups: list[pydicom.Dataset], header: pydicom.Dataset, pixels: ndarray) -> _Slice:
+    """One slice; an enhanced image tells in its functional ``groups`` what others tell in the header."""
+
+    def value(name: str, group: str) -> Any:  # noqa: ANN401
+        for holder in groups:
+            if group in holder and name in holder[group][0]:
+                return holder[group][0].get(name)
+        return header.get(name)
+
+    position = value("ImagePositionPatient", "PlanePositionSequence")
+    if position is None:
+        raise BadInput(f"{path}: expected a slice with a position in space, got none")
+    slope, offset = (
+        value(f"Rescale{name}", "PixelValueTransformationSequence") for name in ("Slope", "Intercept")
+    )
+    slope, offset = float(1 if slope is None else slope), float(offset or 0)
+    cosines = np.array(value("ImageOrientationPatient", "PlaneOrientationSequence"), float).reshape(2, 3)
+    spacing = np.array(value("PixelSpacing", "PixelMeasuresSequence"), float).reshape(2)
+    time = header.get("EchoTime") or value("EffectiveEchoTime", "MREchoSequence") or 0
+    number = f"{header.get('EchoNumbers')} {value('TemporalPositionIndex', 'FrameContentSequence') or 0:06}"
+    return _Slice(
+        path,
+        (str(header.get("SeriesInstanceUID")), float(time), number),
+        (pixels.T * slope + offset).astype(np.float32),
+        np.array(position, float).reshape(3),
+        cosines.T * spacing[::-1],
+        float(value("SliceThickness", "PixelMeasuresSequence") or 0),
+        slope,
+        offset,
+    )
 
 
 def _volumes(slices: list[_Slice]) -> list[Volume]:
