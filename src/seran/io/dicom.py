@@ -329,6 +329,8 @@ def _header(path: Path, tags: list[str] | None) -> pydicom.Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+            list(header)  # decodes it here, where remarks are ignored
+            return header
     except UNREADABLE as error:
         raise BadInput(f"{path}: cannot be read as DICOM ({_text(error) or type(error).__name__})") from error
