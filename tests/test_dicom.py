@@ -136,8 +136,8 @@ def test_a_single_slice_has_a_thickness(tmp_path: Path, paths: list[int]) -> Non
 
 
 PIXELS = (
-    "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation",
+    "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
+    "HighBit", "PixelRepresentation",
 )  # fmt: skip
 
 

@@ -10,9 +10,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nibabel import orientations
 
-from seran import cli, infer, io
+from seran import cli, grid, infer, io
 from seran.classical import bicubic
 from seran.errors import BadInput
+from seran.volume import Volume
 from tests.conftest import oblique, phantom
 
 ENDS = list(io.FORMATS)
@@ -222,3 +223,49 @@ def test_colours_and_complex_numbers_are_refused(tmp_path: Path) -> None:
         sitk.WriteImage(sitk.Image([5, 6, 7], kind), str(tmp_path / "a.nrrd"))
         with pytest.raises(BadInput, match="expected one real number per voxel"):
             io.read(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("end", [".nii.gz", ".hdr", ".mgz", ".mha"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float64"])
+def test_integers_are_rounded_and_held_at_their_limits(
+    end: str, dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Never wrapped round: of values far below, far above and between them."""
+    data = phantom((26, 22, 5)) * np.float32(3e7) - np.float32(1e9)
+    data[3:9, 4:9] = np.linspace(-300, 300, 5)
+    source, out = save(data, oblique(), tmp_path / "in.nii"), tmp_path / f"out{end}"
+    command = ["upscale", str(source), str(out), "--method", "bicubic"]
+    if end == ".mgz" and dtype in ("uint16", "float64"):
+        assert cli.run([*command, "--dtype", dtype]) == 2
+        assert "choose another --dtype" in capsys.readouterr().err
+        return
+    assert cli.run([*command, "--dtype", dtype]) == 0
+    made, _ = load(out)
+    assert cli.run([*command[:2], str(tmp_path / "plain.nii"), *command[3:], "--force"]) == 0
+    plain, _ = load(tmp_path / "plain.nii")
+    assert made.dtype.newbyteorder("=") == dtype
+    if dtype != "float64":
+        limits = np.iinfo(dtype)
+        plain = np.clip(np.rint(plain.astype(float)), limits.min, limits.max)
+    np.testing.assert_array_equal(made, plain)
+
+
+def test_a_filled_k_space_is_said_and_cropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A noisy scan padded to 160 % in k-space: cropped, it is the scan that was padded, in the same place."""
+    noise = np.random.default_rng(0).normal(300, 20, (40, 50, 6)).astype(np.float32)
+    small = phantom((40, 50, 6)) + noise
+    spectrum = np.fft.fftshift(np.fft.fft2(small, axes=(0, 1)), axes=(0, 1))
+    padded = np.pad(spectrum, ((12, 12), (15, 15), (0, 0)))
+    large = np.fft.ifft2(np.fft.ifftshift(padded, axes=(0, 1)), axes=(0, 1)).real * (64 * 80) / (40 * 50)
+    affine = grid.rescale(oblique(), (1.6, 1.6, 1), "center")
+    source, out = save(large.astype(np.float32), affine, tmp_path / "in.nii"), tmp_path / "out.nii"
+    command = ["upscale", str(source), str(out), "--method", "bicubic", "--plane", "axial"]
+    assert cli.run(command) == 0
+    assert "k-space is filled beyond 62% x 62%, see --fourier-crop" in capsys.readouterr().out
+    assert cli.run([*command, "--fourier-crop", "--force"]) == 0
+    assert "is filled" not in capsys.readouterr().out
+    made = io.read(out)
+    expected = infer.upscale(Volume(small, oblique()), bicubic(2), 2, "corner", "axial")
+    assert made.data.shape == (80, 100, 6)
+    np.testing.assert_allclose(made.affine, expected.affine, atol=1e-4)
+    np.testing.assert_allclose(made.data, expected.data, atol=0.05 * np.ptp(small))

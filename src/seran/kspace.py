@@ -77,7 +77,7 @@ def support(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
 
     Only slices whose energy is at least a tenth of the strongest slice's count.
     """
-    energy = stack.astype(np.float64).std(axis=(-2, -1))
-    strong = stack[energy >= 0.1 * energy.max()]
-    chosen = strong[np.linspace(0, len(strong) - 1, min(len(strong), 24)).round().astype(int)]
+    energy = np.array([part.std(dtype=np.float64) for part in stack])
+    strong = np.flatnonzero(energy >= 0.1 * energy.max())
+    chosen = stack[strong[np.linspace(0, len(strong) - 1, min(len(strong), 24)).round().astype(int)]]
     return edge(profile(chosen, 0)), edge(profile(chosen, 1))

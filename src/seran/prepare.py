@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Real
 from numpy import ndarray
 
-from seran import files, grid, io, kspace
+from seran import files, grid, io, kspace, resample
 from seran.degrade import DEGRADATIONS
 from seran.errors import BadInput
 from seran.infer import unit
@@ -222,13 +222,11 @@ def high_resolution(
         BadInput: if the scan is smaller than that, or too little is left in the plane to make pairs from.
     """
     axis = grid.slice_axis(volume.affine, volume.data.shape)
+    band = kspace.support(np.moveaxis(volume.data, axis, 0))
+    if fourier_crop and min(band) < 1:
+        volume = resample.acquired(volume, axis, band)
     stack = np.moveaxis(volume.data, axis, 0)
     size = np.delete(grid.spacing(volume.affine), axis)
-    band = kspace.support(stack)
-    if fourier_crop and min(band) < 1:
-        h, w = (round(n * b) for n, b in zip(stack.shape[1:], band, strict=True))
-        size = size * np.array(stack.shape[1:]) / (h, w)
-        stack = np.concatenate([kspace.crop(part[None], (h, w)) for part in stack])
     n, h, w = shape or (len(stack), *(n // MULTIPLE * MULTIPLE for n in stack.shape[1:]))
     if min(h, w) < 4 * MULTIPLE:
         raise BadInput(f"only {stack.shape[1]}x{stack.shape[2]} pixels in the plane, too few for pairs")

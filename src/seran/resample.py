@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.ndimage import affine_transform
 
-from seran import grid
+from seran import grid, kspace
 from seran.errors import BadInput
 from seran.resize import sampled
 from seran.volume import Volume
@@ -61,6 +61,18 @@ def factor(affine: Float[ndarray, "4 4"], axis: int, target: Float[ndarray, "4 4
             "choose a spacing between a quarter of the scan's and its own"
         )
     return max(2, int(np.ceil(max(asked) - 1e-6)))
+
+
+def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:
+    """The volume on the grid that was measured: k-space across ``axis`` cropped to ``band`` of its extent."""
+    stack = np.moveaxis(volume.data, axis, 0)
+    h, w = stack.shape[1:]
+    rows, columns = round(h * band[0]), round(w * band[1])
+    cropped = np.concatenate([kspace.crop(part[None], (rows, columns)) for part in stack])
+    factors = [1.0, rows / h, columns / w]
+    order = [0 if i == axis else 1 + [j for j in range(3) if j != axis].index(i) for i in range(3)]
+    affine = grid.rescale(volume.affine, (factors[order[0]], factors[order[1]], factors[order[2]]), "center")
+    return volume.on(np.moveaxis(cropped, 0, axis), affine)
 
 
 def onto(volume: Volume, affine: Float[ndarray, "4 4"], shape: tuple[int, int, int]) -> Volume:

@@ -118,6 +118,14 @@ def placed(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
     return affine
 
 
+def cast(values: Float[ndarray, "*n"], dtype: np.dtype) -> ndarray:
+    """As another type: rounded, and held at its limits where it is an integer."""
+    if dtype.kind == "f":
+        return values.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max).astype(dtype)
+
+
 def series(path: Path, count: int, volume: Callable[[int], Volume], only: int | None) -> Series:
     """All volumes of a file, or ``only`` one of them (counted from 0).
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
 import seran
-from seran import files, grid, infer, io, methods, resample, scratch
+from seran import files, grid, infer, io, kspace, methods, resample, scratch
 from seran.apps import FLAT, Positional
 from seran.errors import BadInput
 from seran.grid import Plane
@@ -30,6 +31,7 @@ class Scan:
         plane: which slices to sharpen; ``auto``: the plane of the two axes with the finest spacing.
         affine: which transform of the header is right, when they disagree.
         fill: value for voxels that are NaN or infinite.
+        fourier_crop: first take a scan whose k-space was filled with zeros to the grid that was measured.
         volume: which one of several (4-D, echoes), counted from 0; without it all, one after the other.
         series: which series of a DICOM folder, by number or UID (`seran info FOLDER` lists them).
     """
@@ -37,6 +39,7 @@ class Scan:
     plane: Plane = "auto"
     affine: Literal["auto", "sform", "qform"] = "auto"
     fill: float | None = None
+    fourier_crop: bool = False
     volume: int | None = None
     series: str | None = None
 
@@ -121,6 +124,7 @@ def upscale(
     method: str = "seran",
     weights: Path | None = None,
     ensemble: bool = False,
+    dtype: Literal["float32", "float64", "uint8", "int16", "uint16", "int32"] = "float32",
     force: bool = False,
     target: Annotated[Target, FLAT] = Target(),
     scan: Annotated[Scan, FLAT] = Scan(),
@@ -133,11 +137,12 @@ def upscale(
 
     Args:
         source: the scan: one real number per voxel, 3-D or a series of volumes (4-D).
-        out: the result, in the format that its name ends in, float32 in the input's units; a name without an
+        out: the result, in the input's units and in the format that its name ends in; a name without an
             ending becomes the folder of a derived DICOM series, if the input is one.
         method: seran, bicubic, ...: `seran methods` lists them.
         weights: a weights file to use instead of the shipped ones.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
+        dtype: type of a voxel of the result; integers are rounded and held at their limits.
         force: replace an existing output.
         target: the grid of the result; without any of its options twice as fine.
         scan: how the input is read.
@@ -153,6 +158,12 @@ def upscale(
     series = io.read_series(source, scan.affine, scan.fill, room, scan.volume, scan.series)
     first = next(series.volumes)
     axis = grid.slice_axis(first.affine, first.data.shape, scan.plane)
+    band = kspace.support(np.moveaxis(first.data, axis, 0))
+    volumes = itertools.chain([first], series.volumes)
+    if scan.fourier_crop and min(band) < 1:
+        volumes = (resample.acquired(volume, axis, band) for volume in volumes)
+        first = next(volumes)
+        volumes = itertools.chain([first], volumes)
     scale, to = target.grid(first, axis)
     chosen = methods.method(
         method.removesuffix("+") + "+" * (ensemble or method.endswith("+")),
@@ -168,6 +179,8 @@ def upscale(
         "WeightsSHA256": chosen.sha256,
         "Scale": scale,
         "Resampled": to is not None,
+        "KspaceSupport": [round(b, 3) for b in band],
+        "FourierCrop": scan.fourier_crop,
         "SliceAxis": axis,
         "Degradation": chosen.degradation,
         "GridAnchor": chosen.anchor,
@@ -180,7 +193,7 @@ def upscale(
     }
 
     def sharpened() -> Iterator[Volume]:
-        for i, volume in enumerate(itertools.chain([first], series.volumes)):
+        for i, volume in enumerate(volumes):
             name = chosen.name + f" {i + 1}/{series.count}" * (series.count > 1)
             # disable=None: a bar on a terminal, nothing in a log
             with tqdm(
@@ -197,7 +210,7 @@ def upscale(
             yield result
 
     with files.together(sidecar(out), *io.written(out)) as (text, *images):
-        io.write_series(sharpened(), series.count, images[0])
+        io.write_series(sharpened(), series.count, images[0], dtype)
         record["Seconds"] = round(time.perf_counter() - began, 3)
         text.write_text(json.dumps(record, indent=1) + "\n")
     shown = f"{chosen.name}" + (f" ({chosen.weights}, {chosen.precision})" if chosen.weights else "")
@@ -205,10 +218,11 @@ def upscale(
         (_x(record[f"Shape{when}"], "d"), _x(record[f"VoxelSize{when}"], ".3f"))
         for when in ("Before", "After")
     )
+    filled = f"; k-space is filled beyond {band[0]:.0%} x {band[1]:.0%}, see --fourier-crop"
     several = f"{series.count} volumes, " * (series.count > 1)
     return (
         f"{shown}: {record['Seconds']:.1f} s, {several}matrix {before[0]} -> {after[0]}, "
-        f"voxel {before[1]} -> {after[1]} mm, {out}"
+        f"voxel {before[1]} -> {after[1]} mm, {out}{filled * (min(band) < 1 and not scan.fourier_crop)}"
     )
 
 

@@ -97,13 +97,22 @@ def written(path: Path) -> list[Path]:
     return _module(path).written(path)
 
 
-def write_series(volumes: Iterable[Volume], count: int, path: Path) -> None:
-    """Write ``count`` volumes on one grid, in float32, with the conventions of the header they came with.
+def write_series(volumes: Iterable[Volume], count: int, path: Path, dtype: str = "float32") -> None:
+    """Write ``count`` volumes on one grid, with the conventions of the header they came with.
 
     They are taken one by one, so that no more than one need be in memory. The files are written as they are
     named; wrap it in `seran.files.together` to keep half-written ones from ever being seen.
+
+    Args:
+        volumes: the volumes.
+        count: how many.
+        path: the file, or the folder of a derived DICOM series.
+        dtype: numpy's name of the type of a voxel; integers are rounded and held at their limits.
+
+    Raises:
+        BadInput: if the format has no such type, or needs what the volumes do not bring.
     """
-    _module(path).write(volumes, count, path)
+    _module(path).write(volumes, count, path, np.dtype(dtype))
 
 
 def write(volume: Volume, path: Path) -> None:

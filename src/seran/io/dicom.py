@@ -42,6 +42,8 @@ TOLERANCE = 0.05
 APART = 1e-3
 """Slices whose positions differ by less than so many mm are one slice twice."""
 
+TEXT = "Super-resolution"
+"""What a derived series is called."""
 SMALL = 1 << 26
 """Bytes of pixels that a compressed file may hold whatever its own size: an empty slice packs well."""
 
@@ -291,12 +293,14 @@ def written(folder: Path) -> list[Path]:
     return [folder]
 
 
-def write(volumes: Iterable[Volume], count: int, folder: Path, text: str = "Finer grid") -> None:
+def write(volumes: Iterable[Volume], count: int, folder: Path, dtype: np.dtype) -> None:
     """Write a derived series into the study of its source, one file for each slice.
 
     Raises:
         BadInput: if the volumes do not come from DICOM: then there is no study to file them in.
     """
+    if dtype != np.float32:
+        raise BadInput(f"{folder}: DICOM stores 16-bit integers and how to scale them; leave --dtype out")
     folder.mkdir()
     at, what = 0, None
     for volume in volumes:
@@ -314,7 +318,7 @@ def write(volumes: Iterable[Volume], count: int, folder: Path, text: str = "Fine
             if what is None:
                 number = header.get("SeriesNumber")
                 number = None if number is None else int(number) * 100 + 1
-                what = derived.Derivation(generate_uid(None), number, text, datetime.datetime.now())
+                what = derived.Derivation(generate_uid(None), number, TEXT, datetime.datetime.now())
             finer = source.positions.shape[0] / volume.data.shape[2]
             thickness = header.get("SliceThickness")
             thickness = None if thickness in (None, "") else float(thickness) * finer

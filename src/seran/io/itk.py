@@ -14,7 +14,7 @@ import numpy as np
 
 from seran.errors import BadInput
 from seran.scratch import Room
-from seran.volume import Series, Volume, filled, placed, promised, series, shaped
+from seran.volume import Series, Volume, cast, filled, placed, promised, series, shaped
 
 READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
 LONGEST = 1 << 20
@@ -109,12 +109,15 @@ def written(path: Path) -> list[Path]:
     return [path]
 
 
-def write(volumes: Iterable[Volume], count: int, path: Path) -> None:
+def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) -> None:
     """Write volumes on their grid, compressed, with the texts they came with."""
     sitk = _library()
     stack = iter(volumes)
     first = next(stack)
-    made = [sitk.GetImageFromArray(np.ascontiguousarray(v.data.T)) for v in itertools.chain([first], stack)]
+    made = [
+        sitk.GetImageFromArray(np.ascontiguousarray(cast(v.data, dtype).T))
+        for v in itertools.chain([first], stack)
+    ]
     lps = np.diag([-1.0, -1, 1, 1]) @ first.affine
     spacing = np.sqrt((lps[:3, :3] ** 2).sum(0))
     for image in made:

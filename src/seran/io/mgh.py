@@ -18,7 +18,10 @@ from nibabel.wrapstruct import WrapStructError
 from seran import scratch
 from seran.errors import BadInput
 from seran.scratch import Room
-from seran.volume import Series, Volume, filled, placed, promised, series, shaped
+from seran.volume import Series, Volume, cast, filled, placed, promised, series, shaped
+
+DTYPES = ("uint8", "int16", "int32", "float32")
+"""Types of a voxel that MGH has."""
 
 UNREADABLE = (
     OSError, EOFError, zlib.error, MGHError, HeaderDataError, WrapStructError, ValueError, TypeError,
@@ -73,19 +76,23 @@ def written(path: Path) -> list[Path]:
     return [path]
 
 
-def write(volumes: Iterable[Volume], count: int, path: Path) -> None:
+def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) -> None:
     """Write volumes on their grid, with the times of the header they came with."""
     stack = iter(volumes)
     first = next(stack)
     known = first.header.copy() if isinstance(first.header, MGHHeader) else MGHHeader()
-    known.set_data_dtype(np.float32)
+    if dtype.name not in DTYPES:
+        raise BadInput(
+            f"{path}: MGH has voxels of {', '.join(DTYPES)}, not {dtype.name}; choose another --dtype"
+        )
+    known.set_data_dtype(dtype)
     shape = (*first.data.shape, count)[: 4 if count > 1 else 3]
-    header = nib.MGHImage(np.broadcast_to(np.float32(0), shape), first.affine, known).header
+    header = nib.MGHImage(np.broadcast_to(np.zeros((), dtype), shape), first.affine, known).header
     with path.open("wb") as plain, _packing(plain, path) as file:
         header.writehdr_to(file)
         file.write(bytes(header.get_data_offset() - file.tell()))
         for volume in itertools.chain([first], stack):
             for z in range(volume.data.shape[2]):
-                file.write(volume.data[:, :, z].astype(">f4").tobytes("F"))
+                file.write(cast(volume.data[:, :, z], dtype.newbyteorder(">")).tobytes("F"))
             scratch.rest(volume.data)
         header.writeftr_to(file)

@@ -26,7 +26,7 @@ from numpy import ndarray
 from seran import grid, scratch
 from seran.errors import BadInput
 from seran.scratch import Room
-from seran.volume import Series, Volume, filled, placed, promised, series, shaped
+from seran.volume import Series, Volume, cast, filled, placed, promised, series, shaped
 
 TOLERANCE = 0.05
 """sform and qform agree when no corner of the field of view differs by more than this many voxels.
@@ -105,12 +105,12 @@ def written(path: Path) -> list[Path]:
     return [path.with_suffix(".hdr"), path.with_suffix(".img")] if pair else [path]
 
 
-def write(volumes: Iterable[Volume], count: int, path: Path) -> None:
+def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) -> None:
     """Write volumes on their grid, with both transforms under the codes of the header they came with."""
     stack = iter(volumes)
     volume = next(stack)
     head, *pair = written(path)
-    header = _header(volume, count, bool(pair))
+    header = _header(volume, count, bool(pair), dtype)
     with head.open("wb") as plain, _packing(plain, path) as file:
         header.write_to(file)
         if not pair:
@@ -121,7 +121,7 @@ def write(volumes: Iterable[Volume], count: int, path: Path) -> None:
             _voxels(volume, stack, header.get_data_dtype(), file)
 
 
-def _header(volume: Volume, count: int, pair: bool) -> nib.Nifti1Header:
+def _header(volume: Volume, count: int, pair: bool, dtype: np.dtype) -> nib.Nifti1Header:
     """For volumes like this one."""
     known = isinstance(volume.header, nib.Nifti1Header)
     source = volume.header if known else nib.Nifti1Header()
@@ -132,7 +132,7 @@ def _header(volume: Volume, count: int, pair: bool) -> nib.Nifti1Header:
     if not known:
         header.set_xyzt_units("mm")
     shape = (*volume.data.shape, count)[: 4 if count > 1 else 3]
-    header.set_data_dtype(np.float32)
+    header.set_data_dtype(dtype)
     header.set_data_shape(shape)
     header["cal_min"] = header["cal_max"] = 0
     rigid, q_code = source.get_qform(coded=True)
@@ -151,7 +151,7 @@ def _header(volume: Volume, count: int, pair: bool) -> nib.Nifti1Header:
         if pair
         else (nib.Nifti2Image if second else nib.Nifti1Image)
     )
-    header = kind(np.broadcast_to(np.float32(0), shape), None, header).header
+    header = kind(np.broadcast_to(np.zeros((), dtype), shape), None, header).header
     header.set_slope_inter(1, 0)
     return header
 
@@ -162,7 +162,7 @@ def _voxels(first: Volume, more: Iterable[Volume], dtype: np.dtype, file: Buffer
         step = max(1, scratch.PART // max(1, 4 * math.prod(volume.data.shape[:2])))
         for z in range(0, volume.data.shape[2], step):
             part = volume.data[:, :, z : z + step]
-            file.write(part.astype(dtype, copy=False).tobytes("F"))
+            file.write(cast(part, dtype).tobytes("F"))
             scratch.rest(volume.data)
 
 
