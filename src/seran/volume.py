@@ -97,7 +97,8 @@ def filled(
     """
     data, bad = room(shape[::-1]).T, 0
     for at in scratch.parts(data):
-        values = np.asarray(part((*at, slice(None), slice(None))[:3]), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold counts as infinite
+            values = np.asarray(part((*at, slice(None), slice(None))[:3]), np.float32)
         wrong = ~np.isfinite(values)
         bad += int(wrong.sum())
         data[at] = np.where(wrong, np.float32(fill or 0), values)

@@ -5,8 +5,11 @@ another file for its voxels is refused: whoever wrote it would choose what is re
 """
 
 import itertools
+import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,20 @@ def _library() -> Any:  # noqa: ANN401
     return SimpleITK
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what ITK's readers print by themselves: the exception says it."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _packed(path: Path) -> bool:
     """Whether the voxels are compressed.
 
@@ -70,7 +87,8 @@ def read(path: Path, affine: str, fill: float | None, room: Room, only: int | No
     reader.SetFileName(str(path))
     reader.SetImageIO(READERS[path.suffix.lower()])
     try:
-        reader.ReadImageInformation()
+        with _quiet():
+            reader.ReadImageInformation()
         kind, size = sitk.GetPixelIDValueAsString(reader.GetPixelID()), reader.GetSize()
         dtype = np.dtype(NAMES.get(kind, "V1"))
         if dtype.kind == "V":
@@ -80,11 +98,13 @@ def read(path: Path, affine: str, fill: float | None, room: Room, only: int | No
         x, y, z, count = shaped(path, size, dtype)
         promised(path, x * y * z * count, dtype.itemsize, packed)
         matrix = placed(path, _affine(reader))
-        image = reader.Execute()
+        with _quiet():
+            image = reader.Execute()
     except RuntimeError as error:
         text = " ".join(str(error).split()).rsplit("ITK ERROR: ", 1)[-1]
         raise BadInput(f"{path}: cannot be read as {path.suffix[1:].upper()} ({text})") from error
-    texts = {k: image.GetMetaData(k) for k in image.GetMetaDataKeys() if not k.startswith(OWN)}
+    names = [k for k in image.GetMetaDataKeys() if k.isascii() and k.isprintable() and not k.startswith(OWN)]
+    texts = {name: image.GetMetaData(name) for name in names}
 
     def volume(t: int) -> Volume:
         voxels = sitk.GetArrayViewFromImage(image).T.reshape((x, y, z, count), order="F")

@@ -1,7 +1,6 @@
 """FreeSurfer's MGH and MGZ: big-endian, one affine (vox2ras), up to four axes, times at the end."""
 
 import itertools
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import BufferedIOBase
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 from nibabel.fileholders import FileHolder
 from nibabel.freesurfer.mghformat import MGHError, MGHHeader
 from nibabel.spatialimages import HeaderDataError
@@ -24,7 +23,7 @@ DTYPES = ("uint8", "int16", "int32", "float32")
 """Types of a voxel that MGH has."""
 
 UNREADABLE = (
-    OSError, EOFError, zlib.error, MGHError, HeaderDataError, WrapStructError, ValueError, TypeError,
+    OSError, EOFError, isal_zlib.error, MGHError, HeaderDataError, WrapStructError, ValueError, TypeError,
     KeyError, OverflowError, MemoryError, np.linalg.LinAlgError,
 )  # fmt: skip
 """What nibabel raises on damaged files and impossible headers."""
