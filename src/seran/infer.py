@@ -130,7 +130,7 @@ def upscale(
     predict: Predict,
     scale: int,
     anchor: Anchor,
-    plane: Plane = "auto",
+    plane: Plane | int = "auto",
     progress: Progress = lambda _: None,
     whole: bool = False,
     room: Room = scratch.memory,
@@ -142,7 +142,7 @@ def upscale(
         predict: the predictor, for this ``scale``.
         scale: 2, 3 or 4.
         anchor: the convention of the degradation that the predictor undoes.
-        plane: which slices; see `seran.grid.slice_axis`.
+        plane: which slices, see `seran.grid.slice_axis`; or the array axis along which they are stacked.
         progress: called as slices are finished.
         whole: give the predictor every slice at once, because it looks across them.
         room: where the result lies.
@@ -150,7 +150,7 @@ def upscale(
     Raises:
         BadInput: if its slices are too small.
     """
-    axis = grid.slice_axis(volume.affine, volume.data.shape, plane)
+    axis = plane if isinstance(plane, int) else grid.slice_axis(volume.affine, volume.data.shape, plane)
     stack = np.moveaxis(volume.data, axis, 0)
     if min(stack.shape[1:]) < SMALLEST:
         raise BadInput(

@@ -78,6 +78,8 @@ def support(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
     Only slices whose energy is at least a tenth of the strongest slice's count.
     """
     energy = np.array([part.std(dtype=np.float64) for part in stack])
+    if not energy.any():
+        return 1.0, 1.0
     strong = np.flatnonzero(energy >= 0.1 * energy.max())
     chosen = stack[strong[np.linspace(0, len(strong) - 1, min(len(strong), 24)).round().astype(int)]]
     return edge(profile(chosen, 0)), edge(profile(chosen, 1))

@@ -63,7 +63,7 @@ def scan(path: Path) -> dict[str, Any]:
     volume = next(series.volumes)
     axis = grid.slice_axis(volume.affine, volume.data.shape)
     stack = np.moveaxis(volume.data, axis, 0)
-    band = kspace.support(stack) if stack.min() < stack.max() else (1.0, 1.0)
+    band = kspace.support(stack)
     return {
         "volumes": series.count,
         "shape": list(volume.data.shape),

@@ -200,7 +200,7 @@ def upscale(
                 total=volume.data.shape[axis], unit="slice", desc=name, leave=False, disable=None
             ) as bar:
                 result = infer.upscale(
-                    volume, chosen.predict, scale, chosen.anchor, scan.plane, bar.update, chosen.whole, room
+                    volume, chosen.predict, scale, chosen.anchor, axis, bar.update, chosen.whole, room
                 )
             if to is not None:
                 result = resample.onto(result, *to)
