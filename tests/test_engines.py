@@ -8,7 +8,7 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from seran import infer, io, metrics
+from seran import infer, io, metrics, weights
 from seran.degrade import Bicubic
 from seran.engines import openvino
 from seran.methods import Engine, Method, method
@@ -32,6 +32,23 @@ def test_bf16_costs_less_than_a_fiftieth_of_a_decibel(shared: Path, name: str) -
     exact = score(method("seran", 2, engine=Engine(precision="f32")))
     assert exact > score(method("bicubic", 2)) + 2
     assert score(method("seran", 2, engine=Engine(precision="bf16"))) > exact - 0.02
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_strips_make_the_same_slice(scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice that is too large to be upsampled at once, against the same slice at once."""
+    low = np.random.default_rng(0).random((2, 53, 38), dtype=np.float32)
+    whole = method("seran", scale, engine=Engine(precision="f32")).predict(low)
+    monkeypatch.setattr(openvino, "PIXELS", 4 * scale**2 * 38 * 10)
+    parts = method("seran", scale, engine=Engine(precision="f32")).predict(low)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(weights.shipped()))
+def test_what_is_split_is_upsampled_at_its_end(name: str) -> None:
+    data, card, _ = weights.read(weights.shipped()[name])
+    parts = openvino.split(ov.Core().read_model(data))
+    assert bool(parts) == (card.model not in ("srcnn", "vdsr", "idn"))
 
 
 MEMORY = """

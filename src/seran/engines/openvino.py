@@ -8,6 +8,7 @@ import numpy as np
 import openvino as ov
 from jaxtyping import Float
 from numpy import ndarray
+from openvino import opset15 as opset
 from openvino import properties
 from openvino.properties import hint
 
@@ -17,6 +18,10 @@ Precision = Literal["auto", "bf16", "f32"]
 
 PIXELS = 1 << 21
 """High-resolution pixels in work at a time, over all requests; one takes about 256 bytes in bf16."""
+UPSAMPLING = "up.0.weight"
+"""End of the name of the weights with which a network leaves the grid of its input."""
+SPARE = 8
+"""Low-resolution rows beside a strip: more than the upsampling and the bicubic enlargement look at."""
 
 
 def device() -> str:
@@ -36,7 +41,8 @@ def load(
     """A weights file on this CPU.
 
     Slices run in parallel requests, one thread each: convolutions then stay within a core's own cache. Large
-    slices get fewer requests of more threads, because each request has memory of its own.
+    slices get fewer requests of more threads, because each request has memory of its own, and the largest are
+    upsampled strip by strip (`split`).
 
     Args:
         data: an ONNX model low (n, 1, h, w) -> high (n, 1, s·h, s·w).
@@ -51,28 +57,33 @@ def load(
     threads = threads or cpus()
     kind = native(core) if precision == "auto" else precision
     model = core.read_model(data)
+    setting = {
+        hint.inference_precision: ov.Type.bf16 if kind == "bf16" else ov.Type.f32,
+        properties.inference_num_threads: threads,
+    }
 
     @functools.cache
-    def compiled(parallel: int) -> list[ov.InferRequest]:
-        network = core.compile_model(
-            model,
-            "CPU",
-            {
-                hint.inference_precision: ov.Type.bf16 if kind == "bf16" else ov.Type.f32,
-                properties.inference_num_threads: threads,
-                properties.streams.num: parallel,
-            },
-        )
+    def requests(parallel: int) -> list[ov.InferRequest]:
+        network = core.compile_model(model, "CPU", setting | {properties.streams.num: parallel})
         # Without Python callbacks: those need the interpreter's lock and can deadlock with a destructor.
         return [network.create_infer_request() for _ in range(parallel)]
 
+    @functools.cache
+    def halves() -> list[ov.CompiledModel]:
+        parts = split(core.read_model(data))
+        return [core.compile_model(part, "CPU", setting | {properties.streams.num: 1}) for part in parts]
+
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         n, h, w = low.shape
-        parallel = max(1, min(threads, PIXELS // (scale**2 * h * w)))
-        requests = compiled(parallel)
         high = np.empty((n, scale * h, scale * w), np.float32)
+        if scale**2 * h * w > PIXELS and halves():
+            for one, made in zip(low, high, strict=True):
+                _in_strips(halves(), one[None, None], made, scale)
+            return high
+        parallel = max(1, min(threads, PIXELS // (scale**2 * h * w)))
+        turns = requests(parallel)
         for i in range(n + parallel):
-            request = requests[i % parallel]
+            request = turns[i % parallel]
             if i >= parallel:  # what this request was given one round ago
                 request.wait()
                 high[i - parallel] = request.get_output_tensor().data[0, 0]
@@ -81,3 +92,46 @@ def load(
         return high
 
     return predict, f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", kind
+
+
+def split(model: ov.Model) -> list[ov.Model]:
+    """A network as two: low -> features, and low and features -> high; none if its upsampling is not its end.
+
+    The first ends before the convolution of `UPSAMPLING`, where the slice has its own size. What follows
+    looks at a few pixels around each, so it can be run on strips, whose memory does not grow with the slice.
+    """
+
+    def upsampling(of: ov.Model) -> ov.Node | None:
+        for op in of.get_ordered_ops():
+            if op.get_type_name() == "Convolution" and any(
+                name.endswith(UPSAMPLING) for name in op.input_value(1).get_names()
+            ):
+                return op
+        return None
+
+    convolution, rest = upsampling(model), model.clone()
+    if convolution is None:
+        return []
+    features = opset.parameter(convolution.input_value(0).get_partial_shape(), np.float32, "features")
+    features.output(0).set_names({"features"})
+    last = upsampling(rest)
+    assert last is not None
+    last.input(0).replace_source_output(features.output(0))
+    body = ov.Model([convolution.input_value(0)], model.get_parameters(), "body")
+    return [body, ov.Model(rest.get_results(), [*rest.get_parameters(), features], "tail")]
+
+
+def _in_strips(
+    parts: list[ov.CompiledModel], low: Float[ndarray, "1 1 h w"], high: Float[ndarray, "sh sw"], scale: int
+) -> None:
+    """One large slice: its features at once, the rest strip by strip, each with rows to spare."""
+    body, tail = parts
+    low = np.ascontiguousarray(low, np.float32)
+    features = body({"low": low})[0]
+    h, w = low.shape[2:]
+    step = max(SPARE, PIXELS // (4 * scale**2 * w))
+    for row in range(0, h, step):
+        end = min(row + step, h)
+        first, last = max(0, row - SPARE), min(h, end + SPARE)
+        made = tail({"low": low[:, :, first:last], "features": features[:, :, first:last]})[0]
+        high[scale * row : scale * end] = made[0, 0, scale * (row - first) : scale * (end - first)]
