@@ -64,13 +64,11 @@ class Derivation:
 
     Attributes:
         series: SeriesInstanceUID.
-        number: SeriesNumber.
         text: what was done.
         time: when.
     """
 
     series: str
-    number: int | None
     text: str
     time: datetime.datetime
 
@@ -132,7 +130,12 @@ def image(
         made = _copied(source)
     size = np.sqrt((affine[:3, :3] ** 2).sum(0))
     made.SOPClassUID, made.SOPInstanceUID = MRImageStorage, generate_uid(None)
-    made.Modality, made.SeriesInstanceUID, made.SeriesNumber = "MR", what.series, what.number
+    made.Modality, made.SeriesInstanceUID = "MR", what.series
+    for end, name in enumerate(("StudyInstanceUID", "FrameOfReferenceUID"), 1):
+        if name not in made:
+            setattr(made, name, f"{what.series}.{end}")
+    number = source.get("SeriesNumber")
+    made.SeriesNumber = None if number in (None, "") else (abs(int(number)) * 100 + 1) % 10**9
     described = " ".join(filter(None, [str(source.get("SeriesDescription", "")).strip()[:30], what.text]))
     made.SeriesDescription = f"{described[:40]} (research use only)"[:64]
     third = [v for v in list(source.get("ImageType", []))[2:3] if v in THIRD]
@@ -157,11 +160,14 @@ def image(
     _window(made, source, pixels, scaling)
     made.DerivationDescription = f"{what.text}, seran {seran.__version__}. Research use only."
     made.DerivationCodeSequence = _code("113085", "Spatial resampling")
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = source.get("SOPClassUID", MRImageStorage)
-    reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
-    reference.PurposeOfReferenceCodeSequence = _code("121322", "Source image for image processing operation")
-    made.SourceImageSequence = [reference]
+    if "SOPInstanceUID" in source:
+        reference = Dataset()
+        reference.ReferencedSOPClassUID = source.get("SOPClassUID", MRImageStorage)
+        reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
+        reference.PurposeOfReferenceCodeSequence = _code(
+            "121322", "Source image for image processing operation"
+        )
+        made.SourceImageSequence = [reference]
     tool = Dataset()
     tool.Manufacturer = tool.ManufacturerModelName = "seran"
     tool.SoftwareVersions = seran.__version__

@@ -278,8 +278,11 @@ def read(
     """
     chosen = picked(folder, pick)
     volumes = scans(chosen.paths)
-    echoes = {(v.data.shape, v.affine.round(3).tobytes()) for v in volumes}
-    if len(echoes) > 1:
+    first = volumes[0]
+    alike = [
+        v.data.shape == first.data.shape and np.allclose(v.affine, first.affine, atol=1e-2) for v in volumes
+    ]
+    if not all(alike):
         where = [f"{len(v.header.paths)} slices from {v.header.paths[0].name}" for v in volumes]
         raise BadInput(
             f"{folder}: slices are missing in series {chosen}: it falls into {', '.join(where)}; "
@@ -316,9 +319,7 @@ def write(volumes: Iterable[Volume], count: int, folder: Path, dtype: np.dtype) 
             nearest = int(np.linalg.norm(source.positions - place, axis=1).argmin())
             header = _header(source.paths[nearest], None)
             if what is None:
-                number = header.get("SeriesNumber")
-                number = None if number is None else int(number) * 100 + 1
-                what = derived.Derivation(generate_uid(None), number, TEXT, datetime.datetime.now())
+                what = derived.Derivation(generate_uid(None), TEXT, datetime.datetime.now())
             finer = source.positions.shape[0] / volume.data.shape[2]
             thickness = header.get("SliceThickness")
             thickness = None if thickness in (None, "") else float(thickness) * finer
