@@ -9,7 +9,7 @@ import sys
 from types import FrameType
 
 from seran import __version__
-from seran.errors import BadInput
+from seran.errors import BadInput, Incomplete
 
 COMMANDS = {
     "upscale": "sharpen a scan: NIfTI, DICOM, MGH, NRRD in and out, on exactly the right grid",
@@ -41,7 +41,7 @@ def _fail(text: str) -> int:
 
 
 def run(args: list[str]) -> int:
-    """Run a command line; 0 done, 2 unusable input or options, 130 interrupted."""
+    """Run a command line; 0 done, 1 done in part, 2 unusable input or options, 130 interrupted."""
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(USAGE + "\n")
         return 0
@@ -65,6 +65,9 @@ def run(args: list[str]) -> int:
         sys.stdout.write(text.rstrip("\n") + "\n" * bool(text))
     except BadInput as error:
         return _fail(str(error))
+    except Incomplete as error:
+        _fail(str(error))
+        return 1
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}; nothing half-written is left")
     except KeyboardInterrupt:

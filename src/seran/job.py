@@ -1,0 +1,288 @@
+"""One scan: read, sharpened, put on its grid, written, with a record beside it.
+
+Everything that sharpens files does it through `run`: a single scan, a folder of them, a BIDS data set.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from numpy import ndarray
+
+import seran
+from seran import files, grid, infer, io, kspace, methods, resample, scratch
+from seran.errors import BadInput
+from seran.grid import Plane
+from seran.methods import Engine, Method
+from seran.volume import Volume
+from seran.weights import shipped
+
+Dtype = Literal["float32", "float64", "uint8", "int16", "uint16", "int32"]
+Watch = Callable[[str, int], infer.Progress]
+"""Told what is worked on and of how many slices, gives what is called as they are finished."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How the input is read.
+
+    Attributes:
+        plane: which slices to sharpen; ``auto``: the plane of the two axes with the finest spacing.
+        affine: which transform of the header is right, when they disagree.
+        fill: value for voxels that are NaN or infinite.
+        fourier_crop: first take a scan whose k-space was filled with zeros to the grid that was measured.
+        volume: which one of several (4-D, echoes), counted from 0; without it all, one after the other.
+        series: which series of a DICOM folder, by number or UID (`seran info FOLDER` lists them).
+    """
+
+    plane: Plane = "auto"
+    affine: Literal["auto", "sform", "qform"] = "auto"
+    fill: float | None = None
+    fourier_crop: bool = False
+    volume: int | None = None
+    series: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """The grid of the result, by one of these; what is left out follows.
+
+    Attributes:
+        scale: how many times finer the slices become, above 1 and up to 4; 2, 3 and 4 by the network alone,
+            others by the network of the next whole number and one antialiased resampling.
+        spacing: of the result in the plane of the slices, in mm.
+        like: an image whose grid the result is put on.
+    """
+
+    scale: float | None = None
+    spacing: float | None = None
+    like: Path | None = None
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("scale", "spacing", "like") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise BadInput(f"expected one of --scale, --spacing and --like, got {' and '.join(given)}")
+        for name in set(given) - {"like"}:
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise BadInput(f"expected a positive --{name}, got {value:g}")
+
+    def grid(self, volume: Volume, axis: int) -> tuple[int, tuple[ndarray, tuple[int, int, int]] | None]:
+        """The whole factor of the network, and the affine and shape to resample to, if that is not all.
+
+        Raises:
+            BadInput: if no network leads there.
+        """
+        scale = 2 if self.scale is None and self.spacing is None else self.scale
+        if self.like is not None:
+            reference = next(io.read_series(self.like, "auto", 0.0).volumes)
+            to, name = (reference.affine, reference.data.shape), f"--like {self.like}"
+        elif scale in (2, 3, 4):
+            return int(scale), None
+        else:
+            size = [s for i, s in enumerate(grid.spacing(volume.affine)) if i != axis]
+            fine = (self.spacing, self.spacing) if scale is None else (size[0] / scale, size[1] / scale)
+            to = resample.finer(volume.affine, volume.data.shape, axis, fine)
+            name = f"--spacing {self.spacing:g}" if scale is None else f"--scale {scale:g}"
+        return resample.factor(volume.affine, axis, to[0], name), to
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a scan is sharpened.
+
+    Attributes:
+        method: seran, bicubic, ...: `seran methods` lists them.
+        weights: a weights file to use instead of the shipped ones.
+        ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
+        dtype: type of a voxel of the result; integers are rounded and held at their limits.
+        target: the grid of the result; without any of its options twice as fine.
+        scan: how the input is read.
+    """
+
+    method: str = "seran"
+    weights: Path | None = None
+    ensemble: bool = False
+    dtype: Dtype = "float32"
+    target: Annotated[Target, tyro.conf.arg(name="")] = Target()
+    scan: Annotated[Scan, tyro.conf.arg(name="")] = Scan()
+
+
+def sidecar(out: Path) -> Path:
+    """The JSON record beside an image or the folder of a series."""
+    return out.with_name(out.name[: len(out.name) - len(io.format_of(out) or "")] + ".json")
+
+
+def check(source: Path, out: Path, force: bool) -> None:
+    """Raise `BadInput` if the result could not be written, or would replace what must not be replaced."""
+    if io.format_of(out) is None:
+        raise BadInput(
+            f"{out}: expected an output name ending in {', '.join(io.FORMATS)}, or none for a DICOM series"
+        )
+    if not out.parent.is_dir():
+        raise BadInput(f"{out.parent}: no such folder; create it first")
+    if not os.access(out.parent, os.W_OK):
+        raise BadInput(f"{out.parent}: the folder is not writable; choose another output")
+    for path in (*io.written(out), sidecar(out)):
+        if path.is_dir():
+            raise BadInput(f"{path} is a folder, which is not replaced; remove it, or name another output")
+        if path.exists() and source.exists() and path.samefile(source):
+            raise BadInput(f"{path}: the output would replace the input; name another file")
+        if (
+            path == sidecar(out)
+            and path.exists()
+            and io.format_of(source) is not None
+            and sidecar(source) == path
+        ):
+            raise BadInput(f"{path} describes the input and would be replaced; name another output")
+        if path.exists() and not force:
+            raise BadInput(f"{path} exists; give --force to replace it")
+
+
+@functools.lru_cache(maxsize=4)
+def network(name: str, scale: int, weights: Path | None, engine: Engine) -> Method:
+    """A method that is loaded once for all scans that want it."""
+    return methods.method(name, scale, file=weights, engine=engine)
+
+
+def key(source: Path, options: Options) -> str:
+    """Hex digest of all that decides a result: the scan, the weights, the options, the version.
+
+    Raises:
+        BadInput: if the scan or the weights cannot be read.
+    """
+    stated = dataclasses.asdict(options)
+    name = options.method.removesuffix("+")
+    used = [options.weights] if options.weights else [p for n, p in shipped().items() if n.startswith(name)]
+    stated["weights"] = [files.sha256(path) for path in used]
+    if options.target.like is not None:
+        stated["target"]["like"] = files.sha256_of(io.sources(options.target.like))
+    stated["source"] = files.sha256_of(io.sources(source, options.scan.series))
+    stated["version"] = seran.__version__
+    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+
+
+def is_done(out: Path, wanted: str) -> bool:
+    """Whether the result that `key` ``wanted`` names lies at ``out``."""
+    if not sidecar(out).is_file() or not all(path.exists() for path in io.written(out)):
+        return False
+    try:
+        return json.loads(sidecar(out).read_text()).get("Key") == wanted
+    except (ValueError, AttributeError):  # another program's file
+        return False
+
+
+def run(
+    source: Path,
+    out: Path,
+    options: Options = Options(),
+    engine: Engine = Engine(),  # noqa: B008
+    watch: Watch = lambda name, total: lambda n: None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Sharpen one scan and write it with its record.
+
+    Args:
+        source: the scan.
+        out: the result, in the format that its name ends in.
+        options: how.
+        engine: how a network is run.
+        watch: told of the progress.
+        force: replace an existing result.
+
+    Returns:
+        The record.
+
+    Raises:
+        BadInput: for anything wrong with the input or the options; nothing is written then.
+        OSError: if the result cannot be written; nothing is left behind.
+    """
+    began = time.perf_counter()
+    check(source, out, force)
+    scan, room = options.scan, scratch.room(out.parent)
+    series = io.read_series(source, scan.affine, scan.fill, room, scan.volume, scan.series)
+    first = next(series.volumes)
+    axis = grid.slice_axis(first.affine, first.data.shape, scan.plane)
+    band = kspace.support(np.moveaxis(first.data, axis, 0))
+    volumes = itertools.chain([first], series.volumes)
+    if scan.fourier_crop and min(band) < 1:
+        volumes = (resample.acquired(volume, axis, band) for volume in volumes)
+        first = next(volumes)
+        volumes = itertools.chain([first], volumes)
+    scale, to = options.target.grid(first, axis)
+    name = options.method.removesuffix("+") + "+" * (options.ensemble or options.method.endswith("+"))
+    chosen = network(name, scale, options.weights, engine)
+    record: dict[str, Any] = {
+        "Software": "seran",
+        "Version": seran.__version__,
+        "Method": chosen.name,
+        "Weights": chosen.weights,
+        "WeightsSHA256": chosen.sha256,
+        "Scale": scale,
+        "Resampled": to is not None,
+        "KspaceSupport": [round(b, 3) for b in band],
+        "FourierCrop": scan.fourier_crop,
+        "SliceAxis": axis,
+        "Degradation": chosen.degradation,
+        "GridAnchor": chosen.anchor,
+        "Engine": chosen.engine,
+        "Precision": chosen.precision,
+        "Input": source.name,
+        "InputSHA256": files.sha256_of(io.sources(source, scan.series)),
+        "Key": key(source, options),
+        "Volumes": series.count,
+        "ResearchUseOnly": True,
+    }
+
+    def sharpened() -> Iterator[Volume]:
+        for i, volume in enumerate(volumes):
+            shown = chosen.name + f" {i + 1}/{series.count}" * (series.count > 1)
+            progress = watch(shown, volume.data.shape[axis])
+            result = infer.upscale(
+                volume, chosen.predict, scale, chosen.anchor, axis, progress, chosen.whole, room
+            )
+            if to is not None:
+                result = resample.onto(result, *to)
+            for when, one in (("Before", volume), ("After", result)):
+                record[f"Shape{when}"] = list(one.data.shape)
+                record[f"VoxelSize{when}"] = grid.spacing(one.affine).round(6).tolist()
+            yield result
+
+    with files.together(sidecar(out), *io.written(out)) as (text, *images):
+        io.write_series(sharpened(), series.count, images[0], options.dtype)
+        record["Seconds"] = round(time.perf_counter() - began, 3)
+        text.write_text(json.dumps(record, indent=1) + "\n")
+    return record
+
+
+def told(record: dict[str, Any], out: Path) -> str:
+    """A record in one line."""
+    shown = record["Method"]
+    if record["Weights"]:
+        shown += f" ({record['Weights']}, {record['Precision']})"
+    before, after = (
+        (_x(record[f"Shape{when}"], "d"), _x(record[f"VoxelSize{when}"], ".3f"))
+        for when in ("Before", "After")
+    )
+    band = record["KspaceSupport"]
+    filled = f"; k-space is filled beyond {band[0]:.0%} x {band[1]:.0%}, see --fourier-crop"
+    several = f"{record['Volumes']} volumes, " * (record["Volumes"] > 1)
+    return (
+        f"{shown}: {record['Seconds']:.1f} s, {several}matrix {before[0]} -> {after[0]}, "
+        f"voxel {before[1]} -> {after[1]} mm, {out}{filled * (min(band) < 1 and not record['FourierCrop'])}"
+    )
+
+
+def _x(numbers: list[float], form: str) -> str:
+    return "x".join(f"{n:{form}}" for n in numbers)
