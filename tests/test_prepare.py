@@ -50,7 +50,7 @@ def test_a_folder(folder: Path, tmp_path: Path) -> None:
     assert set(reasons) == {
         "broken_T1w.nii.gz", "empty_T1w.nii.gz", "notes.txt", "bold.nii.gz", "mask.nii.gz", "ct.nii.gz",
     }  # fmt: skip
-    assert "4-D" in reasons["bold.nii.gz"]
+    assert "a series of 3 volumes" in reasons["bold.nii.gz"]
     assert "mask" in reasons["mask.nii.gz"]
     assert "CT" in reasons["ct.nii.gz"]
     assert len(lines) == 22
