@@ -84,17 +84,17 @@ class Target:
         Raises:
             BadInput: if no network leads there.
         """
-        scale = 2 if self.scale is None and self.spacing is None else self.scale
+        scale = self.scale or 2
         if self.like is not None:
             reference = next(io.read_series(self.like, "auto", 0.0).volumes)
             to, name = (reference.affine, reference.data.shape), f"--like {self.like}"
-        elif scale in (2, 3, 4):
+        elif self.spacing is None and scale in (2, 3, 4):
             return int(scale), None
         else:
             size = [s for i, s in enumerate(grid.spacing(volume.affine)) if i != axis]
-            fine = (self.spacing, self.spacing) if scale is None else (size[0] / scale, size[1] / scale)
-            to = resample.finer(volume.affine, volume.data.shape, axis, fine)
-            name = f"--spacing {self.spacing:g}" if scale is None else f"--scale {scale:g}"
+            a, b = (self.spacing or s / scale for s in size)
+            to = resample.finer(volume.affine, volume.data.shape, axis, (a, b))
+            name = f"--spacing {self.spacing:g}" if self.spacing else f"--scale {scale:g}"
         return resample.factor(volume.affine, axis, to[0], name), to
 
 
@@ -215,7 +215,7 @@ def run(
     first = next(series.volumes)
     axis = grid.slice_axis(first.affine, first.data.shape, scan.plane)
     band = kspace.support(np.moveaxis(first.data, axis, 0))
-    volumes = itertools.chain([first], series.volumes)
+    volumes: Iterator[Volume] = itertools.chain([first], series.volumes)
     if scan.fourier_crop and min(band) < 1:
         volumes = (resample.acquired(volume, axis, band) for volume in volumes)
         first = next(volumes)

@@ -85,20 +85,24 @@ def promised(path: Path, voxels: int, itemsize: int, packed: bool) -> None:
 
 def filled(
     path: Path,
-    part: Callable[[tuple[slice, ...]], ndarray],
+    voxels: Any,  # noqa: ANN401
+    t: int,
     shape: tuple[int, int, int],
     fill: float | None,
     room: Room,
 ) -> Float[ndarray, "x y z"]:
-    """The voxels of one volume as float32, read part by part, with ``fill`` where they are not finite.
+    """Volume ``t`` of an array (x, y, z, t) or what is indexed like one, as float32, read part by part.
+
+    Where it is not finite it becomes ``fill``.
 
     Raises:
         BadInput: if some are not finite and there is no ``fill``.
     """
     data, bad = room(shape[::-1]).T, 0
     for at in scratch.parts(data):
+        where = (*(*at, slice(None), slice(None))[:3], t)
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold counts as infinite
-            values = np.asarray(part((*at, slice(None), slice(None))[:3]), np.float32)
+            values = np.asarray(voxels[where], np.float32)
         wrong = ~np.isfinite(values)
         bad += int(wrong.sum())
         data[at] = np.where(wrong, np.float32(fill or 0), values)

@@ -108,7 +108,7 @@ def read(path: Path, affine: str, fill: float | None, room: Room, only: int | No
 
     def volume(t: int) -> Volume:
         voxels = sitk.GetArrayViewFromImage(image).T.reshape((x, y, z, count), order="F")
-        return Volume(filled(path, lambda at: voxels[(*at, t)], (x, y, z), fill, room), matrix, texts)
+        return Volume(filled(path, voxels, t, (x, y, z), fill, room), matrix, texts)
 
     return series(path, count, volume, only)
 

@@ -23,7 +23,7 @@ DTYPES = ("uint8", "int16", "int32", "float32")
 """Types of a voxel that MGH has."""
 
 UNREADABLE = (
-    OSError, EOFError, isal_zlib.error, MGHError, HeaderDataError, WrapStructError, ValueError, TypeError,
+    OSError, EOFError, isal_zlib.IsalError, MGHError, HeaderDataError, WrapStructError, ValueError, TypeError,
     KeyError, OverflowError, MemoryError, np.linalg.LinAlgError,
 )  # fmt: skip
 """What nibabel raises on damaged files and impossible headers."""
@@ -41,7 +41,7 @@ def _image(path: Path) -> Iterator[nib.MGHImage]:
             yield nib.MGHImage.from_file_map({"image": FileHolder(fileobj=file)})
     except BadInput:
         raise
-    except UNREADABLE as error:
+    except UNREADABLE as error:  # type: ignore[misc]  # isal does not type its exception
         text = " ".join(str(error).split()) or type(error).__name__
         raise BadInput(f"{path}: cannot be read as MGH ({text})") from error
 
@@ -56,7 +56,7 @@ def read(path: Path, affine: str, fill: float | None, room: Room, only: int | No
     def volume(t: int) -> Volume:
         with _image(path) as image:
             proxy = image.dataobj.reshape((x, y, z, count))
-            data = filled(path, lambda at: proxy[(*at, t)], (x, y, z), fill, room)
+            data = filled(path, proxy, t, (x, y, z), fill, room)
             return Volume(data, matrix, image.header.copy())
 
     return series(path, count, volume, only)

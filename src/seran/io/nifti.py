@@ -84,7 +84,7 @@ def read(path: Path, affine: str, fill: float | None, room: Room, only: int | No
 
     def volume(t: int) -> Volume:
         try:
-            data = filled(path, lambda at: proxy[(*at, t)], (x, y, z), fill, room)
+            data = filled(path, proxy, t, (x, y, z), fill, room)
         except BadInput:
             raise
         except UNREADABLE as error:
