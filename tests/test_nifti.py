@@ -158,7 +158,7 @@ def test_bad_files_are_named_and_explained(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=reason) as caught:
             io.read(tmp_path / name)
         assert name in str(caught.value)
-    with pytest.raises(BadInput, match="not a file"):
+    with pytest.raises(BadInput, match="expected a folder with MR images"):
         io.read(tmp_path)
 
 

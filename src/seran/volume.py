@@ -15,6 +15,8 @@ from seran.scratch import Room
 
 MOST = 1100
 """A byte of gzip holds at most about so many bytes."""
+FARTHEST = 1e9
+"""Millimetres beyond which nothing lies."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,12 @@ def placed(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
     """An affine that can be trusted.
 
     Raises:
-        BadInput: if it cannot be inverted.
+        BadInput: if it cannot be inverted, or no scanner is so large.
     """
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise BadInput(f"{path}: expected an invertible affine in the header, got {affine.tolist()}")
+    if not (np.abs(affine) < FARTHEST).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise BadInput(
+            f"{path}: expected an invertible affine below {FARTHEST:g} mm in it, got {affine.tolist()}"
+        )
     return affine
 
 

@@ -37,7 +37,11 @@ def _image(path: Path) -> Iterator[nib.MGHImage]:
         BadInput: for what goes wrong while it is open.
     """
     try:
-        with igzip.IGzipFile(path, "rb") if _packed(path) else path.open("rb") as file:
+        # a damaged header may overflow in nibabel: what comes of it is refused
+        with (
+            np.errstate(over="ignore", invalid="ignore"),
+            igzip.IGzipFile(path, "rb") if _packed(path) else path.open("rb") as file,
+        ):
             yield nib.MGHImage.from_file_map({"image": FileHolder(fileobj=file)})
     except BadInput:
         raise

@@ -144,7 +144,9 @@ def _header(volume: Volume, count: int, pair: bool, dtype: np.dtype) -> nib.Nift
         for name, value in zip("xyz", moved[:3, 3], strict=True):
             header[f"qoffset_{name}"] = value
     else:
-        header.set_qform(volume.affine, int(q_code) if known else 1, strip_shears=True)
+        cosines = volume.affine[:3, :3] / grid.spacing(volume.affine)
+        rigid_too = bool(np.abs(cosines.T @ cosines - np.eye(3)).max() < 1e-4)  # a qform holds no shears
+        header.set_qform(volume.affine, int(q_code) if known else int(rigid_too), strip_shears=True)
     second = isinstance(header, nib.Nifti2Header)
     kind = (
         (nib.Nifti2Pair if second else nib.Nifti1Pair)
