@@ -102,7 +102,7 @@ def _slices(path: Path) -> list[_Slice]:
             warnings.simplefilter("ignore")  # remarks on unusual values; what cannot be used is an exception
             syntax = UID(read_file_meta_info(path).get("TransferSyntaxUID", ""))
             if not syntax.is_transfer_syntax or syntax.is_deflated:
-                raise BadInput(f"{path}: got {syntax.name}; unpack it first (gdcmconv --raw)")
+                raise BadInput(f"{path}: got {_text(syntax.name)}; unpack it first (gdcmconv --raw)")
             header = pydicom.dcmread(path, specific_tags=TAGS)
             if header.SamplesPerPixel != 1 or header.PhotometricInterpretation != "MONOCHROME2":
                 raise BadInput(f"{path}: expected a grey-scale image")
@@ -120,7 +120,7 @@ def _slices(path: Path) -> list[_Slice]:
         raise BadInput(f"{path}: cannot be read as DICOM ({_text(error) or type(error).__name__})") from error
     except RuntimeError as error:  # how pydicom says that it has no decoder
         raise BadInput(
-            f"{path}: its {syntax.name} needs a decoder; pip install 'seran[dicom]', or unpack it first "
+            f"{path}: its {_text(syntax.name)} needs a decoder; pip install 'seran[dicom]', or unpack it first "
             "(gdcmconv --raw)"
         ) from error
 
