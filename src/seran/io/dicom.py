@@ -120,8 +120,8 @@ def _slices(path: Path) -> list[_Slice]:
         raise BadInput(f"{path}: cannot be read as DICOM ({_text(error) or type(error).__name__})") from error
     except RuntimeError as error:  # how pydicom says that it has no decoder
         raise BadInput(
-            f"{path}: its {_text(syntax.name)} needs a decoder; pip install 'seran[dicom]', or unpack it first "
-            "(gdcmconv --raw)"
+            f"{path}: its {_text(syntax.name)} needs a decoder; pip install 'seran[dicom]', "
+            "or unpack it first (gdcmconv --raw)"
         ) from error
 
 
