@@ -32,19 +32,17 @@ SMALLEST = 4
 def tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
     """The least intensities, ascending, and the greatest, descending: `TAIL` of all voxels, and one more."""
     keep = int(TAIL * (stack.size - 1)) + 2
-    ends = []
-    for sign in (1, -1):
-        kept = np.empty(0, np.float32)
-        for at in scratch.parts(stack):
-            part = sign * stack[at].ravel()
+    ends = {sign: np.empty(0, np.float32) for sign in (1, -1)}
+    for at in scratch.parts(stack):
+        voxels = stack[at].ravel()
+        for sign, kept in ends.items():
+            part = sign * voxels
             if kept.size == keep:
                 part = part[part < kept.max()]
             kept = np.concatenate([kept, part])
-            if kept.size > keep:
-                kept = np.partition(kept, keep)[:keep]
-            scratch.rest(stack)
-        ends.append(sign * np.sort(kept))
-    return ends[0], ends[1]
+            ends[sign] = np.partition(kept, keep)[:keep] if kept.size > keep else kept
+        scratch.rest(stack)
+    return np.sort(ends[1]), -np.sort(ends[-1])
 
 
 def unit(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:

@@ -162,13 +162,18 @@ def key(source: Path, options: Options) -> str:
     Raises:
         BadInput: if the scan or the weights cannot be read.
     """
+    return _key(files.sha256_of(io.sources(source, options.scan.series)), options)
+
+
+def _key(scan: str, options: Options) -> str:
+    """`key` of the scan with this digest."""
     stated = dataclasses.asdict(options)
     name = options.method.removesuffix("+")
     used = [options.weights] if options.weights else [p for n, p in shipped().items() if n.startswith(name)]
     stated["weights"] = [files.sha256(path) for path in used]
     if options.target.like is not None:
         stated["target"]["like"] = files.sha256_of(io.sources(options.target.like))
-    stated["source"] = files.sha256_of(io.sources(source, options.scan.series))
+    stated["source"] = scan
     stated["version"] = seran.__version__
     return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
@@ -223,6 +228,7 @@ def run(
     scale, to = options.target.grid(first, axis)
     name = options.method.removesuffix("+") + "+" * (options.ensemble or options.method.endswith("+"))
     chosen = network(name, scale, options.weights, engine)
+    digest = files.sha256_of(io.sources(source, scan.series))
     record: dict[str, Any] = {
         "Software": "seran",
         "Version": seran.__version__,
@@ -239,8 +245,8 @@ def run(
         "Engine": chosen.engine,
         "Precision": chosen.precision,
         "Input": source.name,
-        "InputSHA256": files.sha256_of(io.sources(source, scan.series)),
-        "Key": key(source, options),
+        "InputSHA256": digest,
+        "Key": _key(digest, options),
         "Volumes": series.count,
         "ResearchUseOnly": True,
     }

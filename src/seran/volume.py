@@ -1,11 +1,15 @@
 """A scan as a value, and what is checked of every scan whatever its format."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal import igzip
 from jaxtyping import Float
 from numpy import ndarray
 
@@ -133,6 +137,20 @@ def cast(values: Float[ndarray, "*n"], dtype: np.dtype) -> ndarray:
         return values.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
     return np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max).astype(dtype)
+
+
+def packing(file: BufferedIOBase, packed: bool) -> AbstractContextManager[BufferedIOBase]:
+    """What to write to: the file itself, or gzip into it without a name or a time."""
+    return igzip.IGzipFile("", "wb", 1, file, 0) if packed else nullcontext(file)
+
+
+def stream(volumes: Iterable[Volume], dtype: np.dtype, file: BufferedIOBase) -> None:
+    """Write voxel after voxel, volume after volume; the first array axis varies fastest."""
+    for volume in volumes:
+        step = max(1, scratch.PART // max(1, 4 * math.prod(volume.data.shape[:2])))
+        for z in range(0, volume.data.shape[2], step):
+            file.write(cast(volume.data[:, :, z : z + step], dtype).tobytes("F"))
+            scratch.rest(volume.data)
 
 
 def series(path: Path, count: int, volume: Callable[[int], Volume], only: int | None) -> Series:

@@ -74,7 +74,7 @@ def read_series(
     if fill is not None and not np.isfinite(np.float32(fill)):
         raise BadInput(f"expected a finite number for --fill, got {fill}")
     if path.is_dir():
-        return dicom.read(path, affine, fill, room, only, pick)
+        return dicom.read(path, only, pick)
     if pick is not None:
         raise BadInput(f"{path}: a series is chosen in a folder of DICOM files; leave --series out")
     return _module(path).read(path, affine, fill, room, only)

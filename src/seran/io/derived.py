@@ -142,7 +142,6 @@ def image(
     made.ImageType = ["DERIVED", "SECONDARY", *(third or ["OTHER"])]
     made.InstanceCreationDate = made.ContentDate = made.SeriesDate = f"{what.time:%Y%m%d}"
     made.InstanceCreationTime = made.ContentTime = made.SeriesTime = f"{what.time:%H%M%S}"
-    made.InstanceNumber = at + 1
     made.Rows, made.Columns = pixels.shape
     made.PixelSpacing = [_decimal(size[1]), _decimal(size[0])]
     made.ImageOrientationPatient = [_decimal(v) for v in (affine[:3, :2] / size[:2]).T.ravel()]

@@ -32,7 +32,6 @@ from pydicom.uid import UID, generate_uid
 
 from seran.errors import BadInput
 from seran.io import derived
-from seran.scratch import Room
 from seran.volume import MOST, Series, Volume, series
 
 __all__ = ["is_dicom", "read", "scans", "series_of", "write", "written"]
@@ -268,9 +267,7 @@ def picked(folder: Path, pick: str | None) -> Listed:
     return chosen[0]
 
 
-def read(
-    folder: Path, affine: str, fill: float | None, room: Room, only: int | None, pick: str | None
-) -> Series:
+def read(folder: Path, only: int | None, pick: str | None) -> Series:
     """A series, see `picked`; its echoes are volumes of their own, in the order of their times.
 
     Raises:

@@ -2,8 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from io import BufferedIOBase
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -14,10 +13,9 @@ from nibabel.freesurfer.mghformat import MGHError, MGHHeader
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from seran import scratch
 from seran.errors import BadInput
 from seran.scratch import Room
-from seran.volume import Series, Volume, cast, filled, placed, promised, series, shaped
+from seran.volume import Series, Volume, filled, packing, placed, promised, series, shaped, stream
 
 DTYPES = ("uint8", "int16", "int32", "float32")
 """Types of a voxel that MGH has."""
@@ -70,10 +68,6 @@ def _packed(path: Path) -> bool:
     return path.suffix.lower() == ".mgz"
 
 
-def _packing(file: BufferedIOBase, path: Path) -> AbstractContextManager[BufferedIOBase]:
-    return igzip.IGzipFile("", "wb", 1, file, 0) if _packed(path) else nullcontext(file)
-
-
 def written(path: Path) -> list[Path]:
     """The file."""
     return [path]
@@ -91,11 +85,8 @@ def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) ->
     known.set_data_dtype(dtype)
     shape = (*first.data.shape, count)[: 4 if count > 1 else 3]
     header = nib.MGHImage(np.broadcast_to(np.zeros((), dtype), shape), first.affine, known).header
-    with path.open("wb") as plain, _packing(plain, path) as file:
+    with path.open("wb") as plain, packing(plain, _packed(path)) as file:
         header.writehdr_to(file)
         file.write(bytes(header.get_data_offset() - file.tell()))
-        for volume in itertools.chain([first], stack):
-            for z in range(volume.data.shape[2]):
-                file.write(cast(volume.data[:, :, z], dtype.newbyteorder(">")).tobytes("F"))
-            scratch.rest(volume.data)
+        stream(itertools.chain([first], stack), dtype.newbyteorder(">"), file)
         header.writeftr_to(file)

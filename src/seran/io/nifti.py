@@ -7,26 +7,22 @@ Readers differ in which they prefer, so both are written, each with the code the
 
 import itertools
 import logging
-import math
 import zlib
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
-from io import BufferedIOBase
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
 from jaxtyping import Float
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy import ndarray
 
-from seran import grid, scratch
+from seran import grid
 from seran.errors import BadInput
 from seran.scratch import Room
-from seran.volume import Series, Volume, cast, filled, placed, promised, series, shaped
+from seran.volume import Series, Volume, filled, packing, placed, promised, series, shaped, stream
 
 TOLERANCE = 0.05
 """sform and qform agree when no corner of the field of view differs by more than this many voxels.
@@ -111,14 +107,14 @@ def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) ->
     volume = next(stack)
     head, *pair = written(path)
     header = _header(volume, count, bool(pair), dtype)
-    with head.open("wb") as plain, _packing(plain, path) as file:
+    with head.open("wb") as plain, packing(plain, _packed(path)) as file:
         header.write_to(file)
         if not pair:
             file.write(bytes(header.get_data_offset() - file.tell()))
-            _voxels(volume, stack, header.get_data_dtype(), file)
+            stream(itertools.chain([volume], stack), header.get_data_dtype(), file)
     for body in pair:
         with body.open("wb") as file:
-            _voxels(volume, stack, header.get_data_dtype(), file)
+            stream(itertools.chain([volume], stack), header.get_data_dtype(), file)
 
 
 def _header(volume: Volume, count: int, pair: bool, dtype: np.dtype) -> nib.Nifti1Header:
@@ -158,23 +154,8 @@ def _header(volume: Volume, count: int, pair: bool, dtype: np.dtype) -> nib.Nift
     return header
 
 
-def _voxels(first: Volume, more: Iterable[Volume], dtype: np.dtype, file: BufferedIOBase) -> None:
-    """Voxel after voxel, volume after volume; the first array axis varies fastest."""
-    for volume in itertools.chain([first], more):
-        step = max(1, scratch.PART // max(1, 4 * math.prod(volume.data.shape[:2])))
-        for z in range(0, volume.data.shape[2], step):
-            part = volume.data[:, :, z : z + step]
-            file.write(cast(part, dtype).tobytes("F"))
-            scratch.rest(volume.data)
-
-
 def _packed(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
-
-
-def _packing(file: BufferedIOBase, path: Path) -> AbstractContextManager[BufferedIOBase]:
-    """What to write to: the file itself, or gzip into it without a name or a time."""
-    return igzip.IGzipFile("", "wb", 1, file, 0) if _packed(path) else nullcontext(file)
 
 
 def _same_axes(a: Float[ndarray, "4 4"], b: Float[ndarray, "4 4"]) -> bool:
