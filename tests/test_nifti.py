@@ -219,7 +219,7 @@ def test_voxels_that_are_not_finite(tmp_path: Path) -> None:
     data = phantom(SHAPE)
     data[3, 4, 1], data[5, 6, 2] = np.nan, np.inf
     path = _write(tmp_path / "a.nii", data)
-    with pytest.raises(BadInput, match=r"2 voxels are NaN or infinite.*--fill 0"):
+    with pytest.raises(BadInput, match=r"2 voxels are NaN, infinite.*--fill 0"):
         io.read(path)
     filled = io.read(path, fill=7.5).data
     assert filled[3, 4, 1] == filled[5, 6, 2] == 7.5

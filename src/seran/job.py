@@ -40,7 +40,7 @@ class Scan:
     Attributes:
         plane: which slices to sharpen; ``auto``: the plane of the two axes with the finest spacing.
         affine: which transform of the header is right, when they disagree.
-        fill: value for voxels that are NaN or infinite.
+        fill: value for voxels that are NaN, infinite or beyond 1e30.
         fourier_crop: first take a scan whose k-space was filled with zeros to the grid that was measured.
         volume: which one of several (4-D, echoes), counted from 0; without it all, one after the other.
         series: which series of a DICOM folder, by number or UID (`seran info FOLDER` lists them).

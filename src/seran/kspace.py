@@ -82,4 +82,5 @@ def support(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
         return 1.0, 1.0
     strong = np.flatnonzero(energy >= 0.1 * energy.max())
     chosen = stack[strong[np.linspace(0, len(strong) - 1, min(len(strong), 24)).round().astype(int)]]
+    chosen = chosen / np.abs(chosen).max()  # the power of very small or large intensities is out of range
     return edge(profile(chosen, 0)), edge(profile(chosen, 1))

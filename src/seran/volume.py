@@ -21,6 +21,8 @@ MOST = 1100
 """A byte of gzip holds at most about so many bytes."""
 FARTHEST = 1e9
 """Millimetres beyond which nothing lies."""
+STRONGEST = 1e30
+"""Beyond which an intensity is damage: sums of such ones leave the range of float32."""
 
 
 @dataclass(frozen=True)
@@ -99,22 +101,24 @@ def filled(
 ) -> Float[ndarray, "x y z"]:
     """Volume ``t`` of an array (x, y, z, t) or what is indexed like one, as float32, read part by part.
 
-    Where it is not finite it becomes ``fill``.
+    Where it is not finite or beyond `STRONGEST` it becomes ``fill``.
 
     Raises:
-        BadInput: if some are not finite and there is no ``fill``.
+        BadInput: if there are such and no ``fill``.
     """
     data, bad = room(shape[::-1]).T, 0
     for at in scratch.parts(data):
         where = (*(*at, slice(None), slice(None))[:3], t)
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold counts as infinite
             values = np.asarray(voxels[where], np.float32)
-        wrong = ~np.isfinite(values)
+        wrong = ~(np.abs(values) <= STRONGEST)
         bad += int(wrong.sum())
         data[at] = np.where(wrong, np.float32(fill or 0), values)
         scratch.rest(data)
     if bad and fill is None:
-        raise BadInput(f"{path}: {bad} voxels are NaN or infinite; give their value with --fill 0")
+        raise BadInput(
+            f"{path}: {bad} voxels are NaN, infinite or beyond {STRONGEST:g}; give their value with --fill 0"
+        )
     return data
 
 

@@ -60,7 +60,7 @@ def read_series(
         path: the file, or the folder of a DICOM series.
         affine: which transform of the header to trust when they disagree (NIfTI: sform or qform);
             ``auto`` refuses such a file, ``either`` is for callers to whom only the spacing matters.
-        fill: value for voxels that are NaN or infinite; without it such a file is refused.
+        fill: value for voxels that are NaN, infinite or beyond 1e30; without it such a file is refused.
         room: where the voxels lie.
         only: which volume of a series, counted from 0; all without it.
         pick: which series of a folder, by number or UID.

@@ -159,9 +159,9 @@ def image(
     _window(made, source, pixels, scaling)
     made.DerivationDescription = f"{what.text}, seran {seran.__version__}. Research use only."
     made.DerivationCodeSequence = _code("113085", "Spatial resampling")
-    if "SOPInstanceUID" in source:
+    if all(name in source and _valid(source[name]) for name in ("SOPClassUID", "SOPInstanceUID")):
         reference = Dataset()
-        reference.ReferencedSOPClassUID = source.get("SOPClassUID", MRImageStorage)
+        reference.ReferencedSOPClassUID = source.SOPClassUID
         reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
         reference.PurposeOfReferenceCodeSequence = _code(
             "121322", "Source image for image processing operation"

@@ -32,7 +32,7 @@ from pydicom.uid import UID, generate_uid
 
 from seran.errors import BadInput
 from seran.io import derived
-from seran.volume import MOST, Series, Volume, series
+from seran.volume import MOST, STRONGEST, Series, Volume, series
 
 __all__ = ["is_dicom", "read", "scans", "series_of", "write", "written"]
 
@@ -201,8 +201,10 @@ def _volume(slices: list[_Slice], pitch: float, normal: Float[ndarray, "3"]) -> 
             f"series lies {off:.3g} mm from its place"
         )
     data = np.stack([one.data for one in slices], axis=2)
-    if not np.isfinite(data).all():
-        raise BadInput(f"{slices[0].path}: expected finite intensities; the rescale slope is damaged")
+    if not (np.abs(data) <= STRONGEST).all():
+        raise BadInput(
+            f"{slices[0].path}: expected intensities up to {STRONGEST:g}; the rescale slope is damaged"
+        )
     first = slices[0]
     source = derived.Source(tuple(one.path for one in slices), positions, first.slope, first.offset)
     return Volume(data, affine, source)

@@ -7,6 +7,7 @@ Readers differ in which they prefer, so both are written, each with the code the
 
 import itertools
 import logging
+import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,7 +62,10 @@ def read(path: Path, affine: str, fill: float | None, room: Room, only: int | No
     """Read a scan or a series; see `seran.io.read_series`."""
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would say, the exception says
     try:
-        image = nib.load(path, keep_file_open=True)  # a packed file is unpacked once, not once for each part
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on unusual values; what cannot be used is an exception
+            # A packed file is kept open, and so unpacked once, not once for each part.
+            image = nib.load(path, keep_file_open=True)
         if not isinstance(image, nib.Nifti1Pair):
             raise BadInput(f"{path}: expected NIfTI, got {type(image).__name__}")
         x, y, z, count = shaped(path, image.shape, image.get_data_dtype())
