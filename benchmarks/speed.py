@@ -1,0 +1,143 @@
+"""The network's time, run in several ways in turn, and how near that is to what the machine can do.
+
+    python benchmarks/speed.py --scale 2          # 120x120x96 voxels, on a quiet machine
+    ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/speed.py --repeats 3         # without AMX and AVX-512
+
+The same shipped SERAN: PyTorch in float32 as research code runs it, PyTorch in bf16 with channels last, ONNX
+Runtime in float32, and what `seran upscale` does. Every way gets the volume in memory and returns it. The
+ceiling is the best rate of any bf16 matrix product tried in the same run, by PyTorch and by OpenVINO, small
+ones that stay in a core's cache included.
+"""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import onnxruntime
+import openvino as ov
+import torch
+import tyro
+from measure import in_turn, record, spread
+from numpy import ndarray
+from openvino import opset15 as opset
+from openvino.properties import hint, inference_num_threads
+from torch.utils.flop_counter import FlopCounterMode
+
+from seran import weights
+from seran.engines.torch import load, network
+from seran.machine import cpus
+from seran.methods import Engine, method
+
+SIDES = {2: 120, 3: 80, 4: 60}
+"""Low-resolution pixels a side, so that a slice of the result has 240."""
+PRODUCTS = (
+    (128, 128, 128), (256, 256, 256), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048),
+    (14400, 576, 64),
+)  # fmt: skip
+"""Rows, inner dimension, columns of the products of the ceiling; the last is a layer of the network."""
+
+Way = Callable[[ndarray], ndarray]
+
+
+def eager(data: bytes, card: weights.Card) -> Way:
+    """PyTorch, float32, contiguous, slice by slice: what a research repository does."""
+    made = network(data, card)
+
+    @torch.inference_mode()
+    def run(low: ndarray) -> ndarray:
+        return np.stack([made(torch.from_numpy(one)[None, None])[0, 0].numpy() for one in low])
+
+    return run
+
+
+def onnx_runtime(data: bytes) -> Way:
+    """ONNX Runtime's CPU provider, float32, slice by slice."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cpus()
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return lambda low: np.concatenate([session.run(None, {"low": one[None, None]})[0][:, 0] for one in low])
+
+
+def operations(data: bytes, card: weights.Card, side: int) -> float:
+    """Floating-point operations for one slice: two for each multiplication with an addition."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(data, card)(torch.zeros(1, 1, side, side))
+    return counter.get_total_flops()
+
+
+def by_torch(n: int, k: int, m: int) -> Callable[[], object]:
+    """A product in PyTorch, over all threads."""
+    a, b, out = (torch.randn(s).bfloat16() for s in ((n, k), (k, m), (n, m)))
+    return lambda: torch.matmul(a, b, out=out)
+
+
+def by_openvino(n: int, k: int, m: int) -> Callable[[], object]:
+    """A product in OpenVINO, over all threads."""
+    a = opset.parameter([n, k], np.float32)
+    product = opset.matmul(a, opset.constant(np.random.randn(k, m).astype(np.float32)), False, False)
+    setting = {hint.inference_precision: ov.Type.bf16, inference_num_threads: cpus()}
+    request = ov.Core().compile_model(ov.Model([product], [a]), "CPU", setting).create_infer_request()
+    request.set_input_tensor(ov.Tensor(np.random.randn(n, k).astype(np.float32)))
+    return request.infer
+
+
+def ceiling(seconds: float = 0.5) -> tuple[float, str]:
+    """The best rate of bf16 matrix products, in operations a second, and which product reaches it."""
+    best, which = 0.0, ""
+    for n, k, m in PRODUCTS:
+        for library, make in (("PyTorch", by_torch), ("OpenVINO", by_openvino)):
+            product = make(n, k, m)
+            product()
+            began, repeats = time.perf_counter(), max(1, 10**9 // (2 * n * k * m))
+            while time.perf_counter() - began < seconds:
+                start = time.perf_counter()
+                for _ in range(repeats):
+                    product()
+                rate = 2 * n * k * m * repeats / (time.perf_counter() - start)
+                if rate > best:
+                    best, which = rate, f"{library}, {n}x{k} by {k}x{m}"
+    return best, which
+
+
+def main(scale: int = 2, slices: int = 96, repeats: int = 5) -> None:
+    """Time every way; print the table and keep it in results.md.
+
+    Args:
+        scale: 2, 3 or 4.
+        slices: of the volume.
+        repeats: how often every way gets the volume.
+    """
+    torch.set_num_threads(cpus())
+    name, side = f"seran-x{scale}-bd", SIDES[scale]
+    data, card, _ = weights.read(weights.shipped()[name])
+    low = np.random.default_rng(0).random((slices, side, side), dtype=np.float32)
+    own = method("seran", scale, engine=Engine())
+    last = f"seran: {own.engine}, {own.precision}"
+    ways: dict[str, Way] = {
+        "PyTorch, float32, contiguous": eager(data, card),
+        "PyTorch, bf16, channels last": load(data, card, "cpu", "bf16")[0],
+        "ONNX Runtime, float32": onnx_runtime(data),
+        last: own.predict,
+    }
+    seconds = in_turn({way: lambda run=run: run(low) for way, run in ways.items()}, repeats)
+    best, which = ceiling()
+    work = operations(data, card, side) * slices
+    lines = [
+        f"{side}x{side}x{slices} voxels at x{scale}; seconds: median of {repeats} runs (least … most). "
+        f"Ceiling: {best / 1e12:.3f} TFLOP/s ({which}).",
+        "",
+        "| way | seconds | of ours | TFLOP/s | of the ceiling |",
+        "|---|---|---|---|---|",
+    ]
+    for way, found in seconds.items():
+        middle = median(found)
+        lines.append(
+            f"| {way} | {spread(found)} | {middle / median(seconds[last]):.2f}x | "
+            f"{work / middle / 1e12:.3f} | {work / middle / best:.0%} |"
+        )
+    record(f"Network, x{scale}", lines, ("torch", "onnxruntime", "openvino"))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,123 @@
+"""Patches a second in training: seran's loop against a plain one in float32, in turn.
+
+    python benchmarks/train.py --data pairs        # a set made by `seran prepare`, on a quiet machine
+
+Both train SERAN at x2 with batches of the same size. The plain loop is a research repository's: float32,
+contiguous, Adam, and crops that are already at hand. The third row is what of seran's step is the network
+alone, forward and backward; the rest is drawing crops, the optimiser and averaging.
+"""
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import torch
+import tyro
+from lightning_fabric import Fabric
+from measure import record, spread
+from torch import nn
+
+from seran import prepare, train
+from seran.machine import cpus
+from seran.models import build
+from seran.prepare import PreparedSet
+from seran.recipes import RECIPES, Recipe
+
+Rates = list[float]
+
+
+def whole(recipe: Recipe, data: PreparedSet, folder: Path, seconds: float) -> Rates:
+    """Patches a second of each step of seran's loop after this call's first; it goes on in ``folder``."""
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    fabric.launch()
+    before = train.Run.load(folder / train.CHECKPOINT).step if folder.is_dir() else 0
+    run = train.train(recipe, data, folder, fabric, every=1, validate_every=10**9, minutes=seconds / 60)
+    return [row["patches_per_s"] for row in run.rows[before + 1 :]]
+
+
+def timed(step: Callable[[], object], batch: int, seconds: float) -> Rates:
+    """Patches a second of each step after the first."""
+    times = [time.perf_counter()]
+    while times[-1] - times[0] < seconds or len(times) < 4:
+        step()
+        times.append(time.perf_counter())
+    return [batch / (b - a) for a, b in pairwise(times[1:])]
+
+
+def network_alone(recipe: Recipe) -> Callable[[], object]:
+    """Forward and backward as seran's loop does them, on one batch."""
+    made = build(recipe.model, 2, recipe.options, recipe.residual).to(memory_format=torch.channels_last)
+    low = torch.rand(recipe.batch, 1, recipe.patch, recipe.patch).to(memory_format=torch.channels_last)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            made(low).float().abs().mean().backward()
+
+    return step
+
+
+def plain(recipe: Recipe) -> Callable[[], object]:
+    """A step of a float32 loop, on one batch."""
+    made = build(recipe.model, 2, recipe.options, recipe.residual)
+    optimizer = torch.optim.Adam(made.parameters(), lr=1e-4)
+    low = torch.rand(recipe.batch, 1, recipe.patch, recipe.patch)
+    high = torch.rand(recipe.batch, 1, 2 * recipe.patch, 2 * recipe.patch)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.l1_loss(made(low), high).backward()
+        optimizer.step()
+
+    return step
+
+
+def main(data: Path, patch: int = 32, batch: int = 16, rounds: int = 3, seconds: float = 20) -> None:
+    """Time both loops in turn; print the table and keep it in results.md.
+
+    Args:
+        data: a folder made by `seran prepare`.
+        patch: low-resolution pixels a side.
+        batch: patches per step.
+        rounds: how often each has its turn.
+        seconds: of each turn.
+    """
+    torch.set_num_threads(cpus())
+    recipe = dataclasses.replace(RECIPES["seran-x2-bd"], patch=patch, batch=batch, steps=10**9, warmup=10**9)
+    pairs, folder = prepare.load(data), Path(tempfile.mkdtemp())
+    alone, bare = network_alone(recipe), plain(recipe)
+    rates: dict[str, Rates] = {"seran train": [], "plain loop, float32": [], "of seran's, the network": []}
+    try:
+        for _ in range(rounds):
+            for row, made in zip(
+                rates.values(),
+                (
+                    whole(recipe, pairs, folder / "run", seconds),
+                    timed(bare, batch, seconds),
+                    timed(alone, batch, seconds),
+                ),
+                strict=True,
+            ):
+                row += made
+    finally:
+        shutil.rmtree(folder)
+    own, other, core = (median(row) for row in rates.values())
+    lines = [
+        f"SERAN x2, {batch} patches of {patch}x{patch} a step; patches a second, median (least … most).",
+        "",
+        "| what | patches / s |",
+        "|---|---|",
+        *(f"| {name} | {spread(row)} |" for name, row in rates.items()),
+        "",
+        f"seran trains {own / other:.1f} times as fast as the plain loop; "
+        f"{own / core:.0%} of its step is the network.",
+    ]
+    record("Training", lines, ("torch",))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
