@@ -4,7 +4,7 @@
     ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/speed.py --repeats 3         # without AMX and AVX-512
 
 The same shipped SERAN: PyTorch in float32 as research code runs it, PyTorch in bf16 with channels last, ONNX
-Runtime in float32, and what `seran upscale` does. Every way gets the volume in memory and returns it. The
+Runtime in float32, and what `seran upscale` does, with `--precision int8` and as it is. Every way gets the volume in memory and returns it. The
 ceiling is the best rate of any bf16 matrix product tried in the same run, by PyTorch and by OpenVINO, small
 ones that stay in a core's cache included.
 """
@@ -114,10 +114,12 @@ def main(scale: int = 2, slices: int = 96, repeats: int = 5) -> None:
     low = np.random.default_rng(0).random((slices, side, side), dtype=np.float32)
     own = method("seran", scale, engine=Engine())
     last = f"seran: {own.engine}, {own.precision}"
+    coarse = method("seran", scale, engine=Engine(precision="int8"))
     ways: dict[str, Way] = {
         "PyTorch, float32, contiguous": eager(data, card),
         "PyTorch, bf16, channels last": load(data, card, "cpu", "bf16")[0],
         "ONNX Runtime, float32": onnx_runtime(data),
+        f"seran: {coarse.engine}, {coarse.precision}": coarse.predict,
         last: own.predict,
     }
     seconds = in_turn({way: lambda run=run: run(low) for way, run in ways.items()}, repeats)

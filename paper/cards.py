@@ -139,6 +139,15 @@ def trained(card: Card) -> list[str]:
         f"- {card.patches:,} patches in {card.seconds / 60:.0f} minutes on {card.machine}, seed "
         f"{card.recipe['seed']}{before}",
         f"- validation PSNR: {', '.join(f'{c} {v:.2f} dB' for c, v in sorted(card.validation.items()))}",
+        *(
+            [
+                f"- `--precision int8`: {len(card.ranges)} convolutions; at most "
+                f"{card.int8_loss:.3f} dB worse than "
+                "float32 on a validation volume"
+            ]
+            if card.ranges
+            else []
+        ),
         *([f"- {card.notes}"] if card.notes else []),
     ]
 

@@ -24,7 +24,8 @@ class Engine:
 
     Attributes:
         device: ``auto`` and ``cpu`` use OpenVINO; ``cuda``, ``cuda:N`` and ``mps`` use PyTorch.
-        precision: of the convolutions; ``auto`` is bf16 where the processor has it.
+        precision: of the convolutions; ``auto`` is bf16 where the processor has it; int8 is for the CPU and
+            weights that are calibrated for it.
         threads: CPU threads; 0 for every CPU this process may use.
 
     Raises:
@@ -32,7 +33,7 @@ class Engine:
     """
 
     device: str = "auto"
-    precision: Literal["auto", "bf16", "f32"] = "auto"
+    precision: Literal["auto", "bf16", "f32", "int8"] = "auto"
     threads: int = 0
 
     def __post_init__(self) -> None:
@@ -149,8 +150,12 @@ def _run(data: bytes, card: weights.Card, engine: Engine) -> tuple[Predict, str,
     if engine.device in ("auto", "cpu"):
         from seran.engines import openvino
 
-        predict, what, precision = openvino.load(data, card.scale, engine.precision, engine.threads)
+        predict, what, precision = openvino.load(
+            data, card.scale, engine.precision, engine.threads, card.ranges
+        )
         return predict, what, precision
+    if engine.precision == "int8":
+        raise BadInput(f"int8 is for the CPU, got the device {engine.device}; leave --precision out")
     try:
         from seran.engines import torch
     except ModuleNotFoundError as error:

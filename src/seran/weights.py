@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class Card:
             parameters, for inputs in [0, 1].
         version: of seran.
         notes: anything else a user should know.
+        ranges: what 8-bit convolutions need, see `seran.int8`; empty where it was not measured.
+        int8_loss: PSNR in dB that they cost at most on a validation volume.
     """
 
     model: str
@@ -70,6 +72,8 @@ class Card:
     export_error: float
     version: str
     notes: str = ""
+    ranges: dict[str, list[float]] = field(default_factory=dict)
+    int8_loss: float = 0.0
 
     @property
     def data(self) -> list[dict[str, Any]]:
@@ -132,6 +136,12 @@ def seal(onnx: bytes, card: Card) -> bytes:
     """An ONNX model with its card and digest appended."""
     body = onnx + _entry("seran.card", json.dumps(dataclasses.asdict(card), sort_keys=True))
     return body + _entry("seran.sha256", hashlib.sha256(body).hexdigest())
+
+
+def opened(data: bytes) -> bytes:
+    """What `seal` was given, from what it made."""
+    body = data[:-TRAILER]
+    return body[: -len(_entry("seran.card", _metadata(body)["seran.card"]))]
 
 
 def read(path: Path) -> tuple[bytes, Card, str]:

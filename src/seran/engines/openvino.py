@@ -12,9 +12,11 @@ from openvino import opset15 as opset
 from openvino import properties
 from openvino.properties import hint
 
+from seran import int8
+from seran.errors import BadInput
 from seran.machine import cpus
 
-Precision = Literal["auto", "bf16", "f32"]
+Precision = Literal["auto", "bf16", "f32", "int8"]
 
 PIXELS = 1 << 21
 """High-resolution pixels in work at a time, over all requests; one takes about 256 bytes in bf16."""
@@ -36,7 +38,11 @@ def native(core: ov.Core) -> str:
 
 
 def load(
-    data: bytes, scale: int, precision: Precision = "auto", threads: int = 0
+    data: bytes,
+    scale: int,
+    precision: Precision = "auto",
+    threads: int = 0,
+    ranges: int8.Ranges | None = None,
 ) -> tuple[Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]], str, str]:
     """A weights file on this CPU.
 
@@ -49,16 +55,30 @@ def load(
         scale: s.
         precision: of the convolutions; ``auto`` is bf16 where the CPU has it. Bicubic and sums stay float32.
         threads: 0 for every CPU this process may use.
+        ranges: what ``int8`` needs, see `seran.calibrate`.
 
     Returns:
         The predictor, the engine in words, and the precision.
+
+    Raises:
+        BadInput: for ``int8`` without ranges.
     """
     core = ov.Core()
     threads = threads or cpus()
     kind = native(core) if precision == "auto" else precision
-    model = core.read_model(data)
+    if kind == "int8" and not ranges:
+        raise BadInput(
+            "these weights were not calibrated for int8; run `seran calibrate`, or choose another --precision"
+        )
+    wide = native(core) if kind == "int8" else kind  # of what does not compute in 8 bits
+
+    def read() -> ov.Model:
+        model = core.read_model(data)
+        return int8.quantized(model, ranges) if kind == "int8" and ranges else model
+
+    model = read()
     setting = {
-        hint.inference_precision: ov.Type.bf16 if kind == "bf16" else ov.Type.f32,
+        hint.inference_precision: ov.Type.bf16 if wide == "bf16" else ov.Type.f32,
         properties.inference_num_threads: threads,
     }
 
@@ -70,7 +90,7 @@ def load(
 
     @functools.cache
     def halves() -> list[ov.CompiledModel]:
-        parts = split(core.read_model(data))
+        parts = split(read())
         return [core.compile_model(part, "CPU", setting | {properties.streams.num: 1}) for part in parts]
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:

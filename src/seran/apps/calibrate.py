@@ -1,0 +1,26 @@
+"""``seran calibrate``."""
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from seran import calibrate as library
+from seran import prepare
+from seran.apps import Positional
+
+
+def calibrate(weights: Positional[Path], data: Positional[Path]) -> str:
+    """Make weights ready for `--precision int8`: measure on validation scans what 8 bits need and cost.
+
+    As many convolutions compute in 8 bits as cost at most 0.03 dB on every volume. Bounds and cost are
+    written into the file's card; its parameters stay as they are. Where even few cost more, nothing changes.
+
+    Args:
+        weights: the file (.onnx), which is replaced.
+        data: a folder made by `seran prepare`; its split val is used.
+    """
+    pairs = prepare.load(data)
+    with tqdm(unit="choice", leave=False, disable=None) as bar:
+        card = library.calibrate(weights, pairs, bar.update)
+    cost = f"at most {card.int8_loss:.3f} dB on a volume"
+    return f"{weights}: 8 bits in {len(card.ranges)} convolutions cost {cost}"

@@ -1,0 +1,87 @@
+"""A network whose large convolutions compute in 8 bits, for processors with dot products of bytes.
+
+A convolution's input becomes one of 256 levels between bounds that are measured beforehand (`spans`), its
+weights one of 255 levels between ± their largest magnitude in each output channel (Jacob et al., CVPR 2018,
+§3). Sums, activations and the bicubic path stay as they are. Left alone are convolutions of few channels,
+1x1 ones (attention) and the upsampling at the end, which take little time and would cost accuracy.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import openvino as ov
+from jaxtyping import Float
+from numpy import ndarray
+from openvino import opset15 as opset
+
+Ranges = Mapping[str, list[float]]
+"""Name of a convolution's weights -> least and greatest value of its input."""
+
+FEWEST = 16
+"""Channels in and out below which a convolution is left alone."""
+LAST = ("up.", "tail.")
+"""Beginnings of the names (behind ``network.``) of the weights that are left alone."""
+LEVELS, SYMMETRIC = 256, 255
+
+
+def convolutions(model: ov.Model) -> Iterator[tuple[str, ov.Node]]:
+    """The convolutions that may be quantized, from the first to the last, with the names of their weights."""
+    for op in model.get_ordered_ops():
+        if op.get_type_name() != "Convolution":
+            continue
+        shape = op.input_value(1).get_partial_shape().to_shape()
+        name = min(op.input_value(1).get_names(), key=len).removeprefix("network.")
+        large = len(shape) == 4 and min(shape[0], shape[1]) >= FEWEST and max(shape[2:]) > 1
+        if large and not name.startswith(LAST):
+            yield name, op
+
+
+def spans(model: ov.Model, stacks: Iterator[Float[ndarray, "n h w"]]) -> dict[str, list[float]]:
+    """Least and greatest input of each convolution on stacks of slices, in float32."""
+    found = dict(convolutions(model))
+    results = [opset.result(op.input_value(0)) for op in found.values()]
+    probe = ov.Core().compile_model(
+        ov.Model(results, model.get_parameters()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    least, greatest = np.full(len(found), np.inf), np.full(len(found), -np.inf)
+    for stack in stacks:
+        for one in stack:
+            made = probe({"low": np.ascontiguousarray(one[None, None], np.float32)})
+            least = np.minimum(least, [made[i].min() for i in range(len(found))])
+            greatest = np.maximum(greatest, [made[i].max() for i in range(len(found))])
+    return {name: [float(a), float(b)] for name, a, b in zip(found, least, greatest, strict=True)}
+
+
+def quantized(model: ov.Model, ranges: Ranges) -> ov.Model:
+    """The model with convolutions in 8 bits; it is changed in place.
+
+    Args:
+        model: the network.
+        ranges: of `spans`, for the convolutions that are quantized; an input beyond them saturates.
+
+    Raises:
+        KeyError: if the model has no such convolution.
+    """
+    found = dict(convolutions(model))
+    for name, (least, greatest) in ranges.items():
+        op, step = found[name], (max(greatest, 0.0) - min(least, 0.0)) / (LEVELS - 1)
+        low = step * round(min(least, 0.0) / step)  # 0, with which slices are padded, is a level
+        bounds = [opset.constant(np.full((1, 1, 1, 1), b, np.float32)) for b in (low, low + 255 * step)]
+        op.input(0).replace_source_output(
+            opset.fake_quantize(op.input_value(0), *bounds, *bounds, LEVELS).output(0)
+        )
+        weights = _value(op.input_value(1))
+        most = np.maximum(np.abs(weights).max((1, 2, 3), keepdims=True), np.finfo(np.float32).tiny)
+        limits = [opset.constant(b) for b in (-most, most)]
+        op.input(1).replace_source_output(
+            opset.fake_quantize(opset.constant(weights), *limits, *limits, SYMMETRIC).output(0)
+        )
+    return model
+
+
+def _value(output: ov.Output) -> Float[ndarray, "o i h w"]:
+    """What a constant part of a model amounts to."""
+    part = ov.Core().compile_model(
+        ov.Model([opset.result(output)], []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    return np.array(part({})[0], np.float32)

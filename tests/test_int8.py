@@ -1,0 +1,110 @@
+"""Convolutions in 8 bits: what they cost, what they need, and that nothing else changes."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from seran import calibrate, cli, files, infer, int8, io, metrics, prepare, weights
+from seran.engines import openvino
+from seran.errors import BadInput
+from seran.methods import Engine, Method, method
+from tests.conftest import phantom
+from tests.test_prepare import save
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedSet:
+    root = tmp_path_factory.mktemp("pairs")
+    for i in range(2):
+        save(root / f"{i}.nii.gz", phantom((50, 75, 9), i))
+    lines = ["split,path,contrast,subject", *(f"val,{i}.nii.gz,T2,s{i}" for i in range(2))]
+    (root / "list.csv").write_text("\n".join(lines))
+    return prepare.prepare(root / "list.csv", root / "set", scales=(2,), report=lambda _: None)
+
+
+@pytest.fixture
+def vdsr(tmp_path: Path) -> Path:
+    """Weights of a network of 18 large convolutions, not calibrated."""
+    return Path(shutil.copy(weights.shipped()["vdsr-x2-bd"], tmp_path / "vdsr.onnx"))
+
+
+def test_a_calibrated_file_has_bounds_and_the_same_parameters(pairs: prepare.PreparedSet, vdsr: Path) -> None:
+    before = weights.tensors(vdsr.read_bytes())
+    assert not weights.read(vdsr)[1].ranges
+    assert cli.run(["calibrate", str(vdsr), str(pairs.root)]) == 0
+    content, card, _ = weights.read(vdsr)
+    assert card.int8_loss <= calibrate.MOST
+    names = [name for name, _ in int8.convolutions(ov.Core().read_model(content))]
+    assert set(card.ranges) <= set(names)
+    assert len(names) == 18
+    after = weights.tensors(content)
+    assert after.keys() == before.keys()
+    assert all((after[name] == before[name]).all() for name in before)
+    low = np.asarray(pairs.low(pairs.volumes[0], 2)[:3], np.float32) / pairs.volumes[0].unit["2"][1]
+    exact, coarse = (method("vdsr", 2, file=vdsr, engine=Engine(precision=kind)) for kind in ("f32", "int8"))
+    assert coarse.precision == "int8"
+    off = np.abs(coarse.predict(low) - exact.predict(low))
+    assert 1e-5 < off.max() < 0.05
+
+
+def test_what_costs_too_much_is_refused(
+    pairs: prepare.PreparedSet, vdsr: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files.sha256(vdsr)
+    monkeypatch.setattr(calibrate, "MOST", -10.0)
+    with pytest.raises(BadInput, match=r"8 bits cost .* dB on .*, expected at most -10.0"):
+        calibrate.calibrate(vdsr, pairs)
+    assert files.sha256(vdsr) == before
+
+
+def test_it_needs_calibrated_weights_and_a_cpu(vdsr: Path) -> None:
+    with pytest.raises(BadInput, match="run `seran calibrate`"):
+        method("vdsr", 2, file=vdsr, engine=Engine(precision="int8"))
+    with pytest.raises(BadInput, match="int8 is for the CPU"):
+        method("vdsr", 2, file=vdsr, engine=Engine("cuda", "int8"))
+
+
+def test_calibrating_again_measures_again(pairs: prepare.PreparedSet, vdsr: Path) -> None:
+    first = calibrate.calibrate(vdsr, pairs)
+    assert calibrate.calibrate(vdsr, pairs) == first
+
+
+def test_other_pairs_are_refused(pairs: prepare.PreparedSet, vdsr: Path, tmp_path: Path) -> None:
+    other = prepare.prepare(
+        pairs.root.parent / "list.csv", tmp_path / "td", degradation="td", scales=(2,), report=lambda _: None
+    )
+    with pytest.raises(BadInput, match="holds td pairs"):
+        calibrate.calibrate(vdsr, other)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_strips_make_nearly_the_same_slice(scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a slice that is too large to be upsampled at once, the first part is quantized too."""
+    low = phantom((3, 53, 38)).astype(np.float32) / 1000
+    whole = method("seran", scale, engine=Engine(precision="int8")).predict(low)
+    monkeypatch.setattr(openvino, "PIXELS", 4 * scale**2 * 38 * 10)
+    parts = method("seran", scale, engine=Engine(precision="int8")).predict(low)
+    off = np.abs(parts - whole)  # a value near the middle of two levels may become either
+    assert off.mean() < 1e-3
+    assert off.max() < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("name", ["ds000011_sub-10_inplaneT2", "openms_patient04_study1_T1W"])
+def test_the_shipped_networks_lose_little(shared: Path, name: str, scale: int) -> None:
+    """On validation scans, other slices than those that were measured among them."""
+    data = io.read(shared / "val" / f"{name}.nii.gz").data
+    n = data.shape[2]
+    truth = np.moveaxis(data, 2, 0)[n // 3 : n // 3 + 6]
+    truth = np.ascontiguousarray(truth[:, : truth.shape[1] // 12 * 12, : truth.shape[2] // 12 * 12])
+    low, span = prepare.DEGRADATIONS["bd"](scale)(truth), float(np.ptp(truth))
+
+    def score(chosen: Method) -> float:
+        return metrics.psnr(truth, infer.sharpen(low, chosen.predict, scale), span)
+
+    exact = score(method("seran", scale, engine=Engine(precision="f32")))
+    assert score(method("seran", scale, engine=Engine(precision="int8"))) > exact - 0.03
