@@ -4,9 +4,9 @@
     ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/speed.py --repeats 3         # without AMX and AVX-512
 
 The same shipped SERAN: PyTorch in float32 as research code runs it, PyTorch in bf16 with channels last, ONNX
-Runtime in float32, and what `seran upscale` does, with `--precision int8` and as it is. Every way gets the volume in memory and returns it. The
-ceiling is the best rate of any bf16 matrix product tried in the same run, by PyTorch and by OpenVINO, small
-ones that stay in a core's cache included.
+Runtime in float32, and what `seran upscale` does, as it is and with `--precision int8`. Every way gets the
+volume in memory and returns it. The ceiling is the best rate of any bf16 matrix product tried in the same run,
+by PyTorch and by OpenVINO, small ones that stay in a core's cache included.
 """
 
 import time
