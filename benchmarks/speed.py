@@ -5,8 +5,8 @@
 
 The same shipped SERAN: PyTorch in float32 as research code runs it, PyTorch in bf16 with channels last, ONNX
 Runtime in float32, and what `seran upscale` does, as it is and with `--precision int8`. Every way gets the
-volume in memory and returns it. The ceiling is the best rate of any bf16 matrix product tried in the same run,
-by PyTorch and by OpenVINO, small ones that stay in a core's cache included.
+volume in memory and returns it. The ceiling is the best rate of any bf16 matrix product tried in the same
+run, by PyTorch and by OpenVINO, small ones that stay in a core's cache included.
 """
 
 import time
