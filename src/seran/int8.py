@@ -19,8 +19,10 @@ Ranges = Mapping[str, list[float]]
 
 FEWEST = 16
 """Channels in and out below which a convolution is left alone."""
+PREFIX = "network."
+"""Before the names of parameters, where a network corrects bicubic."""
 LAST = ("up.", "tail.")
-"""Beginnings of the names (behind ``network.``) of the weights that are left alone."""
+"""Beginnings of the names (behind `PREFIX`) of the weights that are left alone."""
 LEVELS, SYMMETRIC = 256, 255
 
 
@@ -30,7 +32,7 @@ def convolutions(model: ov.Model) -> Iterator[tuple[str, ov.Node]]:
         if op.get_type_name() != "Convolution":
             continue
         shape = op.input_value(1).get_partial_shape().to_shape()
-        name = min(op.input_value(1).get_names(), key=len).removeprefix("network.")
+        name = min(op.input_value(1).get_names(), key=len).removeprefix(PREFIX)
         large = len(shape) == 4 and min(shape[0], shape[1]) >= FEWEST and max(shape[2:]) > 1
         if large and not name.startswith(LAST):
             yield name, op
@@ -52,17 +54,19 @@ def spans(model: ov.Model, stacks: Iterator[Float[ndarray, "n h w"]]) -> dict[st
     return {name: [float(a), float(b)] for name, a, b in zip(found, least, greatest, strict=True)}
 
 
-def quantized(model: ov.Model, ranges: Ranges) -> ov.Model:
+def quantized(model: ov.Model, ranges: Ranges, parameters: Mapping[str, ndarray]) -> ov.Model:
     """The model with convolutions in 8 bits; it is changed in place.
 
     Args:
         model: the network.
         ranges: of `spans`, for the convolutions that are quantized; an input beyond them saturates.
+        parameters: of the model, float32, by the names that `seran.weights.tensors` gives.
 
     Raises:
         KeyError: if the model has no such convolution.
     """
     found = dict(convolutions(model))
+    values = {name.removeprefix(PREFIX): value for name, value in parameters.items()}
     for name, (least, greatest) in ranges.items():
         op, step = found[name], (max(greatest, 0.0) - min(least, 0.0)) / (LEVELS - 1)
         low = step * round(min(least, 0.0) / step)  # 0, with which slices are padded, is a level
@@ -70,18 +74,10 @@ def quantized(model: ov.Model, ranges: Ranges) -> ov.Model:
         op.input(0).replace_source_output(
             opset.fake_quantize(op.input_value(0), *bounds, *bounds, LEVELS).output(0)
         )
-        weights = _value(op.input_value(1))
+        weights = values[name]
         most = np.maximum(np.abs(weights).max((1, 2, 3), keepdims=True), np.finfo(np.float32).tiny)
         limits = [opset.constant(b) for b in (-most, most)]
         op.input(1).replace_source_output(
             opset.fake_quantize(opset.constant(weights), *limits, *limits, SYMMETRIC).output(0)
         )
     return model
-
-
-def _value(output: ov.Output) -> Float[ndarray, "o i h w"]:
-    """What a constant part of a model amounts to."""
-    part = ov.Core().compile_model(
-        ov.Model([opset.result(output)], []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    return np.array(part({})[0], np.float32)

@@ -15,6 +15,7 @@ from openvino.properties import hint
 from seran import int8
 from seran.errors import BadInput
 from seran.machine import cpus
+from seran.weights import tensors
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
 
@@ -74,7 +75,7 @@ def load(
 
     def read() -> ov.Model:
         model = core.read_model(data)
-        return int8.quantized(model, ranges) if kind == "int8" and ranges else model
+        return int8.quantized(model, ranges, tensors(data)) if kind == "int8" and ranges else model
 
     model = read()
     setting = {
