@@ -17,7 +17,7 @@ from statistics import median
 import nibabel as nib
 import numpy as np
 import tyro
-from measure import in_turn, record, spread
+from measure import in_turn, record, table
 
 from seran.methods import Engine, method
 
@@ -60,9 +60,7 @@ def main(repeats: int = 5) -> None:
         seconds = in_turn(ways, repeats)
         total, alone = (median(seconds[way]) for way in list(ways)[2:])
     lines = [
-        "| what | seconds |",
-        "|---|---|",
-        *(f"| {way} | {spread(found)} |" for way, found in seconds.items()),
+        *table("what | seconds", seconds),
         "",
         f"The whole command takes {total / alone:.2f} times the network's time "
         f"({repeats} runs in turn, {time.perf_counter() - began:.0f} s in all).",

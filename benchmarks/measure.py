@@ -58,6 +58,11 @@ def spread(values: list[float]) -> str:
     return f"{median(values):.3g} ({min(values):.3g} … {max(values):.3g})"
 
 
+def table(head: str, found: Mapping[str, list[float]]) -> list[str]:
+    """What was measured, a line each, under ``head`` ("what | unit")."""
+    return [f"| {head} |", "|---|---|", *(f"| {name} | {spread(values)} |" for name, values in found.items())]
+
+
 def record(title: str, lines: list[str], libraries: tuple[str, ...] = ()) -> None:
     """Print a section, and put it in place of the one of the same title in results.md."""
     program = Path(sys.argv[0]).name

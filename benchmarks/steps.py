@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import tyro
 from command import AFFINE, phantom
-from measure import in_turn, record, spread
+from measure import in_turn, record, table
 
 from seran import infer, io, kspace, metrics
 from seran.degrade import DEGRADATIONS
@@ -43,8 +43,7 @@ def main(repeats: int = 3) -> None:
             "writing .nii.gz": lambda: io.write(scan, folder / "out.nii.gz"),
         }
         seconds = in_turn(ways, repeats)
-    lines = ["| step | seconds |", "|---|---|", *(f"| {way} | {spread(s)} |" for way, s in seconds.items())]
-    record("Steps beside the network", lines, ("numpy", "numba"))
+    record("Steps beside the network", table("step | seconds", seconds), ("numpy", "numba"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from statistics import median
 import torch
 import tyro
 from lightning_fabric import Fabric
-from measure import record, spread
+from measure import record, table
 from torch import nn
 
 from seran import prepare, train
@@ -109,9 +109,7 @@ def main(data: Path, patch: int = 32, batch: int = 16, rounds: int = 3, seconds:
     lines = [
         f"SERAN x2, {batch} patches of {patch}x{patch} a step; patches a second, median (least … most).",
         "",
-        "| what | patches / s |",
-        "|---|---|",
-        *(f"| {name} | {spread(row)} |" for name, row in rates.items()),
+        *table("what | patches / s", rates),
         "",
         f"seran trains {own / other:.1f} times as fast as the plain loop; "
         f"{own / core:.0%} of its step is the network.",

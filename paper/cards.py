@@ -134,20 +134,14 @@ def seen(card: Card, data: PreparedSet) -> list[str]:
 def trained(card: Card) -> list[str]:
     """How they came about."""
     before = ", those of the weights it started from included" if card.recipe["init"] else ""
+    cost = f"at most {card.int8_loss:.3f} dB worse than float32 on a validation volume"
+    eight = f"`--precision int8`: {len(card.ranges)} convolutions; {cost}"
     return [
         f"- command: `{card.command}`",
         f"- {card.patches:,} patches in {card.seconds / 60:.0f} minutes on {card.machine}, seed "
         f"{card.recipe['seed']}{before}",
         f"- validation PSNR: {', '.join(f'{c} {v:.2f} dB' for c, v in sorted(card.validation.items()))}",
-        *(
-            [
-                f"- `--precision int8`: {len(card.ranges)} convolutions; at most "
-                f"{card.int8_loss:.3f} dB worse than "
-                "float32 on a validation volume"
-            ]
-            if card.ranges
-            else []
-        ),
+        *([f"- {eight}"] if card.ranges else []),
         *([f"- {card.notes}"] if card.notes else []),
     ]
 

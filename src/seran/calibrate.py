@@ -4,18 +4,15 @@ Both are measured on the validation split, never on the scans that are scored, a
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
-from jaxtyping import Float
-from numpy import ndarray
 
-from seran import files, int8, metrics, weights
+from seran import evaluate, files, int8, weights
 from seran.engines import openvino
 from seran.errors import BadInput
-from seran.infer import Predict
 from seran.prepare import Packed, PreparedSet
 from seran.weights import Card
 
@@ -49,12 +46,16 @@ def calibrate(path: Path, data: PreparedSet, progress: Callable[[int], object] =
         raise BadInput(f"{data.root}: expected volumes in the split 'val', found none")
     if data.degradation != card.degradation:
         raise BadInput(f"{data.root} holds {data.degradation} pairs, {path} is for {card.degradation}")
-    found = int8.spans(ov.Core().read_model(content), _measured(data, volumes, card.scale))
+    stacks = (evaluate.low_unit(data, v, card.scale, _slices(v, data, scored=False)) for v in volumes)
+    found = int8.spans(ov.Core().read_model(content), stacks)
     wider = {name: [SPARE * a, SPARE * b] for name, (a, b) in found.items()}
 
     def scores(ranges: int8.Ranges) -> dict[str, float]:
         predict, _, _ = openvino.load(content, card.scale, "int8" if ranges else "f32", ranges=ranges)
-        return {volume.name: _psnr(predict, data, volume, card.scale) for volume in volumes}
+        return {
+            v.name: evaluate.psnr(predict, data, v, card.scale, _slices(v, data, scored=True))
+            for v in volumes
+        }
 
     exact, loss, worst = scores({}), np.inf, "every volume: no convolution is left"
     for ends in ENDS:
@@ -75,26 +76,7 @@ def calibrate(path: Path, data: PreparedSet, progress: Callable[[int], object] =
     return card
 
 
-def _slices(volume: Packed, high: ndarray, scored: bool) -> list[int]:
+def _slices(volume: Packed, data: PreparedSet, scored: bool) -> list[int]:
     """Evenly spaced slices, every other one for each purpose."""
-    at = np.linspace(0.1, 0.9, SLICES) * (len(high) - 1)
+    at = np.linspace(0.1, 0.9, SLICES) * (len(data.high(volume)) - 1)
     return sorted({round(i) for i in at[int(scored) :: 2]})
-
-
-def _low(data: PreparedSet, volume: Packed, scale: int, at: list[int]) -> Float[ndarray, "n h w"]:
-    offset, gain = volume.unit[str(scale)]
-    return ((data.low(volume, scale)[at] - offset) / gain).astype(np.float32)
-
-
-def _measured(data: PreparedSet, volumes: list[Packed], scale: int) -> Iterator[Float[ndarray, "n h w"]]:
-    for volume in volumes:
-        yield _low(data, volume, scale, _slices(volume, data.high(volume), scored=False))
-
-
-def _psnr(predict: Predict, data: PreparedSet, volume: Packed, scale: int) -> float:
-    """In dB, of the slices that are scored."""
-    at = _slices(volume, data.high(volume), scored=True)
-    offset, gain = volume.unit[str(scale)]
-    made = predict(_low(data, volume, scale, at)) * np.float32(gain) + np.float32(offset)
-    span = volume.range[1] - volume.range[0]
-    return metrics.psnr(np.asarray(data.high(volume)[at], np.float32), made, span)

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from seran.errors import BadInput
-from seran.infer import Progress, sharpen
+from seran.infer import Predict, Progress, sharpen
 from seran.methods import Method
 from seran.metrics import METRICS, scores
+from seran.metrics import psnr as whole_psnr
 from seran.prepare import Packed, PreparedSet
 
 BASELINE = {"bd": "bicubic", "td": "zerofill"}
@@ -179,3 +182,17 @@ def evaluate(
     told = [f.name for f in dataclasses.fields(Method) if f.name not in ("predict", "scans")]
     stated = [{name: getattr(m, name) for name in told} for m in methods]
     return Report(protocol(data, scale, split, slices), baseline, stated, rows)
+
+
+def low_unit(data: PreparedSet, volume: Packed, scale: int, at: list[int]) -> Float[ndarray, "n h w"]:
+    """Some low-resolution slices of a volume, as a network sees them."""
+    offset, gain = volume.unit[str(scale)]
+    return ((data.low(volume, scale)[at] - offset) / gain).astype(np.float32)
+
+
+def psnr(predict: Predict, data: PreparedSet, volume: Packed, scale: int, at: list[int]) -> float:
+    """PSNR in dB of some slices alone: what is looked at while something is tuned."""
+    offset, gain = volume.unit[str(scale)]
+    made = predict(low_unit(data, volume, scale, at)) * np.float32(gain) + np.float32(offset)
+    span = volume.range[1] - volume.range[0]
+    return whole_psnr(np.asarray(data.high(volume)[at], np.float32), made, span)

@@ -13,6 +13,7 @@ import openvino as ov
 from jaxtyping import Float
 from numpy import ndarray
 from openvino import opset15 as opset
+from openvino.properties import hint
 
 Ranges = Mapping[str, list[float]]
 """Name of a convolution's weights -> least and greatest value of its input."""
@@ -42,9 +43,8 @@ def spans(model: ov.Model, stacks: Iterator[Float[ndarray, "n h w"]]) -> dict[st
     """Least and greatest input of each convolution on stacks of slices, in float32."""
     found = dict(convolutions(model))
     results = [opset.result(op.input_value(0)) for op in found.values()]
-    probe = ov.Core().compile_model(
-        ov.Model(results, model.get_parameters()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    setting = {hint.inference_precision: ov.Type.f32}
+    probe = ov.Core().compile_model(ov.Model(results, model.get_parameters()), "CPU", setting)
     least, greatest = np.full(len(found), np.inf), np.full(len(found), -np.inf)
     for stack in stacks:
         for one in stack:
@@ -70,7 +70,9 @@ def quantized(model: ov.Model, ranges: Ranges, parameters: Mapping[str, ndarray]
     for name, (least, greatest) in ranges.items():
         op, step = found[name], (max(greatest, 0.0) - min(least, 0.0)) / (LEVELS - 1)
         low = step * round(min(least, 0.0) / step)  # 0, with which slices are padded, is a level
-        bounds = [opset.constant(np.full((1, 1, 1, 1), b, np.float32)) for b in (low, low + 255 * step)]
+        bounds = [
+            opset.constant(np.full((1, 1, 1, 1), b, np.float32)) for b in (low, low + (LEVELS - 1) * step)
+        ]
         op.input(0).replace_source_output(
             opset.fake_quantize(op.input_value(0), *bounds, *bounds, LEVELS).output(0)
         )

@@ -21,9 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from jaxtyping import Float
 from lightning_fabric import Fabric
+from numpy import ndarray
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from seran import files, metrics, weights
+from seran import evaluate, files, weights
 from seran.data import Patches
 from seran.engines.torch import parameters
 from seran.errors import BadInput
@@ -211,18 +212,17 @@ def validate(
 ) -> dict[str, float]:
     """Mean PSNR in dB per contrast of the validation split, over ``slices`` whole slices per volume."""
     found: dict[str, list[float]] = {}
-    for volume in data.pick("val"):
-        high, low = data.high(volume), data.low(volume, scale)
-        n = len(high)
-        at = [round((i + 1) * (n - 1) / (slices + 1)) for i in range(min(slices, n))]
-        offset, gain = volume.unit[str(scale)]
-        x = torch.from_numpy((low[at, None] - offset) / gain).float()
+
+    def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         with fabric.autocast():
-            made = [network(one[None].to(fabric.device))[0, 0].float().cpu() for one in x]
-        result = torch.stack(made).numpy() * np.float32(gain) + np.float32(offset)
-        span = volume.range[1] - volume.range[0]
-        score = metrics.psnr(np.asarray(high[at], np.float32), result, span)
-        found.setdefault(volume.contrast, []).append(score)
+            x = torch.from_numpy(low)
+            made = [network(one[None, None].to(fabric.device))[0, 0].float().cpu() for one in x]
+        return torch.stack(made).numpy()
+
+    for volume in data.pick("val"):
+        n = len(data.high(volume))
+        at = [round((i + 1) * (n - 1) / (slices + 1)) for i in range(min(slices, n))]
+        found.setdefault(volume.contrast, []).append(evaluate.psnr(predict, data, volume, scale, at))
     return {k: sum(v) / len(v) for k, v in sorted(found.items())}
 
 
