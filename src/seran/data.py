@@ -4,12 +4,14 @@ Sample ``i`` of step ``k`` depends on (seed, k, i) and on nothing else: a resume
 uninterrupted one sees, and n processes see together what one process with an n-fold batch sees.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Real
 from numpy import ndarray
+from scipy import fft
 from torch import Tensor
 
 from seran.degrade import DEGRADATIONS
@@ -19,12 +21,51 @@ from seran.prepare import Packed, PreparedSet
 TRIES = 8
 TEXTURE = 0.03
 """A patch whose standard deviation (in units of the scan's range) is below this counts as background."""
+RATIOS = (0.75, 1.35)
+"""Pixels a side that a varied patch is made from, over those it has."""
+POWERS = (0.5, 2.0)
+"""Between these, intensities are raised for another contrast; 1/2 brings bright tissues together."""
+PARTS = (0.25, 1.4)
+"""What part of the range the intensities of a patch of another contrast have."""
+NEGATIVES = 0.2
+"""How many of the patches of another contrast are negatives: T1 has dark fluid, T2 bright."""
 
 
 def dihedral(patch: Real[ndarray, "h w"], swap: bool, mirrored: tuple[bool, bool]) -> Real[ndarray, "a b"]:
     """One of the eight symmetries of the square: rows and columns mirrored or not, then exchanged or not."""
     turned = patch[:: -1 if mirrored[0] else 1, :: -1 if mirrored[1] else 1]
     return turned.T if swap else turned
+
+
+@functools.lru_cache(maxsize=1024)
+def _resampling(n: int, size: int) -> Float[ndarray, "size n"]:
+    """Keeps the lowest of ``n`` frequencies of the cosine transform, or adds zeros; means are preserved."""
+    kept = min(n, size)
+    spectrum = fft.dct(np.eye(n), norm="ortho", axis=0)[:kept]
+    back = fft.idct(np.eye(size)[:, :kept], norm="ortho", axis=0)
+    return (np.sqrt(size / n) * back @ spectrum).astype(np.float32)
+
+
+def resampled(patch: Real[ndarray, "h w"], shape: tuple[int, int]) -> Float[ndarray, "a b"]:
+    """A patch on another grid of the same outer edges, as a scanner would have made it.
+
+    Fewer pixels: the high frequencies of each axis were not measured. More pixels: k-space was filled with
+    zeros. Cosines take the place of k-space's exponentials, because the edges of a patch do not meet. Never
+    negative where no pixel of the patch was.
+    """
+    rows, columns = (_resampling(n, size) for n, size in zip(patch.shape, shape, strict=True))
+    made = rows @ patch.astype(np.float32) @ columns.T
+    return np.maximum(made, 0) if patch.min() >= 0 else made
+
+
+def recontrasted(patch: Float[ndarray, "h w"], rng: np.random.Generator) -> Float[ndarray, "h w"]:
+    """A patch of about [0, 1] as another contrast: a power of it, or the negative, on a part of the range."""
+    curve, part = np.exp(rng.uniform(*np.log(POWERS))), np.exp(rng.uniform(*np.log(PARTS)))
+    least = rng.uniform(0, max(0.0, 1 - part))
+    made = np.sign(patch) * np.abs(patch) ** curve
+    if rng.random() < NEGATIVES:
+        made = 1 - made
+    return (least + part * made).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,14 +86,23 @@ class Patches:
     proportion to the square root of its slices, then a slice, then up to `TRIES` positions until one
     is not background, then one of eight symmetries.
 
+    A fraction ``augment`` of the patches is varied: cut at any fine voxel, half of them made from more or
+    fewer pixels along each axis (`resampled`), half of them given another contrast (`recontrasted`), and only
+    then degraded. Where a slice is too small for more pixels, it is made from what there is.
+
     Where voxel 0 keeps its centre (k-space truncation), s - 1 fine voxels follow the last coarse one of a
     patch and none precede the first. So that a mirrored pair has them at the same end, its high patch
     begins s - 1 voxels earlier.
     """
 
-    def __init__(self, prepared: PreparedSet, split: str, scale: int, seed: int) -> None:
-        self.scale, self.seed = scale, seed
-        self.lead = (scale - 1) * (DEGRADATIONS[prepared.degradation](scale).anchor == "center")
+    def __init__(
+        self, prepared: PreparedSet, split: str, scale: int, seed: int, augment: float = 0.0
+    ) -> None:
+        self.scale, self.seed, self.augment = scale, seed, augment
+        self.degrade = DEGRADATIONS[prepared.degradation](scale)
+        self.lead = (scale - 1) * (self.degrade.anchor == "center")
+        if augment and prepared.degradation != "bd":
+            raise BadInput("--augment is for bicubic degradation (bd): truncation needs the whole slice")
         self.scans = [_scan(prepared, v, scale) for v in prepared.pick(split)]
         if not self.scans:
             raise BadInput(f"{prepared.root}: expected volumes in the split {split!r}, found none")
@@ -84,6 +134,9 @@ class Patches:
         (n, h, w), p, s = scan.low.shape, patch, self.scale
         swap, rows, columns = (bool(bit) for bit in rng.integers(2, size=3))
         first = min(1, self.lead)
+        if self.augment and rng.random() < self.augment:
+            high = dihedral(self._varied(rng, scan, s * p), swap, (rows, columns))
+            return self.degrade(high), high
         for _ in range(TRIES):
             k = rng.integers(n)
             y, x = rng.integers(first * rows, h - p + 1), rng.integers(first * columns, w - p + 1)
@@ -94,6 +147,19 @@ class Patches:
         high = scan.high[k, top : top + s * p, left : left + s * p]
         turned = (dihedral(side, swap, (rows, columns)) for side in (low, high))
         return tuple(_unit(side, scan) for side in turned)  # type: ignore[return-value]
+
+    def _varied(self, rng: np.random.Generator, scan: Scan, size: int) -> Float[ndarray, "size size"]:
+        resample, recontrast = (bool(bit) for bit in rng.integers(2, size=2))
+        ratio = np.exp(rng.uniform(*np.log(RATIOS), size=2)) if resample else np.ones(2)
+        h, w = (min(round(size * r), n) for r, n in zip(ratio, scan.high.shape[1:], strict=True))
+        for _ in range(TRIES):
+            k = rng.integers(len(scan.high))
+            y, x = (rng.integers(n - m + 1) for n, m in zip(scan.high.shape[1:], (h, w), strict=True))
+            cut = scan.high[k, y : y + h, x : x + w]
+            if cut.std() > TEXTURE * scan.gain:
+                break
+        high = _unit(resampled(cut, (size, size)) if resample else cut, scan)
+        return recontrasted(high, rng) if recontrast else high
 
 
 def _unit(patch: ndarray, scan: Scan) -> Float[ndarray, "h w"]:

@@ -26,6 +26,8 @@ class Recipe:
             where it sets nothing); ``he``, ``xavier``, ``gaussian`` (standard deviation 1e-3): zero biases.
         init: a weights file of the same network to start from, or the name of shipped weights
             (``seran-x2-bd``); empty: from scratch. From another scale all but the upsampling is taken.
+        augment: fraction of the patches whose resolution and contrast are varied before they are degraded,
+            see `seran.data`; the eight symmetries are always drawn.
         patch: low-resolution pixels a side.
         last_patch: the same for the last `tail` of the steps.
         batch: patches per step over all processes, while `patch` is used; later as many as hold the
@@ -57,6 +59,7 @@ class Recipe:
     residual: bool = False
     initializer: Literal["network", "he", "xavier", "gaussian"] = "network"
     init: str = ""
+    augment: float = 0.0
     patch: int = 32
     last_patch: int = 32
     batch: int = 96

@@ -263,7 +263,7 @@ def train(
     """
     if data.degradation != recipe.degradation:
         raise BadInput(f"{data.root} holds {data.degradation} pairs, the recipe wants {recipe.degradation}")
-    patches = Patches(data, "train", recipe.scale, recipe.seed)
+    patches = Patches(data, "train", recipe.scale, recipe.seed, recipe.augment)
     checkpoint = out / CHECKPOINT
     run = Run(recipe, fresh=not checkpoint.is_file())
     if checkpoint.is_file():
