@@ -42,7 +42,7 @@ def fails(*args: object, **options: object) -> str:
 def test_help_names_every_command() -> None:
     done = seran("--help")
     assert done.returncode == 0
-    for name in ("upscale", "info", "demo", "methods", "prepare", "train", "export", "evaluate"):
+    for name in ("upscale", "bids", "info", "demo", "methods", "prepare", "train", "export", "evaluate"):
         assert f"  {name} " in done.stdout
     assert "not a medical device" in done.stdout
     assert seran("--version").stdout.startswith("seran 0.")

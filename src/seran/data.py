@@ -5,6 +5,7 @@ uninterrupted one sees, and n processes see together what one process with an n-
 """
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,7 @@ def resampled(patch: Real[ndarray, "h w"], shape: tuple[int, int]) -> Float[ndar
 
 def recontrasted(patch: Float[ndarray, "h w"], rng: np.random.Generator) -> Float[ndarray, "h w"]:
     """A patch of about [0, 1] as another contrast: a power of it, or the negative, on a part of the range."""
-    curve, part = np.exp(rng.uniform(*np.log(POWERS))), np.exp(rng.uniform(*np.log(PARTS)))
+    curve, part = (math.exp(rng.uniform(*map(math.log, bounds))) for bounds in (POWERS, PARTS))
     least = rng.uniform(0, max(0.0, 1 - part))
     made = np.sign(patch) * np.abs(patch) ** curve
     if rng.random() < NEGATIVES:
@@ -150,7 +151,7 @@ class Patches:
 
     def _varied(self, rng: np.random.Generator, scan: Scan, size: int) -> Float[ndarray, "size size"]:
         resample, recontrast = (bool(bit) for bit in rng.integers(2, size=2))
-        ratio = np.exp(rng.uniform(*np.log(RATIOS), size=2)) if resample else np.ones(2)
+        ratio = np.exp(rng.uniform(*map(math.log, RATIOS), size=2)) if resample else np.ones(2)
         h, w = (min(round(size * r), n) for r, n in zip(ratio, scan.high.shape[1:], strict=True))
         for _ in range(TRIES):
             k = rng.integers(len(scan.high))

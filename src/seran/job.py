@@ -11,9 +11,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -178,14 +179,21 @@ def _key(scan: str, options: Options) -> str:
     return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
 
+def record(out: Path) -> dict[str, Any] | None:
+    """The record of the result at ``out``; none if a file of it is missing, or the record is not ours."""
+    if not sidecar(out).is_file() or not all(path.exists() for path in io.written(out)):
+        return None
+    try:
+        found = json.loads(sidecar(out).read_text())
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and found.get("Software") == "seran" else None
+
+
 def is_done(out: Path, wanted: str) -> bool:
     """Whether the result that `key` ``wanted`` names lies at ``out``."""
-    if not sidecar(out).is_file() or not all(path.exists() for path in io.written(out)):
-        return False
-    try:
-        return json.loads(sidecar(out).read_text()).get("Key") == wanted
-    except (ValueError, AttributeError):  # another program's file
-        return False
+    found = record(out)
+    return found is not None and found.get("Key") == wanted
 
 
 def run(
@@ -195,6 +203,7 @@ def run(
     engine: Engine = Engine(),  # noqa: B008
     watch: Watch = lambda name, total: lambda n: None,
     force: bool = False,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Sharpen one scan and write it with its record.
 
@@ -205,6 +214,7 @@ def run(
         engine: how a network is run.
         watch: told of the progress.
         force: replace an existing result.
+        facts: what the record states besides.
 
     Returns:
         The record.
@@ -229,7 +239,7 @@ def run(
     name = options.method.removesuffix("+") + "+" * (options.ensemble or options.method.endswith("+"))
     chosen = network(name, scale, options.weights, engine)
     digest = files.sha256_of(io.sources(source, scan.series))
-    record: dict[str, Any] = {
+    stated: dict[str, Any] = {
         "Software": "seran",
         "Version": seran.__version__,
         "Method": chosen.name,
@@ -249,6 +259,7 @@ def run(
         "Key": _key(digest, options),
         "Volumes": series.count,
         "ResearchUseOnly": True,
+        **facts,
     }
 
     def sharpened() -> Iterator[Volume]:
@@ -261,15 +272,15 @@ def run(
             if to is not None:
                 result = resample.onto(result, *to)
             for when, one in (("Before", volume), ("After", result)):
-                record[f"Shape{when}"] = list(one.data.shape)
-                record[f"VoxelSize{when}"] = grid.spacing(one.affine).round(6).tolist()
+                stated[f"Shape{when}"] = list(one.data.shape)
+                stated[f"VoxelSize{when}"] = grid.spacing(one.affine).round(6).tolist()
             yield result
 
     with files.together(sidecar(out), *io.written(out)) as (text, *images):
         io.write_series(sharpened(), series.count, images[0], options.dtype)
-        record["Seconds"] = round(time.perf_counter() - began, 3)
-        text.write_text(json.dumps(record, indent=1) + "\n")
-    return record
+        stated["Seconds"] = round(time.perf_counter() - began, 3)
+        text.write_text(json.dumps(stated, indent=1) + "\n")
+    return stated
 
 
 def told(record: dict[str, Any], out: Path) -> str:

@@ -1,37 +1,16 @@
 """Scans in, sharper scans out, with a record beside each."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
-from seran import infer, io, job
+from seran import batch, io, job
 from seran.apps import FLAT
-from seran.errors import BadInput, Incomplete
+from seran.batch import Task
+from seran.errors import BadInput
 from seran.job import Options
 from seran.methods import Engine
-
-
-@contextmanager
-def bars() -> Iterator[job.Watch]:
-    """A progress bar for each volume, on a terminal; nothing in a log."""
-    shown: list[tqdm] = []
-
-    def watch(name: str, total: int) -> infer.Progress:
-        while shown:
-            shown.pop().close()
-        shown.append(tqdm(total=total, unit="slice", desc=name, leave=False, disable=None))
-        return shown[-1].update
-
-    try:
-        yield watch
-    finally:
-        while shown:
-            shown.pop().close()
 
 
 def scans_in(folder: Path) -> list[Path]:
@@ -42,7 +21,7 @@ def scans_in(folder: Path) -> list[Path]:
     return [p for p in found if not (p.suffix.lower() == ".img" and p.with_suffix(".hdr") in found)]
 
 
-def planned(sources: tuple[Path, ...], out: Path) -> list[tuple[Path, Path]]:
+def planned(sources: tuple[Path, ...], out: Path) -> list[Task]:
     """Every scan and where its result goes: below ``out``, under its own name.
 
     Raises:
@@ -57,7 +36,7 @@ def planned(sources: tuple[Path, ...], out: Path) -> list[tuple[Path, Path]]:
         if result in taken:
             raise BadInput(f"{source} and {taken[result]} would both become {result}; sharpen them apart")
         taken[result] = source
-    return pairs
+    return [Task(*pair) for pair in pairs]
 
 
 def upscale(
@@ -96,38 +75,11 @@ def upscale(
         )
     *sources, out = paths
     single = len(sources) == 1 and not (sources[0].is_dir() and scans_in(sources[0]))
-    with bars() as watch:
-        if single:
-            if resume and job.is_done(out, job.key(sources[0], options)):
-                return f"{out} is there already, from the same scan and options"
+    if single:
+        if resume and job.is_done(out, job.key(sources[0], options)):
+            return f"{out} is there already, from the same scan and options"
+        with batch.bars() as watch:
             return job.told(job.run(sources[0], out, options, engine, watch, force or resume), out)
-        if out.is_file() or io.format_of(out):
-            raise BadInput(f"{out}: expected a folder for the results of several scans")
-        return _batch(planned(tuple(sources), out), options, engine, watch, force, resume)
-
-
-def _batch(
-    pairs: list[tuple[Path, Path]],
-    options: Options,
-    engine: Engine,
-    watch: job.Watch,
-    force: bool,
-    resume: bool,
-) -> str:
-    made, there, trouble = 0, 0, []
-    for i, (source, out) in enumerate(pairs):
-        try:
-            if resume and job.is_done(out, job.key(source, options)):
-                there += 1
-                continue
-            out.parent.mkdir(parents=True, exist_ok=True)
-            record = job.run(source, out, options, engine, watch, force or resume)
-            made += 1
-            sys.stderr.write(f"[{i + 1}/{len(pairs)}] {job.told(record, out)}\n")
-        except BadInput as error:
-            trouble.append(str(error))
-            sys.stderr.write(f"[{i + 1}/{len(pairs)}] failed: {' '.join(str(error).split())}\n")
-    text = f"{made} sharpened, {there} there already, {len(trouble)} failed"
-    if trouble:
-        raise Incomplete(text)
-    return text
+    if out.is_file() or io.format_of(out):
+        raise BadInput(f"{out}: expected a folder for the results of several scans")
+    return batch.run(planned(tuple(sources), out), options, engine, force, resume)

@@ -1,0 +1,206 @@
+"""A BIDS data set in, a derivative data set out that the official validator accepts."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from seran import cli, files, job
+from seran.apps import bids
+from tests.conftest import oblique, phantom
+
+VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
+
+
+def save(path: Path, seed: int, shape: tuple[int, ...] = (26, 22, 5)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(phantom(shape, seed), oblique())
+    image.header.set_xyzt_units("mm", "sec")
+    if len(shape) == 4:
+        image.header.set_zooms((*image.header.get_zooms()[:3], 2.0))
+    image.set_qform(oblique(), 1)
+    image.set_sform(oblique(), 1)
+    nib.save(image, path)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Two participants, one of them seen twice; metadata at three levels; what is not to be sharpened."""
+    root = tmp_path / "raw"
+    for i, name in enumerate(
+        (
+            "sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz",
+            "sub-01/ses-a/anat/sub-01_ses-a_acq-ax_run-2_T2w.nii.gz",
+            "sub-01/ses-b/anat/sub-01_ses-b_T1w.nii",
+            "sub-02/anat/sub-02_FLAIR.nii.gz",
+            "sub-02/anat/sub-02_part-phase_T2w.nii.gz",
+        )
+    ):
+        save(root / name, i)
+    save(root / "sub-02" / "func" / "sub-02_task-rest_bold.nii.gz", 7, (20, 22, 4, 3))
+    told = {
+        "dataset_description.json": {"Name": "made", "BIDSVersion": "1.10.0", "License": "CC0"},
+        "T1w.json": {"MagneticFieldStrength": 1.5, "EchoTime": 0.004, "Manufacturer": "none"},
+        "sub-01/sub-01_T1w.json": {"EchoTime": 0.005},
+        "sub-01/ses-b/anat/sub-01_ses-b_T1w.json": {"MagneticFieldStrength": 3, "AcquisitionMatrixPE": 22},
+        "sub-02/anat/sub-02_part-phase_T2w.json": {"Units": "rad"},
+        "sub-02/func/sub-02_task-rest_bold.json": {"TaskName": "rest", "RepetitionTime": 2.0},
+    }
+    for name, content in told.items():
+        (root / name).write_text(json.dumps(content))
+    (root / "README").write_text("Made for tests; nothing in it was measured.\n")
+    return root
+
+
+def run(*args: object) -> int:
+    return cli.run(["bids", *map(str, args), "--method", "bicubic"])
+
+
+def images(out: Path) -> dict[str, str]:
+    return {p.relative_to(out).as_posix(): files.sha256(p) for p in sorted(out.rglob("*.nii*"))}
+
+
+def test_names_and_metadata(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run(raw, out, "participant") == 0
+    assert "4 sharpened, 0 there already, 0 failed" in capsys.readouterr().out
+    assert list(images(out)) == [
+        "sub-01/ses-a/anat/sub-01_ses-a_acq-ax_run-2_res-x2_desc-seran_T2w.nii.gz",
+        "sub-01/ses-a/anat/sub-01_ses-a_res-x2_desc-seran_T1w.nii.gz",
+        "sub-01/ses-b/anat/sub-01_ses-b_res-x2_desc-seran_T1w.nii",
+        "sub-02/anat/sub-02_res-x2_desc-seran_FLAIR.nii.gz",
+    ]
+    told = json.loads((out / "sub-01/ses-b/anat/sub-01_ses-b_res-x2_desc-seran_T1w.json").read_text())
+    assert told["Sources"] == ["bids:raw:sub-01/ses-b/anat/sub-01_ses-b_T1w.nii"]
+    assert (told["MagneticFieldStrength"], told["EchoTime"], told["Manufacturer"]) == (3, 0.005, "none")
+    assert told["SkullStripped"] is False
+    assert told["SpatialReference"] == "orig"
+    assert told["Resolution"] == "2 times the input's matrix in the plane of the slices"
+    assert "AcquisitionMatrixPE" not in told  # no longer true
+    described = json.loads((out / "dataset_description.json").read_text())
+    link = out / described["DatasetLinks"]["raw"]
+    assert (link / told["Sources"][0].removeprefix("bids:raw:")).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inside", [False, True], ids=["beside", "in derivatives"])
+def test_the_official_validator_accepts_it(raw: Path, tmp_path: Path, inside: bool) -> None:
+    out = raw / "derivatives" / "seran" if inside else tmp_path / "out"
+    assert run(raw, out, "participant") == 0
+    assert run(raw, out, "participant", "--suffix", "bold", "--spacing", "0.5") == 0
+    assert run(raw, out, "group") == 0
+    for root in (raw, out):
+        done = subprocess.run([VALIDATOR, "--json", root], capture_output=True, text=True, timeout=300)
+        found = json.loads(done.stdout)["issues"]["issues"]
+        assert [i for i in found if i["severity"] == "error"] == [], root
+        assert done.returncode == 0
+    # That it would have found a fault: without what is required of `res-`.
+    path = next(out.rglob("*_FLAIR.json"))
+    told = json.loads(path.read_text())
+    del told["Resolution"], told["SkullStripped"]
+    path.write_text(json.dumps(told))
+    done = subprocess.run([VALIDATOR, "--json", out], capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "SkullStripped" in done.stdout
+
+
+def test_participants_sessions_and_suffixes(raw: Path, tmp_path: Path) -> None:
+    def chosen(*args: str) -> list[str]:
+        out = tmp_path / "-".join(args)
+        assert run(raw, out, "participant", *args) == 0
+        return [Path(name).name.split("_res-")[0] for name in images(out)]
+
+    assert chosen("--participant-label", "02") == ["sub-02"]
+    assert chosen("--participant_label", "sub-01", "02", "--suffix", "FLAIR") == ["sub-02"]
+    assert chosen("--session-label", "a") == ["sub-01_ses-a_acq-ax_run-2", "sub-01_ses-a"]
+    assert chosen("--suffix", "bold") == ["sub-02_task-rest"]
+
+
+def test_labels_of_the_resolution() -> None:
+    def label(**target: float | Path) -> str:
+        return bids.resolution(job.Target(**target))[0]
+
+    assert [label(), label(scale=3), label(scale=2.6), label(spacing=0.45), label(like=Path("x.nii"))] == [
+        "x2", "x3", "x2p6", "0p45mm", "like",
+    ]  # fmt: skip
+
+
+def test_done_scans_are_passed_over_by_content(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(raw, out, "participant") == 0
+    save(raw / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz", 99)
+    before = images(out)
+    assert run(raw, out, "participant") == 0
+    assert "1 sharpened, 3 there already, 0 failed" in capsys.readouterr().out
+    assert [k for k, v in images(out).items() if before[k] != v] == [
+        "sub-02/anat/sub-02_res-x2_desc-seran_FLAIR.nii.gz"
+    ]
+
+
+def test_bad_scans_are_named_counted_and_missing_from_the_group(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (raw / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz").write_bytes(b"nothing")
+    (raw / "sub-01" / "ses-a" / "anat" / "sub-01_ses-a_acq-ax_run-2_T2w.json").write_text("[")
+    assert run(raw, out, "participant") == 1
+    told = capsys.readouterr().err
+    assert "2 sharpened, 0 there already, 2 failed" in told
+    assert "sub-02_FLAIR.nii.gz: cannot be read as NIfTI" in told
+    assert "T2w.json: expected a JSON object" in told
+    assert run(raw, out, "group") == 0
+    assert "2 of 4 scans are sharpened" in capsys.readouterr().out
+    with (out / "group.tsv").open(newline="") as file:
+        table = list(csv.DictReader(file, delimiter="\t"))
+    assert [(r["participant_id"], r["session_id"], r["status"]) for r in table] == [
+        ("sub-01", "ses-a", "done"), ("sub-01", "ses-a", "missing"),
+        ("sub-01", "ses-b", "done"), ("sub-02", "n/a", "missing"),
+    ]  # fmt: skip
+    page = (out / "group.html").read_text()
+    assert "2 of 4 scans sharpened" in page
+    assert page.count('<tr class="missing">') == 2
+
+
+def test_the_page_escapes_everything() -> None:
+    row = dict.fromkeys(bids.COLUMNS, "<script>alert(1)</script>")
+    assert "<script>" not in bids.page([row | {"status": "done"}])
+
+
+def test_what_is_no_data_set_is_refused(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*args: object) -> str:
+        assert run(*args) == 2
+        return capsys.readouterr().err
+
+    assert "no dataset_description.json" in said(tmp_path, tmp_path / "out", "participant")
+    assert "no such participant: sub-09" in said(
+        raw, tmp_path / "o", "participant", "--participant-label", "09"
+    )
+    assert "ends in PDw" in said(raw, tmp_path / "out", "participant", "--suffix", "PDw")
+    assert "would lie among the raw data" in said(raw, raw, "participant")
+    assert "first" in said(raw, tmp_path / "out", "group")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "fmriprep"}]}')
+    assert "seran has not made" in said(raw, other, "participant")
+    assert not list(other.glob("*.md"))
+
+
+def test_a_real_scan(shared: Path, tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    (raw / "sub-1" / "anat").mkdir(parents=True)
+    (raw / "dataset_description.json").write_text('{"Name": "one", "BIDSVersion": "1.10.0"}')
+    shutil.copy(shared / "test" / "tcga-fg-6692_T2.nii.gz", raw / "sub-1" / "anat" / "sub-1_T2w.nii.gz")
+    assert run(raw, out, "participant", "--scale", "3") == 0
+    image = nib.load(out / "sub-1" / "anat" / "sub-1_res-x3_desc-seran_T2w.nii.gz")
+    source = nib.load(raw / "sub-1" / "anat" / "sub-1_T2w.nii.gz")
+    assert np.prod(image.shape) == 9 * np.prod(source.shape)
