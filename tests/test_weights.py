@@ -1,9 +1,20 @@
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from safetensors import safe_open
 
-from seran import methods, weights
+from seran import cli, fetch, files, methods, weights
 from seran.errors import BadInput
+from seran.systems import SYSTEMS
 
 SHIPPED = sorted(weights.shipped().items())
 
@@ -68,3 +79,160 @@ def test_names_that_do_not_fit() -> None:
         methods.method("bicubic", 2, file=path)
     with pytest.raises(BadInput, match="device of auto"):
         methods.method("seran", 2, engine=methods.Engine(device="tpu"))
+
+
+def test_the_registry_lists_what_is_shipped() -> None:
+    """After new weights: seran weights register."""
+    listed = weights.registry()
+    assert {n: (p.stat().st_size, files.sha256(p)) for n, p in SHIPPED} == {n: listed[n] for n, _ in SHIPPED}
+
+
+class Mirror(SimpleHTTPRequestHandler):
+    """Serves a folder with byte ranges; the first answer for a file may end early."""
+
+    cut: ClassVar[set[str]] = set()
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        """A file from the byte asked for, or half of it."""
+        self.asked.append((self.path, self.headers["Range"]))
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        data = path.read_bytes()
+        begin = int(re.sub(r"\D", "", self.headers["Range"] or "0"))
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(data) - begin))
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
+        self.end_headers()
+        cut = self.path in self.cut
+        self.cut.discard(self.path)
+        self.wfile.write(data[begin : len(data) // 2 if cut else None])
+
+    def log_message(self, *args: object) -> None:
+        """Be quiet."""
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """An address, its folder with SRCNN's and VDSR's weights; an installation that lacks SRCNN's."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "SERAN_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SERAN_CACHE", str(tmp_path / "cache"))
+    held = {name: path for name, path in SHIPPED if name != "srcnn-x2-bd"}
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    for name in ("srcnn-x2-bd", "vdsr-x2-bd"):
+        shutil.copy(dict(SHIPPED)[name], folder)
+    monkeypatch.setattr(weights, "shipped", lambda: held)
+    monkeypatch.setattr(fetch, "sleep", lambda seconds: None)
+    Mirror.cut.clear()
+    Mirror.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Mirror, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+        thread.join()
+
+
+def command(*args: object) -> int:
+    return cli.run(["weights", *map(str, args)])
+
+
+def test_weights_are_pulled_and_then_used(
+    mirror: tuple[str, Path], tmp_path: Path, scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, _ = mirror
+    sharpen = ["upscale", str(scan), str(tmp_path / "out.nii"), "--method", "srcnn"]
+    assert cli.run(sharpen) == 2
+    assert "seran weights pull srcnn-x2-bd" in capsys.readouterr().err
+    Mirror.cut.add("/srcnn-x2-bd.onnx")
+    assert command("pull", "--mirror", url + "/nothing", "--mirror", url) == 0
+    assert "1 pulled, 5 were here" in capsys.readouterr().out
+    assert [bytes_ is not None for path, bytes_ in Mirror.asked if "nothing" not in path] == [False, True]
+    assert command("verify") == 0
+    assert "6 of 6 are here" in capsys.readouterr().out
+    assert command("list") == 0
+    assert str(tmp_path / "cache" / "weights" / "srcnn-x2-bd.onnx") in capsys.readouterr().out
+    assert cli.run(sharpen) == 0
+
+
+def test_wrong_bytes_are_never_kept(
+    mirror: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, folder = mirror
+    path = folder / "srcnn-x2-bd.onnx"
+    right = path.read_bytes()
+    path.write_bytes(right[:-1] + b"x")
+    assert command("pull", "srcnn-x2-bd", "--mirror", url) == 2
+    assert "expected sha256" in capsys.readouterr().err
+    path.write_bytes(right[:-100])
+    assert command("pull", "srcnn-x2-bd", "--mirror", url) == 2
+    assert "the server announces" in capsys.readouterr().err
+    assert not list((tmp_path / "cache" / "weights").iterdir())
+
+
+def test_an_interrupted_download_continues(
+    mirror: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = mirror
+    Mirror.cut.add("/srcnn-x2-bd.onnx")
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fetch, "sleep", interrupted)
+    assert command("pull", "srcnn-x2-bd", "--mirror", url) == 130
+    assert (tmp_path / "cache" / "weights" / ".srcnn-x2-bd.onnx.part").stat().st_size > 10_000
+    assert command("pull", "srcnn-x2-bd", "--mirror", url) == 0
+    assert Mirror.asked[-1][1] is not None
+
+
+def test_the_proxy_of_the_environment_is_asked(
+    mirror: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, _ = mirror
+    monkeypatch.setenv("http_proxy", url)
+    monkeypatch.setenv("no_proxy", "")
+    assert command("pull", "srcnn-x2-bd", "--mirror", "http://weights.invalid/seran") == 2
+    assert Mirror.asked[-1][0] == "http://weights.invalid/seran/srcnn-x2-bd.onnx"
+    assert "404" in capsys.readouterr().err
+
+
+def test_a_machine_without_a_network(
+    mirror: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exported there, carried over, put where pulled weights lie: no server is asked."""
+    assert command("export", "vdsr-x2-bd", "--out", tmp_path / "stick") == 0
+    assert subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path / "stick").returncode == 0
+    assert command("export", "srcnn-x2-bd", "--out", tmp_path / "stick") == 2
+    assert "srcnn-x2-bd: not here" in capsys.readouterr().err
+    (tmp_path / "cache" / "weights").mkdir(parents=True)
+    shutil.copy(mirror[1] / "srcnn-x2-bd.onnx", tmp_path / "cache" / "weights")
+    assert command("verify", "srcnn-x2-bd") == 0
+    path = tmp_path / "cache" / "weights" / "srcnn-x2-bd.onnx"
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 1
+    path.write_bytes(data)
+    assert command("verify") == 2
+    assert "damaged" in capsys.readouterr().err
+    assert not Mirror.asked
+
+
+def test_other_programs_get_safetensors(tmp_path: Path) -> None:
+    assert command("export", "seran-x2-bd", "--safetensors", "--out", tmp_path) == 0
+    with safe_open(tmp_path / "seran-x2-bd.safetensors", "np") as file:
+        assert json.loads(file.metadata()["card"])["model"] == "seran"
+        assert sum(file.get_tensor(k).size for k in file.keys()) == SYSTEMS["seran"].parameters[0]  # noqa: SIM118
+
+
+def test_what_cannot_be_done(mirror: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("pull", "seran-x9-bd", "--mirror", mirror[0]) == 2
+    assert "expected names of" in capsys.readouterr().err
+    assert command("pull") == 2
+    assert "--mirror URL" in capsys.readouterr().err
+    assert command("export") == 2
+    assert "--out FOLDER" in capsys.readouterr().err

@@ -20,6 +20,7 @@ COMMANDS = {
     "prepare": "scans -> pairs of high- and low-resolution slices",
     "train": "pairs -> a training run (needs seran[train])",
     "export": "a training run -> a weights file (needs seran[train])",
+    "weights": "list, pull, verify or export the weights of this version",
     "calibrate": "make a weights file ready for --precision int8",
     "evaluate": "methods x a prepared set -> PSNR and SSIM, with the protocol stated",
 }

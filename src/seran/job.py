@@ -27,7 +27,7 @@ from seran.errors import BadInput
 from seran.grid import Plane
 from seran.methods import Engine, Method
 from seran.volume import Volume
-from seran.weights import shipped
+from seran.weights import at_hand
 
 Dtype = Literal["float32", "float64", "uint8", "int16", "uint16", "int32"]
 Watch = Callable[[str, int], infer.Progress]
@@ -170,7 +170,7 @@ def _key(scan: str, options: Options) -> str:
     """`key` of the scan with this digest."""
     stated = dataclasses.asdict(options)
     name = options.method.removesuffix("+")
-    used = [options.weights] if options.weights else [p for n, p in shipped().items() if n.startswith(name)]
+    used = [options.weights] if options.weights else [p for n, p in at_hand().items() if n.startswith(name)]
     stated["weights"] = [files.sha256(path) for path in used]
     if options.target.like is not None:
         stated["target"]["like"] = files.sha256_of(io.sources(options.target.like))

@@ -81,14 +81,16 @@ def is_network(name: str) -> bool:
 
 
 def _file(name: str, scale: int, degradation: str) -> Path:
-    shipped = weights.shipped()
+    found = weights.at_hand()
     key = f"{name}-x{scale}-{degradation}"
-    if key in shipped:
-        return shipped[key]
+    if key in found:
+        return found[key]
     if name not in names():
         raise BadInput(f"expected a method of {', '.join(names())}, got {name!r}")
+    if key in weights.registry():
+        raise BadInput(f"the weights {key} are not in this installation; get them: seran weights pull {key}")
     raise BadInput(
-        f"no weights are shipped for {key}; there are {', '.join(shipped)}; choose one of these with "
+        f"no weights are shipped for {key}; there are {', '.join(found)}; choose one of these with "
         "--method and --scale, or give a file with --weights"
     )
 

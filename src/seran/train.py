@@ -124,7 +124,7 @@ class Run:
         if recipe.initializer != "network":
             initialise(self.network, recipe.initializer)
         if recipe.init and fresh:
-            content, card, _ = weights.read(weights.shipped().get(recipe.init, Path(recipe.init)))
+            content, card, _ = weights.read(weights.at_hand().get(recipe.init, Path(recipe.init)))
             rescaled = card.scale != recipe.scale
             self.network.load_state_dict(parameters(self.network, content, recipe.init, rescaled))
             self.patches, self.seconds, self.scans = card.patches, card.seconds, card.scans

@@ -5,9 +5,11 @@ A weights file is a plain ONNX model with two more ``metadata_props`` at its ver
 extended by appending fields, the file stays valid ONNX, and verifying it needs no ONNX library.
 """
 
+import csv
 import dataclasses
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 from numpy import ndarray
 
 from seran.errors import BadInput
 from seran.grid import Anchor
 
 SHIPPED = Path(__file__).parent / "shipped"
+REGISTRY = SHIPPED / "registry.csv"
+"""Made by ``seran weights register``."""
 
 METADATA, GRAPH, INITIALIZER = 14, 7, 5
 """Field numbers of onnx.proto: ModelProto.metadata_props, ModelProto.graph, GraphProto.initializer."""
@@ -216,3 +221,22 @@ def _packed(data: memoryview) -> Iterator[int]:
 def shipped() -> dict[str, Path]:
     """The weights that come with the package: ``MODEL-xSCALE-DEGRADATION`` -> file."""
     return {p.stem: p for p in sorted(SHIPPED.glob("*.onnx"))}
+
+
+def cache_folder() -> Path:
+    """Where `seran weights pull` puts weights: below ``$SERAN_CACHE``, or the user's cache folder."""
+    own = os.environ.get("SERAN_CACHE")
+    return (Path(own) if own else platformdirs.user_cache_path("seran")) / "weights"
+
+
+def at_hand() -> dict[str, Path]:
+    """The shipped weights, and those of `REGISTRY` that were pulled: name -> file."""
+    pulled = {name: cache_folder() / f"{name}.onnx" for name in registry() if name not in shipped()}
+    return shipped() | {name: path for name, path in pulled.items() if path.is_file()}
+
+
+@cache
+def registry() -> dict[str, tuple[int, str]]:
+    """The weights that belong to this version: name -> bytes and SHA-256 of the file."""
+    with REGISTRY.open(newline="") as file:
+        return {row["name"]: (int(row["bytes"]), row["sha256"]) for row in csv.DictReader(file)}

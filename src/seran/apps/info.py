@@ -30,7 +30,7 @@ def installation() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     found = {}
-    for name, path in weights.shipped().items():
+    for name, path in weights.at_hand().items():
         _, card, digest = weights.read(path)
         found[name] = {"sha256": digest, "patches": card.patches, "version": card.version}
     return {

@@ -16,7 +16,7 @@ def _rows() -> list[tuple[str, ...]]:
         if name in CLASSICAL:
             held = "none needed"
         else:
-            kept = [key for key in weights.shipped() if key.split("-x")[0] == name]
+            kept = [key for key in weights.registry() if key.split("-x")[0] == name]
             held = ", ".join(key.removeprefix(f"{name}-") for key in kept) or "train your own"
         rows.append((name, system.title, str(system.year), system.sizes(), held, system.paper))
     return rows
@@ -31,7 +31,7 @@ def methods(cards: bool = False, markdown: bool = False) -> str:
     """
     if cards:
         shown = {}
-        for key, path in weights.shipped().items():
+        for key, path in weights.at_hand().items():
             _, card, digest = weights.read(path)
             shown[key] = {"sha256": digest, **asdict(card), "scans": card.data}
         return json.dumps(shown, indent=1)
