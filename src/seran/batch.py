@@ -1,5 +1,6 @@
-"""Many scans: one after the other, by one network; a bad one is named and counted, and stops no other."""
+"""Many scans: each by a network that is loaded once; a bad one is named and counted, and stops no other."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,10 +10,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from seran import infer, job
+from seran import cluster, infer, job
+from seran.cluster import Cluster
 from seran.errors import BadInput, Incomplete
 from seran.job import Options
+from seran.machine import cpus
 from seran.methods import Engine
+
+Outcome = tuple[str, str]
+"""``sharpened``, ``there`` or ``failed``, and a line about it."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,41 @@ def bars() -> Iterator[job.Watch]:
             shown.pop().close()
 
 
+def one(
+    task: Task,
+    options: Options,
+    engine: Engine,
+    force: bool,
+    resume: bool,
+    watch: job.Watch = lambda name, total: lambda n: None,
+) -> Outcome:
+    """Sharpen one scan of several; what is wrong with it is told, not raised.
+
+    Raises:
+        OSError: if the result cannot be written.
+    """
+    try:
+        if resume and job.is_done(task.out, job.key(task.source, options)):
+            return "there", f"{task.out} is there already"
+        task.out.parent.mkdir(parents=True, exist_ok=True)
+        record = job.run(task.source, task.out, options, engine, watch, force or resume, task.facts())
+        return "sharpened", job.told(record, task.out)
+    except BadInput as error:
+        return _failed(task, str(error))
+
+
+def _failed(task: Task, why: str) -> Outcome:
+    named = why if str(task.source) in why else f"{task.source}: {why}"
+    return "failed", f"failed: {' '.join(named.split())}"
+
+
 def run(
-    tasks: Sequence[Task], options: Options, engine: Engine, force: bool = False, resume: bool = False
+    tasks: Sequence[Task],
+    options: Options,
+    engine: Engine,
+    force: bool = False,
+    resume: bool = False,
+    where: Cluster = Cluster(),  # noqa: B008
 ) -> str:
     """Sharpen every scan; a line to stderr for each.
 
@@ -54,30 +93,58 @@ def run(
         force: replace existing results.
         resume: pass over results that are there, made from the same scan by the same weights, options and
             version; replace others.
+        where: in this process, or on a cluster.
 
     Returns:
-        A summary.
+        A summary, or the script for a job array.
 
     Raises:
+        BadInput: if the cluster cannot be used.
         Incomplete: with the summary, if some could not be sharpened.
         OSError: if a result cannot be written.
     """
-    made, there, failed = 0, 0, 0
+    first, step = where.share()
+    tasks = tasks[first - 1 :: step]
+    if where.cluster == "sbatch":
+        return cluster.script(_command(resume), len(tasks), where.workers)
     with bars() as watch:
-        for i, task in enumerate(tasks):
-            try:
-                if resume and job.is_done(task.out, job.key(task.source, options)):
-                    there += 1
-                    continue
-                task.out.parent.mkdir(parents=True, exist_ok=True)
-                record = job.run(task.source, task.out, options, engine, watch, force or resume, task.facts())
-                made += 1
-                text = job.told(record, task.out)
-            except BadInput as error:
-                failed += 1
-                text = f"failed: {' '.join(str(error).split())}"
-            sys.stderr.write(f"[{i + 1}/{len(tasks)}] {text}\n")
-    summary = f"{made} sharpened, {there} there already, {failed} failed"
-    if failed:
+        if where.cluster:
+            outcomes = _spread(tasks, options, engine, force or resume, where)
+        else:
+            outcomes = (one(task, options, engine, force, resume, watch) for task in tasks)
+        counts = dict.fromkeys(("sharpened", "there", "failed"), 0)
+        for i, (kind, text) in enumerate(outcomes):
+            counts[kind] += 1
+            if kind != "there":
+                sys.stderr.write(f"[{i + 1}/{len(tasks)}] {text}\n")
+    summary = "{sharpened} sharpened, {there} there already, {failed} failed".format(**counts)
+    if counts["failed"]:
         raise Incomplete(summary)
     return summary
+
+
+def _spread(
+    tasks: Sequence[Task], options: Options, engine: Engine, replace: bool, where: Cluster
+) -> Iterator[Outcome]:
+    """The same on a cluster, where a scan may be begun twice: so a worker passes over what is done."""
+    free = []
+    for task in tasks:
+        if replace or not job.sidecar(task.out).exists():
+            free.append(task)
+        else:
+            yield _failed(task, f"{job.sidecar(task.out)} exists; give --force to replace it")
+    if where.cluster == "local" and not engine.threads:
+        engine = dataclasses.replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
+    work = cluster.bound(one, options, engine, True, True)
+    yield from cluster.spread(work, free, where, _failed)
+
+
+def _command(resume: bool) -> list[str]:
+    """The command line that is running, without what asks for a script."""
+    words, skip = [], False
+    for word in sys.argv[1:]:
+        asks = word.split("=")[0] in ("--cluster", "--workers")
+        if not asks and not skip:
+            words.append(word)
+        skip = asks and "=" not in word
+    return ["seran", *words, *(["--resume"] if not resume else [])]

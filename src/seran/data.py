@@ -61,7 +61,7 @@ def resampled(patch: Real[ndarray, "h w"], shape: tuple[int, int]) -> Float[ndar
 
 def recontrasted(patch: Float[ndarray, "h w"], rng: np.random.Generator) -> Float[ndarray, "h w"]:
     """A patch of about [0, 1] as another contrast: a power of it, or the negative, on a part of the range."""
-    curve, part = (math.exp(rng.uniform(*map(math.log, bounds))) for bounds in (POWERS, PARTS))
+    curve, part = (math.exp(rng.uniform(*bounds)) for bounds in np.log((POWERS, PARTS)).tolist())
     least = rng.uniform(0, max(0.0, 1 - part))
     made = np.sign(patch) * np.abs(patch) ** curve
     if rng.random() < NEGATIVES:
@@ -151,7 +151,8 @@ class Patches:
 
     def _varied(self, rng: np.random.Generator, scan: Scan, size: int) -> Float[ndarray, "size size"]:
         resample, recontrast = (bool(bit) for bit in rng.integers(2, size=2))
-        ratio = np.exp(rng.uniform(*map(math.log, RATIOS), size=2)) if resample else np.ones(2)
+        least, most = np.log(RATIOS).tolist()
+        ratio = np.exp(rng.uniform(least, most, size=2)) if resample else np.ones(2)
         h, w = (min(round(size * r), n) for r, n in zip(ratio, scan.high.shape[1:], strict=True))
         for _ in range(TRIES):
             k = rng.integers(len(scan.high))

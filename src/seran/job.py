@@ -105,7 +105,8 @@ class Options:
 
     Attributes:
         method: seran, bicubic, ...: `seran methods` lists them.
-        weights: a weights file to use instead of the shipped ones.
+        weights: a weights file to use instead of the shipped ones, or the name of other shipped ones
+            (`seran weights list`).
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
         dtype: type of a voxel of the result; integers are rounded and held at their limits.
         target: the grid of the result; without any of its options twice as fine.
@@ -170,7 +171,11 @@ def _key(scan: str, options: Options) -> str:
     """`key` of the scan with this digest."""
     stated = dataclasses.asdict(options)
     name = options.method.removesuffix("+")
-    used = [options.weights] if options.weights else [p for n, p in at_hand().items() if n.startswith(name)]
+    used = (
+        [methods.named(options.weights)]
+        if options.weights
+        else [p for n, p in at_hand().items() if n.startswith(name)]
+    )
     stated["weights"] = [files.sha256(path) for path in used]
     if options.target.like is not None:
         stated["target"]["like"] = files.sha256_of(io.sources(options.target.like))

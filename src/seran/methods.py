@@ -80,6 +80,11 @@ def is_network(name: str) -> bool:
     return name.removesuffix("+") not in CLASSICAL
 
 
+def named(file: Path) -> Path:
+    """A weights file by its path, or by the name of weights that are at hand (``seran-x2-td``)."""
+    return file if file.is_file() else weights.at_hand().get(str(file), file)
+
+
 def _file(name: str, scale: int, degradation: str) -> Path:
     found = weights.at_hand()
     key = f"{name}-x{scale}-{degradation}"
@@ -108,7 +113,8 @@ def method(
         name: see `names`.
         scale: 2, 3 or 4.
         degradation: which of the shipped weights, where there are several.
-        file: weights to use instead of the shipped ones; they must be of ``name`` and ``scale``.
+        file: weights to use instead of the shipped ones, or the name of other ones at hand; of ``name`` and
+            ``scale``.
         engine: how a network is run.
 
     Raises:
@@ -129,7 +135,9 @@ def method(
             whole=plain in VOLUMETRIC,
         )
     else:
-        found = _network(name, plain, scale, file or _file(plain, scale, degradation), engine)
+        found = _network(
+            name, plain, scale, named(file) if file else _file(plain, scale, degradation), engine
+        )
     if name.endswith("+"):
         return Method(**{**found.__dict__, "predict": ensembled(found.predict, found.anchor)})
     return found

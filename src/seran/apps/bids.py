@@ -19,6 +19,7 @@ import seran
 from seran import batch, files, job
 from seran.apps import FLAT, Positional
 from seran.batch import Task
+from seran.cluster import Cluster
 from seran.errors import BadInput
 from seran.job import Options
 from seran.methods import Engine
@@ -261,6 +262,7 @@ def bids(
     suffix: tuple[str, ...] = SUFFIXES,
     options: Annotated[Options, FLAT] = Options(),  # noqa: B008
     engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
+    where: Annotated[Cluster, FLAT] = Cluster(),  # noqa: B008
 ) -> str:
     """Sharpen the scans of a BIDS data set, as a BIDS App.
 
@@ -277,6 +279,7 @@ def bids(
         suffix: which images.
         options: how.
         engine: how the network is run.
+        where: several scans may be sharpened at once, on this machine or on many.
 
     Raises:
         BadInput: for anything wrong with the data set or the options.
@@ -288,7 +291,7 @@ def bids(
     if level == "group":
         return _group(tasks, bids_dir, output_dir)
     describe(bids_dir, output_dir)
-    return batch.run(tasks, options, engine, resume=True)
+    return batch.run(tasks, options, engine, resume=True, where=where)
 
 
 def _group(tasks: Sequence[Task], root: Path, out: Path) -> str:

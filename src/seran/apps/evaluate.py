@@ -9,7 +9,7 @@ from seran import evaluate as library
 from seran import files, prepare
 from seran.apps import FLAT, Positional
 from seran.errors import BadInput
-from seran.methods import Engine, method
+from seran.methods import Engine, method, named
 from seran.weights import read
 
 
@@ -36,7 +36,7 @@ def evaluate(
         engine: how networks are run.
     """
     pairs = prepare.load(data)
-    models = [read(path)[1].model for path in weights]
+    models = [read(named(path))[1].model for path in weights]
     if len(set(models)) < len(models) or not set(models) <= {name.removesuffix("+") for name in methods}:
         raise BadInput(
             f"expected at most one weights file for each network of {', '.join(methods)}, "

@@ -8,6 +8,7 @@ import tyro
 from seran import batch, io, job
 from seran.apps import FLAT
 from seran.batch import Task
+from seran.cluster import Cluster
 from seran.errors import BadInput
 from seran.job import Options
 from seran.methods import Engine
@@ -45,6 +46,7 @@ def upscale(
     resume: bool = False,
     options: Annotated[Options, FLAT] = Options(),  # noqa: B008
     engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
+    where: Annotated[Cluster, FLAT] = Cluster(),  # noqa: B008
 ) -> str:
     """Sharpen scans in the plane of their slices, and write a JSON record beside each.
 
@@ -63,6 +65,7 @@ def upscale(
             and version; replace others.
         options: how.
         engine: how the network is run.
+        where: several scans may be sharpened at once, on this machine or on many.
 
     Raises:
         BadInput: for anything wrong with the input or the options; nothing is written then.
@@ -75,6 +78,8 @@ def upscale(
         )
     *sources, out = paths
     single = len(sources) == 1 and not (sources[0].is_dir() and scans_in(sources[0]))
+    if single and where != Cluster():
+        raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
     if single:
         if resume and job.is_done(out, job.key(sources[0], options)):
             return f"{out} is there already, from the same scan and options"
@@ -82,4 +87,4 @@ def upscale(
             return job.told(job.run(sources[0], out, options, engine, watch, force or resume), out)
     if out.is_file() or io.format_of(out):
         raise BadInput(f"{out}: expected a folder for the results of several scans")
-    return batch.run(planned(tuple(sources), out), options, engine, force, resume)
+    return batch.run(planned(tuple(sources), out), options, engine, force, resume, where)

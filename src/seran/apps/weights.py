@@ -63,6 +63,11 @@ def verify(names: Sequence[str]) -> str:
     return f"{len(here)} of {len(names)} are here, and every byte of them is right"
 
 
+def _fetched(url: str, path: Path, size: int, digest: str) -> None:
+    with tqdm(total=size, unit="B", unit_scale=True, desc=path.stem, leave=False, disable=None) as bar:
+        fetch.fetch(url, path, size, digest, progress=lambda have: bar.update(have - bar.n))
+
+
 def pull(names: Sequence[str], mirrors: Sequence[str]) -> str:
     """Download what is not here; a mirror that fails leads to the next.
 
@@ -79,15 +84,11 @@ def pull(names: Sequence[str], mirrors: Sequence[str]) -> str:
         (size, digest), said = library.registry()[name], []
         folder.mkdir(parents=True, exist_ok=True)
         for mirror in mirrors:
-            with tqdm(total=size, unit="B", unit_scale=True, desc=name, leave=False, disable=None) as bar:
-                try:
-                    fetch.fetch(
-                        f"{mirror.rstrip('/')}/{name}.onnx", folder / f"{name}.onnx", size, digest,
-                        progress=lambda have, bar=bar: bar.update(have - bar.n),
-                    )  # fmt: skip
-                    break
-                except BadInput as error:
-                    said.append(str(error))
+            try:
+                _fetched(f"{mirror.rstrip('/')}/{name}.onnx", folder / f"{name}.onnx", size, digest)
+                break
+            except BadInput as error:
+                said.append(str(error))
         else:
             raise BadInput("; ".join(said))
     return f"{len(missing)} pulled, {len(names) - len(missing)} were here"

@@ -1,0 +1,221 @@
+"""Real clusters on this machine: killed workers, a poisoned scan, a full disk, a lost scheduler, arrays."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from seran import cluster, files
+from seran.cluster import Cluster
+from seran.errors import BadInput
+from tests.conftest import oblique, phantom
+
+COMMAND = [sys.executable, "-m", "seran", "upscale"]
+pytestmark = pytest.mark.slow
+
+
+def scans(folder: Path, count: int, shape: tuple[int, int, int] = (60, 50, 12)) -> Path:
+    folder.mkdir()
+    base = phantom(shape)
+    for i in range(count):
+        nib.save(nib.Nifti1Image(base + i, oblique()), folder / f"scan{i:02}.nii.gz")
+    return folder
+
+
+def started(*args: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def workers(parent: int) -> list[int]:
+    """Process numbers of Dask's workers below a process: those that have opened the weights' library."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = path.read_text().rsplit(")", 1)[1].split()
+            line = path.with_name("cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(words[1]) == parent and b"spawn_main" in line:
+            found.append(int(path.parent.name))
+    return found
+
+
+def whole(out: Path, count: int) -> None:
+    """Every result is there once, can be read, and belongs to its record."""
+    records = sorted(p for p in out.glob("*.json") if not p.name.startswith("."))
+    assert len(records) == count
+    for path in records:
+        image = nib.load(path.with_suffix(".nii.gz"))
+        assert list(image.shape) == json.loads(path.read_text())["ShapeAfter"]
+        assert np.asarray(image.dataobj).any()
+
+
+def test_it_equals_one_process(tmp_path: Path) -> None:
+    source = scans(tmp_path / "in", 4)
+    done = started(source, tmp_path / "many", "--cluster", "local", "--workers", "2")
+    assert done.communicate()[0] == "4 sharpened, 0 there already, 0 failed\n"
+    alone = started(source, tmp_path / "one", "--threads", "1")
+    assert alone.communicate()[0] == "4 sharpened, 0 there already, 0 failed\n"
+    for path in sorted((tmp_path / "one").glob("*.nii.gz")):
+        assert files.sha256(path) == files.sha256(tmp_path / "many" / path.name)
+
+
+def test_a_killed_worker_among_two(tmp_path: Path) -> None:
+    source, out = scans(tmp_path / "in", 24), tmp_path / "out"
+    process = started(source, out, "--cluster", "local", "--workers", "2")
+    until(lambda: len(list(out.glob("scan*.json"))) >= 4)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
+    told, said = process.communicate(timeout=300)
+    assert told == "24 sharpened, 0 there already, 0 failed\n", said
+    assert len(re.findall(r"^\[\d+/24\] seran", said, re.MULTILINE)) == 24  # none twice
+    whole(out, 24)
+
+
+POISON = """
+import os, sys
+from seran import cli, io
+read = io.read_series
+def poisoned(path, *args):
+    if path.name == "scan03.nii.gz":
+        with open(os.environ["TRIES"], "a") as file:
+            file.write("x")
+        os.kill(os.getpid(), 9)
+    return read(path, *args)
+io.read_series = poisoned
+if __name__ == "__main__":
+    sys.exit(cli.run(sys.argv[1:]))
+"""
+"""A scan at which the process that reads it dies: in truth, one that makes a library crash."""
+
+
+def test_a_poisoned_scan_fails_alone(tmp_path: Path) -> None:
+    source, out = scans(tmp_path / "in", 8), tmp_path / "out"
+    program = tmp_path / "poison.py"
+    program.write_text(POISON)
+    done = subprocess.run(
+        [sys.executable, program, "upscale", source, out, "--cluster", "local", "--workers", "2",
+         "--tries", "2"],
+        env={**os.environ, "TRIES": str(tmp_path / "tries")}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "7 sharpened, 0 there already, 1 failed" in done.stderr
+    assert "scan03.nii.gz: its worker died 2 times" in done.stderr
+    assert (tmp_path / "tries").read_text() == "xx"
+    whole(out, 7)
+
+
+def test_a_lost_scheduler_and_another(tmp_path: Path) -> None:
+    source, out = scans(tmp_path / "in", 12), tmp_path / "out"
+    bin_ = Path(sys.executable).parent
+
+    def begun(number: int) -> tuple[list[subprocess.Popen[bytes]], str]:
+        note = tmp_path / f"scheduler{number}.json"
+        local = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", note)
+        made = [subprocess.Popen([bin_ / "dask-scheduler", *local, "--port", "0"], stderr=subprocess.DEVNULL)]
+        until(note.exists)
+        address = json.loads(note.read_text())["address"]
+        worker = [bin_ / "dask-worker", address, "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"]
+        made.append(subprocess.Popen(worker, stderr=subprocess.DEVNULL, cwd=tmp_path))
+        return made, address
+
+    made, address = begun(1)
+    process = started(source, out, "--cluster", address)
+    until(lambda: len(list(out.glob("scan*.json"))) >= 3)
+    made[0].kill()
+    told, said = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "the scheduler is lost" in said
+    assert "Traceback" not in said
+    made[1].kill()
+    again, address = begun(2)
+    process = started(source, out, "--cluster", address, "--resume")
+    told, said = process.communicate(timeout=300)
+    assert re.fullmatch(r"\d+ sharpened, [1-9]\d* there already, 0 failed\n", told), said
+    whole(out, 12)
+    for one in (*made, *again):
+        one.kill()
+        one.wait()
+
+
+def test_a_full_disk_on_the_way(tmp_path: Path) -> None:
+    """A real file system of 2 MB: what fits is there, what does not is named, nothing is half-written."""
+    source, out = scans(tmp_path / "in", 6, (96, 80, 24)), tmp_path / "out"
+    out.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", out], capture_output=True
+    ).returncode:
+        pytest.skip("this needs the right to mount a file system")
+    try:
+        process = started(source, out, "--cluster", "local", "--workers", "2", "--tries", "2")
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 1
+        assert "No space left on device" in said
+        made = len(list(out.glob("scan*.json")))
+        assert 1 <= made < 6
+        assert f"{made} sharpened, 0 there already, {6 - made} failed" in said
+        whole(out, made)
+        assert not list(out.glob(".part*"))
+    finally:
+        subprocess.run(["umount", out], check=True)
+
+
+def test_a_stopped_run_continues(tmp_path: Path) -> None:
+    source, out = scans(tmp_path / "in", 10), tmp_path / "out"
+    process = started(source, out, "--cluster", "local", "--workers", "2")
+    until(lambda: len(list(out.glob("scan*.json"))) >= 2)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=120)[1].splitlines()[-1].startswith("seran: interrupted")
+    there = len(list(out.glob("scan*.json")))
+    again = started(source, out, "--cluster", "local", "--workers", "2", "--resume")
+    assert again.communicate()[0] == f"{10 - there} sharpened, {there} there already, 0 failed\n"
+    whole(out, 10)
+
+
+def test_the_script_of_a_job_array_does_every_scan_once(tmp_path: Path) -> None:
+    source, out = scans(tmp_path / "in", 7, (26, 22, 5)), tmp_path / "out"
+    made = started(source, out, "--method", "bicubic", "--cluster", "sbatch", "--workers", "3")
+    script = made.communicate()[0]
+    assert "#SBATCH --array=1-3" in script
+    assert not out.exists()
+    (tmp_path / "job.sh").write_text(script.replace("exec seran", f"exec {sys.executable} -m seran"))
+    for job in (3, 1, 2, 1):  # SLURM is not to be had here: its variables, and bash
+        done = subprocess.run(
+            ["bash", tmp_path / "job.sh"], capture_output=True, text=True, cwd=tmp_path,
+            env={**os.environ, "SLURM_ARRAY_TASK_ID": str(job), "SLURM_CPUS_PER_TASK": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert done.stdout == "0 sharpened, 3 there already, 0 failed\n"
+    whole(out, 7)
+
+
+def test_what_cannot_be_a_cluster(tmp_path: Path) -> None:
+    for bad in (
+        {"cluster": "http://x"}, {"workers": -1}, {"tries": 0}, {"part": "0/3"}, {"part": "4/3"},
+        {"part": "a"},
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match="expected"):
+            Cluster(**bad)
+    with pytest.raises(BadInput, match="no scheduler answers"):
+        list(cluster.spread(str, [1], Cluster("tcp://127.0.0.1:9"), lambda item, why: why))
+    source = scans(tmp_path / "in", 1, (26, 22, 5)) / "scan00.nii.gz"
+    process = started(source, tmp_path / "out.nii", "--cluster", "local")
+    assert "are for several scans" in process.communicate()[1]
+    assert process.returncode == 2
