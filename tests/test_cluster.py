@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -122,45 +122,53 @@ def test_a_poisoned_scan_fails_alone(tmp_path: Path) -> None:
     whole(out, 7)
 
 
-def test_a_lost_scheduler_and_another(tmp_path: Path) -> None:
-    source, out = scans(tmp_path / "in", 12), tmp_path / "out"
-    bin_ = Path(sys.executable).parent
-
-    def begun(number: int) -> tuple[list[subprocess.Popen[bytes]], str]:
-        note = tmp_path / f"scheduler{number}.json"
-        local = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", note)
-        made = [subprocess.Popen([bin_ / "dask-scheduler", *local, "--port", "0"], stderr=subprocess.DEVNULL)]
-        until(note.exists)
-        address = json.loads(note.read_text())["address"]
-        worker = [bin_ / "dask-worker", address, "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"]
-        made.append(subprocess.Popen(worker, stderr=subprocess.DEVNULL, cwd=tmp_path))
-        return made, address
-
-    made, address = begun(1)
-    process = started(source, out, "--cluster", address)
-    until(lambda: len(list(out.glob("scan*.json"))) >= 3)
-    made[0].kill()
-    told, said = process.communicate(timeout=300)
-    assert process.returncode == 2
-    assert "the scheduler is lost" in said
-    assert "Traceback" not in said
-    made[1].kill()
-    again, address = begun(2)
-    process = started(source, out, "--cluster", address, "--resume")
-    told, said = process.communicate(timeout=300)
-    assert re.fullmatch(r"\d+ sharpened, [1-9]\d* there already, 0 failed\n", told), said
-    whole(out, 12)
-    for one in (*made, *again):
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A list of processes that end with the test."""
+    made: list[subprocess.Popen[bytes]] = []
+    yield made
+    for one in made:
         one.kill()
         one.wait()
 
 
+def test_a_lost_scheduler_and_another(tmp_path: Path, processes: list[subprocess.Popen[bytes]]) -> None:
+    source, out = scans(tmp_path / "in", 12), tmp_path / "out"
+    dask = Path(sys.executable).with_name("dask")
+
+    def begun(number: int) -> str:
+        note = tmp_path / f"scheduler{number}.json"
+        local = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", note)
+        scheduler = [dask, "scheduler", *local, "--port", "0"]
+        processes.append(subprocess.Popen(scheduler, stderr=subprocess.DEVNULL))
+        until(note.exists)
+        address = json.loads(note.read_text())["address"]
+        worker = [dask, "worker", address, "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"]
+        processes.append(subprocess.Popen(worker, stderr=subprocess.DEVNULL, cwd=tmp_path))
+        return address
+
+    address = begun(1)
+    process = started(source, out, "--cluster", address)
+    until(lambda: len(list(out.glob("scan*.json"))) >= 3)
+    processes[0].kill()
+    told, said = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "the scheduler is lost" in said
+    assert "Traceback" not in said, said
+    processes[1].kill()
+    address = begun(2)
+    process = started(source, out, "--cluster", address, "--resume")
+    told, said = process.communicate(timeout=300)
+    assert re.fullmatch(r"\d+ sharpened, [1-9]\d* there already, 0 failed\n", told), said
+    whole(out, 12)
+
+
 def test_a_full_disk_on_the_way(tmp_path: Path) -> None:
-    """A real file system of 2 MB: what fits is there, what does not is named, nothing is half-written."""
+    """A real file system of 8 MB: what fits is there, what does not is named, nothing is half-written."""
     source, out = scans(tmp_path / "in", 6, (96, 80, 24)), tmp_path / "out"
     out.mkdir()
     if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", out], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", out], capture_output=True
     ).returncode:
         pytest.skip("this needs the right to mount a file system")
     try:

@@ -5,6 +5,7 @@ dies, or meets a full disk, is begun again elsewhere; after so many tries it fai
 already by content is passed over, so a scan is never sharpened twice and a stopped run continues.
 """
 
+import logging
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -83,6 +84,8 @@ def spread(
         import distributed
     except ModuleNotFoundError as error:
         raise BadInput(f"--cluster needs Dask ({error.name}); pip install 'seran[cluster]'") from error
+    for name in ("distributed", "distributed.client"):  # what matters is said by what it raises
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         stack.enter_context(
             dask.config.set(
@@ -103,7 +106,7 @@ def spread(
             except distributed.scheduler.KilledWorker:
                 yield failed(item, f"its worker died {where.tries} times; out of memory, or killed?")
             except OSError as error:
-                if not isinstance(error, distributed.CommClosedError):
+                if not isinstance(error, distributed.comm.CommClosedError):
                     yield failed(item, f"{error.filename or 'system'}: {error.strerror or error}")
                     continue
                 raise BadInput(f"{where.cluster}: the scheduler is lost ({error}); {LOST}") from error
