@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def _spread(
             yield _failed(task, f"{job.sidecar(task.out)} exists; give --force to replace it")
     if where.cluster == "local" and not engine.threads:
         engine = dataclasses.replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
-    work = cluster.bound(one, options, engine, True, True)
+    work = partial(one, options=options, engine=engine, force=True, resume=True)
     yield from cluster.spread(work, free, where, _failed)
 
 

@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 from seran.errors import BadInput
@@ -164,12 +163,3 @@ def script(command: Sequence[str], count: int, jobs: int) -> str:
 set -euo pipefail
 exec {again} --threads "$SLURM_CPUS_PER_TASK" --part "$SLURM_ARRAY_TASK_ID/{jobs}"
 """
-
-
-def bound(work: Callable[..., R], *args: object) -> Callable[[T], R]:
-    """``work`` with all but its first argument given, picklable."""
-    return partial(_swapped, work, args)
-
-
-def _swapped(work: Callable[..., R], args: tuple[object, ...], item: T) -> R:
-    return work(item, *args)
