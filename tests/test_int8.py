@@ -88,7 +88,9 @@ def test_strips_make_nearly_the_same_slice(scale: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(openvino, "PIXELS", 4 * scale**2 * 38 * 10)
     parts = method("seran", scale, engine=Engine(precision="int8")).predict(low)
     off = np.abs(parts - whole)  # a value near the middle of two levels may become either
-    assert off.mean() < 1e-3
+    monkeypatch.undo()
+    lost = np.abs(method("seran", scale, engine=Engine(precision="f32")).predict(low) - whole)
+    assert off.mean() < 2 * lost.mean() < 0.01  # no further apart than two roundings of the same values
     assert off.max() < 0.1
 
 
