@@ -23,9 +23,11 @@ def machine() -> str:
     """The CPU, the cores that this process may use, and the instructions that matter."""
     facts = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     name = re.search(r"model name\s*: (.*)", facts)
+    family = re.search(r"cpu family\s*: (\d+)", facts)  # virtual machines give whole generations one name
     found = [kind for kind in KINDS if re.search(rf"^flags.*\b{kind}\b", facts, re.MULTILINE)]
     capped = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
-    words = [name[1] if name else platform.processor(), f"{cpus()} cores", " ".join(found)]
+    words = [name[1] if name else platform.processor(), f"family {family[1]}" if family else ""]
+    words += [f"{cpus()} cores", " ".join(found)]
     return ", ".join(filter(None, [*words, f"capped at {capped}" * bool(capped)]))
 
 
@@ -64,7 +66,7 @@ def table(head: str, found: Mapping[str, list[float]]) -> list[str]:
 
 
 def record(title: str, lines: list[str], libraries: tuple[str, ...] = ()) -> None:
-    """Print a section, and put it in place of the one of the same title in results.md."""
+    """Print a section, and put it in place of the one of the same title and machine in results.md."""
     program = Path(sys.argv[0]).name
     command = " ".join([f"python benchmarks/{program}", *sys.argv[1:]])
     versions = ", ".join(f"{name} {version(name)}" for name in libraries)
@@ -74,7 +76,8 @@ def record(title: str, lines: list[str], libraries: tuple[str, ...] = ()) -> Non
     text = (
         RESULTS.read_text() if RESULTS.is_file() else "# Results\n\nMade by the programs beside this file.\n"
     )
-    old = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    same = rf"^## {re.escape(title)}\n\n[^\n]*{re.escape(machine())}[^\n]*\n.*?(?=^## |\Z)"
+    old = re.compile(same, re.MULTILINE | re.DOTALL)
     text = old.sub(lambda _: f"{section}\n", text) if old.search(text) else f"{text.rstrip()}\n\n{section}"
     with files.atomic(RESULTS) as part:
         part.write_text(text.rstrip() + "\n")

@@ -104,13 +104,10 @@ def spread(
                 yield future.result()
             except distributed.scheduler.KilledWorker:
                 yield failed(item, f"its worker died {where.tries} times; out of memory, or killed?")
+            except (distributed.comm.CommClosedError, distributed.client.FutureCancelledError) as error:
+                raise BadInput(f"{where.cluster}: the scheduler is lost ({error}); {LOST}") from error
             except OSError as error:
-                if not isinstance(error, distributed.comm.CommClosedError):
-                    yield failed(item, f"{error.filename or 'system'}: {error.strerror or error}")
-                    continue
-                raise BadInput(f"{where.cluster}: the scheduler is lost ({error}); {LOST}") from error
-            except distributed.client.FutureCancelledError as error:
-                raise BadInput(f"{where.cluster}: the scheduler is lost ({error}); {LOST}") from error
+                yield failed(item, f"{error.filename or 'system'}: {error.strerror or error}")
 
 
 def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401

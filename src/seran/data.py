@@ -132,18 +132,14 @@ class Patches:
         group = groups[rng.integers(len(groups))]
         weight = np.sqrt([len(s.low) for s in group])
         scan = group[rng.choice(len(group), p=weight / weight.sum())]
-        (n, h, w), p, s = scan.low.shape, patch, self.scale
+        p, s = patch, self.scale
         swap, rows, columns = (bool(bit) for bit in rng.integers(2, size=3))
         first = min(1, self.lead)
         if self.augment and rng.random() < self.augment:
             high = dihedral(self._varied(rng, scan, s * p), swap, (rows, columns))
             return self.degrade(high), high
-        for _ in range(TRIES):
-            k = rng.integers(n)
-            y, x = rng.integers(first * rows, h - p + 1), rng.integers(first * columns, w - p + 1)
-            low = scan.low[k, y : y + p, x : x + p]
-            if low.std() > TEXTURE * scan.gain:
-                break
+        k, y, x = _place(rng, scan.low, (p, p), scan.gain, (first * rows, first * columns))
+        low = scan.low[k, y : y + p, x : x + p]
         top, left = s * y - self.lead * rows, s * x - self.lead * columns
         high = scan.high[k, top : top + s * p, left : left + s * p]
         turned = (dihedral(side, swap, (rows, columns)) for side in (low, high))
@@ -154,14 +150,27 @@ class Patches:
         least, most = np.log(RATIOS).tolist()
         ratio = np.exp(rng.uniform(least, most, size=2)) if resample else np.ones(2)
         h, w = (min(round(size * r), n) for r, n in zip(ratio, scan.high.shape[1:], strict=True))
-        for _ in range(TRIES):
-            k = rng.integers(len(scan.high))
-            y, x = (rng.integers(n - m + 1) for n, m in zip(scan.high.shape[1:], (h, w), strict=True))
-            cut = scan.high[k, y : y + h, x : x + w]
-            if cut.std() > TEXTURE * scan.gain:
-                break
+        k, y, x = _place(rng, scan.high, (h, w), scan.gain)
+        cut = scan.high[k, y : y + h, x : x + w]
         high = _unit(resampled(cut, (size, size)) if resample else cut, scan)
         return recontrasted(high, rng) if recontrast else high
+
+
+def _place(
+    rng: np.random.Generator,
+    stack: Real[ndarray, "n h w"],
+    shape: tuple[int, int],
+    gain: float,
+    first: tuple[int, int] = (0, 0),
+) -> tuple[int, int, int]:
+    """Slice, row and column of a patch that is not background, if `TRIES` find one; from ``first`` on."""
+    (n, h, w), (a, b) = stack.shape, shape
+    for _ in range(TRIES):
+        k = rng.integers(n)
+        y, x = rng.integers(first[0], h - a + 1), rng.integers(first[1], w - b + 1)
+        if stack[k, y : y + a, x : x + b].std() > TEXTURE * gain:
+            break
+    return int(k), int(y), int(x)
 
 
 def _unit(patch: ndarray, scan: Scan) -> Float[ndarray, "h w"]:

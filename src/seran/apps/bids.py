@@ -45,10 +45,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def entities(name: str) -> list[str]:
-    """The entities of a file name in its order, like ``sub-01`` and ``acq-ax``; none of other names."""
-    matched = NAME.fullmatch(name)
-    return matched[1].split("_") if matched else []
+def named(path: Path) -> tuple[list[str], str, str]:
+    """Entities like ``sub-01`` in their order, suffix and ending of an image's name; none of other names."""
+    matched = NAME.fullmatch(path.name)
+    return (matched[1].split("_"), matched[2], matched[3]) if matched else ([], "", "")
 
 
 def scans(
@@ -77,10 +77,10 @@ def scans(
         raise BadInput(f"{root}: no such participant: {', '.join(absent)}")
     found = []
     for path in sorted([*root.glob("sub-*/*/*"), *root.glob("sub-*/ses-*/*/*")]):
-        matched, own = NAME.fullmatch(path.name), entities(path.name)
+        own, suffix, _ = named(path)
         if (
-            matched
-            and matched[2] in suffixes
+            own
+            and suffix in suffixes
             and path.is_file()
             and (not wanted or own[0] in wanted)
             and (not visits or visits & set(own))
@@ -108,16 +108,14 @@ def metadata(root: Path, image: Path) -> dict[str, Any]:
     Raises:
         BadInput: for a file that is no JSON object.
     """
-    matched = NAME.fullmatch(image.name)
-    if matched is None:
-        return {}
-    own, found = set(matched[1].split("_")), {}
+    own, suffix, _ = named(image)
+    found: dict[str, Any] = {}
     folders = [root, *(p for p in reversed(image.parents) if root in p.parents)]
     for folder in folders:
         applying = []
-        for path in folder.glob(f"*{matched[2]}.json"):
-            *others, suffix = path.stem.split("_")
-            if suffix == matched[2] and set(others) <= own:
+        for path in folder.glob(f"*{suffix}.json"):
+            *others, last = path.stem.split("_")
+            if last == suffix and set(others) <= set(own):
                 applying.append((len(others), path))
         for _, path in sorted(applying):
             try:
@@ -148,9 +146,8 @@ def planned(root: Path, out: Path, images: Iterable[Path], target: job.Target) -
     """What becomes of each image."""
     label, _ = resolution(target)
     for image in images:
-        matched = NAME.fullmatch(image.name)
-        assert matched is not None
-        name = f"{matched[1]}_res-{label}_desc-seran_{matched[2]}{matched[3]}"
+        own, suffix, ending = named(image)
+        name = "_".join([*own, f"res-{label}", "desc-seran", suffix + ending])
         yield Task(
             image,
             out / image.relative_to(root).with_name(name),
@@ -202,7 +199,7 @@ def rows(tasks: Iterable[Task], root: Path) -> list[dict[str, str]]:
     """One row of `COLUMNS` for each task: what its record says, or that it is missing."""
     table = []
     for task in tasks:
-        own = dict(e.split("-", 1) for e in entities(task.source.name))
+        own = dict(e.split("-", 1) for e in named(task.source)[0])
         row = dict.fromkeys(COLUMNS, "n/a") | {
             "participant_id": f"sub-{own['sub']}",
             "source": task.source.relative_to(root).as_posix(),
