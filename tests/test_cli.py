@@ -94,7 +94,7 @@ def test_upscale_scales_planes_and_ensemble(scan: Path, tmp_path: Path) -> None:
     assert done.stdout.startswith("seran+ ")
     assert seran("upscale", scan, tmp_path / "plain.nii", "--precision", "f32").returncode == 0
     plain = nib.load(tmp_path / "plain.nii").get_fdata()
-    assert 0 < np.abs(nib.load(out).get_fdata() - plain).mean() < 0.02 * np.ptp(plain)
+    assert 0 < np.abs(nib.load(out).get_fdata() - plain).mean() < 0.005 * np.ptp(plain)
     done = seran("upscale", scan, out, "--method", "bicubic+", "--ensemble", "--force")
     assert done.stdout.startswith("bicubic+: "), done.stderr
 
