@@ -33,7 +33,7 @@ Rates = list[float]
 
 def whole(recipe: Recipe, data: PreparedSet, folder: Path, seconds: float) -> Rates:
     """Patches a second of each step of seran's loop after this call's first; it goes on in ``folder``."""
-    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    fabric = Fabric(accelerator="cpu", devices=1, precision=train.native("cpu"))
     fabric.launch()
     before = train.Run.load(folder / train.CHECKPOINT).step if folder.is_dir() else 0
     run = train.train(recipe, data, folder, fabric, every=1, validate_every=10**9, minutes=seconds / 60)
@@ -52,10 +52,11 @@ def timed(step: Callable[[], object], batch: int, seconds: float) -> Rates:
 def network_alone(recipe: Recipe) -> Callable[[], object]:
     """Forward and backward as seran's loop does them, on one batch."""
     made = build(recipe.model, 2, recipe.options, recipe.residual).to(memory_format=torch.channels_last)
+    mixed = train.native("cpu") == "bf16-mixed"
     low = torch.rand(recipe.batch, 1, recipe.patch, recipe.patch).to(memory_format=torch.channels_last)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             made(low).float().abs().mean().backward()
 
     return step

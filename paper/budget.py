@@ -18,7 +18,7 @@ from seran.recipes import Recipe, differences
 
 def _fabric() -> Fabric:
     torch.set_num_threads(cpus())
-    fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed")
+    fabric = Fabric(accelerator="auto", devices=1, precision=train.native("auto"))
     fabric.launch()
     return fabric
 

@@ -206,6 +206,13 @@ def test_initializers() -> None:
     assert float(split.std()) == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.02)
 
 
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="needs /proc/cpuinfo to know what is native")
+def test_mixed_precision_is_the_default_only_where_the_cpu_computes_it() -> None:
+    flags = Path("/proc/cpuinfo").read_text().split()
+    has = {"avx512_bf16", "amx_bf16", "bf16"} & set(flags)
+    assert train.native("cpu") == ("bf16-mixed" if has else "32-true")
+
+
 def test_rates_optimiser_and_clipping_of_the_published_recipes() -> None:
     srcnn = train.Run(RECIPES["srcnn-x2-bd-paper"])
     assert isinstance(srcnn.optimizer, torch.optim.SGD)

@@ -54,7 +54,7 @@ def train(
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     devices: int = 1,
     nodes: int = 1,
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed",
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
     threads: int = 0,
     minutes: float = math.inf,
     validate_every: int = 1000,
@@ -68,7 +68,8 @@ def train(
         accelerator: where; auto takes a GPU if there is one.
         devices: processes on this machine (more than one: DDP).
         nodes: machines; start the same command on each, with torchrun.
-        precision: bf16-mixed keeps weights, attention, bicubic and loss in float32.
+        precision: bf16-mixed keeps weights, attention, bicubic and loss in float32; auto takes it where the
+            processor computes bf16 natively.
         threads: CPU threads per process; 0 for every CPU this process may use.
         minutes: pause after this long.
         validate_every: steps between validations on whole slices of the split val.
@@ -80,9 +81,10 @@ def train(
     pairs = prepare.load(data)
     torch.set_num_threads(threads or max(1, cpus() // devices))
     strategy = "ddp" if devices * nodes > 1 else "auto"
+    chosen = library.native(accelerator) if precision == "auto" else precision
     try:
         fabric = Fabric(
-            accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision, strategy=strategy
+            accelerator=accelerator, devices=devices, num_nodes=nodes, precision=chosen, strategy=strategy
         )
     except RuntimeError as error:  # no such accelerator here
         raise BadInput(str(error)) from error
@@ -104,5 +106,5 @@ def train(
     state = "done" if run.step >= recipe.steps else "paused; the same command continues"
     return (
         f"{out}: step {run.step} of {recipe.steps} ({state}), {run.seconds / 60:.1f} minutes, "
-        f"median {half:.1f} patches of {recipe.patch}x{recipe.patch} per second"
+        f"median {half:.1f} patches of {recipe.patch}x{recipe.patch} per second in {chosen}"
     )

@@ -33,8 +33,9 @@ def device() -> str:
     return f"{core.get_property('CPU', 'FULL_DEVICE_NAME').strip()}, {native(core)}"
 
 
-def native(core: ov.Core) -> str:
+def native(core: ov.Core | None = None) -> str:
     """bf16 where the CPU computes it natively, f32 elsewhere."""
+    core = core or ov.Core()
     return "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
