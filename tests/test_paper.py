@@ -227,3 +227,17 @@ def test_expected_is_what_the_tables_say(monkeypatch: pytest.MonkeyPatch) -> Non
     import expected
 
     assert (PAPER / "EXPECTED.md").read_text() == expected.text(PAPER), "run `python paper/expected.py`"
+
+
+def test_the_tradeoff_is_drawn_from_the_cards_and_table3(tmp_path: Path) -> None:
+    made("tradeoff", "--out", tmp_path / "t.png")
+    drawn = matplotlib.image.imread(tmp_path / "t.png")
+    assert drawn.shape == matplotlib.image.imread(PAPER.parent / "docs" / "tradeoff.png").shape
+    (tmp_path / "cards").mkdir()
+    row = {"name": "a", "contrast": "T2", "psnr": 30.0, "method": "bicubic"}
+    card = {"baseline": "bicubic", "rows": [row, {**row, "psnr": 39.0, "method": "seran"}]}
+    (tmp_path / "cards" / "seran-x2-bd.json").write_text(json.dumps(card))
+    made("tradeoff", "--cards", tmp_path / "cards", "--out", tmp_path / "other.png")
+    other = matplotlib.image.imread(tmp_path / "other.png")
+    half = drawn.shape[1] // 2
+    assert not np.array_equal(other[:, :half], drawn[:, :half])  # the shipped weights changed
