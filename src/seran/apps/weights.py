@@ -15,6 +15,7 @@ from seran import fetch, files
 from seran import weights as library
 from seran.apps import Positional
 from seran.errors import BadInput
+from seran.extras import needed
 
 SUMS = "SHA256SUMS"
 
@@ -101,7 +102,7 @@ def export(names: Sequence[str], out: Path | None, safetensors: bool) -> str:
             try:
                 from safetensors.numpy import save
             except ModuleNotFoundError as error:
-                raise BadInput("--safetensors needs safetensors; pip install 'seran[train]'") from error
+                raise needed("--safetensors", error) from error
             with files.atomic(out / f"{name}.safetensors") as part:
                 part.write_bytes(save(library.tensors(data), {"card": json.dumps(asdict(card))}))
         else:
