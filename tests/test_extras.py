@@ -105,7 +105,7 @@ def test_upscaling(scan: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless.dcm", "MR_small_jp2klossless.dcm"])
 def test_a_compressed_series(name: str, tmp_path: Path) -> None:
-    """pydicom's own files; without gdcm and whatever else could unpack them."""
+    """Files that come with pydicom; without gdcm and whatever else could unpack them."""
     (tmp_path / "in").mkdir()
     shutil.copy(Path(pydicom.__file__).parent / "data" / "test_files" / name, tmp_path / "in")
     line = refused(
