@@ -24,13 +24,14 @@ COMMANDS = {
     "weights": "list, pull, verify or export the weights of this version",
     "calibrate": "make a weights file ready for --precision int8",
     "evaluate": "methods x a prepared set -> PSNR and SSIM, with the protocol stated",
+    "completion": "what the Tab key knows, for bash, zsh, fish or tcsh",
 }
 
 USAGE = f"""usage: seran COMMAND [OPTIONS]
 
 MR image super-resolution (SERAN, CVPR 2021). Research use, not a medical device.
 
-{chr(10).join(f"  {name:10}{text}" for name, text in COMMANDS.items())}
+{chr(10).join(f"  {name:11}{text}" for name, text in COMMANDS.items())}
 
 seran COMMAND --help says more; seran --version prints the version."""
 
