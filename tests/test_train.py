@@ -387,9 +387,9 @@ def runs(process: int) -> bool:
 
 @pytest.fixture(scope="module")
 def undisturbed(pairs: prepare.PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> train.Run:
-    """Forty steps of two processes that nothing happened to."""
+    """Two dozen steps of two processes that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    finish(start(command(folder, pairs, "run", 2, "--steps", 40)))
+    finish(start(command(folder, pairs, "run", 2, "--steps", 24)))
     return train.Run.load(folder / "run" / train.CHECKPOINT)
 
 
@@ -400,7 +400,7 @@ def test_one_of_two_processes_is_killed(
     pairs: prepare.PreparedSet, tmp_path: Path, undisturbed: train.Run, rank: int
 ) -> None:
     """The other one ends, with an error; the same command continues as if nothing had happened."""
-    words = command(tmp_path, pairs, "run", 2, "--steps", 40)
+    words = command(tmp_path, pairs, "run", 2, "--steps", 24)
     first = start(words)
     checkpoint = tmp_path / "run" / train.CHECKPOINT
     until_there(checkpoint, first)
@@ -414,10 +414,10 @@ def test_one_of_two_processes_is_killed(
     assert first.returncode == (-signal.SIGKILL, 2)[rank], text
     assert "seran: another process of this run has ended; the same command continues" in text
     assert "Traceback" not in text
-    assert 0 < train.Run.load(checkpoint).step < 40, "killed too late to show anything"
+    assert 0 < train.Run.load(checkpoint).step < 24, "killed too late to show anything"
     finish(start(words))
     again = train.Run.load(checkpoint)
-    assert again.step == 40
+    assert again.step == 24
     assert same(again, undisturbed)
     assert not list((tmp_path / "run").glob(".part-*"))
 
@@ -431,7 +431,7 @@ def test_two_machines(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    words = command(tmp_path, pairs, "run", 1, "--nodes", 2, "--steps", 40)
+    words = command(tmp_path, pairs, "run", 1, "--nodes", 2, "--steps", 24)
     if launcher == "torchrun":
         how = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
         nodes = [start([*how, f"--master-port={port}", f"--node-rank={i}", *words]) for i in range(2)]
@@ -443,7 +443,7 @@ def test_two_machines(
     for node in nodes:
         finish(node)
     made = train.Run.load(tmp_path / "run" / train.CHECKPOINT)
-    assert made.step == 40
+    assert made.step == 24
     assert same(made, undisturbed)
 
 

@@ -61,6 +61,8 @@ def _read(source: Callable[..., Any] | type, words: list[str], options: Options)
         plain = get_args(hint)[0] if marks else hint
         choices = tuple(map(str, get_args(plain))) if get_origin(plain) is Literal else ()
         flag = name.replace("_", "-")
+        if tyro.conf.Fixed in marks:
+            continue
         if FLAT in marks:
             _read(plain, words, options)
         elif tyro.conf.Positional in marks:
