@@ -29,10 +29,11 @@ FIRST = {"prepare": ("ixi", "open"), "train": tuple(RECIPES)}
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What may follow the name of a command: words, and options."""
+    """What may follow the name of a command: words, and options; of one that ``lacks`` modules, not all."""
 
     words: tuple[str, ...]
     options: Options
+    lacks: bool = False
 
 
 def commands() -> dict[str, Command]:
@@ -44,7 +45,7 @@ def commands() -> dict[str, Command]:
         try:
             module = importlib.import_module(f"seran.apps.{name}")
         except ModuleNotFoundError:
-            found[name] = Command(tuple(words), options)
+            found[name] = Command(tuple(words), options, lacks=True)
             continue
         for function in (name, *OTHERS.get(name, ())):
             _read(getattr(module, function), words, options)
@@ -154,7 +155,7 @@ def completion(shell: Positional[Literal["bash", "zsh", "fish", "tcsh"]]) -> str
         shell: which.
     """
     known = commands()
-    bare = [name for name, command in known.items() if len(command.options) == 1]
+    bare = [name for name, command in known.items() if command.lacks]
     lines = [f"# Made by `seran completion {shell}`, seran {seran.__version__}."]
     if bare:
         lines.append(
