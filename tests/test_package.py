@@ -83,7 +83,11 @@ def test_what_is_in_them(built: Path) -> None:
     held = {str(p.relative_to(tree_of_sdist)) for p in tree_of_sdist.rglob("*") if p.is_file()}
     git = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if git.returncode == 0:
-        tracked = {n for n in git.stdout.splitlines() if not n.startswith((".ci", ".git", ".pre")) and (ROOT / n).exists()}
+        tracked = {
+            n
+            for n in git.stdout.splitlines()
+            if not n.startswith((".ci", ".git", ".pre")) and (ROOT / n).exists()
+        }
         assert tracked <= held, "what is tracked, and so what the tests need, travels"
     assert not [n for n in held if n.startswith((".venv", "dist/", "pairs")) or "__pycache__" in n]
 
