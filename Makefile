@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint quick clean
+.PHONY: demo test lint quick dist clean
 
 demo: .venv/user.stamp
 	$(BIN)/seran demo
@@ -31,6 +31,10 @@ lint: .venv/developer.stamp
 	@# Its networks are compared with ours. They import torch alone; torchvision, its requirement, may not fit this torch.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchsr
 	@touch $@ .venv/user.stamp
+
+dist: .venv/user.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling
+	$(BIN)/python -m hatchling build
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache seran-demo

@@ -68,7 +68,8 @@ def table(head: str, found: Mapping[str, list[float]]) -> list[str]:
 def record(title: str, lines: list[str], libraries: tuple[str, ...] = ()) -> None:
     """Print a section, and put it in place of the one of the same title and machine in results.md."""
     program = Path(sys.argv[0]).name
-    command = " ".join([f"python benchmarks/{program}", *sys.argv[1:]])
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    command = " ".join([f"python benchmarks/{program}", *words])
     versions = ", ".join(f"{name} {version(name)}" for name in libraries)
     head = f"`{command}`, commit {commit()}, {machine()}{f', {versions}' * bool(versions)}."
     section = "\n".join([f"## {title}", "", head, "", *lines, ""])

@@ -1,10 +1,13 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import seran
-from seran import cli
+from seran import cli, extras, files, weights
+from seran.apps import info as apps
 from tests.conftest import oblique
 from tests.test_dicom import DATA, series
 
@@ -19,8 +22,41 @@ def test_the_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["seran"] == seran.__version__
     assert found["cpus"] >= 1
     assert len(found["weights"]["seran-x2-bd"]["sha256"]) == 64
-    assert "cpu" in found["devices"]
+    assert found["packages"]["numpy"] == np.__version__
+    assert set(found["extras"]) == {"train", "cluster", "dicom", "itk"}
+    assert found["extras"]["itk"] == "installed"
+    assert found["engines"]["openvino"]["devices"]["cpu"]
+    assert found["engines"]["openvino"]["precision"] in ("bf16", "f32")
+    assert found["engines"]["torch"]["version"].startswith("2.")
+    for name, (size, digest) in weights.registry().items():
+        kept = found["weights"][name]
+        assert (kept["verified"], kept["state"], kept["bytes"]) == (True, "with the package", size)
+        assert kept["file_sha256"] == digest == files.sha256(weights.at_hand()[name])
     assert found["weights"]["seran-x2-bd"]["sha256"] in told(capsys)
+
+
+def test_a_broken_installation_is_described(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That is what it is for: damaged and absent weights, a PyTorch that does not load, extras that lack."""
+    kept = dict(weights.shipped())
+    kept["srcnn-x2-bd"] = tmp_path / "srcnn-x2-bd.onnx"
+    kept["srcnn-x2-bd"].write_bytes(weights.shipped()["srcnn-x2-bd"].read_bytes()[:-1] + b"!")
+    del kept["vdsr-x2-bd"]
+    monkeypatch.setattr(weights, "shipped", lambda: kept)
+    monkeypatch.setenv("SERAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(extras, "EXTRAS", {"itk": ("SimpleITK", "no_such_module")})
+
+    def broken(name: str) -> None:
+        raise OSError(f"lib{name}.so: cannot open shared object file")
+
+    monkeypatch.setattr(apps, "importlib", SimpleNamespace(import_module=broken))
+    found = apps.installation()
+    assert found["weights"]["srcnn-x2-bd"]["verified"] is False
+    assert found["weights"]["srcnn-x2-bd"]["state"].startswith("damaged: ")
+    assert found["weights"]["vdsr-x2-bd"]["state"] == "not here"
+    assert found["extras"] == {"itk": "lacks no_such_module"}
+    assert "libtorch.so: cannot open" in found["engines"]["torch"]["devices"]["none"]
 
 
 def test_a_scan(capsys: pytest.CaptureFixture[str], scan: Path) -> None:

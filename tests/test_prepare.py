@@ -207,6 +207,7 @@ def test_a_killed_preparation_does_not_count(folder: Path, tmp_path: Path, how: 
         assert not list(tmp_path.glob(".part-*"))
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert len(json.loads((tmp_path / "set" / "manifest.json").read_text())["volumes"]) == 16
+    assert not list(tmp_path.glob(".part-*"))
 
 
 def test_real_volumes(shared: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -310,39 +311,54 @@ def test_data_of_another_degradation_are_refused(pairs: prepare.PreparedSet, tmp
 
 
 WORKER = """
-import sys, torch
-from pathlib import Path
-from lightning_fabric import Fabric
-from seran import prepare, train
+import functools, sys
+from seran import cli, train
+from seran.recipes import RECIPES
 from tests.test_train import TINY
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    n = int(sys.argv[3])
-    fabric = Fabric(accelerator="cpu", devices=n, strategy="ddp" if n > 1 else "auto", precision="32-true")
-    fabric.launch()
-    train.train(TINY, prepare.load(Path(sys.argv[1])), Path(sys.argv[2]), fabric, every=3, validate_every=6,
-                slices=1)
+    RECIPES["tiny"] = TINY
+    train.train = functools.partial(train.train, every=3, slices=1)
+    sys.exit(cli.run(["train", "tiny", *sys.argv[1:]]))
 """
+"""`seran train` with a small recipe, and checkpoints that come soon."""
 
 
-def start(tmp_path: Path, pairs: prepare.PreparedSet, out: str, devices: int) -> subprocess.Popen[bytes]:
+def command(tmp_path: Path, pairs: prepare.PreparedSet, out: str, devices: int, *more: object) -> list[str]:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
+    options = ["--accelerator", "cpu", "--precision", "32-true", "--threads", 1, "--validate-every", 6]
+    words = [script, pairs.root, tmp_path / out, "--devices", devices, *options, *more]
+    return [str(word) for word in words]
+
+
+def start(words: list[str], **variables: str) -> subprocess.Popen[bytes]:
     root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    command = [sys.executable, str(script), str(pairs.root), str(tmp_path / out), str(devices)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    environment = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}", **variables}
+    return subprocess.Popen(
+        [sys.executable, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process: subprocess.Popen[bytes]) -> str:
+    text = process.communicate(timeout=400)[0].decode()
+    assert process.returncode == 0, text
+    return text
+
+
+def until_there(checkpoint: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 240
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()[0].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
-    process = start(tmp_path, pairs, "killed", 1)
+    process = start(command(tmp_path, pairs, "killed", 1))
     checkpoint = tmp_path / "killed" / train.CHECKPOINT
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    until_there(checkpoint, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     at = train.Run.load(checkpoint).step
@@ -358,13 +374,84 @@ def test_a_killed_run_continues_bit_for_bit(pairs: prepare.PreparedSet, tmp_path
 def test_two_processes_equal_one(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
     """DDP over gloo: half the batch each, the same parameters within 1e-5."""
     for out, devices in (("one", 1), ("two", 2)):
-        process = start(tmp_path, pairs, out, devices)
-        text = process.communicate(timeout=240)[0].decode()
-        assert process.returncode == 0, text
+        finish(start(command(tmp_path, pairs, out, devices)))
     one, two = (train.Run.load(tmp_path / out / train.CHECKPOINT) for out in ("one", "two"))
     assert one.step == two.step == TINY.steps
     for key, value in one.network.state_dict().items():
         torch.testing.assert_close(two.network.state_dict()[key], value, atol=1e-5, rtol=0)
+
+
+def children(parent: int) -> list[int]:
+    return [int(n) for n in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pairs: prepare.PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> train.Run:
+    """Two dozen steps of two processes that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(start(command(folder, pairs, "run", 2, "--steps", 24)))
+    return train.Run.load(folder / "run" / train.CHECKPOINT)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a run in /proc")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_of_two_processes_is_killed(
+    pairs: prepare.PreparedSet, tmp_path: Path, undisturbed: train.Run, rank: int
+) -> None:
+    """The other one ends, with an error; the same command continues as if nothing had happened."""
+    words = command(tmp_path, pairs, "run", 2, "--steps", 24)
+    first = start(words)
+    checkpoint = tmp_path / "run" / train.CHECKPOINT
+    until_there(checkpoint, first)
+    (second,) = children(first.pid)
+    os.kill((first.pid, second)[rank], signal.SIGKILL)
+    text = first.communicate(timeout=60)[0].decode()  # ends when no process holds the pipe any more
+    deadline = time.monotonic() + 60
+    while runs(second):
+        assert time.monotonic() < deadline, "the other process hangs"
+        time.sleep(0.05)
+    assert first.returncode == (-signal.SIGKILL, 2)[rank], text
+    assert "seran: another process of this run has ended; the same command continues" in text
+    assert "Traceback" not in text
+    assert 0 < train.Run.load(checkpoint).step < 24, "killed too late to show anything"
+    finish(start(words))
+    again = train.Run.load(checkpoint)
+    assert again.step == 24
+    assert same(again, undisturbed)
+    assert not list((tmp_path / "run").glob(".part-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
+def test_two_machines(
+    pairs: prepare.PreparedSet, tmp_path: Path, undisturbed: train.Run, launcher: str
+) -> None:
+    """Two machines make what two processes make; both are this one, and SLURM is its variables."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    words = command(tmp_path, pairs, "run", 1, "--nodes", 2, "--steps", 24)
+    if launcher == "torchrun":
+        how = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
+        nodes = [start([*how, f"--master-port={port}", f"--node-rank={i}", *words]) for i in range(2)]
+    else:
+        job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NNODES": "2"}
+        job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "127.0.0.1"}
+        job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        nodes = [start(words, **job, SLURM_PROCID=str(i), SLURM_NODEID=str(i)) for i in range(2)]
+    for node in nodes:
+        finish(node)
+    made = train.Run.load(tmp_path / "run" / train.CHECKPOINT)
+    assert made.step == 24
+    assert same(made, undisturbed)
 
 
 @pytest.mark.slow

@@ -222,6 +222,15 @@ def test_a_machine_without_a_network(
     assert not Mirror.asked
 
 
+def test_every_byte_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    digest = files.digest
+    monkeypatch.setattr(files, "digest", lambda path, *how: hashed.append(path) or digest(path, *how))
+    monkeypatch.delattr(weights, "read")
+    assert command("verify") == 0
+    assert hashed == list(weights.at_hand().values())
+
+
 def test_other_programs_get_safetensors(tmp_path: Path) -> None:
     assert command("export", "seran-x2-bd", "--safetensors", "--out", tmp_path) == 0
     with safe_open(tmp_path / "seran-x2-bd.safetensors", "np") as file:

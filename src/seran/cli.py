@@ -10,6 +10,7 @@ from types import FrameType
 
 from seran import __version__
 from seran.errors import BadInput, Incomplete
+from seran.extras import needed
 
 COMMANDS = {
     "upscale": "sharpen a scan: NIfTI, DICOM, MGH, NRRD in and out, on exactly the right grid",
@@ -23,13 +24,14 @@ COMMANDS = {
     "weights": "list, pull, verify or export the weights of this version",
     "calibrate": "make a weights file ready for --precision int8",
     "evaluate": "methods x a prepared set -> PSNR and SSIM, with the protocol stated",
+    "completion": "what the Tab key knows, for bash, zsh, fish or tcsh",
 }
 
 USAGE = f"""usage: seran COMMAND [OPTIONS]
 
 MR image super-resolution (SERAN, CVPR 2021). Research use, not a medical device.
 
-{chr(10).join(f"  {name:10}{text}" for name, text in COMMANDS.items())}
+{chr(10).join(f"  {name:11}{text}" for name, text in COMMANDS.items())}
 
 seran COMMAND --help says more; seran --version prints the version."""
 
@@ -57,10 +59,7 @@ def run(args: list[str]) -> int:
     try:
         import tyro
 
-        try:
-            module = importlib.import_module(f"seran.apps.{args[0]}")
-        except ModuleNotFoundError as error:
-            return _fail(f"{args[0]} needs {error.name}; pip install 'seran[train]'")
+        module = importlib.import_module(f"seran.apps.{args[0]}")
         command, rest = getattr(module, args[0]), args[1:]
         if hasattr(module, "bind"):  # its first argument decides the defaults of the others
             command, rest = module.bind(rest)
@@ -68,6 +67,8 @@ def run(args: list[str]) -> int:
         sys.stdout.write(text.rstrip("\n") + "\n" * bool(text))
     except BadInput as error:
         return _fail(str(error))
+    except ModuleNotFoundError as error:
+        return _fail(str(needed(f"seran {args[0]}", error)))
     except Incomplete as error:
         _fail(str(error))
         return 1

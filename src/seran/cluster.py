@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from seran.errors import BadInput
+from seran.extras import needed
 from seran.machine import cpus
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ def spread(
         import dask
         import distributed
     except ModuleNotFoundError as error:
-        raise BadInput(f"--cluster needs Dask ({error.name}); pip install 'seran[cluster]'") from error
+        raise needed("--cluster", error) from error
     for name in ("distributed", "distributed.client"):  # what matters is said by what it raises
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
@@ -129,7 +130,7 @@ def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401
         try:
             from dask_jobqueue import SLURMCluster
         except ModuleNotFoundError as error:
-            raise BadInput("--cluster slurm needs dask-jobqueue; pip install 'seran[cluster]'") from error
+            raise needed("--cluster slurm", error) from error
         cluster = stack.enter_context(SLURMCluster())
         cluster.scale(jobs=where.workers or 8)
         return distributed.Client(cluster)

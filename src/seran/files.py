@@ -1,11 +1,69 @@
-"""Writing files so that nothing half-written can ever be mistaken for a result."""
+"""Writing files so that nothing half-written can ever be mistaken for a result.
+
+What is being written has a hidden name beside its own, ``.part-PLACE-PID-NAME``. A process that was killed
+outright leaves it behind; the next one that writes to the folder from the same place removes it.
+"""
 
 import hashlib
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+
+@cache
+def place() -> str:
+    """Where the number of this process means something: the machine and, on Linux, the container.
+
+    A disk may be shared by many of them, and each counts its processes by itself.
+    """
+    told = [platform.node()]
+    with suppress(OSError):  # not on every system
+        told.append(Path("/etc/machine-id").read_text())
+    with suppress(OSError):
+        told.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
+
+
+def part(path: Path) -> Path:
+    """The hidden name under which this process writes ``path``; it keeps every suffix."""
+    return path.with_name(f".part-{place()}-{os.getpid()}-{path.name}")
+
+
+@cache
+def sweep(folder: Path) -> None:
+    """Remove what processes of this `place` that are dead left half-written in a folder; look once only.
+
+    A number that has been given to another process since counts as alive: such a file stays.
+    """
+    if os.name != "posix":  # elsewhere, to ask a process whether it is there may end it
+        return
+    with suppress(OSError):  # of another user, or swept by another process at this moment
+        for left in folder.glob(f".part-{place()}-*"):
+            owner = re.match(rf"\.part-{place()}-(\d+)-", left.name)
+            if owner and not _alive(int(owner[1])):
+                remove(left)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # of another user; no number of a process
+        pass
+    return True
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -15,34 +73,34 @@ def together(*paths: Path) -> Iterator[list[Path]]:
     What is written there may be a file, or a folder of files.
 
     Whatever ends the block early (an error, a full disk, Ctrl-C) removes the temporary files and
-    leaves former ``paths`` untouched. A temporary name keeps every suffix of its path.
+    leaves former ``paths`` untouched. A temporary name keeps every suffix of its path (`part`).
     """
-    parts = [path.with_name(f".part-{os.getpid()}-{path.name}") for path in paths]
+    for path in paths:
+        sweep(path.parent.absolute())
+    parts = [part(path) for path in paths]
     try:
         yield parts
-        for part in parts:
-            for inside in part.iterdir() if part.is_dir() else [part]:
+        for made in parts:
+            for inside in made.iterdir() if made.is_dir() else [made]:
                 with inside.open("rb+") as file:
                     os.fsync(file.fileno())
-        for part, path in zip(parts, paths, strict=True):
-            part.replace(path)
+        for made, path in zip(parts, paths, strict=True):
+            made.replace(path)
     except OSError as error:
         error.filename = str(
             paths[-1]
         )  # a full disk names no file, and the temporary one means nothing to a user
         raise
     finally:
-        for part in parts:
-            if part.is_dir():
-                shutil.rmtree(part)
-            part.unlink(missing_ok=True)
+        for made in parts:
+            remove(made)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """`together` for one file."""
-    with together(path) as (part,):
-        yield part
+    with together(path) as (made,):
+        yield made
 
 
 def sha256(path: Path) -> str:

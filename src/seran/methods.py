@@ -10,6 +10,7 @@ from seran import weights
 from seran.classical import CLASSICAL, VOLUMETRIC
 from seran.degrade import DEGRADATIONS
 from seran.errors import BadInput
+from seran.extras import needed
 from seran.grid import Anchor
 from seran.infer import Predict, ensembled
 from seran.systems import SYSTEMS
@@ -169,8 +170,6 @@ def _run(data: bytes, card: weights.Card, engine: Engine) -> tuple[Predict, str,
     try:
         from seran.engines import torch
     except ModuleNotFoundError as error:
-        raise BadInput(
-            f"the device {engine.device} needs PyTorch ({error}); pip install 'seran[train]'"
-        ) from error
+        raise needed(f"the device {engine.device}", error) from error
     predict, what, precision = torch.load(data, card, engine.device, engine.precision)
     return predict, what, precision

@@ -12,7 +12,6 @@ zero-filled volumes flatter super-resolution), then cropped centrally to multipl
 import csv
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -348,7 +347,8 @@ def prepare(
     """
     refuse(out, degradation, scales)
     sources = find(source) if isinstance(source, Path) else source
-    part = out.with_name(f".part-{os.getpid()}-{out.name}")
+    part = files.part(out)
+    files.sweep(out.parent.absolute())
     volumes: list[Packed] = []
     skipped: list[dict[str, str]] = []
     options: dict[str, Any] = {"integer": integer, "fourier_crop": fourier_crop, "shape": shape}

@@ -21,6 +21,7 @@ import numpy as np
 import platformdirs
 from numpy import ndarray
 
+from seran import files
 from seran.errors import BadInput
 from seran.grid import Anchor
 
@@ -240,3 +241,13 @@ def registry() -> dict[str, tuple[int, str]]:
     """The weights that belong to this version: name -> bytes and SHA-256 of the file."""
     with REGISTRY.open(newline="") as file:
         return {row["name"]: (int(row["bytes"]), row["sha256"]) for row in csv.DictReader(file)}
+
+
+def state(name: str) -> str:
+    """Where weights of the registry are, or what is wrong with them; every byte is hashed."""
+    path, (size, digest) = at_hand().get(name), registry()[name]
+    if path is None:
+        return "not here"
+    if path.stat().st_size != size or files.sha256(path) != digest:
+        return f"damaged: {path}"
+    return "with the package" if path.parent == SHIPPED else str(path)

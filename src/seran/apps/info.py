@@ -1,6 +1,6 @@
 """``seran info``: what a scan, a folder of DICOM series, or this installation is."""
 
-import importlib.util
+import importlib
 import json as notation
 import platform
 from importlib import metadata
@@ -10,47 +10,69 @@ from typing import Any
 import numpy as np
 
 import seran
-from seran import grid, io, kspace, weights
+from seran import extras, grid, io, kspace, weights
 from seran.apps import Positional
 from seran.engines import openvino
 from seran.io import dicom
 from seran.machine import cpus
 
-PACKAGES = ("numpy", "scipy", "nibabel", "openvino", "pydicom", "SimpleITK", "torch")
+PACKAGES = (
+    "numpy", "scipy", "numba", "nibabel", "isal", "openvino", "pydicom", "tyro", "python-gdcm", "SimpleITK",
+    "torch", "lightning-fabric", "onnx", "distributed", "dask-jobqueue",
+)  # fmt: skip
 """Whose versions a report of a fault needs."""
 PLANES = {axis: plane for plane, axis in grid.NORMALS.items()}
 
 
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def installation() -> dict[str, Any]:
-    """Versions, engines, devices and weights."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    found = {}
-    for name, path in weights.at_hand().items():
-        _, card, digest = weights.read(path)
-        found[name] = {"sha256": digest, "patches": card.patches, "version": card.version}
+    """Versions, extras, engines with their devices, and weights."""
+    cpu, precision = openvino.device()
     return {
         "seran": seran.__version__,
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": platform.platform(),
         "cpus": cpus(),
-        "packages": versions,
-        "devices": {"cpu": openvino.device()} | _torch_devices(),
-        "weights": found,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "extras": {
+            extra: f"lacks {', '.join(absent)}" if absent else "installed"
+            for extra, absent in extras.missing().items()
+        },
+        "engines": {
+            "openvino": {"version": _version("openvino"), "devices": {"cpu": cpu}, "precision": precision},
+            "torch": {"version": _version("torch"), "devices": _torch_devices()},
+        },
+        "weights": {name: _held(name) for name in weights.registry()},
     }
 
 
-def _torch_devices() -> dict[str, str]:
-    if importlib.util.find_spec("torch") is None:
-        return {}
-    import torch
+def _held(name: str) -> dict[str, Any]:
+    """Where weights are, whether every byte is the registry's, and what their card says."""
+    size, digest = weights.registry()[name]
+    told: dict[str, Any] = {"state": weights.state(name), "bytes": size, "file_sha256": digest}
+    told["verified"] = not told["state"].startswith(("damaged", "not here"))
+    if told["verified"]:
+        _, card, own = weights.read(weights.at_hand()[name])
+        told |= {"sha256": own, "patches": card.patches, "version": card.version}
+    return told
 
-    found = {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
-    return found | ({"mps": "Apple GPU"} if torch.backends.mps.is_available() else {})
+
+def _torch_devices() -> dict[str, str]:
+    """GPUs; a PyTorch that cannot be used says why, since that is what a report of a fault is about."""
+    if _version("torch") == "not installed":
+        return {}
+    try:
+        torch = importlib.import_module("torch")
+        found = {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+        return found | ({"mps": "Apple GPU"} if torch.backends.mps.is_available() else {})
+    except (ImportError, OSError, RuntimeError) as error:
+        return {"none": f"{type(error).__name__}: {error}"}
 
 
 def scan(path: Path) -> dict[str, Any]:
@@ -107,7 +129,7 @@ def _lines(told: dict[str, Any], indent: str = "") -> list[str]:
         if isinstance(value, dict):
             lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
         elif isinstance(value, list):
-            lines.append(f"{indent}{name:16}{' '.join(map(str, value))}")
+            lines.append(f"{indent}{name:17}{' '.join(map(str, value))}")
         else:
-            lines.append(f"{indent}{name:16}{value}")
+            lines.append(f"{indent}{name:17}{value}")
     return lines

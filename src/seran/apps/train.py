@@ -47,6 +47,11 @@ def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
     return functools.partial(train, recipe=RECIPES[args[0]]), args[1:]
 
 
+def _lost(error: RuntimeError) -> bool:
+    """Whether it says that another process does not answer: gloo has no class of its own for that."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
+
+
 def train(
     data: Positional[Path],
     out: Positional[Path],
@@ -73,6 +78,9 @@ def train(
         threads: CPU threads per process; 0 for every CPU this process may use.
         minutes: pause after this long.
         validate_every: steps between validations on whole slices of the split val.
+
+    Raises:
+        BadInput: for settings that cannot be, another recipe than RUN's, or if another process was lost.
     """
     if threads < 0 or devices < 1 or nodes < 1 or validate_every < 1:
         raise BadInput(
@@ -86,19 +94,27 @@ def train(
         fabric = Fabric(
             accelerator=accelerator, devices=devices, num_nodes=nodes, precision=chosen, strategy=strategy
         )
-    except RuntimeError as error:  # no such accelerator here
+    except (RuntimeError, ValueError) as error:  # no such accelerator here; SLURM started other processes
         raise BadInput(str(error)) from error
     fabric.launch()
     command = f"seran {shlex.join(sys.argv[1:])}"
-    run = library.train(
-        recipe,
-        pairs,
-        out,
-        fabric,
-        command=command,
-        validate_every=validate_every,
-        minutes=minutes,
-    )
+    try:
+        run = library.train(
+            recipe,
+            pairs,
+            out,
+            fabric,
+            command=command,
+            validate_every=validate_every,
+            minutes=minutes,
+        )
+    except RuntimeError as error:
+        if not _lost(error):
+            raise
+        why = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"another process of this run has ended; the same command continues from the checkpoint ({why})"
+        ) from error
     if not fabric.is_global_zero:
         return ""
     speed = [row["patches_per_s"] for row in run.rows]

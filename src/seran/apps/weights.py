@@ -15,6 +15,7 @@ from seran import fetch, files
 from seran import weights as library
 from seran.apps import Positional
 from seran.errors import BadInput
+from seran.extras import needed
 
 SUMS = "SHA256SUMS"
 
@@ -27,39 +28,27 @@ def _chosen(names: Sequence[str]) -> list[str]:
     return list(names) or list(known)
 
 
-def state(name: str) -> str:
-    """Where weights are, or what is wrong with them."""
-    path, (size, digest) = library.at_hand().get(name), library.registry()[name]
-    if path is None:
-        return "not here"
-    if path.stat().st_size != size or files.sha256(path) != digest:
-        return f"damaged: {path}"
-    return "with the package" if path.parent == library.SHIPPED else str(path)
-
-
 def table(names: Sequence[str]) -> str:
     """Name, megabytes, SHA-256 and state, a line each."""
-    rows = [(name, *library.registry()[name], state(name)) for name in names]
+    rows = [(name, *library.registry()[name], library.state(name)) for name in names]
     return "\n".join(
         f"{name:16}{size / 1e6:6.1f} MB  {digest}  {where}" for name, size, digest, where in rows
     )
 
 
 def verify(names: Sequence[str]) -> str:
-    """Compare every file with the registry, and read it.
+    """Compare every file with the registry, byte by byte.
 
     Raises:
-        BadInput: if one that is here is damaged, or one that was named is not here.
+        BadInput: if one that is here is damaged.
     """
     at_hand = library.at_hand()
-    for name in names:
-        if name in at_hand:
-            library.read(at_hand[name])
-            if state(name).startswith("damaged"):
-                raise BadInput(
-                    f"{at_hand[name]}: not the bytes that the registry lists; remove it and pull it again"
-                )
     here = [name for name in names if name in at_hand]
+    for name in here:
+        if library.state(name).startswith("damaged"):
+            raise BadInput(
+                f"{at_hand[name]}: damaged, not what the registry lists; remove it and pull it again"
+            )
     return f"{len(here)} of {len(names)} are here, and every byte of them is right"
 
 
@@ -113,7 +102,7 @@ def export(names: Sequence[str], out: Path | None, safetensors: bool) -> str:
             try:
                 from safetensors.numpy import save
             except ModuleNotFoundError as error:
-                raise BadInput("--safetensors needs safetensors; pip install 'seran[train]'") from error
+                raise needed("--safetensors", error) from error
             with files.atomic(out / f"{name}.safetensors") as part:
                 part.write_bytes(save(library.tensors(data), {"card": json.dumps(asdict(card))}))
         else:

@@ -27,10 +27,10 @@ SPARE = 8
 """Low-resolution rows beside a strip: more than the upsampling and the bicubic enlargement look at."""
 
 
-def device() -> str:
+def device() -> tuple[str, str]:
     """The CPU's name, and the precision that it computes natively."""
     core = ov.Core()
-    return f"{core.get_property('CPU', 'FULL_DEVICE_NAME').strip()}, {native(core)}"
+    return core.get_property("CPU", "FULL_DEVICE_NAME").strip(), native(core)
 
 
 def native(core: ov.Core | None = None) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from seran.errors import BadInput
+from seran.extras import needed
 from seran.scratch import Room
 from seran.volume import Series, Volume, cast, filled, placed, promised, series, shaped
 
@@ -39,7 +40,7 @@ def _library() -> Any:  # noqa: ANN401
     try:
         import SimpleITK
     except ModuleNotFoundError as error:
-        raise BadInput("NRRD and MetaImage need SimpleITK; pip install 'seran[itk]'") from error
+        raise needed("NRRD or MetaImage", error) from error
     return SimpleITK
 
 

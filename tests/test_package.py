@@ -1,0 +1,140 @@
+"""The wheel and the sdist, built, looked into, installed where nothing else is, and used there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import seran
+from seran.extras import EXTRAS
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = {f"seran/shipped/{p.name}" for p in (ROOT / "src/seran/shipped").iterdir()}
+pytestmark = pytest.mark.slow
+PIP = (
+    "-m",
+    "pip",
+    "install",
+    "--quiet",
+    "--disable-pip-version-check",
+    "--no-compile",
+    "-c",
+    ROOT / "constraints.txt",
+)
+
+
+def said(*words: object, cwd: Path | None = None, status: int = 0, **variables: str) -> str:
+    """What a command of a user says: nothing of this environment reaches it."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "SERAN"))}
+    done = subprocess.run(
+        [str(word) for word in words], cwd=cwd, env=kept | variables, capture_output=True, text=True
+    )
+    assert done.returncode == status, (words, done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+def venv(folder: Path) -> Path:
+    """The interpreter of an empty environment."""
+    said(sys.executable, "-m", "venv", folder)
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of both, the wheel made from the sdist: unpacked far from git, by hatchling alone."""
+    folder = tmp_path_factory.mktemp("built")
+    python = venv(folder / "builder")
+    try:
+        said(python, *PIP, "hatchling")
+    except AssertionError as error:
+        pytest.skip(f"pip cannot install what builds a package: {str(error)[-200:]}")
+    said(python, "-m", "hatchling", "build", "-t", "sdist", "-d", folder, cwd=ROOT)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        archive.extractall(folder / "unpacked", filter="data")
+    tree = next((folder / "unpacked").iterdir())
+    said(python, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=tree, PATH="/nowhere")
+    return folder
+
+
+def test_what_is_in_them(built: Path) -> None:
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+        metadata = wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode()
+    assert {name.split("/")[0] for name in names} == {"seran", f"seran-{seran.__version__}.dist-info"}
+    assert names >= SHIPPED
+    assert "seran/shipped/registry.csv" in names
+    tree = {
+        f"seran/{p.relative_to(ROOT / 'src/seran')}" for p in (ROOT / "src/seran").rglob("*") if p.is_file()
+    }
+    assert {n for n in names if n.startswith("seran/")} == {n for n in tree if "__pycache__" not in n}
+    assert not [n for n in names if n.endswith((".nii", ".nii.gz", ".dcm"))]
+    assert any(n.endswith("licenses/LICENSE") for n in names)
+    for extra in EXTRAS:
+        assert f"Provides-Extra: {extra}" in metadata
+    tree_of_sdist = next((built / "unpacked").iterdir())
+    held = {str(p.relative_to(tree_of_sdist)) for p in tree_of_sdist.rglob("*") if p.is_file()}
+    git = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if git.returncode == 0:
+        tracked = {
+            n
+            for n in git.stdout.splitlines()
+            if not n.startswith((".ci", ".git", ".pre")) and (ROOT / n).exists()
+        }
+        assert tracked <= held, "what is tracked, and so what the tests need, travels"
+    assert not [n for n in held if n.startswith((".venv", "dist/", "pairs")) or "__pycache__" in n]
+
+
+LACKING = {
+    ("train", "seran-x2-bd", "pairs", "run"): "train",
+    ("export", "run", "own.onnx"): "train",
+    ("upscale", "scan.nii.gz", "x.nii", "--device", "cuda"): "train",
+    ("weights", "export", "srcnn-x2-bd", "--safetensors", "--out", "stick"): "train",
+    ("upscale", "scan.nii.gz", "x.nrrd"): "itk",
+    ("upscale", "series", "x.nii"): "dicom",
+    ("upscale", "scans", "results", "--cluster", "local"): "cluster",
+    ("upscale", "scans", "results", "--cluster", "slurm"): "cluster",
+}
+"""What an installation without extras cannot do, and the extra that it names."""
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_it_works_where_nothing_else_is(built: Path, scan: Path, tmp_path: Path, kind: str) -> None:
+    import pydicom
+
+    python = venv(tmp_path / "venv")
+    package = next(built.glob("*.whl" if kind == "wheel" else "*.tar.gz"))
+    said(python, *PIP, package)
+    command = tmp_path / "venv" / "bin" / "seran"
+    assert said(command, "--version") == f"seran {seran.__version__}\n"
+    text = said(command, "upscale", scan, "sharp.nii.gz", cwd=tmp_path)
+    assert "seran (seran-x2-bd.onnx" in text
+    image, before = nib.load(tmp_path / "sharp.nii.gz"), nib.load(scan)
+    assert image.shape == (52, 68, 5)
+    corner = np.array([-0.5, -0.5, 0, 1])
+    np.testing.assert_allclose(image.affine @ corner, before.affine @ corner, atol=1e-4)
+    found = json.loads(said(command, "info", "--json"))
+    assert found["engines"]["torch"] == {"version": "not installed", "devices": {}}
+    assert all(state.startswith("lacks ") for state in found["extras"].values())
+    assert all(kept["verified"] for kept in found["weights"].values())
+    said(python, "-c", "import torch", status=1)
+    assert "No broken requirements" in said(python, "-m", "pip", "check")
+    if kind == "wheel":
+        (tmp_path / "scans").mkdir()
+        for i in range(2):
+            shutil.copy(scan, tmp_path / "scans" / f"{i}.nii.gz")
+        (tmp_path / "series").mkdir()
+        own = Path(pydicom.__file__).parent / "data" / "test_files" / "MR_small_jpeg_ls_lossless.dcm"
+        shutil.copy(own, tmp_path / "series")
+        for words, extra in LACKING.items():
+            line = said(command, *words, cwd=tmp_path, status=2)
+            assert f"pip install 'seran[{extra}]'" in line, words
+            assert line.count("\n") == 1, line
+        assert "Without the options of export, train" in said(command, "completion", "bash")
