@@ -114,11 +114,13 @@ def shown(before: Volume, after: Volume) -> Shown:
     if step > 1:
         notes.append(
             f"The page holds every {_th(step)} slice, {second.data.shape[axis]} of {after.data.shape[axis]}: "
-            f"all {after.data.size / 1e6:.0f} million voxels would be too many for a browser. "
+            f"all {after.data.size / 1e6:.3g} million voxels would be too many for a browser. "
             "Checks and spectrum are of all."
         )
-    low = resample.onto(low, second.affine, second.data.shape)
-    return Shown(first, second, second.on(second.data - low.data, second.affine), notes)
+    enlarged = resample.onto(low, second.affine, second.data.shape).data
+    if limits(before)[0] >= 0:  # as every result of seran
+        enlarged = np.maximum(enlarged, 0)
+    return Shown(first, second, second.on(second.data - enlarged, second.affine), notes)
 
 
 def _th(n: int) -> str:
@@ -263,7 +265,7 @@ def page(
     gain = gain or 1.0
     about = [described(before), described(after)]
     names = list(dict.fromkeys([*about[0], *about[1]]))
-    facts = {"low": offset, "high": offset + gain, "top": offset + HEADROOM * gain, "range": gain}
+    facts = {"low": offset, "high": offset + gain, "top": offset + HEADROOM * gain, "range": gain, "line": float(min(grid.spacing(after.volume.affine)))}
     said = [*notes, *drawn.notes]
     title = f"{before.name} → {after.name}"
     version, _ = (VIEWER / "niivue.lock").read_text().split()

@@ -26,6 +26,7 @@
       logLevel: "error", interactive, dragAndDropEnabled: false, dragMode: niivue.DRAG_MODE.none,
       multiplanarLayout: niivue.MULTIPLANAR_TYPE.ROW, multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
       sliceType: niivue.SLICE_TYPE.MULTIPLANAR, tileMargin: 6, crosshairColor: [1, 0.85, 0.3, 0.55],
+      crosshairWidth: 0, crosshairWidthUnit: "mm",
       backColor: [0, 0, 0, 1], fontColor: [0.65, 0.65, 0.65, 1], viewModeHotKey: "", clipPlaneHotKey: "",
       cycleClipPlaneHotKey: "",
     });
@@ -33,6 +34,10 @@
     nv.addVolume(await image(await unpacked(`${id}-data`), `${id}.nii`, "gray", facts.low, facts.high));
     return nv;
   }
+
+  const faint = { A: [0, 230], I: [0, 255] };
+  niivue.cmapper.addColormap("brighter", { R: [255, 255], G: [170, 30], B: [120, 30], ...faint });
+  niivue.cmapper.addColormap("darker", { R: [120, 40], G: [180, 90], B: [255, 255], ...faint });
 
   let before, after;
   try {
@@ -149,13 +154,13 @@
     both((nv) => { nv.volumes[0].cal_max = Math.min(high, facts.top); nv.updateGLVolume(); });
   });
   at("voxels").addEventListener("change", (event) => both((nv) => nv.setInterpolation(event.target.checked)));
-  at("cross").addEventListener("change", (event) => both((nv) => nv.setCrosshairWidth(event.target.checked ? 1 : 0)));
+  at("cross").addEventListener("change", (event) => both((nv) => nv.setCrosshairWidth(event.target.checked ? facts.line : 0)));
 
   async function changes() {
     const wanted = at("changes").checked, least = Number(at("least").value) * facts.range;
     if (wanted && after.volumes.length < 2) {
       const buffer = await unpacked("difference-data");
-      after.addVolume(await image(buffer, "difference.nii", "warm", least, 5 * least, "winter"));
+      after.addVolume(await image(buffer, "difference.nii", "brighter", least, 5 * least, "darker"));
     }
     if (after.volumes.length < 2) return;
     Object.assign(after.volumes[1], { cal_min: least, cal_max: 5 * least, opacity: wanted ? 0.8 : 0 });
