@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 FLAGS = [
     "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -50,18 +50,23 @@ class Browser:
                 raise RuntimeError(error.read().decode()[:2000]) from None
 
     def open(self, page: Path) -> None:
+        """Open a page from disk."""
         self._ask("POST", "/url", {"url": page.as_uri()})
 
     def run(self, script: str) -> Any:
+        """What a script returns."""
         return self._ask("POST", "/execute/sync", {"script": script, "args": []})
 
     def wait(self, condition: str, seconds: float = 240) -> None:
+        """Until a condition of the page holds."""
         end = time.monotonic() + seconds
         while not self.run(f"return Boolean({condition})"):
             assert time.monotonic() < end, f"not within {seconds} s: {condition}\n{self.log('browser')}"
             time.sleep(0.2)
 
     def drag(self, start: tuple[float, float], to: tuple[float, float]) -> None:
+        """Press the mouse, move it, and let go."""
+
         def move(at: tuple[float, float]) -> dict[str, Any]:
             return {"type": "pointerMove", "duration": 50, "x": round(at[0]), "y": round(at[1])}
 
@@ -72,17 +77,21 @@ class Browser:
         self._ask("POST", "/actions", {"actions": actions})
 
     def wheel(self, at: tuple[float, float], down: int) -> None:
+        """Turn the wheel."""
         scroll = {"type": "scroll", "x": round(at[0]), "y": round(at[1]), "deltaX": 0, "deltaY": down}
         self._ask("POST", "/actions", {"actions": [{"type": "wheel", "id": "wheel", "actions": [scroll]}]})
 
     def keys(self, text: str) -> None:
+        """Press keys where the focus is."""
         actions = [{"type": kind, "value": key} for key in text for kind in ("keyDown", "keyUp")]
         self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
 
     def png(self) -> bytes:
+        """What is seen."""
         return base64.b64decode(self._ask("GET", "/screenshot"))
 
     def log(self, kind: str) -> list[dict[str, Any]]:
+        """What the browser wrote since it was last asked."""
         return self._ask("POST", "/se/log", {"type": kind})
 
     def requests(self) -> list[str]:
@@ -91,6 +100,7 @@ class Browser:
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
     def close(self) -> None:
+        """End the session."""
         self._ask("DELETE", "")
 
 

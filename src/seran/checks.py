@@ -23,8 +23,8 @@ EXACT = 1e-4
 RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03
 """RMS of the degraded result less the input, as a part of the input's range.
 
-On the fifteen public test scans every method of the package stays below MEASURED; 3 % is the noise of a poor
-scan: a result that far off tells of another image.
+On public scans at x2 the shipped networks leave less than 0.3 %, and bicubic enlargement, which blurs, 0.2 to
+0.95 %. So 1 % is worse than no network at all; 3 % is the noise of a poor scan, beyond it is another image.
 """
 RANGE_WARN, RANGE_FAIL = 0.15, 0.5
 """How much the range of the intensities (99.9th percentile over the offset) may grow or shrink."""
@@ -103,14 +103,14 @@ def geometry(before: Volume, after: Volume, made: Made | None) -> Check:
         if shape != after.data.shape:
             text = f"expected {_x(shape)} voxels, got {_x(after.data.shape)}"
         return Check("geometry", "PASS" if off <= EXACT else "FAIL", text)
-    off, voxel = apart(old, new), float(grid.spacing(before.affine).max())
+    off = apart(old, new)
     text = f"corners of the field of view up to {off:.2g} mm apart"
     if off <= EXACT:
         return Check("geometry", "PASS", text)
     if _overlap(before, after) == 0:
         return Check("geometry", "FAIL", f"{text}; the two do not overlap at all")
-    if made is not None and off <= voxel:
-        return Check("geometry", "PASS", f"{text}: another grid was asked for; less than a voxel ({voxel:.3g})")
+    if made is not None and off <= grid.spacing(before.affine).max():
+        return Check("geometry", "PASS", f"{text}: less than a voxel, as another grid was asked for")
     return Check("geometry", "WARN", f"{text}; they share {_overlap(before, after):.0%} of the first one's")
 
 
@@ -214,8 +214,8 @@ def spacing(before: Volume, made: Made | None) -> Check:
     a, b = seen["plane_from"] * made.scale, seen["plane_to"] * made.scale
     inside = _within(plane, a, b) and _within([across], seen["across_from"], seen["across_to"])
     text = (
-        f"{_x(plane, '.3g')} mm in the plane and {across:.3g} mm across; the weights saw {a:.2f} to {b:.2f} and "
-        f"{seen['across_from']:.2f} to {seen['across_to']:.2f}"
+        f"{_x(plane, '.3g')} mm in the plane and {across:.3g} mm across; the weights saw {a:.2f} to {b:.2f} "
+        f"and {seen['across_from']:.2f} to {seen['across_to']:.2f}"
     )
     return Check(name, "PASS" if inside else "WARN", text)
 

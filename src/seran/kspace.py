@@ -63,7 +63,7 @@ def radial(
         spacing: mm of (row, column).
 
     Returns:
-        Frequencies in cycles per mm, up to the Nyquist frequency of the coarser axis, and the mean power in dB.
+        Frequencies in cycles per mm, up to the Nyquist frequency of the coarser axis, and the power in dB.
     """
     stack = _strong(stack)
     h, w = stack.shape[1:]

@@ -4,8 +4,8 @@ One HTML file with everything inside it, the viewer (NiiVue) and the voxels incl
 anywhere: its Content-Security-Policy forbids every request, and runs no script but the two it was made with,
 known by their SHA-256. Every text in it that came from a file is escaped.
 
-The page shows voxels in 256 steps, and every n-th slice of a large volume, and says so; checks and spectrum are
-computed from all voxels as they are.
+The page shows voxels in 256 steps, and every n-th slice of a large volume, and says so; checks and spectrum
+are computed from all voxels as they are.
 """
 
 import base64
@@ -31,14 +31,16 @@ from seran.io import headers
 from seran.volume import Volume
 
 VIEWER = Path(__file__).parent / "viewer"
-SHOWN = 24 << 20
+SHOWN = 32 << 20
 """Voxels of the finer volume that a page holds at most, about 35 MB; beyond, it holds every n-th slice."""
 HEADROOM = 1.25
-"""Greatest intensity that is shown, as a multiple of the 99.9th percentile: above lie a few bright vessels."""
+"""Greatest intensity that is shown, as a multiple of the 99.9th percentile: above lie few vessels."""
 STEPS = 200
 """Steps of the difference in the range of the first scan: half a percent each, so that noise packs well."""
 SAME = 1e-3
 """Voxels by which corners may differ for two grids to be drawn as they are, one over the other."""
+UNKNOWN = """<p>No record of seran lies beside the second file, or it is of another input: how the one came
+from the other is not known.</p>"""
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ def viewer() -> str:
     path = VIEWER / "niivue.umd.js"
     if not path.is_file():
         raise BadInput(
-            f"reports need the viewer NiiVue {version}, which is not in this installation; `make viewer` in the "
-            f"source tree brings it from npm (or: npm pack @niivue/niivue@{version}, and copy its dist/{path.name} "
-            f"to {VIEWER})"
+            f"reports need the viewer NiiVue {version}, which is not in this installation; `make viewer` in "
+            f"the source tree brings it from npm (or: npm pack @niivue/niivue@{version}, and copy its "
+            f"dist/{path.name} to {VIEWER})"
         )
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
@@ -144,7 +146,8 @@ def in_script(value: Any) -> str:  # noqa: ANN401
 
 
 def _cell(text: object, tag: str = "td", mark: str = "") -> str:
-    return f'<{tag}{mark and f" class={chr(34)}{mark}{chr(34)}"}>{html.escape(str(text))}</{tag}>'
+    marked = f' class="{mark}"' if mark else ""
+    return f"<{tag}{marked}>{html.escape(str(text))}</{tag}>"
 
 
 def rows(table: Sequence[Sequence[object]], head: Sequence[str] = ()) -> str:
@@ -265,15 +268,22 @@ def page(
     gain = gain or 1.0
     about = [described(before), described(after)]
     names = list(dict.fromkeys([*about[0], *about[1]]))
-    facts = {"low": offset, "high": offset + gain, "top": offset + HEADROOM * gain, "range": gain, "line": float(min(grid.spacing(after.volume.affine)))}
+    line = float(grid.spacing(after.volume.affine).min())
+    facts = {
+        "low": offset,
+        "high": offset + gain,
+        "top": offset + HEADROOM * gain,
+        "range": gain,
+        "line": line,
+    }
     said = [*notes, *drawn.notes]
     title = f"{before.name} → {after.name}"
     version, _ = (VIEWER / "niivue.lock").read_text().split()
     step = HEADROOM * gain / 255
     return Template((VIEWER / "report.html").read_text()).substitute(
         policy=html.escape(
-            f"default-src 'none'; script-src {_hashed(niivue)} {_hashed(script)}; style-src {_hashed(style)}; "
-            "img-src data: blob:; base-uri 'none'; form-action 'none'"
+            f"default-src 'none'; script-src {_hashed(niivue)} {_hashed(script)}; "
+            f"style-src {_hashed(style)}; img-src data: blob:; base-uri 'none'; form-action 'none'"
         ),
         title=html.escape(title),
         before_name=html.escape(before.name),
@@ -283,10 +293,7 @@ def page(
         checks=verdicts(checks),
         spectrum=chart(spectra(before.volume, after.volume, axis), ("before", "after")),
         headers=rows([[n, *(a.get(n, "") for a in about)] for n in names], ("", "before", "after")),
-        provenance=rows([(k, _told(v)) for k, v in record.items()])
-        if record
-        else "<p>No record of seran lies beside the second file, or it is of another input: how one came from "
-        "the other is not known.</p>",
+        provenance=rows([(k, _told(v)) for k, v in record.items()]) if record else UNKNOWN,
         version=html.escape(seran.__version__),
         niivue_version=html.escape(version),
         licence=html.escape((VIEWER / "niivue.LICENSE").read_text()),

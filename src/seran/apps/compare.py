@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seran import checks, files, grid, io, job, kspace, report, resample, scratch
+from seran import checks, files, io, job, kspace, report, resample, scratch
 from seran.apps import Positional
 from seran.checks import Made
 from seran.errors import BadInput, Incomplete
@@ -15,7 +15,7 @@ from seran.report import Side
 
 
 def door(out: Path, force: bool, *others: Path) -> None:
-    """Raise `BadInput` if the page could not be made or written, or would replace what must not be replaced."""
+    """Raise `BadInput` if the page could not be made or written, or would replace what must not go."""
     report.viewer()
     if out.suffix.lower() not in (".html", ".htm"):
         raise BadInput(f"{out}: expected a name ending in .html for the report")

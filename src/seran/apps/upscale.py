@@ -83,7 +83,7 @@ def upscale(
     if single and where != Cluster():
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
     if report is not None and not single:
-        raise BadInput("--report is for one scan; `seran compare IN OUT PAGE.html` makes one of each pair later")
+        raise BadInput("--report is for one scan; `seran compare IN OUT PAGE.html` makes a page of a pair")
     if single:
         return _one(sources[0], out, force, resume, report, options, engine)
     if out.is_file() or io.format_of(out):
