@@ -106,7 +106,7 @@ def geometry(before: Volume, after: Volume, made: Made | None) -> Check:
     off = apart(old, new)
     text = f"corners of the field of view up to {off:.2g} mm apart"
     if off <= EXACT:
-        return Check("geometry", "PASS", text)
+        return Check("geometry", "PASS", f"the same field of view: corners within {off:.2g} mm")
     if _overlap(before, after) == 0:
         return Check("geometry", "FAIL", f"{text}; the two do not overlap at all")
     if made is not None and off <= grid.spacing(before.affine).max():
@@ -133,12 +133,16 @@ def limits(volume: Volume) -> tuple[float, float]:
     return low, high
 
 
-def intensities(before: Volume, after: Volume) -> Check:
-    """Whether there are negative values where none were, and whether the range stays."""
+def intensities(before: Volume, after: Volume, made: Made | None) -> Check:
+    """Whether there are negative values where none were, and whether the range stays.
+
+    Two scans of which neither is known to come from the other promise nothing: what differs is a WARN.
+    """
+    worst: Verdict = "FAIL" if made is not None else "WARN"
     low, high = limits(after)
     least, _ = limits(before)
     if least >= 0 > low:
-        return Check("intensities", "FAIL", f"down to {low:.4g}, and the scan before has no negative voxel")
+        return Check("intensities", worst, f"down to {low:.4g}, and the scan before has no negative voxel")
     (offset, gain), (_, grown) = (infer.unit(v.data) for v in (before, after))
     if gain == 0:
         return Check("intensities", "WARN", "the scan before is one value throughout")
@@ -148,7 +152,8 @@ def intensities(before: Volume, after: Volume) -> Check:
         f"{low:.4g} and {high:.4g}"
     )
     change = max(ratio, 1 / ratio) - 1 if ratio > 0 else np.inf
-    return Check("intensities", _graded(change, RANGE_WARN, RANGE_FAIL), text)
+    verdict = _graded(change, RANGE_WARN, RANGE_FAIL)
+    return Check("intensities", worst if verdict == "FAIL" else verdict, text)
 
 
 def residual(before: Volume, after: Volume, made: Made | None) -> Check:
@@ -233,10 +238,10 @@ def _x(numbers: Any, form: str = "d") -> str:  # noqa: ANN401
 
 
 def all_of(before: Volume, after: Volume, made: Made | None) -> list[Check]:
-    """Every check, the worst that can be known."""
+    """Every check."""
     return [
         geometry(before, after, made),
-        intensities(before, after),
+        intensities(before, after, made),
         residual(before, after, made),
         spacing(before, made),
     ]

@@ -119,10 +119,8 @@ def shown(before: Volume, after: Volume) -> Shown:
             f"all {after.data.size / 1e6:.3g} million voxels would be too many for a browser. "
             "Checks and spectrum are of all."
         )
-    enlarged = resample.onto(low, second.affine, second.data.shape).data
-    if limits(before)[0] >= 0:  # as every result of seran
-        enlarged = np.maximum(enlarged, 0)
-    return Shown(first, second, second.on(second.data - enlarged, second.affine), notes)
+    enlarged = resample.onto(low, second.affine, second.data.shape)
+    return Shown(first, second, second.on(second.data - enlarged.data, second.affine), notes)
 
 
 def _th(n: int) -> str:

@@ -72,7 +72,7 @@ def write(before: Path, after: Path, out: Path, scan: Scan, record: dict[str, An
     failed = [c.name for c in found if c.verdict == "FAIL"]
     if failed:
         sys.stderr.write(f"{told}\n")
-        raise Incomplete(f"FAIL of {', '.join(failed)}; {after} is kept, the report says more: {out}")
+        raise Incomplete(f"FAIL of {', '.join(failed)}; the report says more: {out}")
     return told
 
 

@@ -9,7 +9,7 @@ from seran import batch, io, job
 from seran.apps import FLAT, compare
 from seran.batch import Task
 from seran.cluster import Cluster
-from seran.errors import BadInput
+from seran.errors import BadInput, Incomplete
 from seran.job import Options
 from seran.methods import Engine
 
@@ -102,4 +102,9 @@ def _one(
         with batch.bars() as watch:
             record = job.run(source, out, options, engine, watch, force or resume)
         told = job.told(record, out)
-    return told if report is None else f"{told}\n{compare.write(source, out, report, options.scan, record)}"
+    if report is None:
+        return told
+    try:
+        return f"{told}\n{compare.write(source, out, report, options.scan, record)}"
+    except Incomplete as error:
+        raise Incomplete(f"{error}; the result is kept ({told})") from error
