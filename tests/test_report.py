@@ -351,15 +351,15 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
         pytest.skip("no chromium with its driver")
     if not (report.VIEWER / "niivue.umd.js").is_file():
         pytest.skip("no viewer; `make viewer` brings it")
-    scan, out, web = (
-        shared / "test" / "ds000011_sub-12_inplaneT2.nii.gz",
-        tmp_path / "out.nii.gz",
-        tmp_path / "o.html",
-    )
+    real = nib.load(shared / "test" / "ds000011_sub-12_inplaneT2.nii.gz")
+    real.header["descrip"] = b"</script><script>document.title = 'owned'</script>"
+    scan, out, web = (tmp_path / name for name in ("scan.nii.gz", "out.nii.gz", "o.html"))
+    nib.save(real, scan)
     assert cli.run(["upscale", str(scan), str(out), "--method", "srcnn", "--report", str(web)]) == 0
     with browser.browser(tmp_path) as window:
         window.open(web)
         window.wait("document.getElementById('stage').dataset.ready")
+        assert window.run("return document.title") == "scan.nii.gz → out.nii.gz"
         box = "document.getElementById('stage').getBoundingClientRect()"
         left, top, wide, high = (window.run(f"return {box}.{n}") for n in ("left", "top", "width", "height"))
 
