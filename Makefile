@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint quick dist clean
+.PHONY: demo test lint quick viewer dist clean
 
 demo: .venv/user.stamp
 	$(BIN)/seran demo
@@ -30,9 +30,23 @@ lint: .venv/developer.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@# Its networks are compared with ours. They import torch alone; torchvision, its requirement, may not fit this torch.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchsr
+	@# The viewer of reports; where npm is missing, tests that need it say so when they skip.
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory viewer; else echo "no npm: reports cannot be made"; fi
 	@touch $@ .venv/user.stamp
 
-dist: .venv/user.stamp
+# NiiVue, which reports carry inside them: one version, known by its SHA-256.
+VIEWER := src/seran/viewer
+viewer: $(VIEWER)/niivue.umd.js
+
+$(VIEWER)/niivue.umd.js: $(VIEWER)/niivue.lock
+	@rm -rf build/viewer && mkdir -p build/viewer
+	@read version digest < $< && cd build/viewer && \
+	npm pack --silent @niivue/niivue@$$version >/dev/null && tar xzf *.tgz package/dist/niivue.umd.js && \
+	$(PYTHON) -c "import hashlib, sys; data = open('package/dist/niivue.umd.js', 'rb').read(); \
+	sys.exit(hashlib.sha256(data).hexdigest() != '$$digest' and '@niivue/niivue: not the bytes in $<')"
+	@mv build/viewer/package/dist/niivue.umd.js $@ && touch $@
+
+dist: .venv/user.stamp viewer
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling
 	$(BIN)/python -m hatchling build
 

@@ -15,6 +15,7 @@ from seran.extras import needed
 COMMANDS = {
     "upscale": "sharpen a scan: NIfTI, DICOM, MGH, NRRD in and out, on exactly the right grid",
     "bids": "a BIDS App: the scans of a BIDS data set -> a derivative data set",
+    "compare": "two volumes -> one page: slices with a divider, difference, spectrum, checks",
     "info": "describe a scan, list the series of a DICOM folder, or describe this installation",
     "demo": "the same on a real slice that ships with matplotlib, compared with the truth",
     "methods": "list the methods and the weights that come with the package",

@@ -51,6 +51,36 @@ def profile(stack: Float[ndarray, "n h w"], axis: int) -> Float[ndarray, " f"]:
     return 10 * np.log10(half / half.max() + 1e-12)
 
 
+def radial(
+    stack: Float[ndarray, "n h w"], spacing: tuple[float, float]
+) -> tuple[Float[ndarray, " f"], Float[ndarray, " f"]]:
+    """Power spectral density of the slices around zero frequency, in a Hann window.
+
+    On one scale for all grids of one field of view, so that a scan can be compared with a finer one of it.
+
+    Args:
+        stack: slices; at most 24 of those that hold something count, see `support`.
+        spacing: mm of (row, column).
+
+    Returns:
+        Frequencies in cycles per mm, up to the Nyquist frequency of the coarser axis, and the power in dB.
+    """
+    stack = _strong(stack)
+    h, w = stack.shape[1:]
+    window = np.hanning(h + 2)[1:-1, None] * np.hanning(w + 2)[1:-1]
+    power = np.zeros((h, w))
+    for part in stack:
+        power += np.abs(np.fft.fft2((part - part.mean(dtype=np.float64)) * window)) ** 2
+    power *= spacing[0] * spacing[1] / ((window**2).sum() * max(1, len(stack)))
+    f = np.hypot(np.fft.fftfreq(h, spacing[0])[:, None], np.fft.fftfreq(w, spacing[1]))
+    step = 1 / min(h * spacing[0], w * spacing[1])
+    ring = np.rint(f / step).astype(int).ravel()
+    most = int(0.5 / max(spacing) / step + 1e-6)
+    count = np.bincount(ring, minlength=most + 1)[: most + 1]
+    total = np.bincount(ring, power.ravel(), most + 1)[: most + 1]
+    return np.arange(1, most + 1) * step, 10 * np.log10(total[1:] / np.maximum(count[1:], 1) + 1e-30)
+
+
 def edge(decibel: Float[ndarray, " f"]) -> float:
     """Fraction of Nyquist at which the profile falls off a cliff, 1.0 if it does not.
 
@@ -77,10 +107,15 @@ def support(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
 
     Only slices whose energy is at least a tenth of the strongest slice's count.
     """
-    energy = np.array([part.std(dtype=np.float64) for part in stack])
-    if not energy.any():
+    chosen = _strong(stack)
+    if not chosen.any():
         return 1.0, 1.0
-    strong = np.flatnonzero(energy >= 0.1 * energy.max())
-    chosen = stack[strong[np.linspace(0, len(strong) - 1, min(len(strong), 24)).round().astype(int)]]
     chosen = chosen / np.abs(chosen).max()  # the power of very small or large intensities is out of range
     return edge(profile(chosen, 0)), edge(profile(chosen, 1))
+
+
+def _strong(stack: Float[ndarray, "n h w"]) -> Float[ndarray, "m h w"]:
+    """At most 24 slices, evenly apart, of those whose energy is at least a tenth of the strongest one's."""
+    energy = np.array([part.std(dtype=np.float64) for part in stack])
+    strong = np.flatnonzero(energy >= 0.1 * energy.max())
+    return stack[strong[np.linspace(0, len(strong) - 1, min(len(strong), 24)).round().astype(int)]]

@@ -2,7 +2,8 @@
 
 Along parallel axes each sample is Keys' cubic over the source, stretched where the new grid is coarser, as
 `seran.resize` does. Where the new grid is turned, the source is smoothed by the same kernels and then
-interpolated by cubic B-splines. What lies outside the source is 0.
+interpolated by cubic B-splines. What lies outside the source is 0. Where no voxel of the source is negative,
+none of the result is, though both kernels undershoot at edges.
 """
 
 from itertools import permutations
@@ -85,6 +86,8 @@ def onto(volume: Volume, affine: Float[ndarray, "4 4"], shape: tuple[int, int, i
         data = _parallel(volume.data, to, shape, order)
     else:
         data = _turned(volume.data, to, shape)
+    if volume.data.min() >= 0:
+        data = np.maximum(data, 0)
     return volume.on(data, affine)
 
 

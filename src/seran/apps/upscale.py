@@ -6,10 +6,10 @@ from typing import Annotated
 import tyro
 
 from seran import batch, io, job
-from seran.apps import FLAT
+from seran.apps import FLAT, compare
 from seran.batch import Task
 from seran.cluster import Cluster
-from seran.errors import BadInput
+from seran.errors import BadInput, Incomplete
 from seran.job import Options
 from seran.methods import Engine
 
@@ -44,6 +44,7 @@ def upscale(
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IN ... OUT")],
     force: bool = False,
     resume: bool = False,
+    report: Path | None = None,
     options: Annotated[Options, FLAT] = Options(),  # noqa: B008
     engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
     where: Annotated[Cluster, FLAT] = Cluster(),  # noqa: B008
@@ -63,13 +64,14 @@ def upscale(
         force: replace existing results.
         resume: pass over scans whose result is there, made from the same scan by the same weights, options
             and version; replace others.
+        report: a page (.html) about one scan: before and after with a divider, difference, spectrum, checks.
         options: how.
         engine: how the network is run.
         where: several scans may be sharpened at once, on this machine or on many.
 
     Raises:
         BadInput: for anything wrong with the input or the options; nothing is written then.
-        Incomplete: if some of several scans could not be sharpened.
+        Incomplete: if some of several scans could not be sharpened, or a check of the report fails.
         OSError: if a result cannot be written; nothing half-written is left behind.
     """
     if len(paths) < 2:
@@ -80,11 +82,29 @@ def upscale(
     single = len(sources) == 1 and not (sources[0].is_dir() and scans_in(sources[0]))
     if single and where != Cluster():
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
+    if report is not None and not single:
+        raise BadInput("--report is for one scan; `seran compare IN OUT PAGE.html` makes a page of a pair")
     if single:
-        if resume and job.is_done(out, job.key(sources[0], options)):
-            return f"{out} is there already, from the same scan and options"
-        with batch.bars() as watch:
-            return job.told(job.run(sources[0], out, options, engine, watch, force or resume), out)
+        return _one(sources[0], out, force, resume, report, options, engine)
     if out.is_file() or io.format_of(out):
         raise BadInput(f"{out}: expected a folder for the results of several scans")
     return batch.run(planned(tuple(sources), out), options, engine, force, resume, where)
+
+
+def _one(
+    source: Path, out: Path, force: bool, resume: bool, report: Path | None, options: Options, engine: Engine
+) -> str:
+    if report is not None:
+        compare.door(report, force or resume, source, out, job.sidecar(out))
+    if resume and job.is_done(out, job.key(source, options)):
+        record, told = job.record(out) or {}, f"{out} is there already, from the same scan and options"
+    else:
+        with batch.bars() as watch:
+            record = job.run(source, out, options, engine, watch, force or resume)
+        told = job.told(record, out)
+    if report is None:
+        return told
+    try:
+        return f"{told}\n{compare.write(source, out, report, options.scan, record)}"
+    except Incomplete as error:
+        raise Incomplete(f"{error}; the result is kept ({told})") from error

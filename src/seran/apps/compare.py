@@ -1,0 +1,105 @@
+"""``seran compare``: two volumes on one page, and ``seran upscale --report``, which ends in it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seran import checks, files, io, job, kspace, report, resample, scratch
+from seran.apps import Positional
+from seran.checks import Made
+from seran.errors import BadInput, Incomplete
+from seran.job import Scan
+from seran.report import Side
+
+
+def door(out: Path, force: bool, *others: Path) -> None:
+    """Raise `BadInput` if the page could not be made or written, or would replace what must not go."""
+    report.viewer()
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise BadInput(f"{out}: expected a name ending in .html for the report")
+    if not out.parent.is_dir():
+        raise BadInput(f"{out.parent}: no such folder; create it first")
+    if out.is_dir() or any(out.exists() and other.exists() and out.samefile(other) for other in others):
+        raise BadInput(f"{out}: the report would replace a folder or a scan; name another file")
+    if out.exists() and not force:
+        raise BadInput(f"{out} exists; give --force to replace it")
+
+
+def made_from(before: Path, after: Path, scan: Scan) -> dict[str, Any]:
+    """The record beside ``after``, if it is of ``before``; else nothing."""
+    found = job.record(after)
+    if found is None or found.get("InputSHA256") != files.sha256_of(io.sources(before, scan.series)):
+        return {}
+    return found
+
+
+def write(before: Path, after: Path, out: Path, scan: Scan, record: dict[str, Any]) -> str:
+    """Check, draw and write; the checks in words.
+
+    Args:
+        before: the scan.
+        after: the other one.
+        out: the page.
+        scan: how ``before`` is read.
+        record: of how ``after`` was made from it, or nothing.
+
+    Raises:
+        BadInput: if one cannot be read.
+        Incomplete: if a check fails, after its words to stderr; the page is written.
+        OSError: if the page cannot be written.
+    """
+    room, made = scratch.room(out.parent), Made.of(record)
+    sides = []
+    for path, how in (before, scan), (after, Scan(fill=scan.fill)):
+        series = io.read_series(path, how.affine, how.fill, room, how.volume, how.series)
+        sides.append(Side(path.name, next(series.volumes), series.count))
+    first, second = sides
+    notes = []
+    if made is not None and record.get("FourierCrop"):
+        band = kspace.support(np.moveaxis(first.volume.data, made.axis, 0))
+        first = Side(first.name, resample.acquired(first.volume, made.axis, band), first.count)
+        notes.append("Before is the grid that was measured: k-space was cropped to its support.")
+    if max(first.count, second.count) > 1:
+        notes.append("A series: its first volume is shown and checked.")
+    found = checks.all_of(first.volume, second.volume, made)
+    text = report.page(first, second, found, made, record, notes)
+    with files.atomic(out) as part:
+        part.write_text(text, encoding="utf-8")
+    told = "\n".join(f"{c.verdict:9} {c.name}: {c.text}" for c in found)
+    told += f"\n{out}: {report.summary(found)}, {out.stat().st_size / 1e6:.1f} MB"
+    failed = [c.name for c in found if c.verdict == "FAIL"]
+    if failed:
+        sys.stderr.write(f"{told}\n")
+        raise Incomplete(f"FAIL of {', '.join(failed)}; the report says more: {out}")
+    return told
+
+
+def compare(
+    before: Positional[Path],
+    after: Positional[Path],
+    out: Positional[Path],
+    fill: float | None = None,
+    force: bool = False,
+) -> str:
+    """Put two scans on one page that opens anywhere: planes with a divider, difference, spectrum, checks.
+
+    If the record of `seran upscale` lies beside AFTER and is of BEFORE, the checks know how the one was made
+    from the other; else what depends on that is "not known". The exit status is 1 if a check fails.
+
+    Args:
+        before: a scan, in any format that `seran upscale` reads; the first volume of a series.
+        after: what became of it, or any other volume.
+        out: the page, a name ending in .html.
+        fill: value for voxels that are NaN, infinite or beyond 1e30.
+        force: replace an existing page.
+
+    Raises:
+        BadInput: if one cannot be read, or the viewer is not in this installation.
+        Incomplete: if a check fails; the page is written.
+        OSError: if the page cannot be written.
+    """
+    door(out, force, before, after)
+    scan = Scan(fill=fill)
+    return write(before, after, out, scan, made_from(before, after, scan))

@@ -1,0 +1,51 @@
+"""What a scan's header says in words, for people; no field that is there to name a patient or a place."""
+
+from typing import Any
+
+import nibabel as nib
+import pydicom
+
+LONGEST = 200
+"""Characters of a text that are kept."""
+CODES = {0: "unknown", 1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI"}
+TAGS = (
+    "Modality", "SeriesDescription", "ProtocolName", "Manufacturer", "ManufacturerModelName",
+    "MagneticFieldStrength", "MRAcquisitionType", "ScanningSequence", "SequenceVariant", "RepetitionTime",
+    "EchoTime", "InversionTime", "FlipAngle", "SliceThickness", "BodyPartExamined",
+)  # fmt: skip
+"""Elements of DICOM that describe the measurement."""
+
+
+def said(header: Any) -> dict[str, str]:  # noqa: ANN401
+    """Name and text of what the header of a `seran.volume.Volume` says, empty ones left out.
+
+    These texts come from files: whoever shows them escapes them.
+    """
+    if isinstance(header, nib.Nifti1Header):
+        found = _nifti(header)
+    elif isinstance(header, nib.freesurfer.mghformat.MGHHeader):
+        found = {name: header[name].item() for name in ("tr", "te", "ti", "flip_angle") if header[name]}
+    elif hasattr(header, "paths"):  # a DICOM series
+        with pydicom.config.disable_value_validation():
+            first = pydicom.dcmread(header.paths[0], stop_before_pixels=True, specific_tags=list(TAGS))
+            found = {name: first.get(name) for name in TAGS}
+    else:  # NRRD, MetaImage: free texts, which may name anyone
+        found = {}
+    texts = {name: " ".join(_text(value).split())[:LONGEST] for name, value in found.items()}
+    return {name: text for name, text in texts.items() if text}
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, bytes):
+        return value.split(b"\0")[0].decode("latin-1")
+    return "" if value is None else str(value)
+
+
+def _nifti(header: nib.Nifti1Header) -> dict[str, Any]:
+    codes = {form: int(header[f"{form}_code"]) for form in ("sform", "qform")}
+    return {
+        "description": header["descrip"].item(),
+        "intent": header["intent_name"].item(),
+        "stored as": str(header.get_data_dtype()),
+        **{form: f"{code} ({CODES.get(code, 'other')})" for form, code in codes.items()},
+    }

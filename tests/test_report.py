@@ -1,0 +1,411 @@
+"""Reports: every check can pass and fail, nothing from a file becomes markup, the page works in a browser."""
+
+import base64
+import gzip
+import hashlib
+import io as streams
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from seran import checks, cli, grid, infer, report, resample, weights
+from seran.checks import Made
+from seran.classical import CLASSICAL
+from seran.degrade import DEGRADATIONS
+from seran.volume import Volume
+from tests import browser
+from tests.conftest import oblique, phantom, shifted
+from tests.test_dicom import series
+
+DOCS = Path(__file__).parents[1] / "docs" / "weights"
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&<!-- \u2028"
+SERAN = next(iter(weights.shipped()))
+
+
+def made(degradation: str = "bd", resampled: bool = False, sha256: str = "", axis: int = 2) -> Made:
+    return Made(2, axis, degradation, resampled, sha256)
+
+
+def pair(degradation: str = "bd", method: str = "bicubic") -> tuple[Volume, Volume]:
+    """A scan, and what a classical method makes of it."""
+    truth = np.moveaxis(phantom((5, 52, 68)), 0, 2)
+    low = np.moveaxis(DEGRADATIONS[degradation](2)(np.moveaxis(truth, 2, 0)), 0, 2)
+    before = Volume(np.maximum(low, 0), oblique())
+    anchor = DEGRADATIONS[degradation].anchor
+    return before, infer.upscale(before, CLASSICAL[method](2, 1), 2, anchor, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "known", "verdict"),
+    [
+        (lambda v: v, made(), "PASS"),
+        (lambda v: v.on(v.data, shifted(v.affine, (0.01, 0, 0))), made(), "FAIL"),
+        (lambda v: v.on(v.data[:-1], v.affine), made(), "FAIL"),
+        (lambda v: v, None, "PASS"),
+        (lambda v: v.on(np.ascontiguousarray(v.data[::-1]), _flipped(v)), None, "PASS"),
+        (lambda v: v.on(v.data, shifted(v.affine, (3, 0, 0))), None, "WARN"),
+        (lambda v: v.on(v.data, shifted(v.affine, (900, 0, 0))), None, "FAIL"),
+        (lambda v: v.on(v.data, shifted(v.affine, (0.4, 0, 0))), made(resampled=True), "PASS"),
+        (lambda v: v.on(v.data[:20], v.affine), made(resampled=True), "WARN"),
+    ],
+    ids=["exact", "off", "cut", "same", "mirrored", "moved", "elsewhere", "asked", "part"],
+)
+def test_geometry(change: Callable[[Volume], Volume], known: Made | None, verdict: str) -> None:
+    before, after = pair()
+    assert checks.geometry(before, change(after), known).verdict == verdict
+
+
+def _flipped(v: Volume) -> np.ndarray:
+    turn = np.diag([-1.0, 1, 1, 1])
+    turn[0, 3] = v.data.shape[0] - 1
+    return v.affine @ turn
+
+
+def test_geometry_of_truncated_kspace_keeps_the_first_voxel() -> None:
+    before, after = pair("td", "zerofill")
+    assert checks.geometry(before, after, made("td")).verdict == "PASS"
+    assert checks.geometry(before, after, made("bd")).verdict == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        (lambda x: x, "PASS"),
+        (lambda x: x - 1, "FAIL"),
+        (lambda x: 1.3 * x, "WARN"),
+        (lambda x: 2 * x, "FAIL"),
+        (lambda x: 0 * x, "FAIL"),
+    ],
+)
+def test_intensities(change: Callable[[np.ndarray], np.ndarray], verdict: str) -> None:
+    before, after = pair()
+    changed = after.on(change(after.data), after.affine)
+    assert checks.intensities(before, changed, made()).verdict == verdict
+    unknown = checks.intensities(before, changed, None).verdict  # two scans of anything promise nothing
+    assert unknown == ("PASS" if verdict == "PASS" else "WARN")
+
+
+@pytest.mark.parametrize("degradation", ["bd", "td"])
+def test_the_residual_of_the_truth_is_nothing_and_of_another_image_fails(degradation: str) -> None:
+    truth = np.moveaxis(phantom((5, 52, 68)), 0, 2)
+    low = np.moveaxis(DEGRADATIONS[degradation](2)(np.moveaxis(truth, 2, 0)), 0, 2)
+    before, known = Volume(low, oblique()), made(degradation)
+    fine = grid.rescale(oblique(), (2, 2, 1), DEGRADATIONS[degradation].anchor)
+    exact = checks.residual(before, Volume(truth, fine), known)
+    assert exact.verdict == "PASS"
+    assert "0.00%" in exact.text
+    half = np.where(np.indices(truth.shape)[1] < 34, truth, 1.1 * truth).astype(np.float32)
+    assert checks.residual(before, Volume(half, fine), known).verdict == "WARN"
+    assert checks.residual(before, Volume(truth[::-1].copy(), fine), known).verdict == "FAIL"
+    assert checks.residual(before, Volume(truth[:-2], fine), known).verdict == "FAIL"
+    assert checks.residual(before, Volume(truth, fine), None).verdict == "not known"
+
+
+def test_the_residual_of_another_grid_counts_where_it_covers_the_input() -> None:
+    before, after = pair()
+    known = made(resampled=True)
+    target = resample.finer(before.affine, before.data.shape, 2, (0.5, 0.5))
+    there = resample.onto(after, *target)
+    assert checks.residual(before, there, known).verdict in ("PASS", "WARN")
+    assert checks.residual(before, there.on(there.data[::-1].copy(), there.affine), known).verdict == "FAIL"
+    assert checks.residual(before, there.on(there.data[:12], there.affine), known).verdict == "not known"
+
+
+def test_spacing() -> None:
+    before, _ = pair()
+    seen = weights.read(weights.shipped()["seran-x2-bd"])[2]
+    assert checks.spacing(before, made(sha256=seen)).verdict == "WARN"  # 0.9 x 0.8: the truth would be 0.4
+    inside = before.on(before.data, oblique((1.5, 1.6, 3.3)))
+    assert checks.spacing(inside, made(sha256=seen)).verdict == "PASS"
+    assert checks.spacing(before.on(before.data, oblique((1.5, 1.6, 9))), made(sha256=seen)).verdict == "WARN"
+    assert checks.spacing(inside, made(sha256="another")).verdict == "not known"
+    assert checks.spacing(inside, None).verdict == "not known"
+    assert checks.spacing(inside, made()).verdict == "PASS"
+
+
+def test_spacings_are_those_of_the_cards() -> None:
+    """A new card needs its row in spacing.csv."""
+    rows = checks.SEEN.read_text().splitlines()[1:]
+    for name in weights.shipped():
+        said = (DOCS / f"{name}.md").read_text()
+        digest = weights.read(weights.shipped()[name])[2]
+        numbers = re.search(r"truth ([\d.]+) to ([\d.]+) mm in .*, ([\d.]+) to ([\d.]+) mm from slice", said)
+        assert numbers is not None
+        assert ",".join((name, digest, *numbers.groups())) in rows
+
+
+def test_a_record_that_is_not_ours_says_nothing() -> None:
+    good = {"Scale": 2, "SliceAxis": 2, "Degradation": "bd", "Resampled": False, "WeightsSHA256": ""}
+    assert Made.of(good) == made()
+    for name, value in (("Scale", "x"), ("Scale", 9), ("SliceAxis", 7), ("Degradation", HOSTILE)):
+        assert Made.of({**good, name: value}) is None
+    assert Made.of({}) is None
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the page's parts and a few bytes in NiiVue's place."""
+    folder = tmp_path / "viewer"
+    shutil.copytree(report.VIEWER, folder)
+    code = b"var niivue = {};"
+    (folder / "niivue.umd.js").write_bytes(code)
+    (folder / "niivue.lock").write_text(f"0.0.0 {hashlib.sha256(code).hexdigest()}\n")
+    monkeypatch.setattr(report, "VIEWER", folder)
+    return folder
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the text of the page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep it."""
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Keep it."""
+        self.text += data
+
+
+def page(path: Path) -> Elements:
+    """The elements of a page, which must be what they always are."""
+    got = Elements(path.read_text(encoding="utf-8"))
+    tags = [tag for tag, _ in got.found]
+    assert tags.count("script") == 6
+    assert not {"img", "iframe", "object", "link", "a"} & set(tags)
+    for _, attributes in got.found:
+        assert not {"src", "href", "srcset", "style"} & set(attributes)
+        assert not [name for name in attributes if name.startswith("on")]
+    policy = next(a["content"] for t, a in got.found if t == "meta" and "http-equiv" in a)
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    return got
+
+
+def test_headers_names_and_records_are_escaped(stub: Path, tmp_path: Path) -> None:
+    before, after = pair()
+    for name, volume in (("a<b>&'.nii.gz", before), ("b.nii.gz", after)):
+        image = nib.Nifti1Image(volume.data, volume.affine)
+        image.header["descrip"] = b"</script><script>alert(1)</script>\"'&<!--"
+        image.header["intent_name"] = b"<img src=x>"
+        nib.save(image, tmp_path / name)
+    source = tmp_path / "a<b>&'.nii.gz"
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    record = {"Software": "seran", "InputSHA256": digest, HOSTILE: HOSTILE, "list": [HOSTILE]}
+    (tmp_path / "b.json").write_text(json.dumps(record))
+    assert cli.run(["compare", str(source), str(tmp_path / "b.nii.gz"), str(tmp_path / "o.html")]) == 0
+    got = page(tmp_path / "o.html")
+    assert "</script><script>alert(1)</script>\"'&<!--" in got.text
+    assert "<img src=x>" in got.text
+    assert HOSTILE in got.text
+    assert "a<b>&'.nii.gz" in got.text
+
+
+def test_a_patient_is_not_named(stub: Path, tmp_path: Path) -> None:
+    series(
+        tmp_path / "dicom", phantom((26, 34, 4)).astype(np.int16), oblique(),
+        PatientName="Doe^<script>alert(1)</script>", PatientID="77-secret", SeriesDescription="<b>T2</b>",
+        Modality="MR",
+    )  # fmt: skip
+    out = tmp_path / "o.html"
+    assert cli.run(["compare", str(tmp_path / "dicom"), str(tmp_path / "dicom"), str(out)]) == 0
+    got = page(out)
+    assert "<b>T2</b>" in got.text
+    assert "Doe" not in out.read_text()
+    assert "77-secret" not in out.read_text()
+
+
+def test_json_cannot_leave_its_element() -> None:
+    text = report.in_script({HOSTILE: HOSTILE})
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {HOSTILE: HOSTILE}
+
+
+@pytest.mark.parametrize("how", ["missing", "changed"])
+def test_without_the_viewer_nothing_begins(
+    how: str, stub: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    niivue = stub / "niivue.umd.js"
+    niivue.unlink() if how == "missing" else niivue.write_bytes(b"other")
+    out, web = tmp_path / "out.nii.gz", tmp_path / "o.html"
+    assert cli.run(["upscale", str(scan), str(out), "--method", "bicubic", "--report", str(web)]) == 2
+    assert cli.run(["compare", str(scan), str(scan), str(web)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("make viewer") == 2
+    assert not out.exists()
+    assert not web.exists()
+
+
+def test_upscale_reports(stub: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, web = tmp_path / "out.nii.gz", tmp_path / "o.html"
+    args = ["upscale", str(scan), str(out), "--method", "bicubic", "--report", str(web)]
+    assert cli.run(args) == 0
+    said = capsys.readouterr().out
+    assert "PASS      geometry" in said
+    got = page(web)
+    assert "InputSHA256" in got.text
+    assert cli.run(args) == 2  # both are there
+    web.unlink()
+    assert cli.run([*args, "--resume"]) == 0
+    assert web.exists()
+    # compare finds the record beside the result, and says the same
+    assert cli.run(["compare", str(scan), str(out), str(web), "--force"]) == 0
+    assert page(web).text == got.text
+    assert "not known" not in got.text
+
+
+def test_a_check_that_fails_is_the_exit_status_and_the_result_is_kept(
+    stub: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = nib.load(scan)
+    nib.save(nib.Nifti1Image(40 * image.get_fdata(dtype=np.float32), image.affine), scan)
+    out, web = tmp_path / "out.nii.gz", tmp_path / "o.html"
+    args = ["--method", "bicubic", "--dtype", "uint8", "--report", str(web)]
+    assert cli.run(["upscale", str(scan), str(out), *args]) == 1
+    said = capsys.readouterr().err
+    assert "FAIL      residual" in said
+    assert "is kept" in said
+    assert out.exists()
+    assert "FAIL" in page(web).text
+
+
+def test_one_scan_one_report(scan: Path, stub: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    web = str(tmp_path / "o.html")
+    assert cli.run(["upscale", str(scan), str(scan), str(folder), "--report", web]) == 2
+    for bad in ("o.txt", "no/o.html", "scan.nii.gz"):
+        assert cli.run(["compare", str(scan), str(scan), str(tmp_path / bad), "--force"]) == 2
+
+
+def test_of_a_series_the_first_volume_and_said_so(stub: Path, tmp_path: Path) -> None:
+    data = np.stack([phantom((26, 34, 5)), np.zeros((26, 34, 5), np.float32)], -1)
+    nib.save(nib.Nifti1Image(data, oblique()), tmp_path / "in.nii.gz")
+    out, web = tmp_path / "out.nii.gz", tmp_path / "o.html"
+    args = ["upscale", str(tmp_path / "in.nii.gz"), str(out), "--method", "bicubic", "--report", str(web)]
+    assert cli.run(args) == 0
+    assert "its first volume is shown" in page(web).text
+
+
+def test_every_nth_slice_of_a_large_volume_lies_where_it_lay(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = pair()
+    whole = report.shown(before, after)
+    assert whole.before is not after
+    assert whole.notes == []
+    monkeypatch.setattr(report, "SHOWN", after.data.size // 2 - 1)
+    part = report.shown(before, after)
+    assert "every 3rd slice, 2 of 5" in part.notes[0]
+    for v, old in ((part.before, before), (part.after, after)):
+        for k in range(2):
+            np.testing.assert_array_equal(v.data[..., k], old.data[..., 1 + 3 * k])
+            np.testing.assert_allclose(v.affine @ [3, 4, k, 1], old.affine @ [3, 4, 1 + 3 * k, 1])
+
+
+def test_the_difference_is_against_cubic_enlargement() -> None:
+    before, after = pair()
+    drawn = report.shown(before, after)
+    assert np.abs(drawn.difference.data).max() < 2e-3 * after.data.max()  # it is bicubic itself
+    assert drawn.difference.data.shape == after.data.shape
+
+
+def test_another_field_of_view_is_drawn_on_the_grid_of_the_second_and_said_so() -> None:
+    before, after = pair()
+    moved = after.on(after.data, shifted(after.affine, (2, 0, 0)))
+    drawn = report.shown(before, moved)
+    assert drawn.before.data.shape == moved.data.shape
+    assert "field of view" in drawn.notes[0]
+
+
+def test_packed_voxels_are_right_to_a_step() -> None:
+    _, after = pair()
+    top = float(after.data.max())
+    text = report.packed(after, 0.0, top / 255, np.uint8)
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
+    np.testing.assert_allclose(image.get_fdata(), after.data, atol=top / 500)
+    np.testing.assert_allclose(image.affine, after.affine, atol=1e-4)
+
+
+def pixels(png: bytes) -> np.ndarray:
+    from matplotlib.image import imread
+
+    return imread(streams.BytesIO(png))[..., :3]
+
+
+@pytest.mark.slow
+def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
+    """From disk, in headless Chromium: slices are drawn, the divider moves, nothing is asked for."""
+    if browser.CHROMIUM is None or browser.DRIVER is None:
+        pytest.skip("no chromium with its driver")
+    if not (report.VIEWER / "niivue.umd.js").is_file():
+        pytest.skip("no viewer; `make viewer` brings it")
+    real = nib.load(shared / "test" / "ds000011_sub-12_inplaneT2.nii.gz")
+    real.header["descrip"] = b"</script><script>document.title = 'owned'</script>"
+    scan, out, web = (tmp_path / name for name in ("scan.nii.gz", "out.nii.gz", "o.html"))
+    nib.save(real, scan)
+    assert cli.run(["upscale", str(scan), str(out), "--method", "srcnn", "--report", str(web)]) == 0
+    with browser.browser(tmp_path) as window:
+        window.open(web)
+        window.wait("document.getElementById('stage').dataset.ready")
+        assert window.run("return document.title") == "scan.nii.gz → out.nii.gz"
+        box = "document.getElementById('stage').getBoundingClientRect()"
+        left, top, wide, high = (window.run(f"return {box}.{n}") for n in ("left", "top", "width", "height"))
+
+        def stage() -> np.ndarray:
+            shot = pixels(window.png())
+            return shot[int(top) : int(top + high), int(left) : int(left + wide)]
+
+        def divider() -> tuple[float, float]:
+            at = "document.querySelector('.divider').getBoundingClientRect()"
+            return tuple(window.run(f"return [{at}.x + {at}.width / 2, {at}.y + {at}.height / 4]"))
+
+        window.run("document.getElementById('voxels').click()")
+        first, x = stage(), divider()[0]
+        assert first.std() > 0.1  # something is drawn
+        window.drag(divider(), (x + 90, divider()[1]))
+        second = stage()
+        assert abs(divider()[0] - x - 90) <= 2
+        between = np.s_[60:330, int(x - left) + 20 : int(x - left) + 60]
+        assert (np.abs(first[between] - second[between]).max(-1) > 0.02).mean() > 0.1
+        assert np.array_equal(first[60:330, : int(x - left) - 70], second[60:330, : int(x - left) - 70])
+        # all three dividers moved, and the keyboard moves them too
+        cuts = "[...document.querySelectorAll('.divider')].map((d) => d.getAttribute('aria-valuenow'))"
+        now = window.run(f"return {cuts}")
+        assert len(set(now)) == 1
+        window.keys("\ue014")  # arrow right
+        assert int(window.run(f"return {cuts}")[0]) == int(now[0]) + 2
+        # the wheel scrolls both
+        where = "document.getElementById('where').textContent"
+        at = window.run(f"return {where}")
+        still = stage()
+        window.wheel((left + 100, top + 200), 120)
+        assert window.run(f"return {where}") != at
+        moved = np.abs(stage() - still).max(-1) > 0.02
+        cut = int(divider()[0] - left)
+        assert moved[60:400, 40 : cut - 20].mean() > 0.05
+        assert moved[60:400, cut + 20 : 390].mean() > 0.05
+        # the difference is drawn over after
+        still = stage()
+        window.run("document.getElementById('changes').click()")
+        window.wait("!document.getElementById('difference-data')")
+        for _ in range(20):
+            drawn = np.abs(stage() - still).max(-1) > 0.02
+            if drawn[60:400, cut + 20 : 390].any():
+                break
+        assert drawn[60:400, cut + 20 : 390].mean() > 0.01
+        assert not drawn[60:400, 40 : cut - 20].any()
+        assert [e for e in window.log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+        asked = [u for u in window.requests() if not u.startswith(("data:", "blob:"))]
+        assert asked == [web.as_uri()]
