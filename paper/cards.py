@@ -6,6 +6,7 @@
 The intervals are bootstrapped over subjects, because volumes of one subject are alike.
 """
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from results import program
 from scipy import ndimage
 
 from seran import evaluate, files, metrics, prepare, weights
+from seran.checks import SEEN
 from seran.degrade import DEGRADATIONS
 from seran.evaluate import BASELINE, WORDS, Report
 from seran.infer import sharpen
@@ -113,19 +115,37 @@ def failures(chosen: Method, plain: Method, path: Path) -> list[str]:
     return lines
 
 
-def seen(card: Card, data: PreparedSet) -> list[str]:
-    """What the weights were trained on: sources, licences, spacings."""
+def spacings(card: Card, data: PreparedSet) -> tuple[float, float, float, float] | None:
+    """Least and greatest spacing in the plane, then from slice to slice, of the seen truths, in mm."""
     digests = {s["sha256"] for s in card.scans}
     volumes = [v for v in data.volumes if v.sha256 in digests]
+    if not volumes:
+        return None
+    across, *plane = zip(*(v.spacing for v in volumes), strict=True)
+    fine = [x for axis in plane for x in axis]
+    return min(fine), max(fine), min(across), max(across)
+
+
+def register(digest: str, name: str, found: tuple[float, float, float, float]) -> None:
+    """Keep the spacings where reports ask for them (`seran.checks`)."""
+    with SEEN.open(newline="") as file:
+        rows = {row[0]: row for row in csv.reader(file)}
+    rows[name] = [name, digest, *(f"{x:.2f}" for x in found)]
+    head = rows.pop("name")
+    with files.atomic(SEEN) as part, part.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([head, *(rows[n] for n in sorted(rows))])
+
+
+def seen(card: Card, data: PreparedSet) -> list[str]:
+    """What the weights were trained on: sources, licences, spacings."""
     lines = ["| repository | licence | contrast | scans |", "|---|---|---|---|"]
     lines += [f"| {r['repository']} | {r['licence']} | {r['contrast']} | {r['scans']} |" for r in card.data]
-    if volumes:
-        across, *plane = zip(*(v.spacing for v in volumes), strict=True)
-        fine = [x for axis in plane for x in axis]
+    found = spacings(card, data)
+    if found:
         lines += [
             "",
-            f"Spacing of the truth {min(fine):.2f} to {max(fine):.2f} mm in the plane (of the input "
-            f"{card.scale} times that), {min(across):.2f} to {max(across):.2f} mm from slice to slice. "
+            f"Spacing of the truth {found[0]:.2f} to {found[1]:.2f} mm in the plane (of the input "
+            f"{card.scale} times that), {found[2]:.2f} to {found[3]:.2f} mm from slice to slice. "
             "Intensities: magnitude images of any unit, scaled by the scan's 99.9th percentile.",
         ]
     return lines
@@ -184,6 +204,9 @@ def main(
         chosen = method(card.model, card.scale, card.degradation)
         report = evaluate.evaluate(pairs, [plain, chosen])
         told = failures(chosen, plain, out / f"{name}.png")
+        found = spacings(card, pairs)
+        if found:
+            register(digest, name, found)
         contents = {
             ".md": document(name, digest, card, report, pairs, told),
             ".json": report.json() + "\n",

@@ -29,7 +29,7 @@ On public scans at x2 the shipped networks leave less than 0.3 %, and bicubic en
 RANGE_WARN, RANGE_FAIL = 0.15, 0.5
 """How much the range of the intensities (99.9th percentile over the offset) may grow or shrink."""
 SEEN = weights.SHIPPED / "spacing.csv"
-"""The spacings of the truths that weights were trained on, as their cards in docs/weights state them."""
+"""The spacings of the truths that weights were trained on, written by `paper/cards.py`."""
 ROUNDED = 0.01
 """Part by which a spacing may leave what is stated with two decimals."""
 
