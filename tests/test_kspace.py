@@ -54,3 +54,20 @@ def test_real_scans_agree_with_the_manifest(shared: Path) -> None:
         assert band == pytest.approx(sorted(map(float, stated)), abs=0.11), row["path"]
         seen += 1
     assert seen >= 3
+
+
+def test_the_radial_spectrum_is_on_one_scale_for_all_grids() -> None:
+    """A wave shows at its frequency, as strong on a finer grid of the same field of view."""
+    found = []
+    for n, size in ((64, 1.5), (128, 0.75)):
+        x = (np.arange(n) + 0.5) * size
+        wave = np.sin(2 * np.pi * 0.125 * x)[None, :, None] * np.ones((3, 1, n))
+        f, power = kspace.radial(wave, (size, size))
+        assert f[-1] == pytest.approx(0.5 / size)
+        assert f[power.argmax()] == pytest.approx(0.125, abs=1 / 96)
+        found.append(power.max())
+    assert found[0] == pytest.approx(found[1], abs=0.1)
+
+
+def test_slices_of_one_value_have_full_support() -> None:
+    assert kspace.support(np.full((3, 20, 20), 7.0)) == (1.0, 1.0)

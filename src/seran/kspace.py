@@ -108,7 +108,7 @@ def support(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
     Only slices whose energy is at least a tenth of the strongest slice's count.
     """
     chosen = _strong(stack)
-    if not chosen.any():
+    if not np.ptp(chosen, (1, 2)).any():
         return 1.0, 1.0
     chosen = chosen / np.abs(chosen).max()  # the power of very small or large intensities is out of range
     return edge(profile(chosen, 0)), edge(profile(chosen, 1))
