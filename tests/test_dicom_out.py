@@ -100,6 +100,7 @@ def test_values_beyond_what_the_source_stores_are_not_wrapped(tmp_path: Path) ->
     """Unsigned steps that end at 65535, and overshoot beyond them."""
     bright = np.zeros((26, 34, 7), np.int32)
     bright[8:18, 10:20] = 65535
+    bright[:, :3] = np.arange(26 * 3 * 7).reshape(26, 3, 7)
     series(tmp_path / "in", bright, oblique(), **STUDY, PixelRepresentation=0)
     upscale(tmp_path / "in", tmp_path / "out")
     upscale(tmp_path / "in", tmp_path / "out.nii.gz", "--force")

@@ -22,7 +22,7 @@ import tyro
 from numpy import ndarray
 
 import seran
-from seran import files, grid, infer, io, kspace, methods, resample, scratch
+from seran import files, grid, infer, io, kspace, labels, methods, resample, scratch
 from seran.errors import BadInput
 from seran.grid import Plane
 from seran.methods import Engine, Method
@@ -45,6 +45,7 @@ class Scan:
         fourier_crop: first take a scan whose k-space was filled with zeros to the grid that was measured.
         volume: which one of several (4-D, echoes), counted from 0; without it all, one after the other.
         series: which series of a DICOM folder, by number or UID (`seran info FOLDER` lists them).
+        label_check: refuse what looks like a segmentation or a mask by its header, name or values.
     """
 
     plane: Plane = "auto"
@@ -53,6 +54,7 @@ class Scan:
     fourier_crop: bool = False
     volume: int | None = None
     series: str | None = None
+    label_check: bool = True
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,11 @@ class Options:
 
 def sidecar(out: Path) -> Path:
     """The JSON record beside an image or the folder of a series."""
-    return out.with_name(out.name[: len(out.name) - len(io.format_of(out) or "")] + ".json")
+    return out.with_name(_stem(out) + ".json")
+
+
+def _stem(path: Path) -> str:
+    return path.name[: len(path.name) - len(io.format_of(path) or "")]
 
 
 def check(source: Path, out: Path, force: bool) -> None:
@@ -233,6 +239,8 @@ def run(
     scan, room = options.scan, scratch.room(out.parent)
     series = io.read_series(source, scan.affine, scan.fill, room, scan.volume, scan.series)
     first = next(series.volumes)
+    if scan.label_check:
+        labels.refuse(source, "" if source.is_dir() else _stem(source), first)
     axis = grid.slice_axis(first.affine, first.data.shape, scan.plane)
     band = kspace.support(np.moveaxis(first.data, axis, 0))
     volumes: Iterator[Volume] = itertools.chain([first], series.volumes)
