@@ -56,12 +56,11 @@ def factor(affine: Float[ndarray, "4 4"], axis: int, target: Float[ndarray, "4 4
     asked = [1 / per[i].max() for i in range(3) if i != axis]
     if not 1 + 1e-6 < max(asked) <= MOST + 1e-6 or min(asked) < 1 - 1e-6:
         shown = " and ".join(f"{a:.6g}" for a in asked)
-        why = (
-            "the networks end there" if max(asked) > MOST else "there is nothing to sharpen in a coarser one"
-        )
+        why = "there is nothing to sharpen in a coarser one"
         raise BadInput(
-            f"{name}: expected a grid more than 1 and up to 4 times finer in the plane of the slices, got {shown} "
-            f"times; {why}; choose a spacing between a quarter of the scan's and its own"
+            f"{name}: expected a grid more than 1 and up to 4 times finer in the plane of the slices, got "
+            f"{shown} times; {'the networks end there' if max(asked) > MOST else why}; "
+            "choose a spacing between a quarter of the scan's and its own"
         )
     return max(2, int(np.ceil(max(asked) - 1e-6)))
 
