@@ -10,7 +10,6 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
-
 from nibabel import orientations
 
 from seran import cli, grid, infer, io

@@ -13,6 +13,7 @@ from nibabel import orientations
 from seran import cli, grid, infer, io
 from seran.classical import bicubic
 from seran.errors import BadInput
+from seran.io import itk
 from seran.volume import Volume
 from tests.conftest import oblique, phantom
 
@@ -160,12 +161,29 @@ def test_the_times_of_mgh_are_kept(tmp_path: Path) -> None:
     assert [float(made[n]) for n in ("tr", "flip_angle", "te")] == pytest.approx([2300, 0.15, 2.9])
 
 
-def test_the_texts_of_nrrd_are_kept(tmp_path: Path) -> None:
-    image = sitk.GetImageFromArray(phantom((5, 8, 9)))
-    image.SetMetaData("Sequence", "TSE")
-    sitk.WriteImage(image, str(tmp_path / "in.nrrd"))
-    io.write(io.read(tmp_path / "in.nrrd"), tmp_path / "out.nrrd")
-    assert sitk.ReadImage(str(tmp_path / "out.nrrd")).GetMetaData("Sequence") == "TSE"
+@pytest.mark.parametrize("end", [".nrrd", ".mha"])
+def test_the_texts_and_the_fourth_axis_of_itk_are_kept(end: str, tmp_path: Path) -> None:
+    frames = [sitk.GetImageFromArray(phantom((5, 8, 9), t)) for t in range(3)]
+    image = sitk.JoinSeries(frames, 1.5, 2.5)
+    image.SetMetaData("Protocol", "a \\ TSE")
+    sitk.WriteImage(image, str(tmp_path / f"in{end}"))
+    out = tmp_path / f"out{end}"
+    assert cli.run(["upscale", str(tmp_path / f"in{end}"), str(out), "--method", "bicubic"]) == 0
+    made = sitk.ReadImage(str(out))
+    assert made.GetMetaData("Protocol") == "a \\ TSE"
+    assert (made.GetSize(), made.GetSpacing()[3], made.GetOrigin()[3]) == ((18, 16, 5, 3), 2.5, 1.5)
+
+
+@pytest.mark.parametrize("end", [".nrrd", ".mha"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+def test_simpleitk_reads_what_is_written_without_it(end: str, dtype: str, tmp_path: Path) -> None:
+    data = np.rint(phantom((9, 7, 5)) % 200)
+    volume = Volume(data, oblique(left_handed=True), itk.Kept({"a b": "two\nlines", "NDims": "7", "c": "d"}))
+    io.write_series([volume], 1, tmp_path / f"out{end}", dtype)
+    made, where = load(tmp_path / f"out{end}")
+    assert made.dtype == dtype
+    np.testing.assert_array_equal(made, data)
+    np.testing.assert_allclose(where, volume.affine, atol=1e-9)
 
 
 @pytest.mark.parametrize("end", [".nrrd", ".mha"])

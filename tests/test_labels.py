@@ -9,6 +9,7 @@ import pytest
 
 from seran import cli, io, labels
 from seran.errors import BadInput
+from seran.io.itk import Kept
 from seran.volume import Volume
 from tests.conftest import oblique, phantom
 from tests.test_formats import save
@@ -64,7 +65,7 @@ def test_headers_of_segmentations(tmp_path: Path, capsys: pytest.CaptureFixture[
     nib.save(image, tmp_path / "a.nii")
     assert "its intent is label" in refused(tmp_path / "a.nii", capsys)
     with pytest.raises(BadInput, match="its header lists segments"):
-        labels.refuse(tmp_path, "a", Volume(IMAGE.astype(np.float32), oblique(), {"Segment0_ID": "1"}))
+        labels.refuse(tmp_path, "a", Volume(IMAGE.astype(np.float32), oblique(), Kept({"Segment0_ID": "1"})))
 
 
 def test_what_has_few_values_and_is_an_image() -> None:

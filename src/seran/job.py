@@ -91,6 +91,10 @@ class Target:
         if self.like is not None:
             reference = next(io.read_series(self.like, "auto", 0.0).volumes)
             to, name = (reference.affine, reference.data.shape), f"--like {self.like}"
+            if not resample.meets(volume.affine, volume.data.shape, *to):
+                raise BadInput(
+                    f"{name}: its field of view does not meet the scan's; is it of the same person?"
+                )
         elif self.spacing is None and scale in (2, 3, 4):
             return int(scale), None
         else:

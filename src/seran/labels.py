@@ -11,6 +11,7 @@ import numpy as np
 
 from seran import scratch
 from seran.errors import BadInput
+from seran.io.itk import Kept
 from seran.volume import Volume
 
 INTENTS = {1002: "label", 1005: "NeuroNames"}
@@ -47,7 +48,7 @@ def _header(volume: Volume) -> str:
     if isinstance(volume.header, nib.Nifti1Header):
         code = int(volume.header["intent_code"])
         return f"its intent is {INTENTS[code]}" if code in INTENTS else ""
-    texts = volume.header if isinstance(volume.header, dict) else {}
+    texts = volume.header.texts if isinstance(volume.header, Kept) else {}
     return "its header lists segments" if "Segment0_ID" in texts else ""
 
 

@@ -79,8 +79,9 @@ class _Slice:
 def scans(paths: Iterable[Path]) -> list[Volume]:
     """The scans that these files make up, in float32 in their own units (after rescaling).
 
-    One per series, echo (number and time), moment (temporal position) and part: where slices are missing, a part ends and the next
-    begins. They come in the order of the series' identifiers, the echo times and the positions.
+    One per series, echo (number and time), moment (temporal position) and part: where slices are missing, a
+    part ends and the next begins. They come in the order of the series' identifiers, the echo times and the
+    positions.
 
     Raises:
         BadInput: if there is no file, a file is not a grey-scale image, slices of a stack differ
@@ -112,7 +113,7 @@ def _slices(path: Path) -> list[_Slice]:
                 )
             if "MOSAIC" in (header.get("ImageType") or []):
                 raise BadInput(
-                    f"{path}: expected one slice, got a mosaic of many; convert the series to NIfTI (dcm2niix)"
+                    f"{path}: expected a slice, got a mosaic of many; convert the series to NIfTI (dcm2niix)"
                 )
             frames = int(header.get("NumberOfFrames") or 1)
             _promised(path, header, frames, syntax.is_compressed)
