@@ -142,6 +142,10 @@ def check(source: Path, out: Path, force: bool) -> None:
         raise BadInput(
             f"{out}: expected an output name ending in {', '.join(io.FORMATS)}, or none for a DICOM series"
         )
+    if not io.format_of(out) and source.is_file():
+        raise BadInput(
+            f"{out}: only what was read from DICOM can be written as DICOM; name a file.nii.gz instead"
+        )
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if not os.access(out.parent, os.W_OK):
@@ -294,7 +298,10 @@ def run(
             yield result
 
     with files.together(sidecar(out), *io.written(out)) as (text, *images):
-        io.write_series(sharpened(), series.count, images[0], options.dtype)
+        try:
+            io.write_series(sharpened(), series.count, images[0], options.dtype)
+        except BadInput as error:  # of the name that the user gave, not of the temporary one
+            raise BadInput(str(error).replace(str(images[0]), str(out))) from error
         stated["Seconds"] = round(time.perf_counter() - began, 3)
         text.write_text(json.dumps(stated, indent=1) + "\n")
     return stated

@@ -88,13 +88,13 @@ def written(path: Path) -> list[Path]:
 
 def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) -> None:
     """Write volumes on their grid, with the times of the header they came with."""
-    stack = iter(volumes)
-    first = next(stack)
-    known = first.header.copy() if isinstance(first.header, MGHHeader) else MGHHeader()
-    if dtype.name not in DTYPES:
+    if dtype.name not in DTYPES:  # before the first volume is made
         raise BadInput(
             f"{path}: MGH has voxels of {', '.join(DTYPES)}, not {dtype.name}; choose another --dtype"
         )
+    stack = iter(volumes)
+    first = next(stack)
+    known = first.header.copy() if isinstance(first.header, MGHHeader) else MGHHeader()
     known.set_data_dtype(dtype)
     shape = (*first.data.shape, count)[: 4 if count > 1 else 3]
     header = nib.MGHImage(np.broadcast_to(np.zeros((), dtype), shape), first.affine, known).header
