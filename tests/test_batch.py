@@ -116,7 +116,7 @@ def test_a_killed_run_leaves_whole_results_and_resumes(folder: Path, tmp_path: P
     out = tmp_path / "out"
     with subprocess.Popen([*COMMAND, folder, out], stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
-        while len(list(out.rglob("*.json"))) < 2:
+        while len(list(out.rglob("[!.]*.json"))) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)

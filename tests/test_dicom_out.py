@@ -1,5 +1,7 @@
 """Derived DICOM series, judged by others: dicom3tools' validator, SimpleITK, pydicom."""
 
+import copy
+import itertools
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,10 +10,13 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from nibabel import orientations
 
-from seran import cli, io
+from seran import cli, grid, infer, io
+from seran.classical import bicubic
 from tests.conftest import oblique, phantom
-from tests.test_dicom import change, series
+from tests.test_dicom import change, enhanced, series
+from tests.test_formats import blob, centroid
 
 DATA = phantom((26, 34, 7)).astype(np.int16)
 STUDY = {
@@ -100,6 +105,7 @@ def test_values_beyond_what_the_source_stores_are_not_wrapped(tmp_path: Path) ->
     """Unsigned steps that end at 65535, and overshoot beyond them."""
     bright = np.zeros((26, 34, 7), np.int32)
     bright[8:18, 10:20] = 65535
+    bright[:, :3] = np.arange(26 * 3 * 7).reshape(26, 3, 7)
     series(tmp_path / "in", bright, oblique(), **STUDY, PixelRepresentation=0)
     upscale(tmp_path / "in", tmp_path / "out")
     upscale(tmp_path / "in", tmp_path / "out.nii.gz", "--force")
@@ -164,3 +170,155 @@ def test_an_existing_folder_is_never_replaced(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "out").mkdir()
     assert cli.run(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), "--force"]) == 2
     assert "is not replaced" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_blob_keeps_its_millimetres_in_all_48_orientations(tmp_path: Path) -> None:
+    """Read, upscale, write as DICOM; SimpleITK reads the result."""
+    shape = (9, 11, 7)
+    turns = itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
+    for n, (order, signs) in enumerate(turns):
+        turn = np.column_stack([order, signs])
+        data = np.rint(orientations.apply_orientation(blob(shape), turn))
+        affine = oblique() @ orientations.inv_ornt_aff(turn, shape)
+        series(tmp_path / f"in{n}", data.astype(np.int16), affine, **STUDY)
+        (source,) = io.read_series(tmp_path / f"in{n}").volumes
+        np.testing.assert_allclose(centroid(source.data, source.affine), centroid(data, affine), atol=1e-4)
+        result = infer.upscale(source, bicubic(2), 2, "corner")
+        io.write(result, tmp_path / f"out{n}")
+        made, where = by_itk(tmp_path / f"out{n}")
+        np.testing.assert_allclose(where, result.affine, atol=1e-4)
+        np.testing.assert_allclose(centroid(made, where), centroid(data, affine), atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["papaya_PDw_fse", "dcm_qa_decubitus_HFS_T1w"])
+def test_simpleitk_reads_what_real_series_become(shared: Path, tmp_path: Path, name: str) -> None:
+    """Values to half a stored step, places to 1e-4 mm, corners as they were.
+
+    SimpleITK stacks slices along r x c, whatever their positions; those of one series are rounded.
+    """
+    source = next(io.read_series(shared / "dicom" / name).volumes)
+    upscale(shared / "dicom" / name, tmp_path / "out")
+    expected = infer.upscale(source, bicubic(2), 2, "corner")
+    values, affine = by_itk(tmp_path / "out")
+    np.testing.assert_allclose(affine[:, [0, 1, 3]], expected.affine[:, [0, 1, 3]], atol=1e-4)
+    np.testing.assert_allclose(affine[:, 2], expected.affine[:, 2], atol=5e-3)
+    np.testing.assert_allclose(values, expected.data, atol=0.5001)
+    again = io.read(tmp_path / "out")
+    apart = grid.corners(again.data.shape, again.affine) - grid.corners(source.data.shape, source.affine)
+    assert np.abs(apart).max() < 1e-4
+
+
+def without_errors(folder: Path) -> None:
+    """By dicom3tools' validator."""
+    for file in sorted(folder.iterdir()):
+        done = subprocess.run(["dciodvfy", "-new", str(file)], capture_output=True, text=True)
+        assert [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line] == []
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs Debian's dicom3tools")
+@pytest.mark.parametrize("more", [(), ("--scale", "2.6"), ("--plane", "sagittal")], ids=" ".join)
+def test_the_validator_finds_no_error_in_made_series(tmp_path: Path, more: tuple[str, ...]) -> None:
+    """Rescaled ones, ones that are negative, enhanced ones, moments, other grids."""
+    series(tmp_path / "in" / "a", DATA - 50, oblique(), **STUDY, RescaleSlope="0.25", RescaleIntercept="-3")
+    series(tmp_path / "moments" / "a", DATA, oblique(), **STUDY, TemporalPositionIdentifier=1)
+    series(tmp_path / "moments" / "b", DATA + 9, oblique(), **STUDY, TemporalPositionIdentifier=2)
+    enhanced(tmp_path / "enhanced", DATA, oblique(), **STUDY)
+    shutil.rmtree(tmp_path / "enhanced" / "single")
+    for name, count in (("in", 1), ("moments", 2), ("enhanced", 1)):
+        out = tmp_path / f"out-{name}"
+        upscale(tmp_path / name, out, *more)
+        without_errors(out)
+        assert io.read_series(out).count == count
+
+
+def real(shared: Path, folder: Path) -> list[pydicom.Dataset]:
+    """The slices of a real sagittal series, to be spoiled and saved in ``folder``."""
+    folder.mkdir()
+    return [pydicom.dcmread(p) for p in sorted((shared / "dicom/dcm_qa_decubitus_HFS_T1w").iterdir())]
+
+
+def refused(folder: Path, slices: list[pydicom.Dataset], capsys: pytest.CaptureFixture[str]) -> str:
+    for i, header in enumerate(slices):
+        header.save_as(folder / f"{i:03}.dcm")
+    out = folder.parent / "out"
+    assert cli.run(["upscale", str(folder), str(out), "--method", "bicubic"]) == 2
+    assert not out.exists()
+    return capsys.readouterr().err
+
+
+def test_a_localizer_is_named(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every third slice of a real series sagittal, coronal, axial."""
+    slices = real(shared, tmp_path / "in")
+    for i, plane in ((1, [1, 0, 0, 0, 0, -1]), (2, [1, 0, 0, 0, 1, 0])):
+        for header in slices[i::3]:
+            header.ImageOrientationPatient = plane
+    assert "a localizer shows several orientations" in refused(tmp_path / "in", slices, capsys)
+
+
+def test_a_slice_that_comes_twice_is_named(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slices = real(shared, tmp_path / "in")
+    again = copy.deepcopy(slices[7])
+    again.SOPInstanceUID += ".1"
+    said = refused(tmp_path / "in", [*slices, again], capsys)
+    assert "035.dcm: it lies where 007.dcm" in said or "007.dcm: it lies where 035.dcm" in said
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"), [(1.3, "apart on a regular grid, but one"), (2.5, "or the gaps between them vary")]
+)
+def test_gaps_that_vary_are_named(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], factor: float, text: str
+) -> None:
+    """The second half of a real series, moved along its normal."""
+    slices = real(shared, tmp_path / "in")
+    for header in slices[20:]:
+        header.ImagePositionPatient[0] += 4.8 * (factor - 1)
+    assert text in refused(tmp_path / "in", slices, capsys)
+
+
+def test_a_mosaic_is_named(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slices = real(shared, tmp_path / "in")
+    slices[0].ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    assert "got a mosaic of many" in refused(tmp_path / "in", slices[:1], capsys)
+
+
+def test_colours_in_a_series_are_named(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slices = real(shared, tmp_path / "in")
+    slices[3].SamplesPerPixel, slices[3].PhotometricInterpretation = 3, "RGB"
+    assert "003.dcm: expected a grey-scale image (MONOCHROME2), got RGB" in refused(
+        tmp_path / "in", slices, capsys
+    )
+
+
+@pytest.mark.parametrize("modality", ["CT", "SEG"])
+def test_what_is_not_mr_is_named(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], modality: str
+) -> None:
+    slices = real(shared, tmp_path / "in")[:4]
+    for header in slices:
+        header.Modality = modality
+    assert f"expected a folder with MR images in DICOM, found only {modality}" in refused(
+        tmp_path / "in", slices, capsys
+    )
+
+
+def test_what_is_no_image_is_passed_over(shared: Path, tmp_path: Path) -> None:
+    """A DICOMDIR, texts, an empty file, a report, links to nowhere and to itself; spaces, other scripts."""
+    folder = tmp_path / "Studie 1 – 頭部"
+    shutil.copytree(shared / "dicom" / "papaya_PDw_fse", folder / "sér ie")
+    folder.joinpath("sér ie").chmod(0o755)
+    (folder / "readme.txt").write_text("hello")
+    (folder / "empty").touch()
+    (folder / "DICOMDIR").write_bytes(bytes(128) + b"DICM" + bytes(40))
+    (folder / "nowhere.dcm").symlink_to(tmp_path / "missing")
+    (folder / "loop").symlink_to(folder)
+    report = pydicom.dcmread(next((folder / "sér ie").iterdir()))
+    report.Modality = "SR"
+    report.save_as(folder / "report.dcm")
+    upscale(folder, tmp_path / "sharp ü.nii.gz")
+    assert io.read(tmp_path / "sharp ü.nii.gz").data.shape == (512, 512, 20)

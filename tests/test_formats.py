@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import weakref
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +14,7 @@ from nibabel import orientations
 from seran import cli, grid, infer, io
 from seran.classical import bicubic
 from seran.errors import BadInput
+from seran.io import itk
 from seran.volume import Volume
 from tests.conftest import oblique, phantom
 
@@ -160,12 +162,29 @@ def test_the_times_of_mgh_are_kept(tmp_path: Path) -> None:
     assert [float(made[n]) for n in ("tr", "flip_angle", "te")] == pytest.approx([2300, 0.15, 2.9])
 
 
-def test_the_texts_of_nrrd_are_kept(tmp_path: Path) -> None:
-    image = sitk.GetImageFromArray(phantom((5, 8, 9)))
-    image.SetMetaData("Sequence", "TSE")
-    sitk.WriteImage(image, str(tmp_path / "in.nrrd"))
-    io.write(io.read(tmp_path / "in.nrrd"), tmp_path / "out.nrrd")
-    assert sitk.ReadImage(str(tmp_path / "out.nrrd")).GetMetaData("Sequence") == "TSE"
+@pytest.mark.parametrize("end", [".nrrd", ".mha"])
+def test_the_texts_and_the_fourth_axis_of_itk_are_kept(end: str, tmp_path: Path) -> None:
+    frames = [sitk.GetImageFromArray(phantom((5, 8, 9), t)) for t in range(3)]
+    image = sitk.JoinSeries(frames, 1.5, 2.5)
+    image.SetMetaData("Protocol", "a \\ TSE")
+    sitk.WriteImage(image, str(tmp_path / f"in{end}"))
+    out = tmp_path / f"out{end}"
+    assert cli.run(["upscale", str(tmp_path / f"in{end}"), str(out), "--method", "bicubic"]) == 0
+    made = sitk.ReadImage(str(out))
+    assert made.GetMetaData("Protocol") == "a \\ TSE"
+    assert (made.GetSize(), made.GetSpacing()[3], made.GetOrigin()[3]) == ((18, 16, 5, 3), 2.5, 1.5)
+
+
+@pytest.mark.parametrize("end", [".nrrd", ".mha"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+def test_simpleitk_reads_what_is_written_without_it(end: str, dtype: str, tmp_path: Path) -> None:
+    data = np.rint(phantom((9, 7, 5)) % 200)
+    volume = Volume(data, oblique(left_handed=True), itk.Kept({"a b": "two\nlines", "NDims": "7", "c": "d"}))
+    io.write_series([volume], 1, tmp_path / f"out{end}", dtype)
+    made, where = load(tmp_path / f"out{end}")
+    assert made.dtype == dtype
+    np.testing.assert_array_equal(made, data)
+    np.testing.assert_allclose(where, volume.affine, atol=1e-9)
 
 
 @pytest.mark.parametrize("end", [".nrrd", ".mha"])
@@ -237,7 +256,7 @@ def test_integers_are_rounded_and_held_at_their_limits(
     command = ["upscale", str(source), str(out), "--method", "bicubic"]
     if end == ".mgz" and dtype in ("uint16", "float64"):
         assert cli.run([*command, "--dtype", dtype]) == 2
-        assert "choose another --dtype" in capsys.readouterr().err
+        assert capsys.readouterr().err.startswith(f"seran: {out}: MGH has voxels of uint8, int16,")
         return
     assert cli.run([*command, "--dtype", dtype]) == 0
     made, _ = load(out)
@@ -269,3 +288,25 @@ def test_a_filled_k_space_is_said_and_cropped(tmp_path: Path, capsys: pytest.Cap
     assert made.data.shape == (80, 100, 6)
     np.testing.assert_allclose(made.affine, expected.affine, atol=1e-4)
     np.testing.assert_allclose(made.data, expected.data, atol=0.05 * np.ptp(small))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_no_more_than_a_few_volumes_of_a_series_are_alive(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first, whose header is kept, the one that is written, and the one that is made."""
+    plain, made, most = infer.upscale, [], 0
+
+    def counted(*args: object, **options: object) -> Volume:
+        nonlocal most
+        result = plain(*args, **options)  # type: ignore[arg-type]
+        made.append(weakref.ref(result))
+        most = max(most, sum(one() is not None for one in made))
+        return result
+
+    monkeypatch.setattr(infer, "upscale", counted)
+    data = np.stack([phantom((12, 14, 3), t) for t in range(9)], -1)
+    source = save(data, oblique(), tmp_path / f"in{end}")
+    assert cli.run(["upscale", str(source), str(tmp_path / f"out{end}"), "--method", "bicubic"]) == 0
+    assert len(made) == 9
+    assert most <= 3

@@ -26,6 +26,8 @@ SECONDS = 20
 LARGEST = 2 * 2**30
 """Bytes of memory that a case may take beyond what the process had when it began."""
 EXAMPLES = 300
+CASES = 2000
+"""Of all formats together, at least."""
 ENDS = [".nii", ".nii.gz", ".hdr", ".mgh", ".mgz", ".nrrd", ".mha", "dicom"]
 
 place = st.floats(0, 1, exclude_max=True)
@@ -169,6 +171,8 @@ def test_damage_never_ends_in_a_traceback(
         for out in outs:
             assert told(end, files, out, capsys) == 0
 
+    cases = 0
+
     @settings(
         max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
         suppress_health_check=list(HealthCheck),
@@ -178,6 +182,8 @@ def test_damage_never_ends_in_a_traceback(
         out=st.sampled_from(outs),
     )  # fmt: skip
     def check(changes: list[tuple], scan: int, which: int, inside: bool, out: str) -> None:
+        nonlocal cases
+        cases += 1
         files = dict(whole[end][scan])
         name = sorted(files)[which % len(files)]
         if packed and inside:  # damage to what is packed, not to the packing
@@ -187,3 +193,4 @@ def test_damage_never_ends_in_a_traceback(
         told(end, files, out, capsys)
 
     check()
+    assert cases * len(ENDS) >= CASES

@@ -5,13 +5,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel import affines
+from nibabel.eulerangles import euler2mat
 
 from seran import cli, grid, io, resample
 from seran.errors import BadInput
 from seran.resize import imresize
 from seran.volume import Volume
 from tests.conftest import oblique, phantom, shifted
-from tests.test_formats import blob, centroid
+from tests.test_dicom import series
+from tests.test_formats import blob, centroid, save
 
 
 @pytest.mark.parametrize("scale", [1.3, 2, 2.6, 4])
@@ -111,7 +114,11 @@ def test_like_another_image(scan: Path, tmp_path: Path) -> None:
 
 def test_what_is_outside_is_refused_with_the_reason() -> None:
     affine = oblique()
-    cases = {(0.2, 0.2): "got 4.5 and 4 times", (0.95, 0.5): "got 0.947 and 1.6", (0.9, 0.8): "got 1 and 1"}
+    cases = {
+        (0.2, 0.2): "got 4.5 and 4 times; the networks end there",
+        (0.95, 0.5): "got 0.947368 and 1.6 times; there is nothing to sharpen in a coarser one",
+        (0.9, 0.8): "got 1 and 1 times",
+    }
     for spacing, reason in cases.items():
         target, _ = resample.finer(affine, (26, 34, 5), 2, spacing)
         with pytest.raises(BadInput, match=reason):
@@ -119,3 +126,71 @@ def test_what_is_outside_is_refused_with_the_reason() -> None:
     for scale, factor in ((1.1, 2), (2, 2), (2.01, 3), (4, 4)):
         target, _ = resample.finer(affine, (26, 34, 5), 2, (0.9 / scale, 0.8 / scale))
         assert resample.factor(affine, 2, target, "--scale") == factor
+
+
+def test_a_turned_grid_is_made_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Volume(blob((30, 34, 24)), oblique((0.5, 0.45, 0.6)))
+    target = oblique((0.41, 0.62, 0.5)) @ affines.from_matvec(euler2mat(0.1, 0.2), [-1, 2, 3])
+    whole = resample.onto(source, target, (30, 20, 24)).data
+    monkeypatch.setattr(resample.scratch, "PART", 4 * 1500)
+    np.testing.assert_allclose(resample.onto(source, target, (30, 20, 24)).data, whole, atol=1e-3)
+    assert whole.max() > 500
+
+
+@pytest.mark.parametrize("end", [".nii", ".mgz", ".nrrd", ".mha", "dicom", "labels"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_like_any_format_whatever_its_field_of_view_and_directions(
+    scan: Path, tmp_path: Path, end: str, turned: bool
+) -> None:
+    """A larger, turned or mirrored field of view; a segmentation's grid; the voxels lie where they did."""
+    affine = shifted(oblique((0.5, 0.55, 1.7)), (-6, -5, -2))
+    if turned:
+        turn, centre = euler2mat(0.3, 0.1), affines.apply_affine(affine, [30, 32, 7])
+        affine = affines.from_matvec(turn, centre - turn @ centre) @ affine
+    data = np.zeros((60, 64, 14), np.int16)
+    data[20:30, 20:30] = 1
+    reference = tmp_path / f"ref{end}"
+    if end == "dicom":
+        series(reference, data, affine, Modality="MR", SeriesNumber=1)
+    else:
+        reference = save(data, affine, tmp_path / ("ref_dseg.nii" if end == "labels" else f"ref{end}"))
+    out = tmp_path / "out.nii.gz"
+    command = ["upscale", str(scan), str(out), "--method", "bicubic", "--like", str(reference)]
+    assert cli.run(command) == 0
+    made, before = io.read(out), io.read(scan)
+    assert made.data.shape == (60, 64, 14)
+    np.testing.assert_allclose(made.affine, affine, atol=1e-4)
+    soft = np.abs(centroid(made.data, made.affine) - centroid(before.data, before.affine))
+    assert soft.max() < 0.35
+
+
+def test_like_a_coarse_grid_or_one_elsewhere_is_refused(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.nii"
+    command = ["upscale", str(scan), str(out), "--method", "bicubic", "--like"]
+    coarse = save(np.zeros((9, 9, 5), np.int16), oblique((1.5, 1.5, 3.3)), tmp_path / "coarse.nii")
+    assert cli.run([*command, str(coarse)]) == 2
+    assert "got 0.6 and 0.533333 times" in capsys.readouterr().err
+    far = save(
+        np.zeros((9, 9, 5), np.int16), shifted(oblique((0.5, 0.5, 3.3)), (900, 0, 0)), tmp_path / "far.nii"
+    )
+    assert cli.run([*command, str(far)]) == 2
+    assert "does not meet the scan" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_like_a_sheared_grid(scan: Path, tmp_path: Path) -> None:
+    """It goes to the sform; the qform, which holds no shears, is taken back: the result can be read again."""
+    sheared = oblique((0.5, 0.55, 1.7)) @ np.array([[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    image = nib.Nifti1Image(np.zeros((40, 50, 9), np.int16), None)
+    image.set_sform(sheared, 1)
+    nib.save(image, tmp_path / "ref.nii")
+    for s, q in ((2, 1), (0, 1)):
+        source = nib.load(scan)
+        source.set_sform(oblique(), s)
+        source.set_qform(oblique(), q)
+        nib.save(source, tmp_path / "in.nii")
+        command = ["upscale", str(tmp_path / "in.nii"), str(tmp_path / "out.nii"), "--method", "bicubic"]
+        assert cli.run([*command, "--like", str(tmp_path / "ref.nii"), "--force"]) == 0
+        np.testing.assert_allclose(io.read(tmp_path / "out.nii").affine, sheared, atol=1e-4)

@@ -22,7 +22,7 @@ import tyro
 from numpy import ndarray
 
 import seran
-from seran import files, grid, infer, io, kspace, methods, resample, scratch
+from seran import files, grid, infer, io, kspace, labels, methods, resample, scratch
 from seran.errors import BadInput
 from seran.grid import Plane
 from seran.methods import Engine, Method
@@ -45,6 +45,7 @@ class Scan:
         fourier_crop: first take a scan whose k-space was filled with zeros to the grid that was measured.
         volume: which one of several (4-D, echoes), counted from 0; without it all, one after the other.
         series: which series of a DICOM folder, by number or UID (`seran info FOLDER` lists them).
+        label_check: refuse what looks like a segmentation or a mask by its header, name or values.
     """
 
     plane: Plane = "auto"
@@ -53,6 +54,7 @@ class Scan:
     fourier_crop: bool = False
     volume: int | None = None
     series: str | None = None
+    label_check: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,10 @@ class Target:
         if self.like is not None:
             reference = next(io.read_series(self.like, "auto", 0.0).volumes)
             to, name = (reference.affine, reference.data.shape), f"--like {self.like}"
+            if not resample.meets(volume.affine, volume.data.shape, *to):
+                raise BadInput(
+                    f"{name}: its field of view does not meet the scan's; is it of the same person?"
+                )
         elif self.spacing is None and scale in (2, 3, 4):
             return int(scale), None
         else:
@@ -123,7 +129,11 @@ class Options:
 
 def sidecar(out: Path) -> Path:
     """The JSON record beside an image or the folder of a series."""
-    return out.with_name(out.name[: len(out.name) - len(io.format_of(out) or "")] + ".json")
+    return out.with_name(_stem(out) + ".json")
+
+
+def _stem(path: Path) -> str:
+    return path.name[: len(path.name) - len(io.format_of(path) or "")]
 
 
 def check(source: Path, out: Path, force: bool) -> None:
@@ -131,6 +141,10 @@ def check(source: Path, out: Path, force: bool) -> None:
     if io.format_of(out) is None:
         raise BadInput(
             f"{out}: expected an output name ending in {', '.join(io.FORMATS)}, or none for a DICOM series"
+        )
+    if not io.format_of(out) and source.is_file():
+        raise BadInput(
+            f"{out}: only what was read from DICOM can be written as DICOM; name a file.nii.gz instead"
         )
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: no such folder; create it first")
@@ -233,6 +247,8 @@ def run(
     scan, room = options.scan, scratch.room(out.parent)
     series = io.read_series(source, scan.affine, scan.fill, room, scan.volume, scan.series)
     first = next(series.volumes)
+    if scan.label_check:
+        labels.refuse(source, "" if source.is_dir() else _stem(source), first)
     axis = grid.slice_axis(first.affine, first.data.shape, scan.plane)
     band = kspace.support(np.moveaxis(first.data, axis, 0))
     volumes: Iterator[Volume] = itertools.chain([first], series.volumes)
@@ -282,7 +298,10 @@ def run(
             yield result
 
     with files.together(sidecar(out), *io.written(out)) as (text, *images):
-        io.write_series(sharpened(), series.count, images[0], options.dtype)
+        try:
+            io.write_series(sharpened(), series.count, images[0], options.dtype)
+        except BadInput as error:  # of the name that the user gave, not of the temporary one
+            raise BadInput(str(error).replace(str(images[0]), str(out))) from error
         stated["Seconds"] = round(time.perf_counter() - began, 3)
         text.write_text(json.dumps(stated, indent=1) + "\n")
     return stated

@@ -11,9 +11,9 @@ from itertools import permutations
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, spline_filter
 
-from seran import grid, kspace
+from seran import grid, kspace, scratch
 from seran.errors import BadInput
 from seran.resize import sampled
 from seran.volume import Volume
@@ -56,12 +56,25 @@ def factor(affine: Float[ndarray, "4 4"], axis: int, target: Float[ndarray, "4 4
     per = np.abs(np.linalg.inv(affine[:3, :3]) @ target[:3, :3])  # source voxels for each step on the target
     asked = [1 / per[i].max() for i in range(3) if i != axis]
     if not 1 + 1e-6 < max(asked) <= MOST + 1e-6 or min(asked) < 1 - 1e-6:
-        shown = " and ".join(f"{a:.3g}" for a in asked)
+        shown = " and ".join(f"{a:.6g}" for a in asked)
+        why = "there is nothing to sharpen in a coarser one"
         raise BadInput(
-            f"{name}: expected a grid 1 to 4 times finer in the plane of the slices, got {shown} times; "
+            f"{name}: expected a grid more than 1 and up to 4 times finer in the plane of the slices, got "
+            f"{shown} times; {'the networks end there' if max(asked) > MOST else why}; "
             "choose a spacing between a quarter of the scan's and its own"
         )
     return max(2, int(np.ceil(max(asked) - 1e-6)))
+
+
+def meets(
+    affine: Float[ndarray, "4 4"],
+    shape: tuple[int, int, int],
+    target: Float[ndarray, "4 4"],
+    size: tuple[int, int, int],
+) -> bool:
+    """Whether the box of one grid's corners, along the other's axes, reaches into the other."""
+    seen = grid.corners(size, np.linalg.inv(affine) @ target)
+    return bool(((seen.max(0) > -0.5) & (seen.min(0) < np.array(shape) - 0.5)).all())
 
 
 def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:
@@ -117,7 +130,14 @@ def _turned(
         if step > 1:
             weights = sampled(np.arange(float(data.shape[i])), data.shape[i], 1 / step).astype(np.float32)
             data = np.moveaxis(np.tensordot(weights, data, (1, i)), 0, i)
-    made = affine_transform(data, to[:3, :3], to[:3, 3], shape, np.float32, order=3, mode="nearest")
-    u = np.tensordot(to[:3, :3], np.indices(shape, sparse=False), 1) + to[:3, 3, None, None, None]
-    inside = ((u >= -0.5) & (u <= np.array(data.shape)[:, None, None, None] - 0.5)).all(0)
-    return np.where(inside, made, np.float32(0))
+    smooth = spline_filter(data, 3, np.float32, "nearest")
+    made = np.empty(shape, np.float32)
+    for at in scratch.parts(made):  # coordinates take 24 bytes for each voxel
+        start = np.array([s.start or 0 for s in (*at, slice(None), slice(None))[:3]])
+        offset = to[:3, :3] @ start + to[:3, 3]
+        size = made[at].shape
+        u = np.tensordot(to[:3, :3], np.indices(size, sparse=False), 1) + offset[:, None, None, None]
+        inside = ((u >= -0.5) & (u <= np.array(data.shape)[:, None, None, None] - 0.5)).all(0)
+        part = affine_transform(smooth, to[:3, :3], offset, size, np.float32, 3, "nearest", prefilter=False)
+        made[at] = np.where(inside, part, np.float32(0))
+    return made

@@ -148,12 +148,12 @@ def packing(file: BufferedIOBase, packed: bool) -> AbstractContextManager[Buffer
     return igzip.IGzipFile("", "wb", 1, file, 0) if packed else nullcontext(file)
 
 
-def stream(volumes: Iterable[Volume], dtype: np.dtype, file: BufferedIOBase) -> None:
+def stream(volumes: Iterable[Volume], dtype: np.dtype, write: Callable[[bytes], object]) -> None:
     """Write voxel after voxel, volume after volume; the first array axis varies fastest."""
     for volume in volumes:
         step = max(1, scratch.PART // max(1, 4 * math.prod(volume.data.shape[:2])))
         for z in range(0, volume.data.shape[2], step):
-            file.write(cast(volume.data[:, :, z : z + step], dtype).tobytes("F"))
+            write(cast(volume.data[:, :, z : z + step], dtype).tobytes("F"))
             scratch.rest(volume.data)
 
 

@@ -17,7 +17,9 @@ from seran.methods import Engine
 def scans_in(folder: Path) -> list[Path]:
     """The scans below a folder; none in the folder of a DICOM series."""
     found = [
-        p for p in sorted(folder.rglob("*")) if p.is_file() and io.format_of(p) and not p.name.startswith(".")
+        p
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and io.format_of(p) and not p.name.startswith(".") and not io.dicom.is_dicom(p)
     ]
     return [p for p in found if not (p.suffix.lower() == ".img" and p.with_suffix(".hdr") in found)]
 
@@ -60,7 +62,8 @@ def upscale(
     Args:
         paths: the scan, one real number per voxel, 3-D or a series of volumes (4-D), and the result, in the
             input's units and in the format that its name ends in; a name without an ending becomes the folder
-            of a derived DICOM series, if the input is one. Or scans, or a folder of them, and a folder.
+            of a derived DICOM series, if the input is one; in a folder that is there, a file keeps its name
+            and format. Or scans, or a folder of them, and a folder.
         force: replace existing results.
         resume: pass over scans whose result is there, made from the same scan by the same weights, options
             and version; replace others.
@@ -79,12 +82,15 @@ def upscale(
             f"expected a scan and the name of its result, got {' '.join(map(str, paths)) or 'nothing'}"
         )
     *sources, out = paths
-    single = len(sources) == 1 and not (sources[0].is_dir() and scans_in(sources[0]))
+    chosen = options.scan.series is not None  # of a DICOM folder, whatever else lies there
+    single = len(sources) == 1 and (chosen or not (sources[0].is_dir() and scans_in(sources[0])))
     if single and where != Cluster():
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
     if report is not None and not single:
         raise BadInput("--report is for one scan; `seran compare IN OUT PAGE.html` makes a page of a pair")
     if single:
+        if sources[0].is_file() and out.is_dir():  # in the input's format, under its name
+            out = out / sources[0].name
         return _one(sources[0], out, force, resume, report, options, engine)
     if out.is_file() or io.format_of(out):
         raise BadInput(f"{out}: expected a folder for the results of several scans")

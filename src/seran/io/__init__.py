@@ -36,6 +36,10 @@ def format_of(path: Path) -> str | None:
 
 def _module(path: Path) -> ModuleType:
     end = format_of(path)
+    if not end and path.is_file() and dicom.is_dicom(path):
+        raise BadInput(f"{path}: a DICOM image is read with its series; name its folder, {path.parent}")
+    if path.suffix.lower() in (".nhdr", ".mhd"):
+        raise BadInput(f"{path}: expected header and voxels in one file; save it as .nrrd or .mha")
     if end is None or (end == "" and path.is_file()):
         raise BadInput(f"{path}: expected a name ending in {', '.join(FORMATS)}, or a folder of DICOM files")
     return FORMATS[end] if end else dicom

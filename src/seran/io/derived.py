@@ -35,7 +35,7 @@ KEPT = (
     "AcquisitionTime", "AcquisitionNumber", "ScanningSequence", "SequenceVariant", "SequenceName",
     "InversionTime", "EchoNumbers", "MagneticFieldStrength", "NumberOfAverages", "ImagingFrequency",
     "ImagedNucleus", "PixelBandwidth", "FlipAngle", "ContrastBolusAgent", "PatientIdentityRemoved",
-    "DeidentificationMethod",
+    "DeidentificationMethod", "TemporalPositionIdentifier", "NumberOfTemporalPositions",
 )  # fmt: skip
 """Attributes that hold for the finer image as they did for its source."""
 THIRD = ("M_FFE", "M_SE", "MPR", "OTHER")

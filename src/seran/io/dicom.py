@@ -51,6 +51,7 @@ TAGS = [
     "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "NumberOfFrames",
     "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelData", "EffectiveEchoTime", "TemporalPositionIndex",
+    "TemporalPositionIdentifier", "ImageType",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
@@ -78,8 +79,9 @@ class _Slice:
 def scans(paths: Iterable[Path]) -> list[Volume]:
     """The scans that these files make up, in float32 in their own units (after rescaling).
 
-    One per series, echo (number and time) and part: where slices are missing, a part ends and the next
-    begins. They come in the order of the series' identifiers, the echo times and the positions.
+    One per series, echo (number and time), moment (temporal position) and part: where slices are missing, a
+    part ends and the next begins. They come in the order of the series' identifiers, the echo times and the
+    positions.
 
     Raises:
         BadInput: if there is no file, a file is not a grey-scale image, slices of a stack differ
@@ -104,7 +106,15 @@ def _slices(path: Path) -> list[_Slice]:
                 raise BadInput(f"{path}: got {_text(syntax.name)}; unpack it first (gdcmconv --raw)")
             header = pydicom.dcmread(path, specific_tags=TAGS)
             if header.SamplesPerPixel != 1 or header.PhotometricInterpretation != "MONOCHROME2":
-                raise BadInput(f"{path}: expected a grey-scale image")
+                shown = _text(header.PhotometricInterpretation)
+                raise BadInput(
+                    f"{path}: expected a grey-scale image (MONOCHROME2), got {shown}; a map in colours or a "
+                    "picture of the screen is no scan, leave it out"
+                )
+            if "MOSAIC" in (header.get("ImageType") or []):
+                raise BadInput(
+                    f"{path}: expected a slice, got a mosaic of many; convert the series to NIfTI (dcm2niix)"
+                )
             frames = int(header.get("NumberOfFrames") or 1)
             _promised(path, header, frames, syntax.is_compressed)
             own = header.get("PerFrameFunctionalGroupsSequence") or [pydicom.Dataset()] * (frames == 1)
@@ -151,7 +161,10 @@ def _frame(path: Path, groups: list[pydicom.Dataset], header: pydicom.Dataset, p
     cosines = np.array(value("ImageOrientationPatient", "PlaneOrientationSequence"), float).reshape(2, 3)
     spacing = np.array(value("PixelSpacing", "PixelMeasuresSequence"), float).reshape(2)
     time = header.get("EchoTime") or value("EffectiveEchoTime", "MREchoSequence") or 0
-    number = f"{header.get('EchoNumbers')} {value('TemporalPositionIndex', 'FrameContentSequence') or 0:06}"
+    moment = header.get("TemporalPositionIdentifier") or value(
+        "TemporalPositionIndex", "FrameContentSequence"
+    )
+    number = f"{header.get('EchoNumbers')} {int(moment or 0):06}"
     return _Slice(
         path,
         (str(header.get("SeriesInstanceUID")), float(time), number),
@@ -171,7 +184,7 @@ def _volumes(slices: list[_Slice]) -> list[Volume]:
         if one.data.shape != first.data.shape or not np.allclose(one.plane, first.plane, atol=1e-3):
             raise BadInput(
                 f"{one.path}: expected the shape, orientation and pixel spacing of {first.path.name}, of the "
-                "same series; put each orientation into a folder of its own"
+                "same series; a localizer shows several orientations: put each into a folder of its own"
             )
     normal = np.cross(*first.plane.T)
     normal = normal / (np.linalg.norm(normal) or 1)
@@ -180,7 +193,10 @@ def _volumes(slices: list[_Slice]) -> list[Volume]:
     if (steps < APART).any():
         i = int(steps.argmin())
         same = slices[i].path.name
-        raise BadInput(f"{slices[i + 1].path}: it lies where {same} of the same series lies; remove one")
+        raise BadInput(
+            f"{slices[i + 1].path}: it lies where {same} of the same series lies; remove one of them, or, if "
+            "they belong to volumes of their own (diffusion), convert the series to NIfTI (dcm2niix)"
+        )
     pitch = float(np.sort(steps)[(len(steps) - 1) // 2]) if len(steps) else first.thickness
     cuts = np.flatnonzero(steps > 1.5 * pitch) + 1
     bounds = [0, *(int(cut) for cut in cuts), len(slices)]
@@ -237,13 +253,17 @@ def series_of(folder: Path) -> list[Listed]:
         BadInput: if there is none.
     """
     found: dict[str, list[tuple[Path, str, str]]] = {}
+    others: set[str] = set()
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and is_dicom(p)):
         header = _header(path, ["Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Rows"])
         if header.get("Modality") == "MR" and "Rows" in header:
             number, text = (_text(header.get(f"Series{n}")) for n in ("Number", "Description"))
             found.setdefault(str(header.get("SeriesInstanceUID")), []).append((path, number, text))
+        else:
+            others.add(_text(header.get("Modality")) or "no modality")
     if not found:
-        raise BadInput(f"{folder}: expected a folder with MR images in DICOM, found none")
+        shown = f"only {', '.join(sorted(others))}" if others else "none"
+        raise BadInput(f"{folder}: expected a folder with MR images in DICOM, found {shown}")
     listed = [Listed(uid, f[0][1], f[0][2], tuple(p for p, *_ in f)) for uid, f in found.items()]
     return sorted(listed, key=lambda s: (s.number.zfill(9), s.uid))
 
@@ -270,7 +290,7 @@ def picked(folder: Path, pick: str | None) -> Listed:
 
 
 def read(folder: Path, only: int | None, pick: str | None) -> Series:
-    """A series, see `picked`; its echoes are volumes of their own, in the order of their times.
+    """A series, see `picked`; its echoes and moments are volumes of their own, in the order of their times.
 
     Raises:
         BadInput: also if slices are missing; see `scans`.
@@ -284,7 +304,8 @@ def read(folder: Path, only: int | None, pick: str | None) -> Series:
     if not all(alike):
         where = [f"{len(v.header.paths)} slices from {v.header.paths[0].name}" for v in volumes]
         raise BadInput(
-            f"{folder}: slices are missing in series {chosen}: it falls into {', '.join(where)}; "
+            f"{folder}: slices are missing in series {chosen}, or the gaps between them vary: it falls into "
+            f"{', '.join(where)}; "
             "complete it, or put one part into a folder of its own"
         )
     return series(folder, len(volumes), lambda t: volumes[t], only)

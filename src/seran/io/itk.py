@@ -1,7 +1,8 @@
-"""NRRD (.nrrd) and MetaImage (.mha) through SimpleITK, with their voxels in the same file.
+"""NRRD (.nrrd) and MetaImage (.mha), voxels in the same file: read through SimpleITK, written here.
 
 ITK counts mm along LPS+; a `Volume` is RAS+: the first two coordinates change their sign. A header that names
-another file for its voxels is refused: whoever wrote it would choose what is read.
+another file for its voxels is refused: whoever wrote it would choose what is read. SimpleITK would write a
+series only as one array; here it goes to the file volume by volume.
 """
 
 import itertools
@@ -10,15 +11,17 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 
 from seran.errors import BadInput
 from seran.extras import needed
 from seran.scratch import Room
-from seran.volume import Series, Volume, cast, filled, placed, promised, series, shaped
+from seran.volume import Series, Volume, filled, packing, placed, promised, series, shaped, stream
 
 READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
 LONGEST = 1 << 20
@@ -34,6 +37,32 @@ NAMES = {
     "32-bit float": "f4", "64-bit float": "f8",
 }  # fmt: skip
 """SimpleITK's names of real numbers, as numpy's."""
+META = {
+    "u1": "UCHAR", "i1": "CHAR", "u2": "USHORT", "i2": "SHORT", "u4": "UINT", "i4": "INT",
+    "f4": "FLOAT", "f8": "DOUBLE",
+}  # fmt: skip
+"""MetaImage's names of them."""
+RESERVED = re.compile(
+    "ObjectType|ObjectSubType|NDims|Name|ID|ParentID|Binary.*|Compress.*|Transform.*|Offset|Position|Origin"
+    "|Orientation|Rotation|Center.*|Element.*|Dim.*|Anatomical.*|Modality|Header.*|Sequence.?ID|Color|Comment",
+    re.IGNORECASE,
+)
+"""Names in a MetaImage that mean something else than a text."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a file says besides its voxels and their places.
+
+    Attributes:
+        texts: by name.
+        step: of the fourth axis, in its own unit.
+        start: of the fourth axis.
+    """
+
+    texts: dict[str, str]
+    step: float = 1.0
+    start: float = 0.0
 
 
 def _library() -> Any:  # noqa: ANN401
@@ -105,11 +134,12 @@ def read(path: Path, affine: str, fill: float | None, room: Room, only: int | No
         text = " ".join(str(error).split()).rsplit("ITK ERROR: ", 1)[-1]
         raise BadInput(f"{path}: cannot be read as {path.suffix[1:].upper()} ({text})") from error
     names = [k for k in image.GetMetaDataKeys() if k.isascii() and k.isprintable() and not k.startswith(OWN)]
-    texts = {name: image.GetMetaData(name) for name in names}
+    fourth = (image.GetSpacing()[3], image.GetOrigin()[3]) if image.GetDimension() > 3 else ()
+    kept = Kept({name: image.GetMetaData(name) for name in names}, *fourth)
 
     def volume(t: int) -> Volume:
         voxels = sitk.GetArrayViewFromImage(image).T.reshape((x, y, z, count), order="F")
-        return Volume(filled(path, voxels, t, (x, y, z), fill, room), matrix, texts)
+        return Volume(filled(path, voxels, t, (x, y, z), fill, room), matrix, kept)
 
     return series(path, count, volume, only)
 
@@ -132,20 +162,96 @@ def written(path: Path) -> list[Path]:
 
 def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) -> None:
     """Write volumes on their grid, compressed, with the texts they came with."""
-    sitk = _library()
     stack = iter(volumes)
     first = next(stack)
-    made = [
-        sitk.GetImageFromArray(np.ascontiguousarray(cast(v.data, dtype).T))
-        for v in itertools.chain([first], stack)
+    meta, kind = path.suffix.lower() == ".mha", dtype.newbyteorder("<")
+    head = (_metaimage if meta else _nrrd)(first, count, dtype)
+    with path.open("wb") as file:
+        file.write(head)
+        if meta:
+            begins, deflate = file.tell(), isal_zlib.compressobj(1)
+            stream(itertools.chain([first], stack), kind, lambda part: file.write(deflate.compress(part)))
+            file.write(deflate.flush())
+            size = file.tell() - begins
+            file.seek(head.index(LATER))
+            file.write(f"{size:{len(LATER)}}".encode())
+        else:
+            with packing(file, True) as packed:
+                stream(itertools.chain([first], stack), kind, packed.write)
+
+
+LATER = b" " * 19 + b"0"
+"""The place of a number that is known only at the end."""
+
+
+def _axes(volume: Volume, count: int) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
+    """Sizes, spacing, origin, and a direction for each axis (rows); a fourth one is its own."""
+    lps = np.diag([-1.0, -1, 1, 1]) @ volume.affine
+    n = 4 if count > 1 else 3
+    kept = volume.header if isinstance(volume.header, Kept) else Kept({})
+    spacing = np.array([*np.sqrt((lps[:3, :3] ** 2).sum(0)), kept.step])[:n]
+    origin = np.array([*lps[:3, 3], kept.start])[:n]
+    directions = np.eye(n)
+    directions[:3, :3] = (lps[:3, :3] / spacing[:3]).T
+    return [*volume.data.shape, count][:n], spacing, origin, directions
+
+
+def _texts(volume: Volume) -> dict[str, str]:
+    return volume.header.texts if isinstance(volume.header, Kept) else {}
+
+
+def _nrrd(volume: Volume, count: int, dtype: np.dtype) -> bytes:
+    """A header of NRRD."""
+    sizes, spacing, origin, directions = _axes(volume, count)
+
+    def vector(values: np.ndarray) -> str:
+        return f"({','.join(f'{v:.17g}' for v in values)})"
+
+    n = len(sizes)
+    kind = {"f4": "float", "f8": "double"}.get(dtype.str[1:], dtype.name)
+    lines = [
+        "NRRD0005",
+        f"type: {kind}",
+        f"dimension: {n}",
+        "space: left-posterior-superior" if n == 3 else f"space dimension: {n}",
+        f"sizes: {' '.join(map(str, sizes))}",
+        f"space directions: {' '.join(map(vector, directions * spacing[:, None]))}",
+        f"kinds: {' '.join(['domain'] * n)}",
+        "endian: little",
+        "encoding: gzip",
+        f"space origin: {vector(origin)}",
     ]
-    lps = np.diag([-1.0, -1, 1, 1]) @ first.affine
-    spacing = np.sqrt((lps[:3, :3] ** 2).sum(0))
-    for image in made:
-        image.SetSpacing(spacing.tolist())
-        image.SetOrigin(lps[:3, 3].tolist())
-        image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    image = made[0] if count == 1 else sitk.JoinSeries(made)
-    for name, text in (first.header if isinstance(first.header, dict) else {}).items():
-        image.SetMetaData(name, text)
-    sitk.WriteImage(image, str(path), useCompression=True)
+    for name, text in _texts(volume).items():
+        escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
+        lines += [f"{name}:={escaped}"] * (":" not in name)
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def _metaimage(volume: Volume, count: int, dtype: np.dtype) -> bytes:
+    """A header of MetaImage, in which the size of what follows is left open (`LATER`)."""
+    sizes, spacing, origin, directions = _axes(volume, count)
+
+    def numbers(values: np.ndarray) -> str:
+        return " ".join(f"{v:.17g}" for v in values.ravel())
+
+    fields = {
+        "ObjectType": "Image",
+        "NDims": str(len(sizes)),
+        "BinaryData": "True",
+        "BinaryDataByteOrderMSB": "False",
+        "CompressedData": "True",
+        "CompressedDataSize": LATER.decode(),
+        "TransformMatrix": numbers(directions),
+        "Offset": numbers(origin),
+        "CenterOfRotation": numbers(np.zeros(len(sizes))),
+        "ElementSpacing": numbers(spacing),
+    }
+    for name, text in _texts(volume).items():
+        if re.fullmatch(r"[\w-]+", name) and not RESERVED.fullmatch(name):
+            fields[name] = " ".join(text.split())
+    fields |= {
+        "DimSize": " ".join(map(str, sizes)),
+        "ElementType": f"MET_{META[dtype.str[1:]]}",
+        "ElementDataFile": "LOCAL",
+    }
+    return "".join(f"{name} = {text}\n" for name, text in fields.items()).encode()

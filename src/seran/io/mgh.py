@@ -48,12 +48,25 @@ def _image(path: Path) -> Iterator[nib.MGHImage]:
         raise BadInput(f"{path}: cannot be read as MGH ({text})") from error
 
 
+CORONAL = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+"""Where FreeSurfer lays a scan without directions, 1 mm a voxel about the origin; nibabel turns it about."""
+
+
+def _unplaced(path: Path) -> bool:
+    """Whether its goodRASFlag says that spacing, directions and centre mean nothing."""
+    with igzip.IGzipFile(path, "rb") if _packed(path) else path.open("rb") as file:
+        return file.read(30)[28:] != b"\x00\x01"
+
+
 def read(path: Path, affine: str, fill: float | None, room: Room, only: int | None) -> Series:
     """Read a scan or a series; see `seran.io.read_series`."""
     with _image(path) as image:
         x, y, z, count = shaped(path, tuple(map(int, image.shape)), image.get_data_dtype())
         promised(path, x * y * z * count, image.get_data_dtype().itemsize, _packed(path))
-        matrix = placed(path, np.array(image.affine, float))
+        matrix = np.array(image.affine, float)
+        if _unplaced(path):
+            matrix[:3, :3], matrix[:3, 3] = CORONAL, -CORONAL @ np.array([x, y, z]) / 2
+        matrix = placed(path, matrix)
 
     def volume(t: int) -> Volume:
         with _image(path) as image:
@@ -75,18 +88,18 @@ def written(path: Path) -> list[Path]:
 
 def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) -> None:
     """Write volumes on their grid, with the times of the header they came with."""
-    stack = iter(volumes)
-    first = next(stack)
-    known = first.header.copy() if isinstance(first.header, MGHHeader) else MGHHeader()
-    if dtype.name not in DTYPES:
+    if dtype.name not in DTYPES:  # before the first volume is made
         raise BadInput(
             f"{path}: MGH has voxels of {', '.join(DTYPES)}, not {dtype.name}; choose another --dtype"
         )
+    stack = iter(volumes)
+    first = next(stack)
+    known = first.header.copy() if isinstance(first.header, MGHHeader) else MGHHeader()
     known.set_data_dtype(dtype)
     shape = (*first.data.shape, count)[: 4 if count > 1 else 3]
     header = nib.MGHImage(np.broadcast_to(np.zeros((), dtype), shape), first.affine, known).header
     with path.open("wb") as plain, packing(plain, _packed(path)) as file:
         header.writehdr_to(file)
         file.write(bytes(header.get_data_offset() - file.tell()))
-        stream(itertools.chain([first], stack), dtype.newbyteorder(">"), file)
+        stream(itertools.chain([first], stack), dtype.newbyteorder(">"), file.write)
         header.writeftr_to(file)

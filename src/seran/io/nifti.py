@@ -115,10 +115,10 @@ def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) ->
         header.write_to(file)
         if not pair:
             file.write(bytes(header.get_data_offset() - file.tell()))
-            stream(itertools.chain([volume], stack), header.get_data_dtype(), file)
+            stream(itertools.chain([volume], stack), header.get_data_dtype(), file.write)
     for body in pair:
         with body.open("wb") as file:
-            stream(itertools.chain([volume], stack), header.get_data_dtype(), file)
+            stream(itertools.chain([volume], stack), header.get_data_dtype(), file.write)
 
 
 def _header(volume: Volume, count: int, pair: bool, dtype: np.dtype) -> nib.Nifti1Header:
@@ -126,7 +126,7 @@ def _header(volume: Volume, count: int, pair: bool, dtype: np.dtype) -> nib.Nift
     known = isinstance(volume.header, nib.Nifti1Header)
     source = volume.header if known else nib.Nifti1Header()
     header = source.copy()
-    if source.get_data_shape()[:3] != volume.data.shape:
+    if not _same_slices(source, volume):
         for name in ("slice_start", "slice_end", "slice_code", "slice_duration"):
             header[name] = 0  # the timing of slices that are no longer these
     if not known:
@@ -146,7 +146,9 @@ def _header(volume: Volume, count: int, pair: bool, dtype: np.dtype) -> nib.Nift
     else:
         cosines = volume.affine[:3, :3] / grid.spacing(volume.affine)
         rigid_too = bool(np.abs(cosines.T @ cosines - np.eye(3)).max() < 1e-4)  # a qform holds no shears
-        header.set_qform(volume.affine, int(q_code) if known else int(rigid_too), strip_shears=True)
+        header.set_qform(volume.affine, (int(q_code) if known else 1) * rigid_too, strip_shears=True)
+        if not rigid_too and not header["sform_code"]:
+            header["sform_code"] = int(q_code) or 1
     second = isinstance(header, nib.Nifti2Header)
     kind = (
         (nib.Nifti2Pair if second else nib.Nifti1Pair)
@@ -156,6 +158,15 @@ def _header(volume: Volume, count: int, pair: bool, dtype: np.dtype) -> nib.Nift
     header = kind(np.broadcast_to(np.zeros((), dtype), shape), None, header).header
     header.set_slope_inter(1, 0)
     return header
+
+
+def _same_slices(source: nib.Nifti1Header, volume: Volume) -> bool:
+    """Whether what was acquired slice by slice still is: their axis (the third, unless it says another)."""
+    axis = source.get_dim_info()[2]
+    axis = 2 if axis is None else axis
+    step = np.linalg.inv(source.get_best_affine()) @ volume.affine
+    kept = np.allclose(step[axis], np.eye(4)[axis], atol=1e-3)
+    return kept and (*source.get_data_shape(), 1, 1)[axis] == volume.data.shape[axis]
 
 
 def _packed(path: Path) -> bool:
