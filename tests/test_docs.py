@@ -15,8 +15,9 @@ BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
 def shown(text: str) -> str:
-    """Without what differs between machines: seconds, precision, the way to the working folder."""
+    """Without what differs between machines: seconds, precision, the last digits of intensities."""
     text = re.sub(r"\d+\.\d s,", "# s,", text)
+    text = re.sub(r"-?\d+\.\d{5,}", lambda found: f"{float(found[0]):.3f}", text)
     return re.sub(r"\b(bf16|f32)\b", "#", text).strip()
 
 
