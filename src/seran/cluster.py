@@ -91,6 +91,7 @@ def spread(
             dask.config.set(
                 {
                     "distributed.scheduler.allowed-failures": where.tries - 1,
+                    "distributed.scheduler.worker-saturation": 1.0,  # who waits at a dead worker is blamed
                     "distributed.comm.retry.count": 3,
                     "distributed.worker.daemon": False,
                 }
