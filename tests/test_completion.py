@@ -90,8 +90,9 @@ def test_zsh(scripts: Path, tmp_path: Path) -> None:
     program = f"""
 zmodload zsh/zpty
 zpty z {needs("zsh")} -f -i
-zpty -w z "PS1=; source {scripts}/zsh; cd {tmp_path}; print ready-now"
-zpty -r -m z line '*ready-now*ready-now*'
+zpty -w z "PS1=; source {scripts}/zsh; cd {tmp_path}
+zle-line-init() {{ print -n editor-'is'-ready }}; zle -N zle-line-init"
+zpty -r -m z line '*editor-is-ready*'
 zpty -w -n z $'seran upsc\\t--sca\\t END\\n'
 zpty -r -m z line '*END*'
 print -r -- "$line"

@@ -69,7 +69,7 @@ def _library() -> Any:  # noqa: ANN401
     try:
         import SimpleITK
     except ModuleNotFoundError as error:
-        raise needed("NRRD or MetaImage", error) from error
+        raise needed("reading NRRD or MetaImage", error) from error
     return SimpleITK
 
 
