@@ -15,6 +15,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.data import get_testdata_file
 
 from seran import cli, io
 from tests.conftest import oblique, phantom
@@ -113,7 +114,7 @@ def real(end: str, folder: Path) -> list[Path]:
     """Files that scanners and others wrote, as they come with nibabel and pydicom: one list is one scan."""
     shared = Path(nibabel.__file__).parent / "tests/data"
     if end == "dicom":
-        return [shared / "0.dcm", shared / "1.dcm"]
+        return [Path(str(get_testdata_file("MR_small.dcm")))]
     if end in (".nii", ".nii.gz"):
         name = {".nii": "functional.nii", ".nii.gz": "example_nifti2.nii.gz"}[end]
         return [Path(shutil.copy(shared / name, folder / f"in{end}"))]

@@ -98,6 +98,19 @@ def test_units_description_extension_and_scaling_survive(scan: Path, tmp_path: P
     assert inside.mean() == pytest.approx(source.data.mean(), rel=0.02)
 
 
+def test_the_transform_that_was_not_chosen_may_be_impossible(tmp_path: Path) -> None:
+    flat = np.diag([1.0, 1, 0, 1])
+    volume = io.read(
+        save(tmp_path / "in.nii", phantom(SHAPE), (flat, 1), (oblique(), 1), nib.Nifti1Image), "qform"
+    )
+    io.write(volume, tmp_path / "out.nii")
+    np.testing.assert_allclose(nib.load(tmp_path / "out.nii").affine, oblique(), atol=1e-4)
+    far = np.diag([1e200, 1, 1, 1])  # its square is infinite
+    path = save(tmp_path / "far.nii", phantom(SHAPE), (far, 1), (oblique(), 1), nib.Nifti2Image)
+    with pytest.raises(BadInput, match="apart; say which is right"):
+        io.read(path)
+
+
 def test_sform_and_qform_that_disagree(tmp_path: Path) -> None:
     moved = shifted(oblique(), (0, 4, 0))
     path = save(tmp_path / "a.nii", phantom(SHAPE), (moved, 1), (oblique(), 1), nib.Nifti1Image)

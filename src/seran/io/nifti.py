@@ -49,8 +49,10 @@ def _transform(
             raise BadInput(f"{name}: its {choice} code is 0, so there is no {choice} to trust")
         return chosen
     if s_code and q_code and choice != "either":
-        apart = np.linalg.norm(grid.corners(shape, sform) - grid.corners(shape, qform), axis=1)
-        if not apart.max() <= TOLERANCE * grid.spacing(sform).min():
+        with np.errstate(over="ignore", invalid="ignore"):  # NIfTI-2 holds numbers whose square is infinite
+            apart = np.linalg.norm(grid.corners(shape, sform) - grid.corners(shape, qform), axis=1)
+            alike = apart.max() <= TOLERANCE * grid.spacing(sform).min()
+        if not alike:
             raise BadInput(
                 f"{name}: sform (code {s_code}) and qform (code {q_code}) place the scan up to "
                 f"{apart.max():.3g} mm apart; say which is right with --affine sform or --affine qform"
@@ -164,7 +166,10 @@ def _same_slices(source: nib.Nifti1Header, volume: Volume) -> bool:
     """Whether what was acquired slice by slice still is: their axis (the third, unless it says another)."""
     axis = source.get_dim_info()[2]
     axis = 2 if axis is None else axis
-    step = np.linalg.inv(source.get_best_affine()) @ volume.affine
+    best = source.get_best_affine()
+    if abs(np.linalg.det(best)) < 1e-9:  # of two transforms the one that was not chosen
+        return False
+    step = np.linalg.inv(best) @ volume.affine
     kept = np.allclose(step[axis], np.eye(4)[axis], atol=1e-3)
     return kept and (*source.get_data_shape(), 1, 1)[axis] == volume.data.shape[axis]
 
