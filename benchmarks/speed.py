@@ -6,7 +6,8 @@
 The same shipped SERAN: PyTorch in float32 as research code runs it, PyTorch in bf16 with channels last, ONNX
 Runtime in float32, and what `seran upscale` does, as it is and with `--precision int8`. Every way gets the
 volume in memory and returns it. The ceiling is the best rate of any bf16 matrix product tried in the same
-run, by PyTorch and by OpenVINO, small ones that stay in a core's cache included.
+run, by PyTorch and by OpenVINO, small ones that stay in a core's cache included. Where the processor does not
+compute bf16, or may not, float32 takes its place everywhere.
 """
 
 import time
@@ -25,6 +26,7 @@ from openvino.properties import hint, inference_num_threads
 from torch.utils.flop_counter import FlopCounterMode
 
 from seran import weights
+from seran.engines.openvino import native
 from seran.engines.torch import load, network
 from seran.machine import cpus
 from seran.methods import Engine, method
@@ -68,7 +70,8 @@ def operations(data: bytes, card: weights.Card, side: int) -> float:
 
 def by_torch(n: int, k: int, m: int) -> Callable[[], object]:
     """A product in PyTorch, over all threads."""
-    a, b, out = (torch.randn(s).bfloat16() for s in ((n, k), (k, m), (n, m)))
+    kind = torch.bfloat16 if native() == "bf16" else torch.float32
+    a, b, out = (torch.randn(s).to(kind) for s in ((n, k), (k, m), (n, m)))
     return lambda: torch.matmul(a, b, out=out)
 
 
@@ -76,14 +79,15 @@ def by_openvino(n: int, k: int, m: int) -> Callable[[], object]:
     """A product in OpenVINO, over all threads."""
     a = opset.parameter([n, k], np.float32)
     product = opset.matmul(a, opset.constant(np.random.randn(k, m).astype(np.float32)), False, False)
-    setting = {hint.inference_precision: ov.Type.bf16, inference_num_threads: cpus()}
+    kind = ov.Type.bf16 if native() == "bf16" else ov.Type.f32
+    setting = {hint.inference_precision: kind, inference_num_threads: cpus()}
     request = ov.Core().compile_model(ov.Model([product], [a]), "CPU", setting).create_infer_request()
     request.set_input_tensor(ov.Tensor(np.random.randn(n, k).astype(np.float32)))
     return request.infer
 
 
 def ceiling(seconds: float = 0.5) -> tuple[float, str]:
-    """The best rate of bf16 matrix products, in operations a second, and which product reaches it."""
+    """The best rate of matrix products, in operations a second, and which product reaches it."""
     best, which = 0.0, ""
     for n, k, m in PRODUCTS:
         for library, make in (("PyTorch", by_torch), ("OpenVINO", by_openvino)):
@@ -115,9 +119,10 @@ def main(scale: int = 2, slices: int = 96, repeats: int = 5) -> None:
     own = method("seran", scale, engine=Engine())
     last = f"seran: {own.engine}, {own.precision}"
     coarse = method("seran", scale, engine=Engine(precision="int8"))
+    words = "bf16" if native() == "bf16" else "float32"
     ways: dict[str, Way] = {
         "PyTorch, float32, contiguous": eager(data, card),
-        "PyTorch, bf16, channels last": load(data, card, "cpu", "bf16")[0],
+        f"PyTorch, {words}, channels last": load(data, card, "cpu", "bf16" if native() == "bf16" else "f32")[0],
         "ONNX Runtime, float32": onnx_runtime(data),
         f"seran: {coarse.engine}, {coarse.precision}": coarse.predict,
         last: own.predict,

@@ -1,5 +1,6 @@
 """The shipped network on the default engine: precision and memory."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,31 @@ def test_bf16_costs_less_than_a_fiftieth_of_a_decibel(shared: Path, name: str) -
     exact = score(method("seran", 2, engine=Engine(precision="f32")))
     assert exact > score(method("bicubic", 2)) + 2
     assert score(method("seran", 2, engine=Engine(precision="bf16"))) > exact - 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE", "AVX512_CORE_BF16"])
+def test_fewer_instructions_make_the_same_slice(isa: str, tmp_path: Path) -> None:
+    """A cap on oneDNN's instruction set is obeyed, by the choice of the precision too."""
+    low = np.random.default_rng(0).random((1, 33, 28), dtype=np.float32)
+    np.save(tmp_path / "low.npy", low)
+    capped = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa}
+    command = [sys.executable, "-c", CAPPED, str(tmp_path)]
+    shown = subprocess.run(command, env=capped, capture_output=True, text=True, check=True).stdout
+    if isa != "AVX512_CORE_BF16":
+        assert shown == "f32\n"
+    made = method("seran", 2, engine=Engine(precision="f32")).predict(low)
+    np.testing.assert_allclose(np.load(tmp_path / "high.npy"), made, atol=1e-4 if shown == "f32\n" else 0.05)
+
+
+CAPPED = """
+import sys
+import numpy as np
+from seran.methods import Engine, method
+found = method("seran", 2, engine=Engine(threads=2))
+np.save(sys.argv[1] + "/high.npy", found.predict(np.load(sys.argv[1] + "/low.npy")))
+print(found.precision)
+"""
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -68,7 +68,7 @@ def test_every_method_can_be_ensembled(name: str) -> None:
 
 
 def test_a_method_that_looks_across_slices_gets_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(infer, "CHUNK_PIXELS", 500)
+    monkeypatch.setattr(infer, "CHUNK_PIXELS", 2000)
     seen: list[int] = []
 
     def predict(low: np.ndarray) -> np.ndarray:
@@ -95,7 +95,7 @@ def test_chunks_do_not_change_the_result_and_progress_counts_slices(
         sizes.append(len(low))
         return bicubic(2)(low)
 
-    monkeypatch.setattr(infer, "CHUNK_PIXELS", 2 * 20 * 24)
+    monkeypatch.setattr(infer, "CHUNK_PIXELS", 2 * 4 * 20 * 24)
     np.testing.assert_allclose(infer.sharpen(stack, predict, 2, done.append), whole, rtol=1e-5, atol=1e-4)
     assert max(sizes) == 2
     assert sum(done) == 7

@@ -77,7 +77,7 @@ def test_a_scan_on_disk_is_sharpened_to_the_same_voxels(
     for large in (scratch.LARGE, 0):
         monkeypatch.setattr(scratch, "LARGE", large)
         monkeypatch.setattr(scratch, "PART", large or 4000)
-        monkeypatch.setattr(infer, "CHUNK_PIXELS", 1500)
+        monkeypatch.setattr(infer, "CHUNK_PIXELS", 6000)
         room = scratch.room(tmp_path)
         scan = io.read(source, room=room)
         assert isinstance(scan.data, np.memmap) == (large == 0)

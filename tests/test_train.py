@@ -55,6 +55,10 @@ def same(a: train.Run, b: train.Run) -> bool:
     return all(torch.equal(left[k], right[k]) for k in left)
 
 
+def close(a: train.Run, b: train.Run) -> None:
+    torch.testing.assert_close(dict(a.network.state_dict()), dict(b.network.state_dict()), atol=1e-5, rtol=0)
+
+
 def test_samples_depend_on_seed_step_and_index_only(pairs: prepare.PreparedSet) -> None:
     patches = data.Patches(pairs, "train", 2, seed=1)
     low, high = patches.batch(7, range(6), 10)
@@ -377,8 +381,7 @@ def test_two_processes_equal_one(pairs: prepare.PreparedSet, tmp_path: Path) -> 
         finish(start(command(tmp_path, pairs, out, devices)))
     one, two = (train.Run.load(tmp_path / out / train.CHECKPOINT) for out in ("one", "two"))
     assert one.step == two.step == TINY.steps
-    for key, value in one.network.state_dict().items():
-        torch.testing.assert_close(two.network.state_dict()[key], value, atol=1e-5, rtol=0)
+    close(one, two)
 
 
 def children(parent: int) -> list[int]:
@@ -434,7 +437,7 @@ def test_one_of_two_processes_is_killed(
 def test_two_machines(
     pairs: prepare.PreparedSet, tmp_path: Path, undisturbed: train.Run, launcher: str
 ) -> None:
-    """Two machines make what two processes make; both are this one, and SLURM is its variables."""
+    """Two machines make what two processes make, but for rounding; both are this one, SLURM is its variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -451,7 +454,7 @@ def test_two_machines(
         finish(node)
     made = train.Run.load(tmp_path / "run" / train.CHECKPOINT)
     assert made.step == 24
-    assert same(made, undisturbed)
+    close(made, undisturbed)
 
 
 @pytest.mark.slow

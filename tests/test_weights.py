@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 from safetensors import safe_open
 
-from seran import cli, fetch, files, methods, weights
+from seran import cli, fetch, files, job, methods, weights
 from seran.errors import BadInput
 from seran.systems import SYSTEMS
 
@@ -128,6 +128,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
         shutil.copy(dict(SHIPPED)[name], folder)
     monkeypatch.setattr(weights, "shipped", lambda: held)
     monkeypatch.setattr(fetch, "sleep", lambda seconds: None)
+    job.network.cache_clear()  # an earlier test may have loaded what this installation lacks
     Mirror.cut.clear()
     Mirror.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Mirror, directory=str(folder))) as server:

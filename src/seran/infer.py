@@ -21,8 +21,8 @@ Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
 Progress = Callable[[int], None]
 """Called with the number of slices that have just been finished."""
 
-CHUNK_PIXELS = 1 << 21
-"""Low-resolution pixels given to a predictor at a time: bounds memory for any number of slices."""
+CHUNK_PIXELS = 1 << 23
+"""High-resolution pixels asked of a predictor at a time: bounds memory for any number of slices."""
 TAIL = 0.001
 """Part of the voxels beyond the percentiles that bound a scan's intensities."""
 SMALLEST = 4
@@ -108,7 +108,7 @@ def sharpen(
         high[:] = offset
         progress(n)
         return high
-    step = n if whole else max(1, CHUNK_PIXELS // (h * w))
+    step = n if whole else max(1, CHUNK_PIXELS // (scale**2 * h * w))
     for start in range(0, n, step):
         low = stack[start : start + step]
         result = predict(np.ascontiguousarray((low - offset) / gain, np.float32))

@@ -1,6 +1,7 @@
 """OpenVINO on the CPU: the default engine."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Literal
 
@@ -19,8 +20,10 @@ from seran.weights import tensors
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
 
-PIXELS = 1 << 21
+PIXELS = 1 << 20
 """High-resolution pixels in work at a time, over all requests; one takes about 256 bytes in bf16."""
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+"""oneDNN's names of instruction sets that lack bf16."""
 UPSAMPLING = "up.0.weight"
 """End of the name of the weights with which a network leaves the grid of its input."""
 SPARE = 8
@@ -34,9 +37,10 @@ def device() -> tuple[str, str]:
 
 
 def native(core: ov.Core | None = None) -> str:
-    """bf16 where the CPU computes it natively, f32 elsewhere."""
+    """bf16 where the CPU computes it natively and ``ONEDNN_MAX_CPU_ISA`` lets it, f32 elsewhere."""
     core = core or ov.Core()
-    return "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    capped = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16  # OpenVINO forgets to say so
+    return "bf16" if not capped and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
 def load(
