@@ -86,7 +86,8 @@ def compare(
     protocol = [stated, *evaluate.protocol(pairs, 2, "test", slices)]
     path = out / f"{name}.json"
     rows = load(path, protocol)
-    for seed, variant in itertools.product(seeds, titles):
+    todo = sorted(itertools.product(seeds, titles), key=lambda one: _key(one[1], one[0]) != PACE)
+    for seed, variant in todo:  # the pace comes first: a stopped call then knows it
         key = _key(variant, seed)
         recipe = lasting(RECIPES[f"{variant}-x2-bd"], pace.steps, seed)
         command = f"python paper/{name}.py --seeds {seed} --budget {budget:g}"
