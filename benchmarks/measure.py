@@ -77,7 +77,8 @@ def record(title: str, lines: list[str], libraries: tuple[str, ...] = ()) -> Non
     text = (
         RESULTS.read_text() if RESULTS.is_file() else "# Results\n\nMade by the programs beside this file.\n"
     )
-    same = rf"^## {re.escape(title)}\n\n[^\n]*{re.escape(machine())}[^\n]*\n.*?(?=^## |\Z)"
+    where = rf"{re.escape(machine())}(?!, capped)"
+    same = rf"^## {re.escape(title)}\n\n[^\n]*{where}[^\n]*\n.*?(?=^## |\Z)"
     old = re.compile(same, re.MULTILINE | re.DOTALL)
     text = old.sub(lambda _: f"{section}\n", text) if old.search(text) else f"{text.rstrip()}\n\n{section}"
     with files.atomic(RESULTS) as part:

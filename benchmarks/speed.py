@@ -119,10 +119,10 @@ def main(scale: int = 2, slices: int = 96, repeats: int = 5) -> None:
     own = method("seran", scale, engine=Engine())
     last = f"seran: {own.engine}, {own.precision}"
     coarse = method("seran", scale, engine=Engine(precision="int8"))
-    words = "bf16" if native() == "bf16" else "float32"
+    half = "bf16" if native() == "bf16" else "f32"
     ways: dict[str, Way] = {
         "PyTorch, float32, contiguous": eager(data, card),
-        f"PyTorch, {words}, channels last": load(data, card, "cpu", "bf16" if native() == "bf16" else "f32")[0],
+        f"PyTorch, {half.replace('f32', 'float32')}, channels last": load(data, card, "cpu", half)[0],
         "ONNX Runtime, float32": onnx_runtime(data),
         f"seran: {coarse.engine}, {coarse.precision}": coarse.predict,
         last: own.predict,

@@ -437,7 +437,7 @@ def test_one_of_two_processes_is_killed(
 def test_two_machines(
     pairs: prepare.PreparedSet, tmp_path: Path, undisturbed: train.Run, launcher: str
 ) -> None:
-    """Two machines make what two processes make, but for rounding; both are this one, SLURM is its variables."""
+    """Two machines make what two processes make, within rounding; both are this one, SLURM its variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
