@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import pytest
+import torch
 
 from seran import infer, io, metrics, weights
 from seran.degrade import Bicubic
 from seran.engines import openvino
+from seran.engines import torch as pytorch
 from seran.methods import Engine, Method, method
 
 
@@ -106,3 +108,51 @@ def test_slices_come_back_in_order(slices: int, threads: int) -> None:
     predict = method("seran", 2, engine=Engine(precision="f32", threads=threads)).predict
     alone = np.concatenate([predict(one[None]) for one in low])
     np.testing.assert_allclose(predict(low), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3, 7, 12])
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_lanes_take_turns_and_slices_come_back_in_order(slices: int, batch: int) -> None:
+    """As on a GPU, where each of two lanes has memory of its own, which its next start overwrites."""
+
+    class Lane(pytorch.Plain):
+        def __init__(self) -> None:
+            super().__init__(torch.nn.Upsample(scale_factor=2), "cpu")
+            self.made = np.full((batch, 24, 30), np.nan, np.float32)
+
+        def result(self) -> np.ndarray:
+            n = len(self.high)
+            self.made[:n] = super().result()
+            return self.made[:n]
+
+    low = np.random.default_rng(1).random((slices, 12, 15), dtype=np.float32)
+    expected = low.repeat(2, 1).repeat(2, 2)
+    for count in (1, 2):
+        high = np.full_like(expected, np.nan)
+        pytorch.in_turn(low, high, [Lane() for _ in range(count)], batch)
+        np.testing.assert_array_equal(high, expected)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_pytorch_makes_what_openvino_makes(precision: str) -> None:
+    low = np.random.default_rng(2).random((3, 20, 26), dtype=np.float32)
+    data, card, _ = weights.read(weights.shipped()["seran-x2-bd"])
+    expected = method("seran", 2, engine=Engine(precision="f32")).predict(low)
+    made = pytorch.load(data, card, "cpu", precision)[0](low)
+    np.testing.assert_allclose(made, expected, atol=1e-4 if precision == "f32" else 0.05)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU of NVIDIA's")
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_recorded_graphs_make_the_same_slices(
+    scale: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches that are full and one that is not, two shapes in turn, on the GPU and slice by slice here."""
+    data, card, _ = weights.read(weights.shipped()[f"seran-x{scale}-bd"])
+    monkeypatch.setattr(pytorch, "PIXELS", 5 * scale**2 * 40 * 50)
+    predict = pytorch.load(data, card, "cuda", precision)[0]
+    exact = pytorch.load(data, card, "cpu", "f32")[0]
+    for shape in ((17, 40, 50), (3, 33, 28), (17, 40, 50)):
+        low = np.random.default_rng(2).random(shape, dtype=np.float32)
+        np.testing.assert_allclose(predict(low), exact(low), atol=1e-2 if precision == "f32" else 0.05)

@@ -1,7 +1,8 @@
 """PyTorch on CUDA or Apple's GPU (and on the CPU, for comparison)."""
 
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from seran.errors import BadInput
 from seran.models import build
 from seran.weights import Card
 
+PIXELS = 1 << 20
+"""High-resolution pixels in a batch on a GPU."""
 UPSAMPLING = re.compile(r"(network\.)?(up|tail)\.")
 """Names of the parameters that may differ between the scales of one system."""
 
@@ -49,6 +52,80 @@ def network(data: bytes, card: Card) -> nn.Module:
     return made.eval()
 
 
+class Plain:
+    """The network as it is, for batches of any size."""
+
+    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], device: str) -> None:
+        self.run, self.device = run, device
+
+    def start(self, low: Float[ndarray, "n h w"]) -> None:
+        """Give it slices."""
+        self.high = self.run(torch.from_numpy(low[:, None]).to(self.device))
+
+    def result(self) -> Float[ndarray, "n sh sw"]:
+        """What it made of them."""
+        return self.high[:, 0].cpu().numpy()
+
+
+class Graph:
+    """The network as a CUDA graph for batches of one shape, with memory of its own and a stream of its own.
+
+    Slices travel through pinned memory, so that of two that take turns one computes while the other's travel.
+
+    Args:
+        run: the network.
+        shape: n, h and w of the batches; a smaller one is filled up.
+        device: ``cuda`` or ``cuda:N``.
+    """
+
+    def __init__(
+        self, run: Callable[[torch.Tensor], torch.Tensor], shape: tuple[int, int, int], device: str
+    ) -> None:
+        n, h, w = shape
+        self.low, self.count = torch.zeros((n, 1, h, w), device=device), 0
+        self.stream = torch.cuda.Stream(device)
+        self.stream.wait_stream(torch.cuda.current_stream(device))
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self.stream), torch.backends.cudnn.flags(benchmark=True):
+            for _ in range(3):  # cuDNN tries its algorithms before anything is recorded
+                run(self.low)
+            self.stream.synchronize()
+            with torch.cuda.graph(self.graph, stream=self.stream):
+                self.high = run(self.low)
+        self.sent = torch.zeros(self.low.shape, pin_memory=True)
+        self.got = torch.empty(self.high.shape, pin_memory=True)
+
+    def start(self, low: Float[ndarray, "n h w"]) -> None:
+        """Give it slices; returns before they are there."""
+        self.count = len(low)
+        self.sent[: self.count, 0] = torch.from_numpy(low)
+        with torch.cuda.stream(self.stream):
+            self.low.copy_(self.sent, non_blocking=True)
+            self.graph.replay()
+            self.got.copy_(self.high, non_blocking=True)
+
+    def result(self) -> Float[ndarray, "n sh sw"]:
+        """What it made of them, valid until the next start."""
+        self.stream.synchronize()
+        return self.got[: self.count, 0].numpy()
+
+
+def in_turn(
+    low: Float[ndarray, "n h w"],
+    high: Float[ndarray, "n sh sw"],
+    lanes: Sequence[Plain | Graph],
+    batch: int,
+) -> None:
+    """Every slice of ``low`` to its place in ``high``; the lanes take turns at batches."""
+    parts = [slice(i, i + batch) for i in range(0, len(low), batch)]
+    for i in range(len(parts) + len(lanes)):
+        lane, done = lanes[i % len(lanes)], i - len(lanes)
+        if 0 <= done < len(parts):
+            high[parts[done]] = lane.result()
+        if i < len(parts):
+            lane.start(np.ascontiguousarray(low[parts[i]], np.float32))
+
+
 def load(
     data: bytes, card: Card, device: str = "cpu", precision: str = "auto"
 ) -> tuple[Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]], str, str]:
@@ -72,12 +149,23 @@ def load(
     made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
+    def run(low: torch.Tensor) -> torch.Tensor:
+        # A recorded graph must cast the weights itself: what autocast keeps is gone when it is replayed.
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half, cache_enabled=False):
+            high: torch.Tensor = made(low)
+        return high.float()
+
+    @functools.lru_cache(maxsize=1)
+    def graphs(shape: tuple[int, int, int]) -> list[Graph]:
+        return [Graph(run, shape, device) for _ in range(2)]
+
+    @torch.inference_mode()
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
-        results = []
-        for one in low:
-            x = torch.from_numpy(np.ascontiguousarray(one[None, None], np.float32)).to(device)
-            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
-                results.append(made(x)[0, 0].float().cpu().numpy())
-        return np.stack(results)
+        n, h, w = low.shape
+        high = np.empty((n, card.scale * h, card.scale * w), np.float32)
+        batch = 1 if device == "cpu" else max(1, PIXELS // (card.scale**2 * h * w))
+        lanes = graphs((batch, h, w)) if device.startswith("cuda") else [Plain(run, device)]
+        in_turn(low, high, lanes, batch)
+        return high
 
     return predict, f"PyTorch {torch.__version__} {device}", "bf16" if half else "f32"
