@@ -59,6 +59,13 @@ def close(a: train.Run, b: train.Run) -> None:
     torch.testing.assert_close(dict(a.network.state_dict()), dict(b.network.state_dict()), atol=1e-5, rtol=0)
 
 
+def test_validation_may_come_more_often_than_checkpoints(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+    made = train.train(TINY, pairs, tmp_path, cpu(), every=10, validate_every=4, slices=2)
+    assert [(row["step"], "psnr_T1" in row) for row in made.rows] == [
+        (4, True), (8, True), (10, False), (12, True),
+    ]  # fmt: skip
+
+
 def test_samples_depend_on_seed_step_and_index_only(pairs: prepare.PreparedSet) -> None:
     patches = data.Patches(pairs, "train", 2, seed=1)
     low, high = patches.batch(7, range(6), 10)

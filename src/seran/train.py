@@ -264,7 +264,7 @@ def train(
         data: pairs; its splits ``train`` and ``val`` are used, ``test`` never.
         out: folder of the checkpoint and the logs (``log.csv``, TensorBoard's events).
         fabric: launched; precision, devices and processes are its business.
-        every: steps between checkpoints and log rows.
+        every: steps between checkpoints and log rows; each validation makes one, too.
         validate_every: steps between validations.
         slices: whole slices per validation volume.
         minutes: save and pause after this long; the same call continues.
@@ -318,14 +318,15 @@ def train(
         if minutes < math.inf:  # every process must see the same answer
             paused = fabric.broadcast(time.perf_counter() - began > 60 * minutes)
         last = run.step == recipe.steps
-        if run.step % every and not last and not paused:
+        judged = run.step % validate_every == 0 or last
+        if run.step % every and not judged and not paused:
             continue
         clock = time.perf_counter()
         run.seconds += clock - mark
         row = {"step": run.step, "loss": float(loss_sum) / (run.step - first)}
         row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": seen / (clock - mark)}
         if main:
-            if run.step % validate_every == 0 or last:
+            if judged:
                 psnr = validate(fabric, run.best, data, recipe.scale, slices)
                 row |= {f"psnr_{k}": v for k, v in psnr.items()}
                 bar.write(f"step {run.step}: " + ", ".join(f"{k} {v:.3f} dB" for k, v in psnr.items()))
