@@ -119,7 +119,7 @@ def main(scale: int = 2, slices: int = 96, repeats: int = 5) -> None:
     own = method("seran", scale, engine=Engine())
     last = f"seran: {own.engine}, {own.precision}"
     coarse = method("seran", scale, engine=Engine(precision="int8"))
-    half = "bf16" if native() == "bf16" else "f32"
+    half = native()
     ways: dict[str, Way] = {
         "PyTorch, float32, contiguous": eager(data, card),
         f"PyTorch, {half.replace('f32', 'float32')}, channels last": load(data, card, "cpu", half)[0],

@@ -1,4 +1,4 @@
-"""The shipped network on the default engine: precision and memory."""
+"""The shipped network on its engines: precision, memory, slices in their order."""
 
 import os
 import subprocess

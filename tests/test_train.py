@@ -49,14 +49,17 @@ def run(pairs: prepare.PreparedSet, out: Path, recipe: Recipe = TINY, **options:
     return train.train(recipe, pairs, out, cpu(), every=3, validate_every=6, slices=2, **options)
 
 
+def state(run: train.Run) -> dict[str, torch.Tensor]:
+    return {**run.network.state_dict(), **run.average.state_dict()}
+
+
 def same(a: train.Run, b: train.Run) -> bool:
-    left = {**a.network.state_dict(), **a.average.state_dict()}
-    right = {**b.network.state_dict(), **b.average.state_dict()}
+    left, right = state(a), state(b)
     return all(torch.equal(left[k], right[k]) for k in left)
 
 
 def close(a: train.Run, b: train.Run) -> None:
-    torch.testing.assert_close(dict(a.network.state_dict()), dict(b.network.state_dict()), atol=1e-5, rtol=0)
+    torch.testing.assert_close(state(a), state(b), atol=1e-5, rtol=0)
 
 
 def test_validation_may_come_more_often_than_checkpoints(pairs: prepare.PreparedSet, tmp_path: Path) -> None:

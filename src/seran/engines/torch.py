@@ -120,7 +120,7 @@ def in_turn(
     parts = [slice(i, i + batch) for i in range(0, len(low), batch)]
     for i in range(len(parts) + len(lanes)):
         lane, done = lanes[i % len(lanes)], i - len(lanes)
-        if 0 <= done < len(parts):
+        if done >= 0:
             high[parts[done]] = lane.result()
         if i < len(parts):
             lane.start(np.ascontiguousarray(low[parts[i]], np.float32))
@@ -148,7 +148,6 @@ def load(
     made = network(data, card).to(device)
     made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @torch.inference_mode()
     def run(low: torch.Tensor) -> torch.Tensor:
         # A recorded graph must cast the weights itself: what autocast keeps is gone when it is replayed.
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half, cache_enabled=False):
