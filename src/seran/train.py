@@ -108,9 +108,11 @@ def optimise(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     params = [{"params": members, "factor": factor} for factor, members in groups.items()]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
-            params, lr=recipe.lr, momentum=recipe.betas[0], weight_decay=recipe.weight_decay
+            params, lr=recipe.lr, momentum=recipe.betas[0], weight_decay=recipe.weight_decay, fused=True
         )
-    return torch.optim.Adam(params, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
+    return torch.optim.Adam(
+        params, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+    )
 
 
 def limit(
