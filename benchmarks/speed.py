@@ -143,7 +143,7 @@ def main(scale: int = 2, slices: int = 96, repeats: int = 5) -> None:
             f"| {way} | {spread(found)} | {middle / median(seconds[last]):.2f}x | "
             f"{work / middle / 1e12:.3f} | {work / middle / best:.0%} |"
         )
-    record(f"Network, x{scale}", lines, ("torch", "onnxruntime", "openvino"))
+    record(f"Network, x{scale}", lines, ("torch", "onnxruntime", "openvino", "mnn"))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 
 from seran import infer, io, metrics, weights
 from seran.degrade import Bicubic
-from seran.engines import openvino
+from seran.engines import mnn, openvino
 from seran.engines import torch as pytorch
 from seran.methods import Engine, Method, method
 
@@ -45,11 +45,11 @@ def test_fewer_instructions_make_the_same_slice(isa: str, tmp_path: Path) -> Non
     np.save(tmp_path / "low.npy", low)
     capped = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa}
     command = [sys.executable, "-c", CAPPED, str(tmp_path)]
-    shown = subprocess.run(command, env=capped, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(command, env=capped, capture_output=True, text=True, check=True).stdout.split()
     if isa != "AVX512_CORE_BF16":
-        assert shown == "f32\n"
+        assert shown == ["f32", "MNN"]
     made = method("seran", 2, engine=Engine(precision="f32")).predict(low)
-    np.testing.assert_allclose(np.load(tmp_path / "high.npy"), made, atol=1e-4 if shown == "f32\n" else 0.05)
+    np.testing.assert_allclose(np.load(tmp_path / "high.npy"), made, atol=1e-4 if "f32" in shown else 0.05)
 
 
 CAPPED = """
@@ -58,8 +58,40 @@ import numpy as np
 from seran.methods import Engine, method
 found = method("seran", 2, engine=Engine(threads=2))
 np.save(sys.argv[1] + "/high.npy", found.predict(np.load(sys.argv[1] + "/low.npy")))
-print(found.precision)
+print(found.precision, found.engine.split()[0])
 """
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_winograd_makes_what_openvino_makes(scale: int) -> None:
+    """Slices of several sizes in turn, against direct convolutions; intensities of about [0, 1]."""
+    data = weights.read(weights.shipped()[f"seran-x{scale}-bd"])[0]
+    direct, what, _ = openvino.load(data, scale, "f32", 2)
+    by_parts = method("seran", scale, engine=Engine(precision="f32", threads=2))
+    assert (by_parts.engine.split()[0], what.split()[0]) == ("MNN", "OpenVINO")
+    rng = np.random.default_rng(3)
+    for shape in [(3, 52, 37), (1, 5, 61), (2, 52, 37), (1, 2, 2)]:
+        low = rng.random(shape, dtype=np.float32)
+        made, expected = by_parts.predict(low), direct(low)
+        assert not np.array_equal(made, expected)
+        np.testing.assert_allclose(made, expected, atol=1e-3)
+        assert np.sqrt(np.mean((made - expected) ** 2)) < 5e-5
+
+
+def test_winograd_is_for_float32_and_few_threads() -> None:
+    def engine(name: str, **how: object) -> str:
+        return method(name, 2, engine=Engine(**how)).engine.split()[0]  # type: ignore[arg-type]
+
+    assert engine("seran", precision="f32", threads=mnn.MOST_THREADS) == "MNN"
+    assert engine("seran", precision="f32", threads=mnn.MOST_THREADS + 1) == "OpenVINO"
+    assert engine("seran", precision="bf16", threads=2) == "OpenVINO"
+    assert engine("vdsr", precision="f32", threads=2) == "OpenVINO"  # has no part of its input's size
+
+
+def test_what_mnn_cannot_convert_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="could not convert"):
+        mnn.trunk(b"not a network", "features", 1)
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -23,7 +23,7 @@ def test_the_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["cpus"] >= 1
     assert len(found["weights"]["seran-x2-bd"]["sha256"]) == 64
     assert found["packages"]["numpy"] == np.__version__
-    assert set(found["extras"]) == {"train", "cluster", "dicom", "itk"}
+    assert set(found["extras"]) == {"train", "cluster", "dicom", "itk", "winograd"}
     assert found["extras"]["itk"] == "installed"
     assert found["engines"]["openvino"]["devices"]["cpu"]
     assert found["engines"]["openvino"]["precision"] in ("bf16", "f32")

@@ -12,6 +12,7 @@ EXTRAS = {
     "cluster": ("distributed", "dask", "dask_jobqueue"),
     "dicom": ("gdcm",),
     "itk": ("SimpleITK",),
+    "winograd": ("MNN",),
 }
 """The modules that each brings."""
 

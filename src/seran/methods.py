@@ -13,6 +13,7 @@ from seran.errors import BadInput
 from seran.extras import needed
 from seran.grid import Anchor
 from seran.infer import Predict, ensembled
+from seran.machine import cpus
 from seran.systems import SYSTEMS
 
 DEGRADATION_OF = {"bicubic": "bd", "zerofill": "td", "nlm": "bd"}
@@ -24,7 +25,8 @@ class Engine:
     """How networks are run.
 
     Attributes:
-        device: ``auto`` and ``cpu`` use OpenVINO; ``cuda``, ``cuda:N`` and ``mps`` use PyTorch.
+        device: ``auto`` and ``cpu`` use OpenVINO, and MNN for float32 where it suits; ``cuda``, ``cuda:N``
+            and ``mps`` use PyTorch.
         precision: of the convolutions; ``auto`` is bf16 where the processor has it; int8 is for the CPU and
             weights that are calibrated for it.
         threads: CPU threads; 0 for every CPU this process may use.
@@ -159,10 +161,11 @@ def _network(name: str, plain: str, scale: int, path: Path, engine: Engine) -> M
 
 def _run(data: bytes, card: weights.Card, engine: Engine) -> tuple[Predict, str, str]:
     if engine.device in ("auto", "cpu"):
-        from seran.engines import openvino
+        from seran.engines import mnn, openvino
 
+        trunk = mnn.trunk if mnn.suits(engine.threads or cpus()) else None
         predict, what, precision = openvino.load(
-            data, card.scale, engine.precision, engine.threads, card.ranges
+            data, card.scale, engine.precision, engine.threads, card.ranges, trunk
         )
         return predict, what, precision
     if engine.precision == "int8":

@@ -19,6 +19,8 @@ from seran.machine import cpus
 from seran.weights import tensors
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
+Part = Callable[[Float[ndarray, "1 1 h w"]], Float[ndarray, "1 c h w"]]
+"""What of a network has the size of its input."""
 
 PIXELS = 1 << 20
 """High-resolution pixels in work at a time, over all requests; one takes about 256 bytes in bf16."""
@@ -49,6 +51,7 @@ def load(
     precision: Precision = "auto",
     threads: int = 0,
     ranges: int8.Ranges | None = None,
+    trunk: Callable[[bytes, str, int], tuple[Part, str]] | None = None,
 ) -> tuple[Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]], str, str]:
     """A weights file on this CPU.
 
@@ -62,6 +65,8 @@ def load(
         precision: of the convolutions; ``auto`` is bf16 where the CPU has it. Bicubic and sums stay float32.
         threads: 0 for every CPU this process may use.
         ranges: what ``int8`` needs, see `seran.calibrate`.
+        trunk: what runs the network up to its upsampling, in place of OpenVINO, if float32 is computed: made
+            from the model, the name of what it ends with, and the number of threads; with its name in words.
 
     Returns:
         The predictor, the engine in words, and the precision.
@@ -94,18 +99,28 @@ def load(
         # Without Python callbacks: those need the interpreter's lock and can deadlock with a destructor.
         return [network.create_infer_request() for _ in range(parallel)]
 
+    what, first = f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", None
+    if kind == "f32" and trunk and (parts := split(read())):
+        first, name = trunk(data, parts[0].output(0).get_any_name(), threads)
+        what = f"{name} and {what}"
+
     @functools.cache
-    def halves() -> list[ov.CompiledModel]:
+    def halves() -> tuple[Part, ov.CompiledModel] | None:
         parts = split(read())
-        return [core.compile_model(part, "CPU", setting | {properties.streams.num: 1}) for part in parts]
+        if not parts:
+            return None
+        alone = setting | {properties.streams.num: 1}
+        tail = core.compile_model(parts[1], "CPU", alone)
+        if first:
+            return first, tail
+        body = core.compile_model(parts[0], "CPU", alone)
+        return lambda low: body({"low": low})[0], tail
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         n, h, w = low.shape
         high = np.empty((n, scale * h, scale * w), np.float32)
-        if scale**2 * h * w > PIXELS and halves():
-            for one, made in zip(low, high, strict=True):
-                _in_strips(halves(), one[None, None], made, scale)
-            return high
+        if (first or scale**2 * h * w > PIXELS) and (found := halves()):
+            return np.stack([_in_strips(*found, one, scale) for one in low])
         parallel = max(1, min(threads, PIXELS // (scale**2 * h * w)))
         turns = requests(parallel)
         for i in range(n + parallel):
@@ -117,7 +132,7 @@ def load(
                 request.start_async({"low": np.ascontiguousarray(low[i][None, None], np.float32)})
         return high
 
-    return predict, f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", kind
+    return predict, what, kind
 
 
 def split(model: ov.Model) -> list[ov.Model]:
@@ -148,16 +163,16 @@ def split(model: ov.Model) -> list[ov.Model]:
 
 
 def _in_strips(
-    parts: list[ov.CompiledModel], low: Float[ndarray, "1 1 h w"], high: Float[ndarray, "sh sw"], scale: int
-) -> None:
-    """One large slice: its features at once, the rest strip by strip, each with rows to spare."""
-    body, tail = parts
-    low = np.ascontiguousarray(low, np.float32)
-    features = body({"low": low})[0]
-    h, w = low.shape[2:]
+    body: Part, tail: ov.CompiledModel, low: Float[ndarray, "h w"], scale: int
+) -> Float[ndarray, "sh sw"]:
+    """One slice: its features at once, the rest strip by strip, each with rows to spare."""
+    h, w = low.shape
+    whole = np.ascontiguousarray(low, np.float32)[None, None]
+    features, high = body(whole), np.empty((scale * h, scale * w), np.float32)
     step = max(SPARE, PIXELS // (4 * scale**2 * w))
     for row in range(0, h, step):
         end = min(row + step, h)
         first, last = max(0, row - SPARE), min(h, end + SPARE)
-        made = tail({"low": low[:, :, first:last], "features": features[:, :, first:last]})[0]
+        made = tail({"low": whole[:, :, first:last], "features": features[:, :, first:last]})[0]
         high[scale * row : scale * end] = made[0, 0, scale * (row - first) : scale * (end - first)]
+    return high

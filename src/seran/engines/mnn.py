@@ -1,0 +1,81 @@
+"""MNN on the CPU: what of a network has the size of its input, in float32, by Winograd's convolutions.
+
+Winograd's minimal filtering (Lavin and Gray, CVPR 2016) makes a 3x3 convolution of up to four times fewer
+multiplications. OpenVINO and PyTorch convolve directly on x86, where float32 without AVX-512 is slow. MNN's
+own commands (``mnnconvert``) tell their makers that they were called; the converter itself, which is called
+here, opens no connection.
+"""
+
+import contextlib
+import ctypes
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+MOST_THREADS = 8
+"""With more, the blocks into which MNN divides one slice of 120x120 no longer suffice."""
+
+
+def suits(threads: int) -> bool:
+    """Whether MNN is installed (the extra ``winograd``) and pays with so many threads."""
+    return threads <= MOST_THREADS and util.find_spec("MNN") is not None
+
+
+def trunk(
+    data: bytes, output: str, threads: int
+) -> tuple[Callable[[Float[ndarray, "1 1 h w"]], Float[ndarray, "1 c h w"]], str]:
+    """The first part of a network, of slices of any size.
+
+    Args:
+        data: an ONNX model with the input ``low`` (n, 1, h, w).
+        output: the name of what the part ends with, (n, c, h, w).
+        threads: CPU threads.
+
+    Returns:
+        The part, and the engine in words.
+
+    Raises:
+        RuntimeError: if MNN cannot convert or run the network.
+    """
+    with _quietly(), tempfile.TemporaryDirectory(prefix="seran-") as folder:
+        import _tools
+        from MNN import expr, nn, version
+
+        source, made = Path(folder, "network.onnx"), Path(folder, "network.mnn")
+        source.write_bytes(data)
+        words = ["--modelFile", str(source), "--MNNModel", str(made), "--bizCode", "seran"]
+        _tools.mnnconvert(["mnnconvert", "-f", "ONNX", *words])
+        if not made.is_file():
+            raise RuntimeError("MNN could not convert the network")
+        runtime = nn.create_runtime_manager(({"backend": "CPU", "numThread": threads, "precision": "high"},))
+        module = nn.load_module_from_file(str(made), ["low"], [output], runtime_manager=runtime)
+
+    def run(low: Float[ndarray, "1 1 h w"]) -> Float[ndarray, "1 c h w"]:
+        found = module.forward([expr.const(low, list(low.shape), expr.NCHW)])
+        if not found:
+            raise RuntimeError(f"MNN could not run the network on a slice of {low.shape[2]}x{low.shape[3]}")
+        return np.array(expr.convert(found[0], expr.NCHW).read())
+
+    return run, f"MNN {version()}"
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without MNN's messages on the standard output, which is the command's."""
+    standard = ctypes.CDLL(None)
+    standard.fflush(None)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+        standard.fflush(None)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
