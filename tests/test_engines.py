@@ -90,7 +90,7 @@ def test_winograd_is_for_float32_and_few_threads() -> None:
 
 def test_what_mnn_cannot_convert_is_said(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError, match="could not convert"):
-        mnn.trunk(b"not a network", "features", 1)
+        mnn.trunk(b"not a network", "features", 1)[0](np.zeros((1, 1, 8, 8), np.float32))
     assert capfd.readouterr().out == ""
 
 

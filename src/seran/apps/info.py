@@ -17,8 +17,8 @@ from seran.io import dicom
 from seran.machine import cpus
 
 PACKAGES = (
-    "numpy", "scipy", "numba", "nibabel", "isal", "openvino", "mnn", "pydicom", "tyro", "python-gdcm", "SimpleITK",
-    "torch", "lightning-fabric", "onnx", "distributed", "dask-jobqueue",
+    "numpy", "scipy", "numba", "nibabel", "isal", "openvino", "mnn", "pydicom", "tyro", "python-gdcm",
+    "SimpleITK", "torch", "lightning-fabric", "onnx", "distributed", "dask-jobqueue",
 )  # fmt: skip
 """Whose versions a report of a fault needs."""
 PLANES = {axis: plane for plane, axis in grid.NORMALS.items()}

@@ -8,13 +8,14 @@ here, opens no connection.
 
 import contextlib
 import ctypes
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib import util
+from importlib import metadata, util
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
@@ -30,7 +31,7 @@ def suits(threads: int) -> bool:
 def trunk(
     data: bytes, output: str, threads: int
 ) -> tuple[Callable[[Float[ndarray, "1 1 h w"]], Float[ndarray, "1 c h w"]], str]:
-    """The first part of a network, of slices of any size.
+    """The first part of a network, of slices of any size; MNN is loaded when it gets the first.
 
     Args:
         data: an ONNX model with the input ``low`` (n, 1, h, w).
@@ -38,31 +39,39 @@ def trunk(
         threads: CPU threads.
 
     Returns:
-        The part, and the engine in words.
+        The part, and the engine in words. What it returns holds until its next call.
 
     Raises:
         RuntimeError: if MNN cannot convert or run the network.
     """
-    with _quietly(), tempfile.TemporaryDirectory(prefix="seran-") as folder:
-        import _tools
-        from MNN import expr, nn, version
+    kept = None  # MNN's variables own the memory that they are read from
 
-        source, made = Path(folder, "network.onnx"), Path(folder, "network.mnn")
-        source.write_bytes(data)
-        words = ["--modelFile", str(source), "--MNNModel", str(made), "--bizCode", "seran"]
-        _tools.mnnconvert(["mnnconvert", "-f", "ONNX", *words])
-        if not made.is_file():
-            raise RuntimeError("MNN could not convert the network")
-        runtime = nn.create_runtime_manager(({"backend": "CPU", "numThread": threads, "precision": "high"},))
-        module = nn.load_module_from_file(str(made), ["low"], [output], runtime_manager=runtime)
+    @functools.cache
+    def loaded() -> tuple[Any, Any]:
+        with _quietly(), tempfile.TemporaryDirectory(prefix="seran-") as folder:
+            import _tools
+            from MNN import expr, nn
+
+            source, made = Path(folder, "network.onnx"), Path(folder, "network.mnn")
+            source.write_bytes(data)
+            words = ["--modelFile", str(source), "--MNNModel", str(made), "--bizCode", "seran"]
+            _tools.mnnconvert(["mnnconvert", "-f", "ONNX", *words])
+            if not made.is_file():
+                raise RuntimeError("MNN could not convert the network")
+            settings = {"backend": "CPU", "numThread": threads, "precision": "high"}
+            runtime = nn.create_runtime_manager((settings,))
+            return nn.load_module_from_file(str(made), ["low"], [output], runtime_manager=runtime), expr
 
     def run(low: Float[ndarray, "1 1 h w"]) -> Float[ndarray, "1 c h w"]:
-        found = module.forward([expr.const(low, list(low.shape), expr.NCHW)])
+        nonlocal kept
+        network, expr = loaded()
+        found = network.forward([expr.const(low, list(low.shape), expr.NCHW)])
         if not found:
             raise RuntimeError(f"MNN could not run the network on a slice of {low.shape[2]}x{low.shape[3]}")
-        return np.array(expr.convert(found[0], expr.NCHW).read())
+        kept = expr.convert(found[0], expr.NCHW)
+        return kept.read()
 
-    return run, f"MNN {version()}"
+    return run, f"MNN {metadata.version('mnn')}"
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ PIXELS = 1 << 20
 """High-resolution pixels in work at a time, over all requests; one takes about 256 bytes in bf16."""
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 """oneDNN's names of instruction sets that lack bf16."""
+TRUNK_PIXELS = 400 * 400
+"""Low-resolution pixels of the largest slice that ``trunk`` gets; MNN takes 2.5 kB for one."""
 UPSAMPLING = "up.0.weight"
 """End of the name of the weights with which a network leaves the grid of its input."""
 SPARE = 8
@@ -67,6 +69,7 @@ def load(
         ranges: what ``int8`` needs, see `seran.calibrate`.
         trunk: what runs the network up to its upsampling, in place of OpenVINO, if float32 is computed: made
             from the model, the name of what it ends with, and the number of threads; with its name in words.
+            Its result is used before it is called again.
 
     Returns:
         The predictor, the engine in words, and the precision.
@@ -99,28 +102,28 @@ def load(
         # Without Python callbacks: those need the interpreter's lock and can deadlock with a destructor.
         return [network.create_infer_request() for _ in range(parallel)]
 
-    what, first = f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", None
-    if kind == "f32" and trunk and (parts := split(read())):
-        first, name = trunk(data, parts[0].output(0).get_any_name(), threads)
-        what = f"{name} and {what}"
+    def parts() -> list[ov.Model]:
+        return split(read())
 
     @functools.cache
-    def halves() -> tuple[Part, ov.CompiledModel] | None:
-        parts = split(read())
-        if not parts:
-            return None
-        alone = setting | {properties.streams.num: 1}
-        tail = core.compile_model(parts[1], "CPU", alone)
-        if first:
-            return first, tail
-        body = core.compile_model(parts[0], "CPU", alone)
-        return lambda low: body({"low": low})[0], tail
+    def compiled(part: int) -> ov.CompiledModel:
+        return core.compile_model(parts()[part], "CPU", setting | {properties.streams.num: 1})
+
+    def body(low: Float[ndarray, "1 1 h w"]) -> Float[ndarray, "1 c h w"]:
+        return compiled(0)({"low": low})[0]
+
+    what, first = f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", None
+    if kind == "f32" and trunk and parts():
+        first, name = trunk(data, parts()[0].output(0).get_any_name(), threads)
+        what = f"{name} and {what}"
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         n, h, w = low.shape
         high = np.empty((n, scale * h, scale * w), np.float32)
-        if (first or scale**2 * h * w > PIXELS) and (found := halves()):
-            return np.stack([_in_strips(*found, one, scale) for one in low])
+        if first and h * w <= TRUNK_PIXELS:
+            return np.stack([_in_strips(first, compiled(1), one, scale) for one in low])
+        if scale**2 * h * w > PIXELS and parts():
+            return np.stack([_in_strips(body, compiled(1), one, scale) for one in low])
         parallel = max(1, min(threads, PIXELS // (scale**2 * h * w)))
         turns = requests(parallel)
         for i in range(n + parallel):
