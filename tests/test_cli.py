@@ -55,6 +55,25 @@ def test_help_imports_nothing_heavy() -> None:
     assert not {"numpy", "openvino", "torch", "nibabel", "tyro"} & set(modules)
 
 
+@pytest.mark.parametrize("precision", ["auto", "f32"])
+def test_nothing_is_told_to_anyone(scan: Path, tmp_path: Path, precision: str) -> None:
+    """Sharpening opens no connection and starts no process that might; the libraries below included."""
+    words = ["upscale", str(scan), str(tmp_path / "out.nii.gz"), "--precision", precision]
+    command = [sys.executable, "-c", LISTENING, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "seran (seran-x2-bd.onnx" in done.stdout + done.stderr
+    assert "heard" not in done.stderr, done.stderr
+
+
+LISTENING = """
+import sys
+sys.addaudithook(lambda event, args: print("heard", event, args, file=sys.stderr)
+    if event.split(".")[0] in ("socket", "subprocess") or event in ("os.fork", "os.posix_spawn") else None)
+from seran.cli import main
+main()
+"""
+
+
 @pytest.mark.parametrize("method", ["seran", "bicubic"])
 def test_upscale(scan: Path, tmp_path: Path, method: str) -> None:
     out = tmp_path / "out.nii.gz"
