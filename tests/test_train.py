@@ -368,6 +368,19 @@ def until_there(checkpoint: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("augment", [0.0, 0.5])
+def test_patches_drawn_by_other_processes_are_the_same(
+    pairs: prepare.PreparedSet, tmp_path: Path, augment: float
+) -> None:
+    """As beside a GPU; a pause in between makes no difference either."""
+    recipe = dataclasses.replace(TINY, augment=augment)
+    assert run(pairs, tmp_path / "ahead", recipe, minutes=0, workers=2).step == 1
+    ahead = run(pairs, tmp_path / "ahead", recipe, workers=2)
+    assert ahead.step == recipe.steps
+    assert same(ahead, run(pairs, tmp_path / "here", recipe))
+
+
+@pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     process = start(command(tmp_path, pairs, "killed", 1))

@@ -99,6 +99,7 @@ class Patches:
     def __init__(
         self, prepared: PreparedSet, split: str, scale: int, seed: int, augment: float = 0.0
     ) -> None:
+        self.made_of = (prepared, split, scale, seed, augment)
         self.scale, self.seed, self.augment = scale, seed, augment
         self.degrade = DEGRADATIONS[prepared.degradation](scale)
         self.lead = (scale - 1) * (self.degrade.anchor == "center")
@@ -110,6 +111,10 @@ class Patches:
         self.groups = [
             [s for s in self.scans if s.contrast == c] for c in sorted({s.contrast for s in self.scans})
         ]
+
+    def __reduce__(self) -> tuple[type["Patches"], tuple[object, ...]]:
+        """Another process opens the files itself; pickled, memory-mapped arrays would be copied whole."""
+        return type(self), self.made_of
 
     def _fitting(self, patch: int) -> list[list[Scan]]:
         """The groups without the scans whose slices are smaller than a patch."""

@@ -30,6 +30,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from seran import evaluate, files, weights
@@ -38,6 +39,7 @@ from seran.engines import openvino
 from seran.engines.torch import parameters
 from seran.errors import BadInput
 from seran.layers import initialise
+from seran.machine import cpus
 from seran.models import build
 from seran.prepare import PreparedSet
 from seran.recipes import Recipe, differences
@@ -84,6 +86,22 @@ def share(batch: int, rank: int, world: int) -> range:
     """The samples of a step that one of ``world`` processes takes: equal parts of the rounded-up batch."""
     each = -(-batch // world)
     return range(rank * each, (rank + 1) * each)
+
+
+class Batches(Dataset[tuple[Tensor, Tensor]]):
+    """Batch ``k`` of a run is what step ``k`` sees: of all processes' samples, those of one."""
+
+    def __init__(self, patches: Patches, recipe: Recipe, rank: int, world: int) -> None:
+        self.patches, self.recipe, self.rank, self.world = patches, recipe, rank, world
+
+    def __getitem__(self, step: int) -> tuple[Float[Tensor, "b 1 p p"], Float[Tensor, "b 1 sp sp"]]:
+        _, patch, batch = stage(self.recipe, step)
+        return self.patches.batch(step, share(batch, self.rank, self.world), patch)
+
+
+def drawers(device: torch.device) -> int:
+    """Processes that draw patches beside the network; on a CPU the network needs every core itself."""
+    return 0 if device.type == "cpu" else min(8, cpus() - 1)
 
 
 def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
@@ -209,7 +227,10 @@ class Run:
         kept: dict[int, dict[str, Tensor]] = {}
         for key, value in _under("optimizer.", tensors).items():
             index, name = key.split(".")
-            kept.setdefault(int(index), {})[name] = value
+            laid_out = value.dim() == 4  # as the parameters: the fused update goes through memory in order
+            kept.setdefault(int(index), {})[name] = (
+                value.contiguous(memory_format=torch.channels_last) if laid_out else value
+            )
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**state, "state": kept})
         for name, value in json.loads(meta["state"]).items():
@@ -258,6 +279,7 @@ def train(
     slices: int = 5,
     minutes: float = math.inf,
     command: str = "",
+    workers: int | None = None,
 ) -> Run:
     """Train until the recipe's last step, or pause after ``minutes`` of this call.
 
@@ -271,6 +293,7 @@ def train(
         slices: whole slices per validation volume.
         minutes: save and pause after this long; the same call continues.
         command: what the user typed, for the card.
+        workers: processes that draw patches ahead; by default `drawers`. What is drawn is the same.
 
     Raises:
         BadInput: if the data were degraded otherwise than the recipe says.
@@ -297,15 +320,22 @@ def train(
     bar = tqdm(total=recipe.steps, initial=run.step, unit="step", disable=not main, smoothing=0.05)
     began = mark = time.perf_counter()
     first, seen, loss_sum, paused = run.step, 0, torch.zeros((), device=fabric.device), False
-    while run.step < recipe.steps and not paused:
-        loss_name, patch, batch = stage(recipe, run.step)
-        mine = share(batch, fabric.global_rank, fabric.world_size)
-        low, high = (t.to(fabric.device) for t in patches.batch(run.step, mine, patch))
+    workers = drawers(fabric.device) if workers is None else workers
+    loader = DataLoader(
+        Batches(patches, recipe, fabric.global_rank, fabric.world_size),
+        batch_size=None,
+        sampler=range(run.step, recipe.steps),
+        num_workers=workers,
+        pin_memory=fabric.device.type == "cuda",
+        multiprocessing_context="spawn" if workers else None,
+    )
+    for pair in loader:
+        low, high = (side.to(fabric.device, non_blocking=True) for side in pair)
         now = rate(recipe, run.step)
         for group in optimizer.param_groups:
             group["lr"] = now * group["factor"]
         predicted = network(low.to(memory_format=torch.channels_last))
-        loss = LOSSES[loss_name](predicted.float(), high)
+        loss = LOSSES[stage(recipe, run.step)[0]](predicted.float(), high)
         optimizer.zero_grad()
         fabric.backward(loss)
         limit(fabric, network, optimizer, recipe, now)
@@ -313,8 +343,8 @@ def train(
         if recipe.ema:
             run.average.update_parameters(run.network)
         run.step += 1
-        seen += len(mine) * fabric.world_size
-        run.patches += len(mine) * fabric.world_size
+        seen += len(low) * fabric.world_size
+        run.patches += len(low) * fabric.world_size
         loss_sum += loss.detach()
         bar.update()
         if minutes < math.inf:  # every process must see the same answer
@@ -337,6 +367,8 @@ def train(
             bar.set_postfix(loss=f"{row['loss']:.5f}", patches_per_s=f"{row['patches_per_s']:.1f}")
         fabric.barrier()
         mark, first, seen, loss_sum = time.perf_counter(), run.step, 0, torch.zeros_like(loss_sum)
+        if paused:
+            break
     bar.close()
     if board is not None:
         board.close()
