@@ -2,17 +2,20 @@
 
     python benchmarks/speed.py --scale 2          # 120x120x96 voxels, on a quiet machine
     ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/speed.py --repeats 3         # without AMX and AVX-512
+    python benchmarks/speed.py --device cuda
 
 The same shipped SERAN: PyTorch in float32 as research code runs it, PyTorch in bf16 with channels last, ONNX
 Runtime in float32, and what `seran upscale` does, as it is and with `--precision int8`. Every way gets the
 volume in memory and returns it. The ceiling is the best rate of any bf16 matrix product tried in the same
 run, by PyTorch and by OpenVINO, small ones that stay in a core's cache included. Where the processor does not
-compute bf16, or may not, float32 takes its place everywhere.
+compute bf16, or may not, float32 takes its place everywhere. On a GPU, float32 is without TF32 and
+the only other way.
 """
 
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Literal
 
 import numpy as np
 import onnxruntime
@@ -38,17 +41,21 @@ PRODUCTS = (
     (14400, 576, 64),
 )  # fmt: skip
 """Rows, inner dimension, columns of the products of the ceiling; the last is a layer of the network."""
+LARGER = ((4096, 4096, 4096), (8192, 8192, 8192))
+"""What a GPU gets besides."""
 
 Way = Callable[[ndarray], ndarray]
 
 
-def eager(data: bytes, card: weights.Card) -> Way:
+def eager(data: bytes, card: weights.Card, device: str) -> Way:
     """PyTorch, float32, contiguous, slice by slice: what a research repository does."""
-    made = network(data, card)
+    made = network(data, card).to(device)
 
     @torch.inference_mode()
     def run(low: ndarray) -> ndarray:
-        return np.stack([made(torch.from_numpy(one)[None, None])[0, 0].numpy() for one in low])
+        return np.stack(
+            [made(torch.from_numpy(one)[None, None].to(device))[0, 0].cpu().numpy() for one in low]
+        )
 
     return run
 
@@ -68,14 +75,14 @@ def operations(data: bytes, card: weights.Card, side: int) -> float:
     return counter.get_total_flops()
 
 
-def by_torch(n: int, k: int, m: int) -> Callable[[], object]:
+def by_torch(n: int, k: int, m: int, device: str) -> Callable[[], object]:
     """A product in PyTorch, over all threads."""
-    kind = torch.bfloat16 if native() == "bf16" else torch.float32
-    a, b, out = (torch.randn(s).to(kind) for s in ((n, k), (k, m), (n, m)))
+    kind = torch.bfloat16 if device != "cpu" or native() == "bf16" else torch.float32
+    a, b, out = (torch.randn(s).to(device, kind) for s in ((n, k), (k, m), (n, m)))
     return lambda: torch.matmul(a, b, out=out)
 
 
-def by_openvino(n: int, k: int, m: int) -> Callable[[], object]:
+def by_openvino(n: int, k: int, m: int, _: str) -> Callable[[], object]:
     """A product in OpenVINO, over all threads."""
     a = opset.parameter([n, k], np.float32)
     product = opset.matmul(a, opset.constant(np.random.randn(k, m).astype(np.float32)), False, False)
@@ -86,49 +93,55 @@ def by_openvino(n: int, k: int, m: int) -> Callable[[], object]:
     return request.infer
 
 
-def ceiling(seconds: float = 0.5) -> tuple[float, str]:
+def ceiling(device: str, seconds: float = 0.5) -> tuple[float, str]:
     """The best rate of matrix products, in operations a second, and which product reaches it."""
     best, which = 0.0, ""
-    for n, k, m in PRODUCTS:
-        for library, make in (("PyTorch", by_torch), ("OpenVINO", by_openvino)):
-            product = make(n, k, m)
+    libraries = {"PyTorch": by_torch} | ({"OpenVINO": by_openvino} if device == "cpu" else {})
+    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
+    for n, k, m in PRODUCTS + LARGER * (device != "cpu"):
+        for library, make in libraries.items():
+            product = make(n, k, m, device)
             product()
+            wait()
             began, repeats = time.perf_counter(), max(1, 10**9 // (2 * n * k * m))
             while time.perf_counter() - began < seconds:
                 start = time.perf_counter()
                 for _ in range(repeats):
                     product()
+                wait()
                 rate = 2 * n * k * m * repeats / (time.perf_counter() - start)
                 if rate > best:
                     best, which = rate, f"{library}, {n}x{k} by {k}x{m}"
     return best, which
 
 
-def main(scale: int = 2, slices: int = 96, repeats: int = 5) -> None:
+def main(scale: int = 2, slices: int = 96, repeats: int = 5, device: Literal["cpu", "cuda"] = "cpu") -> None:
     """Time every way; print the table and keep it in results.md.
 
     Args:
         scale: 2, 3 or 4.
         slices: of the volume.
         repeats: how often every way gets the volume.
+        device: where.
     """
     torch.set_num_threads(cpus())
+    torch.backends.cudnn.allow_tf32 = False
     name, side = f"seran-x{scale}-bd", SIDES[scale]
     data, card, _ = weights.read(weights.shipped()[name])
     low = np.random.default_rng(0).random((slices, side, side), dtype=np.float32)
-    own = method("seran", scale, engine=Engine())
+    own = method("seran", scale, engine=Engine(device))
     last = f"seran: {own.engine}, {own.precision}"
-    coarse = method("seran", scale, engine=Engine(precision="int8"))
-    half = native()
-    ways: dict[str, Way] = {
-        "PyTorch, float32, contiguous": eager(data, card),
-        f"PyTorch, {half.replace('f32', 'float32')}, channels last": load(data, card, "cpu", half)[0],
-        "ONNX Runtime, float32": onnx_runtime(data),
-        f"seran: {coarse.engine}, {coarse.precision}": coarse.predict,
-        last: own.predict,
-    }
+    ways: dict[str, Way] = {"PyTorch, float32, contiguous": eager(data, card, device)}
+    if device == "cpu":
+        half, coarse = native(), method("seran", scale, engine=Engine(precision="int8"))
+        ways |= {
+            f"PyTorch, {half.replace('f32', 'float32')}, channels last": load(data, card, "cpu", half)[0],
+            "ONNX Runtime, float32": onnx_runtime(data),
+            f"seran: {coarse.engine}, {coarse.precision}": coarse.predict,
+        }
+    ways[last] = own.predict
     seconds = in_turn({way: lambda run=run: run(low) for way, run in ways.items()}, repeats)
-    best, which = ceiling()
+    best, which = ceiling(device)
     work = operations(data, card, side) * slices
     lines = [
         f"{side}x{side}x{slices} voxels at x{scale}; seconds: median of {repeats} runs (least … most). "
@@ -143,7 +156,8 @@ def main(scale: int = 2, slices: int = 96, repeats: int = 5) -> None:
             f"| {way} | {spread(found)} | {middle / median(seconds[last]):.2f}x | "
             f"{work / middle / 1e12:.3f} | {work / middle / best:.0%} |"
         )
-    record(f"Network, x{scale}", lines, ("torch", "onnxruntime", "openvino", "mnn"))
+    where = f", {torch.cuda.get_device_name()}" * (device == "cuda")
+    record(f"Network, x{scale}{where}", lines, ("torch", "onnxruntime", "openvino", "mnn"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Patches a second in training: seran's loop against a plain one in float32, in turn.
 
     python benchmarks/train.py --data pairs        # a set made by `seran prepare`, on a quiet machine
+    python benchmarks/train.py --data pairs --device cuda --batch 128
 
 Both train SERAN at x2 with batches of the same size. The plain loop is a research repository's: float32,
 contiguous, Adam, and crops that are already at hand. The third row is what of seran's step is the network
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import torch
 import tyro
@@ -31,9 +33,9 @@ from seran.recipes import RECIPES, Recipe
 Rates = list[float]
 
 
-def whole(recipe: Recipe, data: PreparedSet, folder: Path, seconds: float) -> Rates:
+def whole(recipe: Recipe, data: PreparedSet, folder: Path, seconds: float, device: str) -> Rates:
     """Patches a second of each step of seran's loop after this call's first; it goes on in ``folder``."""
-    fabric = Fabric(accelerator="cpu", devices=1, precision=train.native("cpu"))
+    fabric = Fabric(accelerator=device, devices=1, precision=train.native(device))
     fabric.launch()
     before = train.Run.load(folder / train.CHECKPOINT).step if folder.is_dir() else 0
     run = train.train(recipe, data, folder, fabric, every=1, validate_every=10**9, minutes=seconds / 60)
@@ -45,29 +47,34 @@ def timed(step: Callable[[], object], batch: int, seconds: float) -> Rates:
     times = [time.perf_counter()]
     while times[-1] - times[0] < seconds or len(times) < 4:
         step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         times.append(time.perf_counter())
     return [batch / (b - a) for a, b in pairwise(times[1:])]
 
 
-def network_alone(recipe: Recipe) -> Callable[[], object]:
+def network_alone(recipe: Recipe, device: str) -> Callable[[], object]:
     """Forward and backward as seran's loop does them, on one batch."""
-    made = build(recipe.model, 2, recipe.options, recipe.residual).to(memory_format=torch.channels_last)
-    mixed = train.native("cpu") == "bf16-mixed"
-    low = torch.rand(recipe.batch, 1, recipe.patch, recipe.patch).to(memory_format=torch.channels_last)
+    made = build(recipe.model, 2, recipe.options, recipe.residual)
+    made.to(device, memory_format=torch.channels_last)
+    mixed = train.native(device) == "bf16-mixed"
+    low = torch.rand(recipe.batch, 1, recipe.patch, recipe.patch).to(
+        device, memory_format=torch.channels_last
+    )
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        with torch.autocast(device, torch.bfloat16, enabled=mixed):
             made(low).float().abs().mean().backward()
 
     return step
 
 
-def plain(recipe: Recipe) -> Callable[[], object]:
+def plain(recipe: Recipe, device: str) -> Callable[[], object]:
     """A step of a float32 loop, on one batch."""
-    made = build(recipe.model, 2, recipe.options, recipe.residual)
+    made = build(recipe.model, 2, recipe.options, recipe.residual).to(device)
     optimizer = torch.optim.Adam(made.parameters(), lr=1e-4)
-    low = torch.rand(recipe.batch, 1, recipe.patch, recipe.patch)
-    high = torch.rand(recipe.batch, 1, 2 * recipe.patch, 2 * recipe.patch)
+    low = torch.rand(recipe.batch, 1, recipe.patch, recipe.patch, device=device)
+    high = torch.rand(recipe.batch, 1, 2 * recipe.patch, 2 * recipe.patch, device=device)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -77,7 +84,14 @@ def plain(recipe: Recipe) -> Callable[[], object]:
     return step
 
 
-def main(data: Path, patch: int = 32, batch: int = 16, rounds: int = 3, seconds: float = 20) -> None:
+def main(
+    data: Path,
+    patch: int = 32,
+    batch: int = 16,
+    rounds: int = 3,
+    seconds: float = 20,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> None:
     """Time both loops in turn; print the table and keep it in results.md.
 
     Args:
@@ -86,18 +100,20 @@ def main(data: Path, patch: int = 32, batch: int = 16, rounds: int = 3, seconds:
         batch: patches per step.
         rounds: how often each has its turn.
         seconds: of each turn.
+        device: where.
     """
+    torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(cpus())
     recipe = dataclasses.replace(RECIPES["seran-x2-bd"], patch=patch, batch=batch, steps=10**9, warmup=10**9)
     pairs, folder = prepare.load(data), Path(tempfile.mkdtemp())
-    alone, bare = network_alone(recipe), plain(recipe)
+    alone, bare = network_alone(recipe, device), plain(recipe, device)
     rates: dict[str, Rates] = {"seran train": [], "plain loop, float32": [], "of seran's, the network": []}
     try:
         for _ in range(rounds):
             for row, made in zip(
                 rates.values(),
                 (
-                    whole(recipe, pairs, folder / "run", seconds),
+                    whole(recipe, pairs, folder / "run", seconds, device),
                     timed(bare, batch, seconds),
                     timed(alone, batch, seconds),
                 ),
@@ -115,7 +131,8 @@ def main(data: Path, patch: int = 32, batch: int = 16, rounds: int = 3, seconds:
         f"seran trains {own / other:.1f} times as fast as the plain loop; "
         f"{own / core:.0%} of its step is the network.",
     ]
-    record("Training", lines, ("torch",))
+    where = f", {torch.cuda.get_device_name()}" * (device == "cuda")
+    record(f"Training{where}", lines, ("torch",))
 
 
 if __name__ == "__main__":
