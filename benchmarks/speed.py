@@ -156,7 +156,7 @@ def main(scale: int = 2, slices: int = 96, repeats: int = 5, device: Literal["cp
             f"| {way} | {spread(found)} | {middle / median(seconds[last]):.2f}x | "
             f"{work / middle / 1e12:.3f} | {work / middle / best:.0%} |"
         )
-    where = f", {torch.cuda.get_device_name()}" * (device == "cuda")
+    where = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
     record(f"Network, x{scale}{where}", lines, ("torch", "onnxruntime", "openvino", "mnn"))
 
 

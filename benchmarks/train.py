@@ -131,7 +131,7 @@ def main(
         f"seran trains {own / other:.1f} times as fast as the plain loop; "
         f"{own / core:.0%} of its step is the network.",
     ]
-    where = f", {torch.cuda.get_device_name()}" * (device == "cuda")
+    where = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
     record(f"Training{where}", lines, ("torch",))
 
 
