@@ -25,7 +25,7 @@ MOST_THREADS = 8
 
 def suits(threads: int) -> bool:
     """Whether MNN is installed (the extra ``winograd``) and pays with so many threads."""
-    return threads <= MOST_THREADS and util.find_spec("MNN") is not None
+    return threads <= MOST_THREADS and os.name == "posix" and util.find_spec("MNN") is not None
 
 
 def trunk(

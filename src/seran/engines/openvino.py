@@ -102,6 +102,7 @@ def load(
         # Without Python callbacks: those need the interpreter's lock and can deadlock with a destructor.
         return [network.create_infer_request() for _ in range(parallel)]
 
+    @functools.cache
     def parts() -> list[ov.Model]:
         return split(read())
 
@@ -119,11 +120,11 @@ def load(
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         n, h, w = low.shape
-        high = np.empty((n, scale * h, scale * w), np.float32)
         if first and h * w <= TRUNK_PIXELS:
             return np.stack([_in_strips(first, compiled(1), one, scale) for one in low])
         if scale**2 * h * w > PIXELS and parts():
             return np.stack([_in_strips(body, compiled(1), one, scale) for one in low])
+        high = np.empty((n, scale * h, scale * w), np.float32)
         parallel = max(1, min(threads, PIXELS // (scale**2 * h * w)))
         turns = requests(parallel)
         for i in range(n + parallel):
