@@ -86,7 +86,10 @@ class Graph:
         self.stream = torch.cuda.Stream(device)
         self.stream.wait_stream(torch.cuda.current_stream(device))
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(self.stream), torch.backends.cudnn.flags(benchmark=True):
+        cudnn = torch.backends.cudnn.flags(
+            enabled=True, benchmark=True, allow_tf32=False
+        )  # default: none of it
+        with torch.cuda.stream(self.stream), cudnn:
             for _ in range(3):  # cuDNN tries its algorithms before anything is recorded
                 run(self.low)
             self.stream.synchronize()
