@@ -34,11 +34,14 @@ Rates = list[float]
 
 
 def whole(recipe: Recipe, data: PreparedSet, folder: Path, seconds: float, device: str) -> Rates:
-    """Patches a second of each step (on a GPU: 100 steps) of seran's loop after this call's first; it goes on in ``folder``."""
+    """Patches a second of each step of seran's loop after this call's first; it goes on in ``folder``.
+
+    On a GPU of each hundred steps: what is drawn ahead while a row is written must not count.
+    """
     fabric = Fabric(accelerator=device, devices=1, precision=train.native(device))
     fabric.launch()
     before = train.Run.load(folder / train.CHECKPOINT).step if folder.is_dir() else 0
-    every = 1 if device == "cpu" else 100  # between rows, what was drawn ahead must not count
+    every = 1 if device == "cpu" else 100
     run = train.train(recipe, data, folder, fabric, every, validate_every=10**9, minutes=seconds / 60)
     return [row["patches_per_s"] for row in run.rows[before + 1 :]]
 
