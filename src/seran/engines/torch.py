@@ -86,9 +86,8 @@ class Graph:
         self.stream = torch.cuda.Stream(device)
         self.stream.wait_stream(torch.cuda.current_stream(device))
         self.graph = torch.cuda.CUDAGraph()
-        cudnn = torch.backends.cudnn.flags(
-            enabled=True, benchmark=True, allow_tf32=False
-        )  # default: none of it
+        # It turns off whatever it is not told to leave on, cuDNN itself included.
+        cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
         with torch.cuda.stream(self.stream), cudnn:
             for _ in range(3):  # cuDNN tries its algorithms before anything is recorded
                 run(self.low)
