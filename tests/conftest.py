@@ -1,6 +1,7 @@
 """Fixtures: real volumes where they are at hand, and made ones that are never cubes at identity."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -10,6 +11,14 @@ import pytest
 from seran.volume import Volume
 
 SHARED = Path(os.environ.get("SERAN_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_mnn() -> Iterator[None]:
+    """MNN stays out of this process, which has a dozen other native libraries; its tests have their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seran.engines.mnn.suits", lambda threads: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import torch
 
 from seran import infer, io, metrics, weights
 from seran.degrade import Bicubic
-from seran.engines import mnn, openvino
+from seran.engines import openvino
 from seran.engines import torch as pytorch
 from seran.methods import Engine, Method, method
 
@@ -49,7 +49,7 @@ def test_fewer_instructions_make_the_same_slice(isa: str, tmp_path: Path) -> Non
     if isa != "AVX512_CORE_BF16":
         assert shown == ["f32", "MNN"]
     made = method("seran", 2, engine=Engine(precision="f32")).predict(low)
-    np.testing.assert_allclose(np.load(tmp_path / "high.npy"), made, atol=1e-4 if "f32" in shown else 0.05)
+    np.testing.assert_allclose(np.load(tmp_path / "high.npy"), made, atol=1e-3 if "f32" in shown else 0.05)
 
 
 CAPPED = """
@@ -62,36 +62,89 @@ print(found.precision, found.engine.split()[0])
 """
 
 
+def alone(code: str, *words: object) -> str:
+    """What a process of its own prints; other tests do without MNN, see `tests.conftest.without_mnn`."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+WINOGRAD = """
+import sys
+import numpy as np
+from seran import weights
+from seran.engines import openvino
+from seran.methods import Engine, method
+scale = int(sys.argv[1])
+direct, what, _ = openvino.load(weights.read(weights.shipped()[f"seran-x{scale}-bd"])[0], scale, "f32", 2)
+by_parts = method("seran", scale, engine=Engine(precision="f32", threads=2))
+assert (by_parts.engine.split()[0], what.split()[0]) == ("MNN", "OpenVINO")
+rng = np.random.default_rng(3)
+for shape in [(3, 52, 37), (1, 5, 61), (2, 52, 37), (1, 2, 2)]:
+    low = rng.random(shape, dtype=np.float32)
+    made, expected = by_parts.predict(low), direct(low)
+    assert not np.array_equal(made, expected)
+    np.testing.assert_allclose(made, expected, atol=1e-3)
+    assert np.sqrt(np.mean((made - expected) ** 2)) < 5e-5
+print("alike")
+"""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_winograd_makes_what_openvino_makes(scale: int) -> None:
     """Slices of several sizes in turn, against direct convolutions; intensities of about [0, 1]."""
-    data = weights.read(weights.shipped()[f"seran-x{scale}-bd"])[0]
-    direct, what, _ = openvino.load(data, scale, "f32", 2)
-    by_parts = method("seran", scale, engine=Engine(precision="f32", threads=2))
-    assert (by_parts.engine.split()[0], what.split()[0]) == ("MNN", "OpenVINO")
-    rng = np.random.default_rng(3)
-    for shape in [(3, 52, 37), (1, 5, 61), (2, 52, 37), (1, 2, 2)]:
-        low = rng.random(shape, dtype=np.float32)
-        made, expected = by_parts.predict(low), direct(low)
-        assert not np.array_equal(made, expected)
-        np.testing.assert_allclose(made, expected, atol=1e-3)
-        assert np.sqrt(np.mean((made - expected) ** 2)) < 5e-5
+    assert alone(WINOGRAD, scale) == "alike\n"
+
+
+CHOSEN = """
+from seran.engines import mnn
+from seran.methods import Engine, method
+most = mnn.MOST_THREADS
+for name, precision, threads in [
+    ("seran", "f32", most), ("seran", "f32", most + 1), ("seran", "bf16", 2), ("vdsr", "f32", 2),
+]:
+    print(method(name, 2, engine=Engine(precision=precision, threads=threads)).engine.split()[0])
+"""
 
 
 def test_winograd_is_for_float32_and_few_threads() -> None:
-    def engine(name: str, **how: object) -> str:
-        return method(name, 2, engine=Engine(**how)).engine.split()[0]  # type: ignore[arg-type]
-
-    assert engine("seran", precision="f32", threads=mnn.MOST_THREADS) == "MNN"
-    assert engine("seran", precision="f32", threads=mnn.MOST_THREADS + 1) == "OpenVINO"
-    assert engine("seran", precision="bf16", threads=2) == "OpenVINO"
-    assert engine("vdsr", precision="f32", threads=2) == "OpenVINO"  # has no part of its input's size
+    """And for networks with a part of their input's size, which VDSR has not."""
+    assert alone(CHOSEN).split() == ["MNN", "OpenVINO", "OpenVINO", "OpenVINO"]
 
 
-def test_what_mnn_cannot_convert_is_said(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError, match="could not convert"):
-        mnn.trunk(b"not a network", "features", 1)[0](np.zeros((1, 1, 8, 8), np.float32))
-    assert capfd.readouterr().out == ""
+REFUSED = """
+import numpy as np
+from seran.engines import mnn
+try:
+    mnn.trunk(b"not a network", "features", 1)[0](np.zeros((1, 1, 8, 8), np.float32))
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_what_mnn_cannot_convert_is_said() -> None:
+    assert alone(REFUSED) == "MNN could not convert the network\n"
+
+
+THREADS = """
+import threading
+import numpy as np
+from seran.methods import Engine, method
+low = np.random.default_rng(0).random((1, 20, 24), dtype=np.float32)
+made = []
+def run():
+    made.append(method("seran", 2, engine=Engine(precision="f32", threads=1)).predict(low))
+threads = [threading.Thread(target=run) for _ in range(6)]
+[t.start() for t in threads], [t.join() for t in threads]
+print(all(np.array_equal(m, made[0]) for m in made), len(made))
+"""
+
+
+@pytest.mark.slow
+def test_threads_that_load_mnn_at_once_leave_the_standard_output() -> None:
+    assert alone(THREADS) == "True 6\n"
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from importlib import metadata, util
 from pathlib import Path
@@ -21,6 +22,11 @@ from numpy import ndarray
 
 MOST_THREADS = 8
 """With more, the blocks into which MNN divides one slice of 120x120 no longer suffice."""
+
+KEPT: list[Any] = []
+"""Every network that was loaded: none is taken down while the process lives."""
+ONE_AT_A_TIME = threading.Lock()
+"""Held while the standard output is elsewhere."""
 
 
 def suits(threads: int) -> bool:
@@ -45,22 +51,7 @@ def trunk(
         RuntimeError: if MNN cannot convert or run the network.
     """
     kept = None  # MNN's variables own the memory that they are read from
-
-    @functools.cache
-    def loaded() -> tuple[Any, Any]:
-        with _quietly(), tempfile.TemporaryDirectory(prefix="seran-") as folder:
-            import _tools
-            from MNN import expr, nn
-
-            source, made = Path(folder, "network.onnx"), Path(folder, "network.mnn")
-            source.write_bytes(data)
-            words = ["--modelFile", str(source), "--MNNModel", str(made), "--bizCode", "seran"]
-            _tools.mnnconvert(["mnnconvert", "-f", "ONNX", *words])
-            if not made.is_file():
-                raise RuntimeError("MNN could not convert the network")
-            settings = {"backend": "CPU", "numThread": threads, "precision": "high"}
-            runtime = nn.create_runtime_manager((settings,))
-            return nn.load_module_from_file(str(made), ["low"], [output], runtime_manager=runtime), expr
+    loaded = functools.cache(lambda: _load(data, output, threads))
 
     def run(low: Float[ndarray, "1 1 h w"]) -> Float[ndarray, "1 c h w"]:
         nonlocal kept
@@ -74,17 +65,36 @@ def trunk(
     return run, f"MNN {metadata.version('mnn')}"
 
 
+def _load(data: bytes, output: str, threads: int) -> tuple[Any, Any]:
+    """A network of MNN's, and its module of expressions."""
+    with _quietly(), tempfile.TemporaryDirectory(prefix="seran-") as folder:
+        import _tools
+        from MNN import expr, nn
+
+        source, made = Path(folder, "network.onnx"), Path(folder, "network.mnn")
+        source.write_bytes(data)
+        words = ["--modelFile", str(source), "--MNNModel", str(made), "--bizCode", "seran"]
+        _tools.mnnconvert(["mnnconvert", "-f", "ONNX", *words])
+        if not made.is_file():
+            raise RuntimeError("MNN could not convert the network")
+        settings = {"backend": "CPU", "numThread": threads, "precision": "high"}
+        runtime = nn.create_runtime_manager((settings,))
+        KEPT.append(nn.load_module_from_file(str(made), ["low"], [output], runtime_manager=runtime))
+        return KEPT[-1], expr
+
+
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Without MNN's messages on the standard output, which is the command's."""
     standard = ctypes.CDLL(None)
-    standard.fflush(None)
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
+    with ONE_AT_A_TIME:
         standard.fflush(None)
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
+        kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 1)
+            yield
+            standard.fflush(None)
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+            os.close(nowhere)
