@@ -17,6 +17,14 @@ from seran.engines import torch as pytorch
 from seran.methods import Engine, Method, method
 
 
+def alone(code: str, *words: object, **environment: str) -> str:
+    """What a process of its own prints; other tests do without MNN, see `tests.conftest.without_mnn`."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ds000011_sub-10_inplaneT2", "openms_patient04_study1_T1W"])
 def test_bf16_costs_less_than_a_fiftieth_of_a_decibel(shared: Path, name: str) -> None:
@@ -43,31 +51,23 @@ def test_fewer_instructions_make_the_same_slice(isa: str, tmp_path: Path) -> Non
     """A cap on oneDNN's instruction set is obeyed, by the choice of the precision too."""
     low = np.random.default_rng(0).random((1, 33, 28), dtype=np.float32)
     np.save(tmp_path / "low.npy", low)
-    capped = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa}
-    command = [sys.executable, "-c", CAPPED, str(tmp_path)]
-    shown = subprocess.run(command, env=capped, capture_output=True, text=True, check=True).stdout.split()
+    shown = alone(CAPPED, tmp_path, "auto", ONEDNN_MAX_CPU_ISA=isa).split()
     if isa != "AVX512_CORE_BF16":
         assert shown == ["f32", "MNN"]
-    made = method("seran", 2, engine=Engine(precision="f32")).predict(low)
-    np.testing.assert_allclose(np.load(tmp_path / "high.npy"), made, atol=1e-3 if "f32" in shown else 0.05)
+    made = np.load(tmp_path / "high.npy")
+    alone(CAPPED, tmp_path, "f32")
+    expected = np.load(tmp_path / "high.npy")
+    np.testing.assert_allclose(made, expected, atol=1e-4 if "f32" in shown else 0.05)
 
 
 CAPPED = """
 import sys
 import numpy as np
 from seran.methods import Engine, method
-found = method("seran", 2, engine=Engine(threads=2))
+found = method("seran", 2, engine=Engine(precision=sys.argv[2], threads=2))
 np.save(sys.argv[1] + "/high.npy", found.predict(np.load(sys.argv[1] + "/low.npy")))
 print(found.precision, found.engine.split()[0])
 """
-
-
-def alone(code: str, *words: object) -> str:
-    """What a process of its own prints; other tests do without MNN, see `tests.conftest.without_mnn`."""
-    command = [sys.executable, "-c", code, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 WINOGRAD = """
@@ -178,8 +178,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.slow
 def test_memory_does_not_grow_with_slices_beyond_the_result() -> None:
     def peak(slices: int) -> float:
-        command = [sys.executable, "-c", MEMORY, str(slices)]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
+        return int(alone(MEMORY, slices)) / 1024
 
     few, many = peak(8), peak(160)
     result = (160 - 8) * 4 * 48 * 56 * 4 / 2**20
