@@ -27,8 +27,8 @@ def machine() -> str:
     found = [kind for kind in KINDS if re.search(rf"^flags.*\b{kind}\b", facts, re.MULTILINE)]
     capped = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
     words = [name[1] if name else platform.processor(), f"family {family[1]}" if family else ""]
-    words += [f"{cpus()} cores", " ".join(found)]
-    return ", ".join(filter(None, [*words, f"capped at {capped}" * bool(capped)]))
+    words += [f"{cpus()} cores", f"capped at {capped}" * bool(capped), " ".join(found)]
+    return ", ".join(filter(None, words))
 
 
 def commit() -> str:
@@ -77,8 +77,7 @@ def record(title: str, lines: list[str], libraries: tuple[str, ...] = ()) -> Non
     text = (
         RESULTS.read_text() if RESULTS.is_file() else "# Results\n\nMade by the programs beside this file.\n"
     )
-    where = rf"{re.escape(machine())}(?!, capped)"
-    same = rf"^## {re.escape(title)}\n\n[^\n]*{where}[^\n]*\n.*?(?=^## |\Z)"
+    same = rf"^## {re.escape(title)}\n\n[^\n]*{re.escape(machine())}[^\n]*\n.*?(?=^## |\Z)"
     old = re.compile(same, re.MULTILINE | re.DOTALL)
     text = old.sub(lambda _: f"{section}\n", text) if old.search(text) else f"{text.rstrip()}\n\n{section}"
     with files.atomic(RESULTS) as part:

@@ -12,7 +12,7 @@ import torch
 
 from seran import infer, io, metrics, weights
 from seran.degrade import Bicubic
-from seran.engines import openvino
+from seran.engines import in_turn, openvino
 from seran.engines import torch as pytorch
 from seran.methods import Engine, Method, method
 
@@ -213,7 +213,7 @@ def test_lanes_take_turns_and_slices_come_back_in_order(slices: int, batch: int)
     expected = low.repeat(2, 1).repeat(2, 2)
     for count in (1, 2):
         high = np.full_like(expected, np.nan)
-        pytorch.in_turn(low, high, [Lane() for _ in range(count)], batch)
+        in_turn(low, high, [Lane() for _ in range(count)], batch)
         np.testing.assert_array_equal(high, expected)
 
 

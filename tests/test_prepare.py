@@ -60,7 +60,7 @@ def test_a_folder(folder: Path, tmp_path: Path) -> None:
     assert {v.contrast for v in made.volumes} == {"T1", "T2"}
     on_disk = {p.stem for p in (tmp_path / "set" / "high").iterdir()}
     assert on_disk == {v.name for v in made.volumes}
-    assert prepare.load(tmp_path / "set") == made
+    assert prepare.load(tmp_path / "set") == prepare.load(str(tmp_path / "set")) == made
 
 
 @pytest.mark.parametrize(("degradation", "operator"), [("bd", Bicubic), ("td", Truncation)])

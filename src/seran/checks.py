@@ -107,11 +107,12 @@ def geometry(before: Volume, after: Volume, made: Made | None) -> Check:
     text = f"corners of the field of view up to {off:.2g} mm apart"
     if off <= EXACT:
         return Check("geometry", "PASS", f"the same field of view: corners within {off:.2g} mm")
-    if _overlap(before, after) == 0:
+    shared = _overlap(before, after)
+    if shared == 0:
         return Check("geometry", "FAIL", f"{text}; the two do not overlap at all")
     if made is not None and off <= grid.spacing(before.affine).max():
         return Check("geometry", "PASS", f"{text}: less than a voxel, as another grid was asked for")
-    return Check("geometry", "WARN", f"{text}; they share {_overlap(before, after):.0%} of the first one's")
+    return Check("geometry", "WARN", f"{text}; they share {shared:.0%} of the first one's")
 
 
 def _overlap(before: Volume, after: Volume) -> float:

@@ -111,12 +111,13 @@ class PreparedSet:
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def load(root: Path) -> PreparedSet:
+def load(root: Path | str) -> PreparedSet:
     """Read the manifest of a prepared folder.
 
     Raises:
         BadInput: if ``root`` is not a prepared folder.
     """
+    root = Path(root)
     path = root / "manifest.json"
     if not path.is_file():
         raise BadInput(f"{root}: expected a folder made by `seran prepare`, but it has no manifest.json")

@@ -14,6 +14,7 @@ from openvino import properties
 from openvino.properties import hint
 
 from seran import int8
+from seran.engines import in_turn
 from seran.errors import BadInput
 from seran.machine import cpus
 from seran.weights import tensors
@@ -45,6 +46,25 @@ def native(core: ov.Core | None = None) -> str:
     core = core or ov.Core()
     capped = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16  # OpenVINO forgets to say so
     return "bf16" if not capped and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+
+
+class Request:
+    """One slice at a time, on a thread of its own.
+
+    Without Python callbacks: those need the interpreter's lock and can deadlock with a destructor.
+    """
+
+    def __init__(self, network: ov.CompiledModel) -> None:
+        self.request = network.create_infer_request()
+
+    def start(self, low: Float[ndarray, "1 h w"]) -> None:
+        """Give it a slice; returns at once."""
+        self.request.start_async({"low": low[:, None]})
+
+    def result(self) -> Float[ndarray, "1 sh sw"]:
+        """What it made of it, valid until the next start."""
+        self.request.wait()
+        return self.request.get_output_tensor().data[:, 0]
 
 
 def load(
@@ -86,25 +106,22 @@ def load(
         )
     wide = native(core) if kind == "int8" else kind  # of what does not compute in 8 bits
 
-    def read() -> ov.Model:
-        model = core.read_model(data)
-        return int8.quantized(model, ranges, tensors(data)) if kind == "int8" and ranges else model
-
-    model = read()
+    model = core.read_model(data)
+    if kind == "int8" and ranges:
+        model = int8.quantized(model, ranges, tensors(data))
     setting = {
         hint.inference_precision: ov.Type.bf16 if wide == "bf16" else ov.Type.f32,
         properties.inference_num_threads: threads,
     }
 
     @functools.cache
-    def requests(parallel: int) -> list[ov.InferRequest]:
+    def requests(parallel: int) -> list[Request]:
         network = core.compile_model(model, "CPU", setting | {properties.streams.num: parallel})
-        # Without Python callbacks: those need the interpreter's lock and can deadlock with a destructor.
-        return [network.create_infer_request() for _ in range(parallel)]
+        return [Request(network) for _ in range(parallel)]
 
     @functools.cache
     def parts() -> list[ov.Model]:
-        return split(read())
+        return split(model.clone())
 
     @functools.cache
     def compiled(part: int) -> ov.CompiledModel:
@@ -126,14 +143,7 @@ def load(
             return np.stack([_in_strips(body, compiled(1), one, scale) for one in low])
         high = np.empty((n, scale * h, scale * w), np.float32)
         parallel = max(1, min(threads, PIXELS // (scale**2 * h * w)))
-        turns = requests(parallel)
-        for i in range(n + parallel):
-            request = turns[i % parallel]
-            if i >= parallel:  # what this request was given one round ago
-                request.wait()
-                high[i - parallel] = request.get_output_tensor().data[0, 0]
-            if i < n:
-                request.start_async({"low": np.ascontiguousarray(low[i][None, None], np.float32)})
+        in_turn(low, high, requests(parallel), 1)
         return high
 
     return predict, what, kind

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy import ndarray
 from torch import nn
 
 from seran import weights
+from seran.engines import in_turn
 from seran.errors import BadInput
 from seran.models import build
 from seran.weights import Card
@@ -110,22 +111,6 @@ class Graph:
         """What it made of them, valid until the next start."""
         self.stream.synchronize()
         return self.got[: self.count, 0].numpy()
-
-
-def in_turn(
-    low: Float[ndarray, "n h w"],
-    high: Float[ndarray, "n sh sw"],
-    lanes: Sequence[Plain | Graph],
-    batch: int,
-) -> None:
-    """Every slice of ``low`` to its place in ``high``; the lanes take turns at batches."""
-    parts = [slice(i, i + batch) for i in range(0, len(low), batch)]
-    for i in range(len(parts) + len(lanes)):
-        lane, done = lanes[i % len(lanes)], i - len(lanes)
-        if done >= 0:
-            high[parts[done]] = lane.result()
-        if i < len(parts):
-            lane.start(np.ascontiguousarray(low[parts[i]], np.float32))
 
 
 def load(
