@@ -46,6 +46,19 @@ def test_a_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (tmp_path / "single.nii").read_bytes() == (tmp_path / "out" / "a" / "two.nii").read_bytes()
 
 
+def test_results_among_the_scans_are_not_scans(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert run(".", "results") == 0
+    before = results(folder)
+    assert run(folder, "results", "--resume") == 0
+    assert "0 sharpened, 3 there already, 0 failed" in capsys.readouterr().out
+    assert results(folder) == before
+    assert run(folder, folder) == 1
+    assert capsys.readouterr().err.count("would replace the input") == 6
+
+
 def test_a_bad_scan_is_named_and_does_not_stop_the_others(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

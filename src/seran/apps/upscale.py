@@ -27,12 +27,16 @@ def scans_in(folder: Path) -> list[Path]:
 def planned(sources: tuple[Path, ...], out: Path) -> list[Task]:
     """Every scan and where its result goes: below ``out``, under its own name.
 
+    Where ``out`` lies in a folder of scans, what is in it are results of earlier runs, not scans.
+
     Raises:
         BadInput: if two results would have one name.
     """
     pairs = []
     for source in sources:
         inside = scans_in(source) if source.is_dir() else []
+        if source.resolve() in out.resolve().parents:
+            inside = [one for one in inside if out.resolve() not in one.resolve().parents]
         pairs += [(one, out / one.relative_to(source)) for one in inside] or [(source, out / source.name)]
     taken: dict[Path, Path] = {}
     for source, result in pairs:
