@@ -42,6 +42,18 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.json").read_text())["ShapeAfter"] == [400, 360, 60]
 
 
+@pytest.mark.parametrize("letter", ["x", "Ω", "語"])
+def test_the_longest_name_can_be_written(letter: str, tmp_path: Path) -> None:
+    end = ".nii.gz"
+    name = letter * ((255 - len(end)) // len(letter.encode())) + end
+    with files.together(tmp_path / name.replace(end, ".json"), tmp_path / name) as (text, image):
+        text.write_text("{}")
+        image.write_bytes(b"voxels")
+        assert image.name.endswith(end)
+    assert (tmp_path / name).read_bytes() == b"voxels"
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".gz", ".json"]
+
+
 def test_nothing_else_is_removed(tmp_path: Path) -> None:
     """Not what another machine, a living process or a person left; a dead one's folder and link are."""
     dead = subprocess.Popen([sys.executable, "-c", ""])

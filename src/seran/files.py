@@ -30,8 +30,11 @@ def place() -> str:
 
 
 def part(path: Path) -> Path:
-    """The hidden name under which this process writes ``path``; it keeps every suffix."""
-    return path.with_name(f".part-{place()}-{os.getpid()}-{path.name}")
+    """The hidden name under which this process writes ``path``; it keeps every suffix.
+
+    Of a long name it keeps the end, so that it is a name itself: 255 bytes are allowed.
+    """
+    return path.with_name(f".part-{place()}-{os.getpid()}-{path.name[-50:]}")
 
 
 @cache
