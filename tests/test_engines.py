@@ -81,7 +81,7 @@ direct, what, _ = openvino.load(weights.read(weights.shipped()[f"seran-x{scale}-
 by_parts = method("seran", scale, engine=Engine(precision="f32", threads=2))
 assert (by_parts.engine.split()[0], what.split()[0]) == ("MNN", "OpenVINO")
 rng = np.random.default_rng(3)
-for shape in [(3, 52, 37), (1, 5, 61), (2, 52, 37), (1, 2, 2)]:
+for shape in [(3, 52, 37), (1, 5, 61), (2, 52, 37), (1, 3, 3)]:
     low = rng.random(shape, dtype=np.float32)
     made, expected = by_parts.predict(low), direct(low)
     assert not np.array_equal(made, expected)
@@ -145,23 +145,6 @@ print(all(np.array_equal(m, made[0]) for m in made), len(made))
 @pytest.mark.slow
 def test_threads_that_load_mnn_at_once_leave_the_standard_output() -> None:
     assert alone(THREADS) == "True 6\n"
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_strips_make_the_same_slice(scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slice that is too large to be upsampled at once, against the same slice at once."""
-    low = np.random.default_rng(0).random((2, 53, 38), dtype=np.float32)
-    whole = method("seran", scale, engine=Engine(precision="f32")).predict(low)
-    monkeypatch.setattr(openvino, "PIXELS", 4 * scale**2 * 38 * 10)
-    parts = method("seran", scale, engine=Engine(precision="f32")).predict(low)
-    np.testing.assert_allclose(parts, whole, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", sorted(weights.shipped()))
-def test_what_is_split_is_upsampled_at_its_end(name: str) -> None:
-    data, card, _ = weights.read(weights.shipped()[name])
-    parts = openvino.split(ov.Core().read_model(data))
-    assert bool(parts) == (card.model not in ("srcnn", "vdsr", "idn"))
 
 
 MEMORY = """

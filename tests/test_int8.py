@@ -8,7 +8,6 @@ import openvino as ov
 import pytest
 
 from seran import calibrate, cli, files, infer, int8, io, metrics, prepare, weights
-from seran.engines import openvino
 from seran.errors import BadInput
 from seran.methods import Engine, Method, method
 from tests.conftest import phantom
@@ -78,20 +77,6 @@ def test_other_pairs_are_refused(pairs: prepare.PreparedSet, vdsr: Path, tmp_pat
     )
     with pytest.raises(BadInput, match="holds td pairs"):
         calibrate.calibrate(vdsr, other)
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_strips_make_nearly_the_same_slice(scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a slice that is too large to be upsampled at once, the first part is quantized too."""
-    low = phantom((3, 53, 38)).astype(np.float32) / 1000
-    whole = method("seran", scale, engine=Engine(precision="int8")).predict(low)
-    monkeypatch.setattr(openvino, "PIXELS", 4 * scale**2 * 38 * 10)
-    parts = method("seran", scale, engine=Engine(precision="int8")).predict(low)
-    off = np.abs(parts - whole)  # a value near the middle of two levels may become either
-    monkeypatch.undo()
-    lost = np.abs(method("seran", scale, engine=Engine(precision="f32")).predict(low) - whole)
-    assert off.mean() < 2 * lost.mean() < 0.01  # no further apart than two roundings of the same values
-    assert off.max() < 0.1
 
 
 @pytest.mark.slow
