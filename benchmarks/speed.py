@@ -9,7 +9,8 @@ Runtime in float32, and what `seran upscale` does, as it is and with `--precisio
 volume in memory and returns it. The ceiling is the best rate of any bf16 matrix product tried in the same
 run, by PyTorch and by OpenVINO, small ones that stay in a core's cache included. Where the processor does not
 compute bf16, or may not, float32 takes its place everywhere. On a GPU, float32 is without TF32 and
-the only other way.
+the only other way. Rates count the operations of the network as it was trained; seran makes fewer of them
+(`seran.subpixel`; MNN's convolutions).
 """
 
 import time
@@ -145,7 +146,7 @@ def main(scale: int = 2, slices: int = 96, repeats: int = 5, device: Literal["cp
     work = operations(data, card, side) * slices
     lines = [
         f"{side}x{side}x{slices} voxels at x{scale}; seconds: median of {repeats} runs (least … most). "
-        f"Ceiling: {best / 1e12:.3f} TFLOP/s ({which}).",
+        f"Operations: of the network as trained. Ceiling: {best / 1e12:.3f} TFLOP/s ({which}).",
         "",
         "| way | seconds | of ours | TFLOP/s | of the ceiling |",
         "|---|---|---|---|---|",
