@@ -9,7 +9,7 @@ from torch import nn
 from seran import subpixel, weights
 from seran.engines import openvino
 from seran.engines.torch import network
-from seran.layers import conv, upsampler
+from seran.layers import conv, finish, upsampler
 
 SIZES = ((3, 3), (3, 8), (5, 4), (9, 7))
 
@@ -48,6 +48,30 @@ def test_the_kernels_are_the_ending(scale: int, size: tuple[int, int]) -> None:
     np.testing.assert_allclose(made, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_training_sees_the_same_values_and_gradients(scale: int, size: tuple[int, int]) -> None:
+    part = ending(scale, 6)
+    rng = np.random.default_rng(1)
+    features, wanted = (
+        torch.from_numpy(rng.normal(size=shape))
+        for shape in ((2, 6, *size), (2, 1, scale * size[0], scale * size[1]))
+    )
+
+    def run(training: bool) -> list[torch.Tensor]:
+        given = features.clone().requires_grad_()
+        part.train(training).zero_grad()
+        high = finish(part.up, part.tail, given)
+        (high * wanted).sum().backward()
+        assert given.grad is not None
+        return [high.detach(), given.grad, *(p.grad.clone() for p in part.parameters() if p.grad is not None)]
+
+    plain, folded = run(False), run(True)
+    assert len(plain) == len(folded) == 2 + len(list(part.parameters()))
+    for one, other in zip(folded, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", sorted(weights.shipped()))
 def test_the_engine_runs_the_network_that_was_trained(name: str) -> None:
     data, card, _ = weights.read(weights.shipped()[name])
@@ -64,7 +88,7 @@ def test_what_is_folded_ends_linearly(name: str) -> None:
     data, card, _ = weights.read(weights.shipped()[name])
     model = ov.Core().read_model(data)
     before = [op.get_type_name() for op in model.get_ordered_ops()]
-    features = subpixel.fold(model, weights.tensors(data))
+    features = openvino.fold(model, weights.tensors(data))
     after = [op.get_type_name() for op in model.get_ordered_ops()]
     if card.model in ("srcnn", "vdsr", "idn"):
         assert features is None
@@ -85,4 +109,4 @@ def test_what_is_not_linear_is_left() -> None:
     bent = ov.opset15.relu(shuffle)
     for user in users:
         user.replace_source_output(bent.output(0))
-    assert subpixel.fold(model, weights.tensors(data)) is None
+    assert openvino.fold(model, weights.tensors(data)) is None

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seran import resize
+from seran import resize, subpixel
+from seran.subpixel import WINDOWS
 
 
 def conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
@@ -73,6 +74,55 @@ def upsampler(width: int, scale: int) -> nn.Sequential:
     for s in steps:
         layers += [conv(width, s * s * width), nn.PixelShuffle(s)]
     return nn.Sequential(*layers)
+
+
+def finish(
+    up: nn.Sequential, tail: nn.Conv2d, features: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b 1 sh sw"]:
+    """``tail(up(features))`` of an `upsampler`; in training as the one convolution of `seran.subpixel`.
+
+    That has the same gradients, and needs no features on the fine grid. Its kernels are computed in float32
+    from the parameters of both, anew each time (online re-parameterization; Hu et al., CVPR 2022).
+    """
+    if not tail.training:
+        return tail(up(features))  # type: ignore[no-any-return]
+    with torch.autocast(features.device.type, enabled=False):
+        kernels, biases = _folded(up, tail)
+    rows = []
+    for y, (above, tall, pad) in enumerate(WINDOWS):
+        strip = features[:, :, above]
+        row = [
+            F.conv2d(
+                strip[..., beside],
+                kernels[y, x, :, :, :, tall, wide].flatten(0, 1),
+                biases[y, x].flatten(),
+                padding=(pad, padding),
+            )
+            for x, (beside, wide, padding) in enumerate(WINDOWS)
+        ]
+        rows.append(torch.cat(row, 3))
+    return F.pixel_shuffle(torch.cat(rows, 2), kernels.shape[2])
+
+
+def _folded(
+    up: nn.Sequential, tail: nn.Conv2d
+) -> tuple[Float[Tensor, "3 3 s s c 5 5"], Float[Tensor, "3 3 s s"]]:
+    """`subpixel.folded`, with gradients."""
+    assert tail.bias is not None
+    kernels, biases = tail.weight[0].expand(3, 3, 1, 1, -1, -1, -1), tail.bias.expand(3, 3, 1, 1)
+    for layer in reversed([part for part in up if isinstance(part, nn.Conv2d)]):
+        assert layer.bias is not None
+        fine, maps = kernels.shape[2], kernels.shape[4]
+        s = round((layer.out_channels / maps) ** 0.5)
+        index = subpixel.phases(s, fine, kernels.shape[-1] // 2)
+        at = tuple(torch.from_numpy(i).to(kernels.device) if isinstance(i, np.ndarray) else i for i in index)
+        by_phase = F.pad(kernels, (0, 1, 0, 1))[at].permute(0, 1, 2, 3, 8, 4, 5, 6, 7)
+        size = by_phase.shape[:4]
+        flat = by_phase.reshape(-1, layer.out_channels, 3, 3)
+        constant = flat.sum((2, 3)) @ layer.bias
+        kernels = F.conv_transpose2d(flat, layer.weight).unflatten(0, size)
+        biases = constant.unflatten(0, size) + biases[at[:4]][..., 0, 0, 0, 0]
+    return kernels, biases
 
 
 class Enlarge(nn.Module):

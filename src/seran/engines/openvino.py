@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from seran import int8, subpixel
 from seran.engines import in_turn
 from seran.errors import BadInput
 from seran.machine import cpus
+from seran.subpixel import WINDOWS
 from seran.weights import tensors
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
@@ -25,6 +26,8 @@ Part = Callable[[Float[ndarray, "1 1 h w"]], Float[ndarray, "1 c h w"]]
 
 PIXELS = 1 << 19
 """Pixels of features in work at a time, over all requests, in bf16; SERAN takes 800 bytes for one."""
+UPSAMPLING, TAIL = "up.0.weight", "tail.weight"
+"""Ends of the names of the weights of the first and the last convolution behind a network's features."""
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 """oneDNN's names of instruction sets that lack bf16."""
 TRUNK_PIXELS = 400 * 400
@@ -105,7 +108,7 @@ def load(
     model, parameters = core.read_model(data), tensors(data)
     if kind == "int8" and ranges:
         model = int8.quantized(model, ranges, parameters)
-    features = subpixel.fold(model, parameters)
+    features = fold(model, parameters)
     setting = {
         hint.inference_precision: ov.Type.bf16 if wide == "bf16" else ov.Type.f32,
         properties.inference_num_threads: threads,
@@ -150,3 +153,65 @@ def tail(model: ov.Model, name: str) -> ov.Model:
     for user in value.get_target_inputs():
         user.replace_source_output(features.output(0))
     return ov.Model(rest.get_results(), [*rest.get_parameters(), features], "tail")
+
+
+def fold(model: ov.Model, parameters: Mapping[str, ndarray]) -> ov.Output | None:
+    """Put the one convolution in place of a model's ending; its slices are 3x3 pixels or larger from here on.
+
+    Args:
+        model: the network, changed in place; `seran.int8` leaves these convolutions as they are.
+        parameters: of the model, float32, by the names that `seran.weights.tensors` gives.
+
+    Returns:
+        The features E; none, and the model as it was, if it has no such ending.
+    """
+    chain = _ending(model)
+    if not chain:
+        return None
+    prefix = next(n for n in parameters if n.endswith(TAIL)).removesuffix(TAIL)
+    own = {n.removeprefix(prefix): v for n, v in parameters.items()}
+    kernels, biases = subpixel.folded({n: v for n, v in own.items() if n.startswith(("up.", "tail."))})
+    features, s = chain[0].input_value(0), kernels.shape[2]
+    rows = [[_part(features, kernels[y, x], biases[y, x], y, x) for x in range(3)] for y in range(3)]
+    low = opset.concat([opset.concat(parts, 3) for parts in rows], 2)
+    high = opset.depth_to_space(low, "blocks_first", s)
+    for user in chain[-1].output(0).get_target_inputs():
+        user.replace_source_output(high.output(0))
+    model.validate_nodes_and_infer_types()
+    return features
+
+
+def _ending(model: ov.Model) -> list[ov.Node]:
+    """The nodes from the first convolution of the ending to the sum with the last one's bias, or none."""
+    chain = [op for op in model.get_ordered_ops() if _weighs(op, UPSAMPLING)]
+    while chain and not any(_weighs(op, TAIL) for op in chain[:-1]):
+        users = {user.get_node() for user in chain[-1].output(0).get_target_inputs()}
+        linear = [u for u in users if u.get_type_name() in ("Convolution", "Add", "DepthToSpace")]
+        others = [u for u in users if u not in linear and u.get_type_name() != "ShapeOf"]
+        if len(linear) != 1 or others:
+            return []
+        chain += linear
+    return chain
+
+
+def _weighs(op: ov.Node, name: str) -> bool:
+    return op.get_type_name() == "Convolution" and any(
+        n.endswith(name) for n in op.input_value(1).get_names()
+    )
+
+
+def _part(
+    features: ov.Output, kernels: Float[ndarray, "s s c k k"], biases: Float[ndarray, "s s"], y: int, x: int
+) -> ov.Node:
+    """The pixels at one place along both axes: s² maps of one row or column, or of all inside."""
+    (rows, _, above), (columns, _, beside) = WINDOWS[y], WINDOWS[x]
+    for axis, window in ((2, rows), (3, columns)):
+        if window != slice(None):
+            start, stop = window.start or 0, window.stop or np.iinfo(np.int64).max
+            ends = [opset.constant(np.array([v], np.int64)) for v in (start, stop, 1, axis)]
+            features = opset.slice(features, *ends).output(0)
+    near = kernels[..., WINDOWS[y][1], WINDOWS[x][1]]
+    maps, pads = near.shape[0] ** 2, [above, beside]
+    weight = np.ascontiguousarray(near.reshape(maps, *near.shape[2:]))
+    made = opset.convolution(features, opset.constant(weight), [1, 1], pads, pads, [1, 1])
+    return opset.add(made, opset.constant(biases.reshape(1, maps, 1, 1)))

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.layers import Dense, conv, initialise, upsampler
+from seran.layers import Dense, conv, finish, initialise, upsampler
 
 
 class Unit(nn.Module):
@@ -82,4 +82,4 @@ class CSN(nn.Module):
         for unit in self.units:
             a, b = unit(a, b)
         parts = [shallow, a, b] if self.fusion == "all" else [a, b]
-        return self.tail(self.up(self.fuse(torch.cat(parts, 1)) + shallow))
+        return finish(self.up, self.tail, self.fuse(torch.cat(parts, 1)) + shallow)

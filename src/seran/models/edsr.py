@@ -10,7 +10,7 @@ Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution",
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.layers import ResidualBlock, conv, upsampler
+from seran.layers import ResidualBlock, conv, finish, upsampler
 
 
 class EDSR(nn.Module):
@@ -26,4 +26,4 @@ class EDSR(nn.Module):
     def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
         """Super-resolve a batch of slices."""
         shallow = self.head(x)
-        return self.tail(self.up(self.body(shallow) + shallow))
+        return finish(self.up, self.tail, self.body(shallow) + shallow)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.layers import Dense, conv, upsampler
+from seran.layers import Dense, conv, finish, upsampler
 
 
 class RDN(nn.Module):
@@ -60,4 +60,4 @@ class RDN(nn.Module):
             features = features + block(features)
             outputs.append(features)
         joined = torch.cat(outputs, 1) if self.fusion == "concat" else torch.stack(outputs).sum(0)
-        return self.tail(self.up(self.fuse(joined) + shallow))
+        return finish(self.up, self.tail, self.fuse(joined) + shallow)

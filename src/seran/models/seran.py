@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.layers import ResidualBlock, conv, upsampler
+from seran.layers import ResidualBlock, conv, finish, upsampler
 
 Affinity = Literal["mean", "none", "softmax"]
 
@@ -131,4 +131,4 @@ class SERAN(nn.Module):
     def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
         """Super-resolve a batch of slices."""
         shallow = self.head(x)
-        return self.tail(self.up(self.body(shallow) + shallow))
+        return finish(self.up, self.tail, self.body(shallow) + shallow)
