@@ -11,7 +11,6 @@ from itertools import permutations
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.ndimage import affine_transform, spline_filter
 
 from seran import grid, kspace, scratch
 from seran.errors import BadInput
@@ -125,6 +124,8 @@ def _parallel(
 def _turned(
     data: Float[ndarray, "x y z"], to: Float[ndarray, "4 4"], shape: tuple[int, int, int]
 ) -> Float[ndarray, "a b c"]:
+    from scipy.ndimage import affine_transform, spline_filter  # a tenth of a second, and rarely needed
+
     for i in range(3):
         step = np.abs(to[i, :3]).max()
         if step > 1:
