@@ -3,7 +3,7 @@
     python benchmarks/train.py --data pairs        # a set made by `seran prepare`, on a quiet machine
     python benchmarks/train.py --data pairs --device cuda --batch 128
 
-Both train SERAN at x2 with batches of the same size. The plain loop is a research repository's: float32,
+Both train SERAN with batches of the same size. The plain loop is a research repository's: float32,
 contiguous, Adam, and crops that are already at hand. The third row is what of seran's step is the network
 alone, forward and backward; the rest is drawing crops, the optimiser and averaging.
 """
@@ -59,7 +59,7 @@ def timed(step: Callable[[], object], batch: int, seconds: float) -> Rates:
 
 def network_alone(recipe: Recipe, device: str) -> Callable[[], object]:
     """Forward and backward as seran's loop does them, on one batch."""
-    made = build(recipe.model, 2, recipe.options, recipe.residual)
+    made = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
     made.to(device, memory_format=torch.channels_last)
     mixed = train.native(device) == "bf16-mixed"
     low = torch.rand(recipe.batch, 1, recipe.patch, recipe.patch).to(
@@ -74,11 +74,11 @@ def network_alone(recipe: Recipe, device: str) -> Callable[[], object]:
 
 
 def plain(recipe: Recipe, device: str) -> Callable[[], object]:
-    """A step of a float32 loop, on one batch."""
-    made = build(recipe.model, 2, recipe.options, recipe.residual).to(device)
+    """A step of a float32 loop, on one batch; layer by layer, as the paper draws the network (`layers.finish`)."""
+    made = build(recipe.model, recipe.scale, recipe.options, recipe.residual).to(device).eval()
     optimizer = torch.optim.Adam(made.parameters(), lr=1e-4)
     low = torch.rand(recipe.batch, 1, recipe.patch, recipe.patch, device=device)
-    high = torch.rand(recipe.batch, 1, 2 * recipe.patch, 2 * recipe.patch, device=device)
+    high = torch.rand(recipe.batch, 1, *[recipe.scale * recipe.patch] * 2, device=device)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -95,6 +95,7 @@ def main(
     rounds: int = 3,
     seconds: float = 20,
     device: Literal["cpu", "cuda"] = "cpu",
+    scale: int = 2,
 ) -> None:
     """Time both loops in turn; print the table and keep it in results.md.
 
@@ -105,10 +106,12 @@ def main(
         rounds: how often each has its turn.
         seconds: of each turn.
         device: where.
+        scale: 2, 3 or 4.
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(cpus())
-    recipe = dataclasses.replace(RECIPES["seran-x2-bd"], patch=patch, batch=batch, steps=10**9, warmup=10**9)
+    recipe = RECIPES[f"seran-x{scale}-bd"]
+    recipe = dataclasses.replace(recipe, patch=patch, batch=batch, steps=10**9, warmup=10**9)
     pairs, folder = prepare.load(data), Path(tempfile.mkdtemp())
     alone, bare = network_alone(recipe, device), plain(recipe, device)
     rates: dict[str, Rates] = {"seran train": [], "plain loop, float32": [], "of seran's, the network": []}
@@ -128,7 +131,7 @@ def main(
         shutil.rmtree(folder)
     own, other, core = (median(row) for row in rates.values())
     lines = [
-        f"SERAN x2, {batch} patches of {patch}x{patch} a step; patches a second, median (least … most).",
+        f"SERAN x{scale}, {batch} patches of {patch}x{patch} a step; patches a second, median (least … most).",
         "",
         *table("what | patches / s", rates),
         "",
@@ -136,7 +139,7 @@ def main(
         f"{own / core:.0%} of its step is the network.",
     ]
     where = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
-    record(f"Training{where}", lines, ("torch",))
+    record(f"Training{f' x{scale}' * (scale != 2)}{where}", lines, ("torch",))
 
 
 if __name__ == "__main__":
