@@ -74,7 +74,7 @@ def network_alone(recipe: Recipe, device: str) -> Callable[[], object]:
 
 
 def plain(recipe: Recipe, device: str) -> Callable[[], object]:
-    """A step of a float32 loop, on one batch; layer by layer, as the paper draws the network (`layers.finish`)."""
+    """A step of a float32 loop, on one batch, layer by layer as published (see `layers.finish`)."""
     made = build(recipe.model, recipe.scale, recipe.options, recipe.residual).to(device).eval()
     optimizer = torch.optim.Adam(made.parameters(), lr=1e-4)
     low = torch.rand(recipe.batch, 1, recipe.patch, recipe.patch, device=device)
@@ -131,7 +131,8 @@ def main(
         shutil.rmtree(folder)
     own, other, core = (median(row) for row in rates.values())
     lines = [
-        f"SERAN x{scale}, {batch} patches of {patch}x{patch} a step; patches a second, median (least … most).",
+        f"SERAN x{scale}, {batch} patches of {patch}x{patch} a step; "
+        "patches a second, median (least … most).",
         "",
         *table("what | patches / s", rates),
         "",
