@@ -40,7 +40,7 @@ PROTOCOL = (
 def gmacs(name: str, scale: int) -> float:
     """Multiplications of the default network for one 240x240 slice of the result, in 10⁹."""
     side = 240 // scale
-    network = build(name, scale, {}, False)
+    network = build(name, scale, {}, False).eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 1, side, side))
     return counter.get_total_flops() / 2e9

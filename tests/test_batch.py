@@ -47,10 +47,13 @@ def test_a_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_results_among_the_scans_are_not_scans(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     assert run(".", "results") == 0
+    kept = folder / "results" / "b" / "three.nii.gz"
+    shutil.move(kept, tmp_path / "annexed")  # as git-annex keeps files
+    kept.symlink_to(tmp_path / "annexed")
     before = results(folder)
     assert run(folder, "results", "--resume") == 0
     assert "0 sharpened, 3 there already, 0 failed" in capsys.readouterr().out

@@ -50,6 +50,7 @@ def test_the_longest_name_can_be_written(letter: str, tmp_path: Path) -> None:
         text.write_text("{}")
         image.write_bytes(b"voxels")
         assert image.name.endswith(end)
+        assert image.name != files.part(tmp_path / ("a" + name[1:])).name  # alike but for the beginning
     assert (tmp_path / name).read_bytes() == b"voxels"
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".gz", ".json"]
 

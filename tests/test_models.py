@@ -53,6 +53,19 @@ def count(name: str, scale: int, **options: Any) -> int:
 
 
 @pytest.mark.parametrize(("name", "scale"), FAMILY)
+def test_what_is_trained_is_what_is_used(name: str, scale: int) -> None:
+    """As training runs a network: channels last, in float32 and in bf16."""
+    network = small(name, scale).to(memory_format=torch.channels_last)
+    low = torch.rand(2, 1, 11, 9).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected, trained = network(low), network.train()(low)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = network(low).float()
+    torch.testing.assert_close(trained, expected, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(half, expected, atol=0.03, rtol=0.03)
+
+
+@pytest.mark.parametrize(("name", "scale"), FAMILY)
 def test_parameter_count(name: str, scale: int) -> None:
     stated = SYSTEMS[name].parameters
     assert stated is not None

@@ -32,6 +32,13 @@ def made(program: str, *args: object) -> str:
     return done.stdout
 
 
+def test_operations_are_those_of_the_network_as_published() -> None:
+    code = f"import sys; sys.path.insert(0, {str(PAPER)!r}); import table3; print(table3.gmacs('seran', 2))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    body, upsampling, tail, attention = 81 * 64 * 576 + 576, 256 * 576, 4 * 576, 4 * 64 * 64
+    assert float(done.stdout) == pytest.approx(14400 * (body + upsampling + tail + attention) / 1e9, rel=1e-3)
+
+
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared set of three small scans."""

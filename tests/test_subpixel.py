@@ -1,5 +1,7 @@
 """The ending of a network as one convolution: the same slices, the edges and the smallest ones included."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import openvino as ov
 import pytest
@@ -9,7 +11,9 @@ from torch import nn
 from seran import subpixel, weights
 from seran.engines import openvino
 from seran.engines.torch import network
+from seran.errors import BadInput
 from seran.layers import conv, finish, upsampler
+from tests.conftest import phantom
 
 SIZES = ((3, 3), (3, 8), (5, 4), (9, 7))
 
@@ -72,6 +76,23 @@ def test_training_sees_the_same_values_and_gradients(scale: int, size: tuple[int
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
+def test_gradients_are_the_same_each_time() -> None:
+    """Sums over threads in any order would end in a network that differs from run to run."""
+    part, before = ending(4, 64).float(), torch.get_num_threads()
+    features = torch.from_numpy(np.random.default_rng(2).normal(size=(2, 64, 8, 8)).astype(np.float32))
+    torch.set_num_threads(4)
+    try:
+        found = []
+        for _ in range(8):
+            part.zero_grad()
+            finish(part.up, part.tail, features).square().sum().backward()
+            found.append([p.grad.clone() for p in part.parameters() if p.grad is not None])
+    finally:
+        torch.set_num_threads(before)
+    assert len(found[0]) == 6
+    assert all(torch.equal(a, b) for one in found for a, b in zip(one, found[0], strict=True))
+
+
 @pytest.mark.parametrize("name", sorted(weights.shipped()))
 def test_the_engine_runs_the_network_that_was_trained(name: str) -> None:
     data, card, _ = weights.read(weights.shipped()[name])
@@ -100,6 +121,53 @@ def test_what_is_folded_ends_linearly(name: str) -> None:
         assert after.count("Convolution") == before.count("Convolution") - steps - 1 + 9
 
 
+def test_eight_bits_before_the_ending() -> None:
+    low = phantom((2, 30, 26)).astype(np.float32) / 1000
+    for name in ("seran-x2-bd", "seran-x4-bd"):
+        data, card, _ = weights.read(weights.shipped()[name])
+        exact, coarse = (
+            openvino.load(data, card.scale, kind, 2, card.ranges)[0](low) for kind in ("f32", "int8")
+        )
+        assert 0 < np.abs(coarse - exact).mean() < 0.005
+
+
+def test_an_ending_behind_another_engine() -> None:
+    """As behind MNN, here behind OpenVINO itself."""
+    data, card, _ = weights.read(weights.shipped()["seran-x3-bd"])
+    asked = []
+
+    def trunk(content: bytes, name: str, threads: int) -> tuple[openvino.Part, str]:
+        model = ov.Core().read_model(content)
+        [value] = [v for op in model.get_ordered_ops() for v in op.outputs() if name in v.get_names()]
+        body = ov.Core().compile_model(
+            ov.Model([value], model.get_parameters()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        asked.append(threads)
+        return lambda low: body({"low": low})[0], "another"
+
+    predict, what, _ = openvino.load(data, card.scale, "f32", 2, trunk=trunk)
+    low = np.random.default_rng(0).random((3, 17, 22), dtype=np.float32)
+    assert asked == [2]
+    assert what.startswith("another and OpenVINO")
+    np.testing.assert_allclose(predict(low), openvino.load(data, 3, "f32", 2)[0](low), atol=1e-5)
+
+
+def test_threads_wait_for_each_other() -> None:
+    data, card, _ = weights.read(weights.shipped()["seran-x2-bd"])
+    predict = openvino.load(data, card.scale, "f32", 2)[0]
+    stacks = [np.random.default_rng(i).random((4, 12, 10), dtype=np.float32) for i in range(4)]
+    expected = [predict(stack) for stack in stacks]
+    with ThreadPoolExecutor(4) as pool:
+        for made, wanted in zip(pool.map(predict, stacks), expected, strict=True):
+            np.testing.assert_allclose(made, wanted, atol=1e-6)
+
+
+def test_a_slice_that_is_too_small_is_said_to_be() -> None:
+    data, card, _ = weights.read(weights.shipped()["seran-x2-bd"])
+    with pytest.raises(BadInput, match="3x3 pixels, got 2x9"):
+        openvino.load(data, card.scale, "f32", 2)[0](np.zeros((1, 2, 9), np.float32))
+
+
 def test_what_is_not_linear_is_left() -> None:
     """With an activation between the upsampling and the tail the product would be another network."""
     data, _, _ = weights.read(weights.shipped()["seran-x2-bd"])
@@ -109,4 +177,6 @@ def test_what_is_not_linear_is_left() -> None:
     bent = ov.opset15.relu(shuffle)
     for user in users:
         user.replace_source_output(bent.output(0))
+    before = [op.get_type_name() for op in model.get_ordered_ops()]
     assert openvino.fold(model, weights.tensors(data)) is None
+    assert [op.get_type_name() for op in model.get_ordered_ops()] == before

@@ -14,6 +14,9 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+LONG = 50
+"""Characters from which a name is long: of UTF-8 each may take four bytes."""
+
 
 @cache
 def place() -> str:
@@ -32,9 +35,12 @@ def place() -> str:
 def part(path: Path) -> Path:
     """The hidden name under which this process writes ``path``; it keeps every suffix.
 
-    Of a long name it keeps the end, so that it is a name itself: 255 bytes are allowed.
+    Of a long name it keeps a digest and the end, so that it is a name itself: 255 bytes are allowed.
     """
-    return path.with_name(f".part-{place()}-{os.getpid()}-{path.name[-50:]}")
+    name = path.name
+    if len(name) > LONG:
+        name = hashlib.sha256(name.encode()).hexdigest()[:12] + name[-LONG:]
+    return path.with_name(f".part-{place()}-{os.getpid()}-{name}")
 
 
 @cache

@@ -1,6 +1,7 @@
 """Layers that the networks of the paper's Table 3 share."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -81,24 +82,25 @@ def finish(
 ) -> Float[Tensor, "b 1 sh sw"]:
     """``tail(up(features))`` of an `upsampler`; in training as the one convolution of `seran.subpixel`.
 
-    That has the same gradients, and needs no features on the fine grid. Its kernels are computed in float32
-    from the parameters of both, anew each time (online re-parameterization; Hu et al., CVPR 2022).
+    That has the same gradients, and needs no features on the fine grid, but 3x3 pixels at least. Its kernels
+    are computed in float32 from the parameters of both, anew each time (online re-parameterization; Hu et
+    al., CVPR 2022).
     """
     if not tail.training:
         return tail(up(features))  # type: ignore[no-any-return]
     with torch.autocast(features.device.type, enabled=False):
         kernels, biases = _folded(up, tail)
     rows = []
-    for y, (above, tall, pad) in enumerate(WINDOWS):
-        strip = features[:, :, above]
+    for y, (rows_met, tall, above) in enumerate(WINDOWS):
+        strip = features[:, :, rows_met]
         row = [
             F.conv2d(
-                strip[..., beside],
+                strip[..., columns_met],
                 kernels[y, x, :, :, :, tall, wide].flatten(0, 1),
                 biases[y, x].flatten(),
-                padding=(pad, padding),
+                padding=(above, beside),
             )
-            for x, (beside, wide, padding) in enumerate(WINDOWS)
+            for x, (columns_met, wide, beside) in enumerate(WINDOWS)
         ]
         rows.append(torch.cat(row, 3))
     return F.pixel_shuffle(torch.cat(rows, 2), kernels.shape[2])
@@ -114,15 +116,26 @@ def _folded(
         assert layer.bias is not None
         fine, maps = kernels.shape[2], kernels.shape[4]
         s = round((layer.out_channels / maps) ** 0.5)
-        index = subpixel.phases(s, fine, kernels.shape[-1] // 2)
-        at = tuple(torch.from_numpy(i).to(kernels.device) if isinstance(i, np.ndarray) else i for i in index)
-        by_phase = F.pad(kernels, (0, 1, 0, 1))[at].permute(0, 1, 2, 3, 8, 4, 5, 6, 7)
-        size = by_phase.shape[:4]
+        taps, outputs = _phases(s, fine, kernels.shape[-1] // 2, kernels.dtype, kernels.device)
+        rows = torch.tensordot(taps, kernels, ((4, 5, 6), (0, 2, 5)))
+        met = torch.tensordot(taps, rows, ((4, 5, 6), (4, 5, 7)))
+        by_phase = met.permute(4, 0, 5, 1, 8, 6, 2, 7, 3)
         flat = by_phase.reshape(-1, layer.out_channels, 3, 3)
-        constant = flat.sum((2, 3)) @ layer.bias
-        kernels = F.conv_transpose2d(flat, layer.weight).unflatten(0, size)
-        biases = constant.unflatten(0, size) + biases[at[:4]][..., 0, 0, 0, 0]
+        before = torch.tensordot(
+            outputs, torch.tensordot(outputs, biases, ((2, 3), (0, 2))), ((2, 3), (2, 3))
+        )
+        kernels = F.conv_transpose2d(flat, layer.weight).unflatten(0, by_phase.shape[:4])
+        constant = (flat.sum((2, 3)) @ layer.bias).unflatten(0, by_phase.shape[:4])
+        biases = constant + before.permute(2, 0, 3, 1)
     return kernels, biases
+
+
+@cache
+def _phases(s: int, fine: int, reach: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`subpixel.phases`, taken to a device once."""
+    with torch.inference_mode(False):  # training may use what a validation asked for first
+        taps, outputs = (torch.from_numpy(a).to(device, dtype) for a in subpixel.phases(s, fine, reach))
+    return taps, outputs
 
 
 class Enlarge(nn.Module):

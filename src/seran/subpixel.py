@@ -11,7 +11,6 @@ have kernels of their own: along each axis one for the first pixel, one for thos
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -55,34 +54,36 @@ def _through(
     """Kernels on a grid that a convolution to s²·C maps and a shuffle lead to, as kernels before these."""
     fine, maps = kernels.shape[2], kernels.shape[4]
     s = round((len(weight) / maps) ** 0.5)
-    at = phases(s, fine, kernels.shape[-1] // 2)
-    by_phase = np.pad(kernels, [(0, 0)] * 5 + [(0, 1)] * 2)[at]
+    taps, outputs = phases(s, fine, kernels.shape[-1] // 2)
+    rows = np.tensordot(taps, kernels, ((4, 5, 6), (0, 2, 5)))  # place, sub-pixel, phase, pixel; x, b, c, q
+    met = np.tensordot(taps, rows, ((4, 5, 6), (4, 5, 7)))  # the same along columns, then along rows; c
+    by_phase = met.transpose(4, 0, 5, 1, 8, 6, 2, 7, 3)
     own = weight.astype(np.float64).reshape(maps, s, s, -1, 3, 3)
-    axes = ((4, 5, 6), (1, 2, 0))
     made = np.zeros((3, 3, s * fine, s * fine, own.shape[3], 2 * REACH + 1, 2 * REACH + 1))
     for y, x in np.ndindex(3, 3):
-        made[..., y : y + 3, x : x + 3] += np.tensordot(by_phase[..., y, x, :], own, axes)
-    constant = np.tensordot(by_phase.sum((6, 7)), bias.reshape(maps, s, s), axes)
-    return made, constant + biases[at[:4]][..., 0, 0, 0, 0]
+        made[..., y : y + 3, x : x + 3] += np.tensordot(by_phase[..., y, x], own, 3)
+    constant = np.tensordot(by_phase.sum((7, 8)), bias.astype(np.float64).reshape(maps, s, s), 3)
+    before = np.tensordot(outputs, np.tensordot(outputs, biases, ((2, 3), (0, 2))), ((2, 3), (2, 3)))
+    return made, constant + before.transpose(2, 0, 3, 1)
 
 
 @cache
-def phases(s: int, fine: int, reach: int) -> tuple[Any, ...]:
-    """The index that sorts kernels on an s times finer grid by the pixels and sub-pixels that they look at.
+def phases(
+    s: int, fine: int, reach: int
+) -> tuple[Float[ndarray, "3 t s 3 3 r k"], Float[ndarray, "3 t 3 r"]]:
+    """What a pixel looks at along an axis through kernels on an s times finer grid, as ones and zeros.
 
-    Applied to kernels (place, place, fine, fine, c, k, k) with a zero behind each row and column of weights,
-    it gives (place, place, s·fine, s·fine, s, s, 3, 3, c): per axis the place of a pixel, its sub-pixel, the
-    sub-pixel that is looked at, and the pixel of that one, from -1 to 1. Zero is what is beyond the edge.
+    Returns:
+        For each place of a pixel, each of its s·r sub-pixels, each of the s phases and each pixel from -1 to
+        1 that it meets: the place on the finer grid, the sub-pixel there and the tap of the kernel that does,
+        none beyond the edge. And for each place and sub-pixel the place and sub-pixel on the finer grid.
     """
-    sub, output = np.divmod(np.arange(s * fine), fine)
-    places = np.full((3, s * fine), INSIDE)
-    places[FIRST, sub == 0], places[LAST, sub == s - 1] = FIRST, LAST
-    met, pixel = np.arange(s)[:, None], np.arange(-1, 2)
-    taps = s * pixel + met - sub[:, None, None] + reach
-    taps = np.tile(np.where((taps < 0) | (taps > 2 * reach), 2 * reach + 1, taps), (3, 1, 1, 1))
-    taps[FIRST, ..., 0] = taps[LAST, ..., 2] = 2 * reach + 1
-    rows = (slice(None), None, slice(None), None, slice(None), None, slice(None), None)
-    columns = (None, *rows[:-1])
-    by_row, by_column = (a[:, :, None, None][i] for a, i in ((places, rows), (places, columns)))
-    out_row, out_column = (output[None, :, None, None][i] for i in (rows, columns))
-    return by_row, by_column, out_row, out_column, slice(None), taps[rows], taps[columns]
+    taps, outputs = np.zeros((3, s * fine, s, 3, 3, fine, 2 * reach + 1)), np.zeros((3, s * fine, 3, fine))
+    for place, sub, output in np.ndindex(3, s, fine):
+        at = {(FIRST, 0): FIRST, (LAST, s - 1): LAST}.get((place, sub), INSIDE)
+        outputs[place, sub * fine + output, at, output] = 1
+        for tap in range(2 * reach + 1):
+            pixel, phase = divmod(sub + tap - reach, s)
+            if (place, pixel) not in ((FIRST, -1), (LAST, 1)):
+                taps[place, sub * fine + output, phase, pixel + 1, at, output, tap] = 1
+    return taps, outputs

@@ -32,11 +32,11 @@ def planned(sources: tuple[Path, ...], out: Path) -> list[Task]:
     Raises:
         BadInput: if two results would have one name.
     """
-    pairs = []
+    pairs, results = [], out.resolve()
     for source in sources:
         inside = scans_in(source) if source.is_dir() else []
-        if source.resolve() in out.resolve().parents:
-            inside = [one for one in inside if out.resolve() not in one.resolve().parents]
+        if source.resolve() in results.parents:
+            inside = [one for one in inside if not one.parent.resolve().is_relative_to(results)]
         pairs += [(one, out / one.relative_to(source)) for one in inside] or [(source, out / source.name)]
     taken: dict[Path, Path] = {}
     for source, result in pairs:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -24,8 +25,10 @@ Precision = Literal["auto", "bf16", "f32", "int8"]
 Part = Callable[[Float[ndarray, "1 1 h w"]], Float[ndarray, "1 c h w"]]
 """What of a network has the size of its input."""
 
-PIXELS = 1 << 19
-"""Pixels of features in work at a time, over all requests, in bf16; SERAN takes 800 bytes for one."""
+MEMORY = 400 << 20
+"""Bytes of features in work at a time, over all requests."""
+WIDE, FINE = 800, 256
+"""Bytes in bf16 for a pixel of the input (SERAN); of the result, where features are that fine (VDSR)."""
 UPSAMPLING, TAIL = "up.0.weight", "tail.weight"
 """Ends of the names of the weights of the first and the last convolution behind a network's features."""
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
@@ -48,7 +51,7 @@ def native(core: ov.Core | None = None) -> str:
 
 
 class Request:
-    """One slice at a time, on a thread of its own.
+    """One slice at a time, beside other requests.
 
     Without Python callbacks: those need the interpreter's lock and can deadlock with a destructor.
     """
@@ -91,10 +94,10 @@ def load(
             Its result is used before it is called again.
 
     Returns:
-        The predictor, for slices of 3x3 pixels or more, the engine in words, and the precision.
+        The predictor, the engine in words, and the precision. Of threads that call it at once, one waits.
 
     Raises:
-        BadInput: for ``int8`` without ranges.
+        BadInput: for ``int8`` without ranges; from the predictor, for slices below 3x3 pixels.
     """
     core = ov.Core()
     threads = threads or cpus()
@@ -129,16 +132,22 @@ def load(
         body, by = trunk(data, name, threads)
         what = f"{by} and {what}"
 
+    turn = threading.Lock()
+
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         n, h, w = low.shape
+        if features is not None and min(h, w) <= subpixel.REACH:
+            raise BadInput(f"expected slices of at least 3x3 pixels, got {h}x{w}")
         high = np.empty((n, scale * h, scale * w), np.float32)
-        if body and h * w <= TRUNK_PIXELS:
-            for i in range(n):
-                one = np.ascontiguousarray(low[i : i + 1, None], np.float32)
-                high[i] = ending()({"low": one, "features": body(one)})[0][0, 0]
-            return high
-        pixels = h * w * (1 if features is not None else scale**2) * (1 if wide == "bf16" else 2)
-        in_turn(low, high, requests(max(1, min(threads, PIXELS // pixels))), 1)
+        with turn:  # requests, and MNN's network, serve one caller at a time
+            if body and h * w <= TRUNK_PIXELS:
+                for i in range(n):
+                    one = np.ascontiguousarray(low[i : i + 1, None], np.float32)
+                    high[i] = ending()({"low": one, "features": body(one)})[0][0, 0]
+            else:
+                size = h * w * (WIDE if features is not None else FINE * scale**2)
+                parallel = MEMORY // (size if wide == "bf16" else 2 * size)
+                in_turn(low, high, requests(max(1, min(threads, parallel))), 1)
         return high
 
     return predict, what, kind
@@ -186,12 +195,18 @@ def _ending(model: ov.Model) -> list[ov.Node]:
     chain = [op for op in model.get_ordered_ops() if _weighs(op, UPSAMPLING)]
     while chain and not any(_weighs(op, TAIL) for op in chain[:-1]):
         users = {user.get_node() for user in chain[-1].output(0).get_target_inputs()}
-        linear = [u for u in users if u.get_type_name() in ("Convolution", "Add", "DepthToSpace")]
+        linear = [u for u in users if u.get_type_name() in ("Convolution", "DepthToSpace") or _adds_bias(u)]
         others = [u for u in users if u not in linear and u.get_type_name() != "ShapeOf"]
         if len(linear) != 1 or others:
             return []
         chain += linear
     return chain
+
+
+def _adds_bias(op: ov.Node) -> bool:
+    """Whether one summand has a value for each map, and none for each pixel."""
+    shapes = [value.get_partial_shape() for value in op.input_values()]
+    return op.get_type_name() == "Add" and any(s.is_static and list(s)[2:] == [1, 1] for s in shapes)
 
 
 def _weighs(op: ov.Node, name: str) -> bool:
