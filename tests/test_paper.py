@@ -16,6 +16,7 @@ from seran import metrics, prepare
 from seran.classical.bicubic import bicubic
 from seran.recipes import RECIPES
 from tests.conftest import oblique, phantom
+from tests.test_engines import alone
 from tests.test_prepare import save
 
 PAPER = Path(__file__).parents[1] / "paper"
@@ -33,10 +34,9 @@ def made(program: str, *args: object) -> str:
 
 
 def test_operations_are_those_of_the_network_as_published() -> None:
-    code = f"import sys; sys.path.insert(0, {str(PAPER)!r}); import table3; print(table3.gmacs('seran', 2))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    counted = alone("import table3; print(table3.gmacs('seran', 2))", PYTHONPATH=str(PAPER))
     body, upsampling, tail, attention = 81 * 64 * 576 + 576, 256 * 576, 4 * 576, 4 * 64 * 64
-    assert float(done.stdout) == pytest.approx(14400 * (body + upsampling + tail + attention) / 1e9, rel=1e-3)
+    assert float(counted) == pytest.approx(14400 * (body + upsampling + tail + attention) / 1e9, rel=1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -117,16 +117,11 @@ def _folded(
         fine, maps = kernels.shape[2], kernels.shape[4]
         s = round((layer.out_channels / maps) ** 0.5)
         taps, outputs = _phases(s, fine, kernels.shape[-1] // 2, kernels.dtype, kernels.device)
-        rows = torch.tensordot(taps, kernels, ((4, 5, 6), (0, 2, 5)))
-        met = torch.tensordot(taps, rows, ((4, 5, 6), (4, 5, 7)))
-        by_phase = met.permute(4, 0, 5, 1, 8, 6, 2, 7, 3)
-        flat = by_phase.reshape(-1, layer.out_channels, 3, 3)
-        before = torch.tensordot(
-            outputs, torch.tensordot(outputs, biases, ((2, 3), (0, 2))), ((2, 3), (2, 3))
-        )
-        kernels = F.conv_transpose2d(flat, layer.weight).unflatten(0, by_phase.shape[:4])
-        constant = (flat.sum((2, 3)) @ layer.bias).unflatten(0, by_phase.shape[:4])
-        biases = constant + before.permute(2, 0, 3, 1)
+        by_phase = torch.einsum(subpixel.BY_PHASE, taps, kernels, taps)
+        flat, size = by_phase.reshape(-1, layer.out_channels, 3, 3), by_phase.shape[:4]
+        constant = (flat.sum((2, 3)) @ layer.bias).unflatten(0, size)
+        kernels = F.conv_transpose2d(flat, layer.weight).unflatten(0, size)
+        biases = constant + torch.einsum(subpixel.REPEATED, outputs, biases, outputs)
     return kernels, biases
 
 

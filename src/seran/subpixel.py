@@ -31,6 +31,8 @@ to either side. They make one pixel, or all but the first and the last."""
 Kernels = Float[ndarray, "3 3 s s c k k"]
 """By place along both axes and by sub-pixel, the weights of c maps on k x k pixels."""
 Biases = Float[ndarray, "3 3 s s"]
+BY_PHASE, REPEATED = "YAiuyap,yxabcpq,XBjvxbq->YXABcijuv", "YAya,yxab,XBxb->YXAB"
+"""Einstein sums of kernels, and of biases, between what `phases` gives for rows and for columns."""
 
 
 def folded(parameters: Mapping[str, ndarray]) -> tuple[Kernels, Biases]:
@@ -55,16 +57,13 @@ def _through(
     fine, maps = kernels.shape[2], kernels.shape[4]
     s = round((len(weight) / maps) ** 0.5)
     taps, outputs = phases(s, fine, kernels.shape[-1] // 2)
-    rows = np.tensordot(taps, kernels, ((4, 5, 6), (0, 2, 5)))  # place, sub-pixel, phase, pixel; x, b, c, q
-    met = np.tensordot(taps, rows, ((4, 5, 6), (4, 5, 7)))  # the same along columns, then along rows; c
-    by_phase = met.transpose(4, 0, 5, 1, 8, 6, 2, 7, 3)
+    by_phase = np.einsum(BY_PHASE, taps, kernels, taps, optimize=True)
     own = weight.astype(np.float64).reshape(maps, s, s, -1, 3, 3)
     made = np.zeros((3, 3, s * fine, s * fine, own.shape[3], 2 * REACH + 1, 2 * REACH + 1))
     for y, x in np.ndindex(3, 3):
         made[..., y : y + 3, x : x + 3] += np.tensordot(by_phase[..., y, x], own, 3)
     constant = np.tensordot(by_phase.sum((7, 8)), bias.astype(np.float64).reshape(maps, s, s), 3)
-    before = np.tensordot(outputs, np.tensordot(outputs, biases, ((2, 3), (0, 2))), ((2, 3), (2, 3)))
-    return made, constant + before.transpose(2, 0, 3, 1)
+    return made, constant + np.einsum(REPEATED, outputs, biases, outputs)
 
 
 @cache
