@@ -35,7 +35,7 @@ lint: .venv/developer.stamp
 	@touch $@ .venv/user.stamp
 
 # NiiVue, which reports carry inside them: one version, known by its SHA-256.
-VIEWER := src/seran/viewer
+VIEWER := src/seran/quality/viewer
 viewer: $(VIEWER)/niivue.umd.js
 
 $(VIEWER)/niivue.umd.js: $(VIEWER)/niivue.lock

@@ -12,7 +12,7 @@ import tyro
 from command import AFFINE, phantom
 from measure import in_turn, record, table
 
-from seran import infer, io, kspace, metrics
+from seran import io, kspace, metrics, sharpen
 from seran.degrade import DEGRADATIONS
 from seran.methods import method
 
@@ -27,14 +27,14 @@ def main(repeats: int = 3) -> None:
     high = np.ascontiguousarray(volume.transpose(2, 0, 1))
     low = DEGRADATIONS["bd"](2)(high)
     nlm, bicubic = method("nlm", 2), method("bicubic", 2)
-    near = infer.sharpen(low, bicubic.predict, 2)
+    near = sharpen.sharpen(low, bicubic.predict, 2)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         nib.save(nib.Nifti1Image(volume, AFFINE), folder / "in.nii.gz")
         scan = next(io.read_series(folder / "in.nii.gz").volumes)
         ways = {
-            "NLM x2": lambda: infer.sharpen(low, nlm.predict, 2, whole=True),
-            "bicubic x2": lambda: infer.sharpen(low, bicubic.predict, 2),
+            "NLM x2": lambda: sharpen.sharpen(low, nlm.predict, 2, whole=True),
+            "bicubic x2": lambda: sharpen.sharpen(low, bicubic.predict, 2),
             "PSNR and both SSIMs": lambda: metrics.scores(high, near, float(np.ptp(high))),
             "bicubic degradation x2": lambda: DEGRADATIONS["bd"](2)(high),
             "k-space truncation x2": lambda: DEGRADATIONS["td"](2)(high),

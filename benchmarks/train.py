@@ -24,10 +24,10 @@ from lightning_fabric import Fabric
 from measure import record, table
 from torch import nn
 
-from seran import prepare, train
+from seran import train
+from seran.data.pairs import PreparedSet, load_prepared
 from seran.machine import cpus
 from seran.models import build
-from seran.prepare import PreparedSet
 from seran.recipes import RECIPES, Recipe
 
 Rates = list[float]
@@ -112,7 +112,7 @@ def main(
     torch.set_num_threads(cpus())
     recipe = RECIPES[f"seran-x{scale}-bd"]
     recipe = dataclasses.replace(recipe, patch=patch, batch=batch, steps=10**9, warmup=10**9)
-    pairs, folder = prepare.load(data), Path(tempfile.mkdtemp())
+    pairs, folder = load_prepared(data), Path(tempfile.mkdtemp())
     alone, bare = network_alone(recipe, device), plain(recipe, device)
     rates: dict[str, Rates] = {"seran train": [], "plain loop, float32": [], "of seran's, the network": []}
     try:

@@ -9,10 +9,10 @@ import tyro
 from budget import fitted, lasting, trained
 from results import Rows, heading, load, score, write
 
-from seran import evaluate, prepare
+from seran import evaluate
+from seran.data.pairs import PreparedSet, load_prepared
 from seran.methods import method
 from seran.models import build
-from seran.prepare import PreparedSet
 from seran.recipes import RECIPES
 
 PROTOCOL = (
@@ -80,7 +80,7 @@ def compare(
         machine: what it runs on, in words, for the table.
         out: folder of the table.
     """
-    pairs = prepare.load(data)
+    pairs = load_prepared(data)
     pace = fitted(RECIPES[PACE], PACE, pairs, runs, budget)
     stated = PROTOCOL.format(budget=budget, machine=machine, steps=pace.steps)
     protocol = [stated, *evaluate.protocol(pairs, 2, "test", slices)]

@@ -9,10 +9,10 @@ import torch
 from lightning_fabric import Fabric
 
 from seran import train, weights
+from seran.data.pairs import PreparedSet
 from seran.errors import BadInput
 from seran.export import export
 from seran.machine import cpus
-from seran.prepare import PreparedSet
 from seran.recipes import Recipe, differences
 
 

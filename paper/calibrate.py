@@ -19,10 +19,10 @@ from published import CONTRASTS, TABLE3
 from results import Rows, load, program, write
 from scipy.ndimage import uniform_filter
 
-from seran import metrics, prepare
+from seran import metrics
 from seran.classical.bicubic import bicubic
+from seran.data.pairs import PreparedSet, load_prepared
 from seran.errors import BadInput
-from seran.prepare import PreparedSet
 
 RANGES: dict[str, Callable[[ndarray], float]] = {
     "max - min": lambda truth: float(np.ptp(truth)),
@@ -136,7 +136,7 @@ def main(
     load(path, protocol)  # refuses to replace what came about otherwise
     rows: Rows = {}
     for folder, scale in itertools.product(sets, scales):
-        data = prepare.load(folder)
+        data = load_prepared(folder)
         contrast = data.volumes[0].contrast
         if {v.contrast for v in data.volumes} != {contrast} or contrast not in CONTRASTS:
             raise BadInput(f"{folder}: expected volumes of one contrast of {', '.join(CONTRASTS)}")

@@ -16,13 +16,13 @@ from numpy import ndarray
 from results import program
 from scipy import ndimage
 
-from seran import evaluate, files, metrics, prepare, weights
-from seran.checks import SEEN
+from seran import evaluate, files, metrics, weights
+from seran.data.pairs import PreparedSet, load_prepared
 from seran.degrade import DEGRADATIONS
 from seran.evaluate import BASELINE, WORDS, Report
-from seran.infer import sharpen
 from seran.methods import Method, method
-from seran.prepare import PreparedSet
+from seran.quality.checks import SEEN
+from seran.sharpen import sharpen
 from seran.systems import SYSTEMS
 from seran.weights import Card
 
@@ -127,7 +127,7 @@ def spacings(card: Card, data: PreparedSet) -> tuple[float, float, float, float]
 
 
 def register(digest: str, name: str, found: tuple[float, float, float, float]) -> None:
-    """Keep the spacings where reports ask for them (`seran.checks`)."""
+    """Keep the spacings where reports ask for them (`seran.quality.checks`)."""
     with SEEN.open(newline="") as file:
         rows = {row[0]: row for row in csv.reader(file)}
     rows[name] = [name, digest, *(f"{x:.2f}" for x in found)]
@@ -194,7 +194,7 @@ def main(
         names: which weights; without them, all that undo the degradation of the data.
         out: folder of the cards.
     """
-    pairs = prepare.load(data)
+    pairs = load_prepared(data)
     out.mkdir(parents=True, exist_ok=True)
     for name, path in weights.shipped().items():
         _, card, digest = weights.read(path)

@@ -16,14 +16,15 @@ from matplotlib.patches import Rectangle
 from numpy import ndarray
 from results import program
 
-from seran import files, metrics, prepare, weights
+from seran import files, metrics, weights
 from seran.apps import demo
+from seran.data.pairs import load_prepared
 from seran.degrade import Bicubic
 from seran.engines.torch import network
 from seran.errors import BadInput
-from seran.infer import sharpen, unit
 from seran.methods import is_network, method
 from seran.models.seran import SEAB, PrimitiveReasoning
+from seran.sharpen import sharpen, unit
 from seran.systems import title as system_title
 
 SHOWN = 12
@@ -34,7 +35,7 @@ def truth_of(data: Path | None, volume: str, index: int | None) -> tuple[str, nd
     """A name and one high-resolution slice (rows, columns): of a test volume, or matplotlib's sample."""
     if data is None:
         return "matplotlib's sample slice", np.ascontiguousarray(demo.sample().data[:, :, 0].T)
-    pairs = prepare.load(data)
+    pairs = load_prepared(data)
     found = [v for v in pairs.pick("test") if volume in v.source]
     if len(found) != 1:
         known = ", ".join(v.source for v in pairs.pick("test"))

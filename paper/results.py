@@ -9,9 +9,9 @@ from typing import Any
 import tyro
 
 from seran import evaluate, files
+from seran.data.pairs import PreparedSet
 from seran.errors import BadInput
 from seran.methods import Method, method
-from seran.prepare import PreparedSet
 
 Rows = dict[str, dict[str, Any]]
 

@@ -19,14 +19,14 @@ from budget import fitted, lasting, trained
 from results import Rows, heading, load, ordered, program, score, write
 from torch.utils.flop_counter import FlopCounterMode
 
-from seran import evaluate, prepare, weights
+from seran import evaluate, weights
+from seran.data.pairs import PreparedSet, load_prepared
 from seran.degrade import Bicubic
 from seran.errors import BadInput
-from seran.infer import sharpen
 from seran.methods import Method, is_network, method
 from seran.models import build
-from seran.prepare import PreparedSet
 from seran.recipes import RECIPES
+from seran.sharpen import sharpen
 from seran.systems import SYSTEMS, title
 
 ORDER = ("bicubic", "nlm", "srcnn", "vdsr", "idn", "fscwrn", "rdn", "csn", "edsr", "seab", "seran", "seran+")
@@ -124,7 +124,7 @@ def main(
         stages: what to do; training and timing want a quiet machine.
         out: folder of the table.
     """
-    pairs = prepare.load(data)
+    pairs = load_prepared(data)
     path = out / f"table3-x{scale}.json"
     words = (
         f"{patches:,} patches" if patches else f"as many steps as a pilot made in {budget:g} quiet minutes"

@@ -17,10 +17,10 @@ from results import Rows, load, ordered, program, write
 
 from seran import export
 from seran.degrade import Bicubic
-from seran.infer import sharpen
 from seran.machine import cpus
 from seran.methods import Method, is_network, method
 from seran.recipes import RECIPES
+from seran.sharpen import sharpen
 from seran.systems import title
 from seran.train import Run
 

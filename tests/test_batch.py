@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import cli, files, job
+from seran import cli, files
+from seran.job import run as job
 from tests.conftest import oblique, phantom
 from tests.test_dicom import DATA, series
 
@@ -114,7 +115,7 @@ def test_the_key_depends_on_all_that_decides(folder: Path, tmp_path: Path) -> No
     other = [
         job.Options(method="bicubic"), job.Options(ensemble=True), job.Options(dtype="int16"),
         job.Options(target=job.Target(spacing=0.5)), job.Options(target=job.Target(like=source)),
-        job.Options(scan=job.Scan(fill=0)), job.Options(weights=source),
+        job.Options(scan=job.ReadOptions(fill=0)), job.Options(weights=source),
     ]  # fmt: skip
     assert len({plain, *(job.key(source, o) for o in other)}) == 8
     moved = tmp_path / "moved.nii.gz"

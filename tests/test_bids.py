@@ -11,8 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import cli, files, job
+from seran import cli, files
 from seran.apps import bids
+from seran.job import run as job
 from tests.conftest import oblique, phantom
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")

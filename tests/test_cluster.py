@@ -14,9 +14,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import cluster, files
-from seran.cluster import Cluster
+from seran import files
 from seran.errors import BadInput
+from seran.job import cluster
+from seran.job.cluster import Cluster
 from tests.conftest import oblique, phantom
 
 COMMAND = [sys.executable, "-m", "seran", "upscale"]

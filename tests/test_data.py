@@ -8,7 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seran import data, prepare
+from seran.data import patches as data
+from seran.data import prepare
+from seran.data.pairs import PreparedSet
 from seran.degrade import Bicubic
 from seran.errors import BadInput
 from tests.conftest import phantom
@@ -18,7 +20,7 @@ sizes = st.integers(8, 40)
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedSet:
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
     root = tmp_path_factory.mktemp("pairs")
     for i in (2, 4):
         save(root / "raw" / f"sub-{i}_T2w.nii.gz", phantom((62, 75, 5), i))
@@ -66,7 +68,7 @@ def test_tissues_of_another_contrast_come_both_ways_round() -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 3])
-def test_varied_patches_belong_together(pairs: prepare.PreparedSet, scale: int) -> None:
+def test_varied_patches_belong_together(pairs: PreparedSet, scale: int) -> None:
     """Unlike a patch cut from low slices, the low patch is made from the high one up to its border."""
     patches = data.Patches(pairs, "train", scale, seed=0, augment=1.0)
     low, high = patches.batch(3, range(24), 14)
@@ -76,7 +78,7 @@ def test_varied_patches_belong_together(pairs: prepare.PreparedSet, scale: int) 
     assert (low.std((1, 2, 3)) > 0.02).float().mean() > 0.8
 
 
-def test_a_fraction_is_varied(pairs: prepare.PreparedSet) -> None:
+def test_a_fraction_is_varied(pairs: PreparedSet) -> None:
     """A sample that is not varied is one that a run without variation could draw: cut from low slices."""
     low, high = data.Patches(pairs, "train", 2, seed=0, augment=0.4).batch(0, range(150), 12)
     made = torch.from_numpy(Bicubic(2)(high.numpy()))
@@ -84,7 +86,7 @@ def test_a_fraction_is_varied(pairs: prepare.PreparedSet) -> None:
     assert 0.3 < (border < 1e-5).float().mean() < 0.5
 
 
-def test_slices_hardly_larger_than_a_patch_are_made_from_what_there_is(pairs: prepare.PreparedSet) -> None:
+def test_slices_hardly_larger_than_a_patch_are_made_from_what_there_is(pairs: PreparedSet) -> None:
     low, high = data.Patches(pairs, "train", 2, seed=0, augment=1.0).batch(0, range(20), 30)
     assert low.shape == (20, 1, 30, 30)
     assert torch.isfinite(high).all()

@@ -10,7 +10,7 @@ import openvino as ov
 import pytest
 import torch
 
-from seran import infer, io, metrics, weights
+from seran import io, metrics, sharpen, weights
 from seran.degrade import Bicubic
 from seran.engines import in_turn, openvino
 from seran.engines import torch as pytorch
@@ -38,7 +38,7 @@ def test_bf16_costs_less_than_a_fiftieth_of_a_decibel(shared: Path, name: str) -
     low, span = Bicubic(2)(truth), float(np.ptp(truth))
 
     def score(chosen: Method) -> float:
-        return metrics.psnr(truth, infer.sharpen(low, chosen.predict, 2), span)
+        return metrics.psnr(truth, sharpen.sharpen(low, chosen.predict, 2), span)
 
     exact = score(method("seran", 2, engine=Engine(precision="f32")))
     assert exact > score(method("bicubic", 2)) + 2
@@ -150,7 +150,7 @@ def test_threads_that_load_mnn_at_once_leave_the_standard_output() -> None:
 MEMORY = """
 import resource, sys
 import numpy as np
-from seran.infer import sharpen
+from seran.sharpen import sharpen
 from seran.methods import Engine, method
 stack = np.random.default_rng(0).random((int(sys.argv[1]), 48, 56), dtype=np.float32)
 sharpen(stack, method("seran", 2, engine=Engine(threads=2)).predict, 2)

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seran import evaluate, metrics, prepare
+from seran import evaluate, metrics
 from seran.classical import bicubic
+from seran.data import prepare
+from seran.data.pairs import SPLITS, PreparedSet
+from seran.data.sources import find
 from seran.errors import BadInput
 from seran.methods import Method, method
 from tests.conftest import phantom
@@ -14,7 +17,7 @@ from tests.test_prepare import save
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedSet:
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
     root = tmp_path_factory.mktemp("pairs")
     lines = ["split,path,contrast,subject"]
     for i, (split, contrast) in enumerate([("test", "T2"), ("test", "T2"), ("test", "PD"), ("val", "T2")]):
@@ -24,7 +27,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedSet:
     return prepare.prepare(root / "list.csv", root / "set", scales=(2,), report=lambda _: None)
 
 
-def perfect(pairs: prepare.PreparedSet) -> Method:
+def perfect(pairs: PreparedSet) -> Method:
     """A method that knows the truth: it finds it by the low slices it is given."""
     volumes = {pairs.low(v, 2).std() / v.unit["2"][1]: v for v in pairs.volumes}
 
@@ -36,7 +39,7 @@ def perfect(pairs: prepare.PreparedSet) -> Method:
     return Method("perfect", 2, predict, "bd", "corner")
 
 
-def test_scores_means_and_gains(pairs: prepare.PreparedSet) -> None:
+def test_scores_means_and_gains(pairs: PreparedSet) -> None:
     report = evaluate.evaluate(pairs, [method("bicubic", 2), perfect(pairs)])
     assert [r["volume"] for r in report.rows] == ["0", "0", "1", "1", "2", "2"]
     volume = pairs.pick("test")[0]
@@ -57,7 +60,7 @@ def test_scores_means_and_gains(pairs: prepare.PreparedSet) -> None:
     assert json.loads(report.json())["rows"] == report.rows
 
 
-def test_requests_that_make_no_sense(pairs: prepare.PreparedSet) -> None:
+def test_requests_that_make_no_sense(pairs: PreparedSet) -> None:
     with pytest.raises(BadInput, match="expected bicubic among the methods"):
         evaluate.evaluate(pairs, [perfect(pairs)])
     with pytest.raises(BadInput, match="zerofill undoes td"):
@@ -77,9 +80,7 @@ def test_requests_that_make_no_sense(pairs: prepare.PreparedSet) -> None:
     ],
     ids=["same file", "same subject", "namesake of unknown origin", "namesake elsewhere", "other subject"],
 )
-def test_training_subjects_are_not_evaluated(
-    pairs: prepare.PreparedSet, scan: dict[str, str], refused: bool
-) -> None:
+def test_training_subjects_are_not_evaluated(pairs: PreparedSet, scan: dict[str, str], refused: bool) -> None:
     volumes = [dataclasses.replace(v, repository="lab/study") for v in pairs.volumes]
     data = dataclasses.replace(pairs, volumes=volumes)
     scan = {**scan, "sha256": scan["sha256"] or volumes[1].sha256}
@@ -94,7 +95,7 @@ def test_training_subjects_are_not_evaluated(
 
 
 def test_the_test_split_shares_no_subject_with_training(shared: Path) -> None:
-    sources = prepare.find(shared)
-    subjects = {s: {x.subject for x in sources if x.split == s} for s in prepare.SPLITS}
+    sources = find(shared)
+    subjects = {s: {x.subject for x in sources if x.split == s} for s in SPLITS}
     assert not subjects["test"] & (subjects["train"] | subjects["val"])
     assert not subjects["train"] & subjects["val"]

@@ -11,7 +11,8 @@ import nibabel as nib
 import pydicom
 import pytest
 
-from seran import prepare, train
+from seran import train
+from seran.data import prepare
 from seran.errors import BadInput
 from seran.extras import EXTRAS, missing, needed
 from tests.conftest import oblique, phantom

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seran import fetch as module
+from seran.data import fetch as module
+from seran.data.fetch import fetch
 from seran.errors import BadInput
-from seran.fetch import fetch
 
 DATA = np.random.default_rng(0).bytes(900_007)
 SIZE = len(DATA)
@@ -159,7 +159,7 @@ def child(server: Server, path: Path, before: str = "") -> "subprocess.Popen[str
     code = f"""
 from pathlib import Path
 from seran.errors import BadInput
-from seran.fetch import fetch
+from seran.data.fetch import fetch
 {before}
 try:
     fetch({server.url!r}, Path({str(path)!r}), {SIZE}, {SHA256!r}, retries=0)
@@ -586,6 +586,6 @@ def test_another_process_was_faster(
 
 def test_import_is_light_and_offline() -> None:
     hook = "import sys; sys.addaudithook(lambda name, args: name.startswith('socket.') and print(name))"
-    code = f"{hook}; import seran.fetch; print('numpy' in sys.modules)"
+    code = f"{hook}; import seran.data.fetch; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

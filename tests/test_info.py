@@ -28,7 +28,7 @@ def test_the_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["engines"]["openvino"]["devices"]["cpu"]
     assert found["engines"]["openvino"]["precision"] in ("bf16", "f32")
     assert found["engines"]["torch"]["version"].startswith("2.")
-    for name, (size, digest) in weights.registry().items():
+    for name, (size, digest) in weights.listed().items():
         kept = found["weights"][name]
         assert (kept["verified"], kept["state"], kept["bytes"]) == (True, "with the package", size)
         assert kept["file_sha256"] == digest == files.sha256(weights.at_hand()[name])

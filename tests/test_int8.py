@@ -7,7 +7,10 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from seran import calibrate, cli, files, infer, int8, io, metrics, prepare, weights
+from seran import calibrate, cli, files, io, metrics, sharpen, weights
+from seran.data import prepare
+from seran.data.pairs import PreparedSet
+from seran.engines import int8
 from seran.errors import BadInput
 from seran.methods import Engine, Method, method
 from tests.conftest import phantom
@@ -15,7 +18,7 @@ from tests.test_prepare import save
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedSet:
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
     root = tmp_path_factory.mktemp("pairs")
     for i in range(2):
         save(root / f"{i}.nii.gz", phantom((50, 75, 9), i))
@@ -30,7 +33,7 @@ def vdsr(tmp_path: Path) -> Path:
     return Path(shutil.copy(weights.shipped()["vdsr-x2-bd"], tmp_path / "vdsr.onnx"))
 
 
-def test_a_calibrated_file_has_bounds_and_the_same_parameters(pairs: prepare.PreparedSet, vdsr: Path) -> None:
+def test_a_calibrated_file_has_bounds_and_the_same_parameters(pairs: PreparedSet, vdsr: Path) -> None:
     before = weights.tensors(vdsr.read_bytes())
     assert not weights.read(vdsr)[1].ranges
     assert cli.run(["calibrate", str(vdsr), str(pairs.root)]) == 0
@@ -50,7 +53,7 @@ def test_a_calibrated_file_has_bounds_and_the_same_parameters(pairs: prepare.Pre
 
 
 def test_what_costs_too_much_is_refused(
-    pairs: prepare.PreparedSet, vdsr: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: PreparedSet, vdsr: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = files.sha256(vdsr)
     monkeypatch.setattr(calibrate, "MOST", -10.0)
@@ -66,12 +69,12 @@ def test_it_needs_calibrated_weights_and_a_cpu(vdsr: Path) -> None:
         method("vdsr", 2, file=vdsr, engine=Engine("cuda", "int8"))
 
 
-def test_calibrating_again_measures_again(pairs: prepare.PreparedSet, vdsr: Path) -> None:
+def test_calibrating_again_measures_again(pairs: PreparedSet, vdsr: Path) -> None:
     first = calibrate.calibrate(vdsr, pairs)
     assert calibrate.calibrate(vdsr, pairs) == first
 
 
-def test_other_pairs_are_refused(pairs: prepare.PreparedSet, vdsr: Path, tmp_path: Path) -> None:
+def test_other_pairs_are_refused(pairs: PreparedSet, vdsr: Path, tmp_path: Path) -> None:
     other = prepare.prepare(
         pairs.root.parent / "list.csv", tmp_path / "td", degradation="td", scales=(2,), report=lambda _: None
     )
@@ -91,7 +94,7 @@ def test_the_shipped_networks_lose_little(shared: Path, name: str, scale: int) -
     low, span = prepare.DEGRADATIONS["bd"](scale)(truth), float(np.ptp(truth))
 
     def score(chosen: Method) -> float:
-        return metrics.psnr(truth, infer.sharpen(low, chosen.predict, scale), span)
+        return metrics.psnr(truth, sharpen.sharpen(low, chosen.predict, scale), span)
 
     exact = score(method("seran", scale, engine=Engine(precision="f32")))
     assert score(method("seran", scale, engine=Engine(precision="int8"))) > exact - 0.03

@@ -14,7 +14,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import cli, ixi, prepare
+from seran import cli
+from seran.data import ixi
+from seran.data.pairs import load_prepared
 from seran.errors import BadInput
 from tests.conftest import oblique, phantom
 
@@ -72,7 +74,7 @@ def test_what_can_be_used_is_and_the_rest_is_named(
     command = ["prepare", "ixi", tmp_path / "set", "--contrast", "PD", "--archives", archive.parent]
     assert cli.run([str(part) for part in (*command, "--degradation", degradation)]) == 0
     assert "3 volumes (2 train, 0 val, 1 test)" in capsys.readouterr().out
-    made = prepare.load(tmp_path / "set")
+    made = load_prepared(tmp_path / "set")
     assert (made.integer, made.fourier_crop, made.degradation) == (True, False, degradation)
     assert {v.subject: v.split for v in made.volumes} == {
         "IXI002": "train",
@@ -134,7 +136,7 @@ def test_what_is_not_on_disk_is_downloaded(archive: Path, tmp_path: Path) -> Non
     with served(archive.parent) as address:
         assert cli.run([str(part) for part in (*command, "--scales", 2, "--address", address)]) == 0
     assert (tmp_path / "fetched" / "IXI-PD.tar").read_bytes() == archive.read_bytes()
-    assert len(prepare.load(tmp_path / "set").volumes) == 3
+    assert len(load_prepared(tmp_path / "set").volumes) == 3
 
 
 def test_the_published_list() -> None:

@@ -12,8 +12,8 @@ from torch import nn
 from seran.engines.torch import UPSAMPLING
 from seran.errors import BadInput
 from seran.export import difference, halve, to_onnx
-from seran.layers import Enlarge
 from seran.models import MODELS, build
+from seran.models.layers import Enlarge
 from seran.models.seran import SERAN
 from seran.recipes import VARIANTS
 from seran.resize import imresize

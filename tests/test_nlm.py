@@ -10,9 +10,10 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.interpolate import interp1d
 
-from seran import prepare
 from seran.classical.bicubic import bicubic
 from seran.classical.nlm import MOST, TILE, _exp, _tiles, estimates, nlm
+from seran.data import prepare
+from seran.data.sources import Source, read_source
 from seran.degrade import Bicubic
 from seran.methods import Engine, method
 from seran.metrics import psnr
@@ -184,8 +185,8 @@ def test_gains_over_bicubic(scale: int) -> None:
 @pytest.mark.parametrize("name", ["openms_patient04_study1_T2W", "ds000011_sub-10_inplaneT2"])
 def test_gain_on_real_scans(shared: Path, name: str) -> None:
     """The T2 scans of the split val, twelve central slices, truth cropped to its k-space support."""
-    source = prepare.Source(shared / "val" / f"{name}.nii.gz", "", "T2", "val")
-    stack = prepare.high_resolution(prepare.read_source(source), False, True)[0]
+    source = Source(shared / "val" / f"{name}.nii.gz", "", "T2", "val")
+    stack = prepare.high_resolution(read_source(source), False, True)[0]
     truth = stack[len(stack) // 2 - 6 :][:12].astype(np.float32)
     low = Bicubic(2)(truth)
     span = float(np.ptp(stack))

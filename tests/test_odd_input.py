@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from seran import cli, grid, infer, io, job
+from seran import cli, grid, io, sharpen
 from seran.classical import bicubic
+from seran.job import run as job
 from tests.conftest import oblique, phantom
 from tests.test_formats import blob, centroid, save
 
@@ -253,7 +254,7 @@ def test_mgh_without_a_geometry_lies_as_freesurfer_says(tmp_path: Path) -> None:
     scan = io.read(tmp_path / "in.mgh")
     coronal = np.array([[-1, 0, 0, 12], [0, 0, 1, -10], [0, -1, 0, 11], [0, 0, 0, 1]])
     np.testing.assert_allclose(scan.affine, coronal)
-    io.write(infer.upscale(scan, bicubic(2), 2, "corner"), tmp_path / "out.mgh")
+    io.write(sharpen.upscale(scan, bicubic(2), 2, "corner"), tmp_path / "out.mgh")
     made = io.read(tmp_path / "out.mgh")
     expected = centroid(scan.data, scan.affine)
     np.testing.assert_allclose(centroid(made.data, made.affine), expected, atol=0.01)

@@ -17,9 +17,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import cli, fetch, io, open_set, prepare
+from seran import cli, io
+from seran.data import fetch, open_set
+from seran.data.open_set import Row
+from seran.data.pairs import SPLITS, load_prepared
 from seran.errors import BadInput
-from seran.open_set import Row
 from seran.volume import Volume
 from tests.conftest import oblique, phantom
 from tests.test_dicom import change, series
@@ -202,7 +204,7 @@ def run(host: Host, out: Path, *options: object, sources: Path | None = None) ->
 
 def same(a: Path, b: Path, scales: tuple[int, ...]) -> None:
     """Two prepared sets are equal but for the bytes of sources, which every program writes differently."""
-    one, two = prepare.load(a), prepare.load(b)
+    one, two = load_prepared(a), load_prepared(b)
     assert replace(one, root=b, volumes=[]) == replace(two, volumes=[])
     assert len(one.volumes) == len(two.volumes) > 0
     for u, v in zip(one.volumes, two.volumes, strict=True):
@@ -219,7 +221,7 @@ def test_the_set_is_that_of_prepare(host: Host, made: Made, tmp_path: Path, opti
         cli.run(["prepare", str(made.manifest), str(tmp_path / "plain"), "--scales", "2", "4", *options]) == 0
     )
     same(tmp_path / "set", tmp_path / "plain", (2, 4))
-    assert prepare.load(tmp_path / "set").volumes[0].sha256 == made.rows[0].sha256
+    assert load_prepared(tmp_path / "set").volumes[0].sha256 == made.rows[0].sha256
     for path, scan in made.scans.items():
         np.testing.assert_allclose(
             nib.load(tmp_path / "sources" / path).affine, nib.load(scan).affine, atol=1e-4
@@ -534,7 +536,7 @@ def test_real_sources(host: Host, shared: Path, tmp_path: Path, monkeypatch: pyt
     """Papaya's series as it is in the repository, and a file of every split."""
     wanted = re.compile(r"sub-(01|10|12)_inplaneT2|papaya")
     rows = [r for r in open_set.rows() if wanted.search(r.path)]
-    assert {r.split for r in rows} == set(prepare.SPLITS)
+    assert {r.split for r in rows} == set(SPLITS)
     list_rows(tmp_path / "rows.csv", rows, monkeypatch)
     real(host, shared, tmp_path / "written", rows)
     assert run(host, tmp_path / "set", "--scales", 2) == 0

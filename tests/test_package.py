@@ -17,7 +17,7 @@ import seran
 from seran.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = {f"seran/shipped/{p.name}" for p in (ROOT / "src/seran/shipped").iterdir()}
+SHIPPED = {f"seran/weights/shipped/{p.name}" for p in (ROOT / "src/seran/weights/shipped").iterdir()}
 pytestmark = pytest.mark.slow
 PIP = (
     "-m",
@@ -70,7 +70,7 @@ def test_what_is_in_them(built: Path) -> None:
         metadata = wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode()
     assert {name.split("/")[0] for name in names} == {"seran", f"seran-{seran.__version__}.dist-info"}
     assert names >= SHIPPED
-    assert "seran/shipped/registry.csv" in names
+    assert "seran/weights/shipped/registry.csv" in names
     tree = {
         f"seran/{p.relative_to(ROOT / 'src/seran')}" for p in (ROOT / "src/seran").rglob("*") if p.is_file()
     }

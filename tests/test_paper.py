@@ -12,8 +12,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import metrics, prepare
+from seran import metrics
 from seran.classical.bicubic import bicubic
+from seran.data import prepare
+from seran.data.pairs import load_prepared
 from seran.recipes import RECIPES
 from tests.conftest import oblique, phantom
 from tests.test_engines import alone
@@ -212,7 +214,7 @@ def test_calibration_finds_the_protocol_that_made_the_numbers(
     for scale, rows in printed.items():
         cells = []
         for folder in sets:
-            kept = prepare.load(folder)
+            kept = load_prepared(folder)
             high = np.asarray(kept.high(kept.volumes[0]), np.float32)
             low = np.asarray(kept.low(kept.volumes[0], scale), np.float32)
             test = np.maximum(np.round(bicubic(scale)(low)), 0)

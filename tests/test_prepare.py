@@ -11,7 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import prepare
+from seran.data import prepare
+from seran.data.pairs import SPLITS, load_prepared
+from seran.data.sources import Source, find
 from seran.degrade import Bicubic, Truncation
 from seran.errors import BadInput
 from tests.conftest import oblique, phantom
@@ -60,7 +62,7 @@ def test_a_folder(folder: Path, tmp_path: Path) -> None:
     assert {v.contrast for v in made.volumes} == {"T1", "T2"}
     on_disk = {p.stem for p in (tmp_path / "set" / "high").iterdir()}
     assert on_disk == {v.name for v in made.volumes}
-    assert prepare.load(tmp_path / "set") == prepare.load(str(tmp_path / "set")) == made
+    assert load_prepared(tmp_path / "set") == load_prepared(str(tmp_path / "set")) == made
 
 
 @pytest.mark.parametrize(("degradation", "operator"), [("bd", Bicubic), ("td", Truncation)])
@@ -103,14 +105,14 @@ def test_zero_filled_scans_are_cropped_to_their_support(tmp_path: Path) -> None:
         assert made.volumes[0].band[0] == pytest.approx(0.6, abs=0.03)
         assert made.volumes[0].shape[1] == pytest.approx(rows, abs=5)
         assert made.volumes[0].shape[1] % 12 == 0
-    assert prepare.load(tmp_path / "True").volumes[0].spacing[1] == pytest.approx(1.5, abs=0.06)
+    assert load_prepared(tmp_path / "True").volumes[0].spacing[1] == pytest.approx(1.5, abs=0.06)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_zero_filled_training_scans_can_be_packed_twice(tmp_path: Path, split: str) -> None:
     full = noisy()
     sources = [
-        prepare.Source(save(tmp_path / f"{name}.nii.gz", data.astype(np.float32)), name, "T2", split)
+        Source(save(tmp_path / f"{name}.nii.gz", data.astype(np.float32)), name, "T2", split)
         for name, data in (("filled", zero_filled(full)), ("full", full))
     ]
     made = prepare.prepare(sources, tmp_path / "set", report=lambda _: None, also_stored=True)
@@ -147,13 +149,13 @@ def test_subjects_of_a_folder_are_never_split(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    sources = prepare.find(tmp_path)
+    sources = find(tmp_path)
     splits: dict[str, set[str]] = {}
     for source in sources:
         splits.setdefault(source.subject, set()).add(source.split)
     assert len(splits) == 120
     assert all(len(found) == 1 for found in splits.values())
-    counts = [sum(found == {s} for found in splits.values()) for s in prepare.SPLITS]
+    counts = [sum(found == {s} for found in splits.values()) for s in SPLITS]
     assert counts[0] > 80
     assert min(counts[1:]) > 3
     assert {s.contrast for s in sources} == {"T1", "T2", "PD", "FLAIR"}
@@ -162,14 +164,14 @@ def test_subjects_of_a_folder_are_never_split(tmp_path: Path) -> None:
 def test_a_manifest_that_mixes_a_subject_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("split,path,contrast,subject\ntrain,a.nii,T1,s\ntest,b.nii,T1,s\n")
     with pytest.raises(BadInput, match="subject s is in train and in test"):
-        prepare.find(tmp_path / "list.csv")
+        find(tmp_path / "list.csv")
 
 
 def test_a_damaged_prepared_folder(tmp_path: Path) -> None:
     for text in ("{", "[]", "{}", '{"volumes": [{"name": "a"}]}'):
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(BadInput, match="expected a manifest"):
-            prepare.load(tmp_path)
+            load_prepared(tmp_path)
 
 
 def test_unusable_requests(tmp_path: Path, folder: Path) -> None:
@@ -185,7 +187,7 @@ def test_unusable_requests(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(BadInput, match="columns"):
         prepare.prepare(tmp_path / "list.csv", tmp_path / "set2")
     with pytest.raises(BadInput, match=r"manifest\.json"):
-        prepare.load(tmp_path / "bare")
+        load_prepared(tmp_path / "bare")
     assert not list(tmp_path.glob(".part-*"))
     assert not (tmp_path / "set2").exists()
 

@@ -15,10 +15,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import checks, cli, grid, infer, report, resample, weights
-from seran.checks import Made
+from seran import cli, grid, resample, sharpen, weights
 from seran.classical import CLASSICAL
 from seran.degrade import DEGRADATIONS
+from seran.quality import checks, report
+from seran.quality.checks import Made
 from seran.volume import Volume
 from tests import browser
 from tests.conftest import oblique, phantom, shifted
@@ -39,7 +40,7 @@ def pair(degradation: str = "bd", method: str = "bicubic") -> tuple[Volume, Volu
     low = np.moveaxis(DEGRADATIONS[degradation](2)(np.moveaxis(truth, 2, 0)), 0, 2)
     before = Volume(np.maximum(low, 0), oblique())
     anchor = DEGRADATIONS[degradation].anchor
-    return before, infer.upscale(before, CLASSICAL[method](2, 1), 2, anchor, 2)
+    return before, sharpen.upscale(before, CLASSICAL[method](2, 1), 2, anchor, 2)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import infer, io, scratch
+from seran import io, scratch, sharpen
 from seran.classical import bicubic
 from tests.conftest import oblique, phantom
 
@@ -18,16 +18,16 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_small_arrays_are_in_memory(tmp_path: Path) -> None:
-    assert not isinstance(scratch.room(tmp_path)((3, 4, 5)), np.memmap)
+    assert not isinstance(scratch.allocator(tmp_path)((3, 4, 5)), np.memmap)
 
 
 @pytest.mark.usefixtures("tiny")
 def test_a_large_array_keeps_its_values_without_a_name_on_the_disk(tmp_path: Path) -> None:
-    array = scratch.room(tmp_path)((7, 30, 50))
+    array = scratch.allocator(tmp_path)((7, 30, 50))
     values = np.random.default_rng(0).random(array.shape, np.float32)
-    for at in scratch.parts(array):
+    for at in scratch.blocks(array):
         array[at] = values[at]
-        scratch.rest(array[at].swapaxes(0, 1))
+        scratch.release(array[at].swapaxes(0, 1))
     np.testing.assert_array_equal(array, values)
     assert isinstance(array, np.memmap)
     assert not list(tmp_path.iterdir())
@@ -36,7 +36,7 @@ def test_a_large_array_keeps_its_values_without_a_name_on_the_disk(tmp_path: Pat
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's account of the memory")
 @pytest.mark.usefixtures("tiny")
 def test_a_resting_array_is_out_of_memory(tmp_path: Path) -> None:
-    array = scratch.room(tmp_path)((64, 128, 128))
+    array = scratch.allocator(tmp_path)((64, 128, 128))
 
     def resident() -> int:
         lines = Path("/proc/self/smaps").read_text().split(str(tmp_path))[1].splitlines()
@@ -44,7 +44,7 @@ def test_a_resting_array_is_out_of_memory(tmp_path: Path) -> None:
 
     array[:] = 1
     assert resident() >= array.nbytes / 1024
-    scratch.rest(array)
+    scratch.release(array)
     assert resident() == 0
     assert array.min() == 1
 
@@ -53,7 +53,7 @@ def test_a_resting_array_is_out_of_memory(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_parts_cover_an_array_once_in_the_order_of_the_disk(order: str) -> None:
     array = np.zeros((7, 30, 50), np.float32, order=order)  # type: ignore[call-overload]
-    parts = list(scratch.parts(array))
+    parts = list(scratch.blocks(array))
     assert len(parts) > 3
     for i, at in enumerate(parts):
         assert (array[at] == 0).all()
@@ -77,11 +77,11 @@ def test_a_scan_on_disk_is_sharpened_to_the_same_voxels(
     for large in (scratch.LARGE, 0):
         monkeypatch.setattr(scratch, "LARGE", large)
         monkeypatch.setattr(scratch, "PART", large or 4000)
-        monkeypatch.setattr(infer, "CHUNK_PIXELS", 6000)
-        room = scratch.room(tmp_path)
-        scan = io.read(source, room=room)
+        monkeypatch.setattr(sharpen, "CHUNK_PIXELS", 6000)
+        allocate = scratch.allocator(tmp_path)
+        scan = io.read(source, room=allocate)
         assert isinstance(scan.data, np.memmap) == (large == 0)
-        result = infer.upscale(scan, bicubic(2), 2, "corner", plane, room=room)  # type: ignore[arg-type]
+        result = sharpen.upscale(scan, bicubic(2), 2, "corner", plane, room=allocate)  # type: ignore[arg-type]
         io.write(result, tmp_path / f"out{end}")
         content = (tmp_path / f"out{end}").read_bytes()
         made.append(gzip.decompress(content) if end == ".nii.gz" else content)
@@ -93,4 +93,4 @@ def test_a_scan_on_disk_is_sharpened_to_the_same_voxels(
 def test_the_unit_is_that_of_percentiles(n: int) -> None:
     stack = np.random.default_rng(n).normal(3, 9, (n, 1, 1)).astype(np.float32)
     low, high = np.percentile(stack.astype(float), (0.1, 99.9))
-    assert infer.unit(stack) == pytest.approx((min(0, low), high - min(0, low)))
+    assert sharpen.unit(stack) == pytest.approx((min(0, low), high - min(0, low)))

@@ -12,7 +12,7 @@ from seran import subpixel, weights
 from seran.engines import openvino
 from seran.engines.torch import network
 from seran.errors import BadInput
-from seran.layers import conv, finish, upsampler
+from seran.models.layers import conv, finish, upsampler
 from tests.conftest import phantom
 
 SIZES = ((3, 3), (3, 8), (5, 4), (9, 7))

@@ -14,13 +14,16 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from seran import data, prepare, recipes, train, weights
+from seran import recipes, train, weights
 from seran.classical import zerofill
+from seran.data import patches as data
+from seran.data import prepare
+from seran.data.pairs import PreparedSet
 from seran.degrade import Truncation
 from seran.errors import BadInput
 from seran.export import export, restore
-from seran.layers import INITIALIZERS
 from seran.models import MODELS, build
+from seran.models.layers import INITIALIZERS
 from seran.recipes import RECIPES, Recipe
 from tests.conftest import phantom
 from tests.test_prepare import save
@@ -32,7 +35,7 @@ TINY = Recipe(
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedSet:
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
     root = tmp_path_factory.mktemp("pairs")
     for i in (2, 4, 5, 7, 8, 15):  # by their hashes the last is val, the others train
         save(root / "raw" / f"sub-{i}_{'T1w' if i % 2 else 'T2w'}.nii.gz", phantom((62, 75, 5), i))
@@ -45,7 +48,7 @@ def cpu(precision: str = "32-true") -> Fabric:
     return fabric
 
 
-def run(pairs: prepare.PreparedSet, out: Path, recipe: Recipe = TINY, **options: float) -> train.Run:
+def run(pairs: PreparedSet, out: Path, recipe: Recipe = TINY, **options: float) -> train.Run:
     return train.train(recipe, pairs, out, cpu(), every=3, validate_every=6, slices=2, **options)
 
 
@@ -62,14 +65,14 @@ def close(a: train.Run, b: train.Run) -> None:
     torch.testing.assert_close(state(a), state(b), atol=1e-5, rtol=0)
 
 
-def test_validation_may_come_more_often_than_checkpoints(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+def test_validation_may_come_more_often_than_checkpoints(pairs: PreparedSet, tmp_path: Path) -> None:
     made = train.train(TINY, pairs, tmp_path, cpu(), every=10, validate_every=4, slices=2)
     assert [(row["step"], "psnr_T1" in row) for row in made.rows] == [
         (4, True), (8, True), (10, False), (12, True),
     ]  # fmt: skip
 
 
-def test_samples_depend_on_seed_step_and_index_only(pairs: prepare.PreparedSet) -> None:
+def test_samples_depend_on_seed_step_and_index_only(pairs: PreparedSet) -> None:
     patches = data.Patches(pairs, "train", 2, seed=1)
     low, high = patches.batch(7, range(6), 10)
     assert low.shape == (6, 1, 10, 10)
@@ -80,7 +83,7 @@ def test_samples_depend_on_seed_step_and_index_only(pairs: prepare.PreparedSet) 
     assert not torch.equal(data.Patches(pairs, "train", 2, seed=2).batch(7, range(6), 10)[0], low)
 
 
-def test_patches_belong_together_and_are_not_background(pairs: prepare.PreparedSet) -> None:
+def test_patches_belong_together_and_are_not_background(pairs: PreparedSet) -> None:
     """The low patch is what the degradation makes of the high patch, away from its border."""
     from seran.degrade import Bicubic
 
@@ -90,9 +93,7 @@ def test_patches_belong_together_and_are_not_background(pairs: prepare.PreparedS
     assert (low.std((1, 2, 3)) > 0.02).float().mean() > 0.9
 
 
-def test_all_symmetries_and_contrasts_are_drawn(
-    pairs: prepare.PreparedSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_symmetries_and_contrasts_are_drawn(pairs: PreparedSet, monkeypatch: pytest.MonkeyPatch) -> None:
     patch = np.arange(12.0).reshape(3, 4)
     codes = [(bool(k & 4), (bool(k & 2), bool(k & 1))) for k in range(8)]
     views = {(data.dihedral(patch, *c).tobytes(), data.dihedral(patch, *c).shape) for c in codes}
@@ -119,7 +120,7 @@ def test_mirrored_patches_of_truncated_scans_still_belong_together(tmp_path: Pat
     torch.testing.assert_close(high[..., ::scale, ::scale], low, atol=1e-4, rtol=0)
 
 
-def test_scans_smaller_than_a_patch_are_left_out_or_refused(pairs: prepare.PreparedSet) -> None:
+def test_scans_smaller_than_a_patch_are_left_out_or_refused(pairs: PreparedSet) -> None:
     patches = data.Patches(pairs, "train", 2, seed=0)
     with pytest.raises(BadInput, match="no training slice holds a patch of 64x64"):
         patches.batch(0, range(2), 64)
@@ -180,7 +181,7 @@ def test_the_common_recipe_is_common() -> None:
         assert {r.model for r in common} == set(MODELS)
 
 
-def test_every_published_recipe_takes_a_step(pairs: prepare.PreparedSet) -> None:
+def test_every_published_recipe_takes_a_step(pairs: PreparedSet) -> None:
     """On a smaller network where the system's own is large; no parameter stays where it was."""
     small = {
         "vdsr": {"depth": 3, "width": 8},
@@ -254,7 +255,7 @@ def test_the_sum_of_squares_is_caffes() -> None:
     assert float(train.LOSSES["l2-sum"](made, true)) == pytest.approx(expected)
 
 
-def test_momentum_survives_a_pause(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+def test_momentum_survives_a_pause(pairs: PreparedSet, tmp_path: Path) -> None:
     sgd = dataclasses.replace(
         TINY, optimizer="sgd", loss="l2-sum", lr=1e-4, clip_by="value", clip=1e-4, ema=0.0
     )
@@ -268,7 +269,7 @@ def test_shares_cover_a_batch_once() -> None:
     assert [list(train.share(5, r, 2)) for r in range(2)] == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_it_learns_and_logs(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+def test_it_learns_and_logs(pairs: PreparedSet, tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, steps=240, lr=1e-3, tail=0.0, patch=20, loss="l2")
     made = train.train(recipe, pairs, tmp_path, cpu("bf16-mixed"), every=80, validate_every=80, slices=2)
     psnr = [row["psnr_T1"] for row in made.rows]
@@ -281,7 +282,7 @@ def test_it_learns_and_logs(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
     assert list(tmp_path.glob("events.out.tfevents*"))
 
 
-def test_a_pause_changes_nothing(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+def test_a_pause_changes_nothing(pairs: PreparedSet, tmp_path: Path) -> None:
     whole = run(pairs, tmp_path / "whole")
     halted = tmp_path / "halted"
     run(pairs, halted, dataclasses.replace(TINY, steps=6, schedule="step"))
@@ -309,7 +310,7 @@ def test_the_average_soon_forgets_the_initialisation() -> None:
     assert expected == pytest.approx((100 + 10 + 20 + 60) / 4 * 0.75**2 + 8 * 0.25 * 0.75 + 4 * 0.25)
 
 
-def test_another_recipe_does_not_continue_a_run(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+def test_another_recipe_does_not_continue_a_run(pairs: PreparedSet, tmp_path: Path) -> None:
     run(pairs, tmp_path)
     with pytest.raises(BadInput, match=r"another recipe \(lr differ\)"):
         run(pairs, tmp_path, dataclasses.replace(TINY, lr=1e-5))
@@ -317,7 +318,7 @@ def test_another_recipe_does_not_continue_a_run(pairs: prepare.PreparedSet, tmp_
     assert longer.step == 15
 
 
-def test_data_of_another_degradation_are_refused(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+def test_data_of_another_degradation_are_refused(pairs: PreparedSet, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds bd pairs, the recipe wants td"):
         run(pairs, tmp_path, dataclasses.replace(TINY, degradation="td"))
     with pytest.raises(BadInput, match="prepared without x4"):
@@ -337,7 +338,7 @@ if __name__ == "__main__":
 """`seran train` with a small recipe, and checkpoints that come soon."""
 
 
-def command(tmp_path: Path, pairs: prepare.PreparedSet, out: str, devices: int, *more: object) -> list[str]:
+def command(tmp_path: Path, pairs: PreparedSet, out: str, devices: int, *more: object) -> list[str]:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     options = ["--accelerator", "cpu", "--precision", "32-true", "--threads", 1, "--validate-every", 6]
@@ -370,11 +371,11 @@ def until_there(checkpoint: Path, process: subprocess.Popen[bytes]) -> None:
 AHEAD = """
 import sys
 from pathlib import Path
-from seran import prepare
+from seran.data import prepare
 from tests.test_train import TINY, dataclasses, run, same
 
 def main():
-    pairs, out = prepare.load(Path(sys.argv[1])), Path(sys.argv[2])
+    pairs, out = load_prepared(Path(sys.argv[1])), Path(sys.argv[2])
     recipe = dataclasses.replace(TINY, augment=0.5)
     paused = run(pairs, out / "ahead", recipe, minutes=0, workers=2).step
     ahead = run(pairs, out / "ahead", recipe, workers=2)
@@ -386,7 +387,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_patches_drawn_by_other_processes_are_the_same(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+def test_patches_drawn_by_other_processes_are_the_same(pairs: PreparedSet, tmp_path: Path) -> None:
     """As beside a GPU, with a pause in between."""
     script = tmp_path / "ahead.py"
     script.write_text(AHEAD)
@@ -399,7 +400,7 @@ def test_patches_drawn_by_other_processes_are_the_same(pairs: prepare.PreparedSe
 
 
 @pytest.mark.slow
-def test_a_killed_run_continues_bit_for_bit(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+def test_a_killed_run_continues_bit_for_bit(pairs: PreparedSet, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     process = start(command(tmp_path, pairs, "killed", 1))
     checkpoint = tmp_path / "killed" / train.CHECKPOINT
@@ -416,7 +417,7 @@ def test_a_killed_run_continues_bit_for_bit(pairs: prepare.PreparedSet, tmp_path
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+def test_two_processes_equal_one(pairs: PreparedSet, tmp_path: Path) -> None:
     """DDP over gloo: half the batch each, the same parameters within 1e-5."""
     for out, devices in (("one", 1), ("two", 2)):
         finish(start(command(tmp_path, pairs, out, devices)))
@@ -437,7 +438,7 @@ def runs(process: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(pairs: prepare.PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> train.Run:
+def undisturbed(pairs: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> train.Run:
     """Two dozen steps of two processes that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
     finish(start(command(folder, pairs, "run", 2, "--steps", 24)))
@@ -448,7 +449,7 @@ def undisturbed(pairs: prepare.PreparedSet, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a run in /proc")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_one_of_two_processes_is_killed(
-    pairs: prepare.PreparedSet, tmp_path: Path, undisturbed: train.Run, rank: int
+    pairs: PreparedSet, tmp_path: Path, undisturbed: train.Run, rank: int
 ) -> None:
     """The other one ends, with an error; the same command continues as if nothing had happened."""
     words = command(tmp_path, pairs, "run", 2, "--steps", 24)
@@ -475,9 +476,7 @@ def test_one_of_two_processes_is_killed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
-def test_two_machines(
-    pairs: prepare.PreparedSet, tmp_path: Path, undisturbed: train.Run, launcher: str
-) -> None:
+def test_two_machines(pairs: PreparedSet, tmp_path: Path, undisturbed: train.Run, launcher: str) -> None:
     """Two machines make what two processes make, within rounding; both are this one, SLURM its variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -499,7 +498,7 @@ def test_two_machines(
 
 
 @pytest.mark.slow
-def test_export_and_back(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+def test_export_and_back(pairs: PreparedSet, tmp_path: Path) -> None:
     made = run(pairs, tmp_path / "run")
     path = tmp_path / "tiny.onnx"
     card = export(made, path, "a test machine", "notes")
@@ -517,7 +516,7 @@ def test_export_and_back(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fine_tuning_starts_from_a_weights_file(pairs: prepare.PreparedSet, tmp_path: Path) -> None:
+def test_fine_tuning_starts_from_a_weights_file(pairs: PreparedSet, tmp_path: Path) -> None:
     path = tmp_path / "tiny.onnx"
     export(run(pairs, tmp_path / "run"), path)
     tuned = train.Run(dataclasses.replace(TINY, init=str(path), seed=99))
@@ -540,7 +539,7 @@ def test_fine_tuning_starts_from_a_weights_file(pairs: prepare.PreparedSet, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [3, 4])
 def test_another_scale_starts_from_all_but_the_upsampling(
-    pairs: prepare.PreparedSet, tmp_path: Path, scale: int
+    pairs: PreparedSet, tmp_path: Path, scale: int
 ) -> None:
     path = tmp_path / "tiny.onnx"
     export(run(pairs, tmp_path / "run"), path)
@@ -557,7 +556,7 @@ def test_another_scale_starts_from_all_but_the_upsampling(
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(24, 32), (33, 20), (61, 47), (5, 9)])
 def test_every_runtime_gives_torchs_result(
-    pairs: prepare.PreparedSet, tmp_path: Path, shape: tuple[int, int]
+    pairs: PreparedSet, tmp_path: Path, shape: tuple[int, int]
 ) -> None:
     """OpenVINO, ONNX Runtime and torch from one file, on sizes the exporter never saw."""
     import onnxruntime

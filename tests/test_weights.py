@@ -12,8 +12,10 @@ from typing import ClassVar
 import pytest
 from safetensors import safe_open
 
-from seran import cli, fetch, files, job, methods, weights
+from seran import cli, files, methods, weights
+from seran.data import fetch
 from seran.errors import BadInput
+from seran.job import run as job
 from seran.systems import SYSTEMS
 
 SHIPPED = sorted(weights.shipped().items())
@@ -83,7 +85,7 @@ def test_names_that_do_not_fit() -> None:
 
 def test_the_registry_lists_what_is_shipped() -> None:
     """After new weights: seran weights register."""
-    listed = weights.registry()
+    listed = weights.listed()
     assert {n: (p.stat().st_size, files.sha256(p)) for n, p in SHIPPED} == {n: listed[n] for n, _ in SHIPPED}
 
 

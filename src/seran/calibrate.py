@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
-from seran import evaluate, files, int8, weights
-from seran.engines import openvino
+from seran import evaluate, files, weights
+from seran.data.pairs import Packed, PreparedSet
+from seran.engines import int8, openvino
 from seran.errors import BadInput
-from seran.prepare import Packed, PreparedSet
 from seran.weights import Card
 
 MOST = 0.03

@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from seran.data.pairs import Packed, PreparedSet
 from seran.errors import BadInput
-from seran.infer import Predict, Progress, sharpen
 from seran.methods import Method
 from seran.metrics import METRICS, scores
 from seran.metrics import psnr as whole_psnr
-from seran.prepare import Packed, PreparedSet
+from seran.sharpen import Predict, Progress, sharpen
 
 BASELINE = {"bd": "bicubic", "td": "zerofill"}
 """The plain interpolation that gains are counted from."""
@@ -102,7 +102,7 @@ def protocol(data: PreparedSet, scale: int, split: str, slices: int = 0) -> list
     ]
 
 
-def refuse(method: Method, volumes: Sequence[Packed]) -> None:
+def refuse_trained_on(method: Method, volumes: Sequence[Packed]) -> None:
     """Raise `BadInput` for scans that the method was trained on, or other ones of those subjects.
 
     Subjects are told apart within a repository; scans that name none, by their file alone.
@@ -152,7 +152,7 @@ def evaluate(
     if not volumes:
         raise BadInput(f"{data.root}: the split {split!r} is empty")
     for m in methods:
-        refuse(m, volumes)
+        refuse_trained_on(m, volumes)
     if slices < 0:
         raise BadInput(f"expected a number of slices, or 0 for all, got {slices}")
     rows = []

@@ -12,8 +12,8 @@ from seran.degrade import DEGRADATIONS
 from seran.errors import BadInput
 from seran.extras import needed
 from seran.grid import Anchor
-from seran.infer import Predict, ensembled
 from seran.machine import cpus
+from seran.sharpen import Predict, ensembled
 from seran.systems import SYSTEMS
 
 DEGRADATION_OF = {"bicubic": "bd", "zerofill": "td", "nlm": "bd"}
@@ -95,7 +95,7 @@ def _file(name: str, scale: int, degradation: str) -> Path:
         return found[key]
     if name not in names():
         raise BadInput(f"expected a method of {', '.join(names())}, got {name!r}")
-    if key in weights.registry():
+    if key in weights.listed():
         raise BadInput(f"the weights {key} are not in this installation; get them: seran weights pull {key}")
     raise BadInput(
         f"no weights are shipped for {key}; there are {', '.join(found)}; choose one of these with "

@@ -133,7 +133,7 @@ def _turned(
             data = np.moveaxis(np.tensordot(weights, data, (1, i)), 0, i)
     smooth = spline_filter(data, 3, np.float32, "nearest")
     made = np.empty(shape, np.float32)
-    for at in scratch.parts(made):  # coordinates take 24 bytes for each voxel
+    for at in scratch.blocks(made):  # coordinates take 24 bytes for each voxel
         start = np.array([s.start or 0 for s in (*at, slice(None), slice(None))[:3]])
         offset = to[:3, :3] @ start + to[:3, 3]
         size = made[at].shape

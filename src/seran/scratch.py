@@ -1,7 +1,7 @@
 """Arrays that may be larger than memory: kept on disk, used part by part.
 
-A scan of a thousand slices of 512x512 voxels becomes 17 GB at x4. Whoever walks through an array of `room`
-takes `parts` of it and lets each `rest` afterwards; memory then holds one part, whatever the size.
+A scan of a thousand slices of 512x512 voxels becomes 17 GB at x4. Whoever walks through such an array
+takes its `blocks` one by one and calls `release` after each; memory then holds one block, whatever the size.
 """
 
 import math
@@ -19,20 +19,20 @@ LARGE = 1 << 27
 PART = 1 << 25
 """Bytes of float32 that a part has at most, where one slice is not larger."""
 
-Room = Callable[[tuple[int, ...]], Float[ndarray, "*n"]]
+Allocator = Callable[[tuple[int, ...]], Float[ndarray, "*n"]]
 """From a shape to a new float32 array."""
 
 
 def memory(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:
-    """A new float32 array in memory: a `Room`."""
+    """A new float32 array in memory: a `Allocator`."""
     return np.empty(shape, np.float32)
 
 
-def room(folder: Path) -> Room:
-    """A `Room` whose arrays lie in memory, or from `LARGE` on in a nameless file in ``folder``.
+def allocator(folder: Path) -> Allocator:
+    """A `Allocator` whose arrays lie in memory, or from `LARGE` on in a nameless file in ``folder``.
 
     Raises:
-        OSError: from the room itself, if the disk is full. The space is taken at once: a mapped file that
+        OSError: from the allocator, if the disk is full. The space is taken at once: a mapped file that
             met a full disk later would kill the process.
     """
 
@@ -49,7 +49,7 @@ def room(folder: Path) -> Room:
     return make
 
 
-def parts(array: ndarray) -> Iterator[tuple[slice, ...]]:
+def blocks(array: ndarray) -> Iterator[tuple[slice, ...]]:
     """Indices of parts of an array as they lie on disk: cuts across the axis of the largest stride."""
     axis = int(np.argmax(np.abs(array.strides)))
     step = max(1, PART * array.shape[axis] // max(1, 4 * array.size))
@@ -57,8 +57,8 @@ def parts(array: ndarray) -> Iterator[tuple[slice, ...]]:
         yield (*[slice(None)] * axis, slice(start, start + step))
 
 
-def rest(array: ndarray) -> None:
-    """Take an array of a `Room`, or a view of one, out of memory until it is used again."""
+def release(array: ndarray) -> None:
+    """Take an array of a `Allocator`, or a view of one, out of memory until it is used again."""
     base: object = array
     while isinstance(base, ndarray):
         base = base.base

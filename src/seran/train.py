@@ -34,14 +34,14 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from seran import evaluate, files, weights
-from seran.data import Patches
+from seran.data.pairs import PreparedSet
+from seran.data.patches import Patches
 from seran.engines import openvino
 from seran.engines.torch import parameters
 from seran.errors import BadInput
-from seran.layers import initialise
 from seran.machine import cpus
 from seran.models import build
-from seran.prepare import PreparedSet
+from seran.models.layers import initialise
 from seran.recipes import Recipe, differences
 
 CHECKPOINT = "checkpoint.safetensors"

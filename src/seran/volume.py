@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from seran import scratch
 from seran.errors import BadInput
-from seran.scratch import Room
+from seran.scratch import Allocator
 
 MOST = 1100
 """A byte of gzip holds at most about so many bytes."""
@@ -77,7 +77,7 @@ def shaped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, in
     return x, y, z, several[0] if several else 1
 
 
-def promised(path: Path, voxels: int, itemsize: int, packed: bool) -> None:
+def refuse_oversized(path: Path, voxels: int, itemsize: int, packed: bool) -> None:
     """Refuse a header that promises more than the file can hold, before there is room made for it.
 
     Raises:
@@ -97,7 +97,7 @@ def filled(
     t: int,
     shape: tuple[int, int, int],
     fill: float | None,
-    room: Room,
+    allocate: Allocator,
 ) -> Float[ndarray, "x y z"]:
     """Volume ``t`` of an array (x, y, z, t) or what is indexed like one, as float32, read part by part.
 
@@ -106,15 +106,15 @@ def filled(
     Raises:
         BadInput: if there are such and no ``fill``.
     """
-    data, bad = room(shape[::-1]).T, 0
-    for at in scratch.parts(data):
+    data, bad = allocate(shape[::-1]).T, 0
+    for at in scratch.blocks(data):
         where = (*(*at, slice(None), slice(None))[:3], t)
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold counts as infinite
             values = np.asarray(voxels[where], np.float32)
         wrong = ~(np.abs(values) <= STRONGEST)
         bad += int(wrong.sum())
         data[at] = np.where(wrong, np.float32(fill or 0), values)
-        scratch.rest(data)
+        scratch.release(data)
     if bad and fill is None:
         raise BadInput(
             f"{path}: {bad} voxels are NaN, infinite or beyond {STRONGEST:g}; give their value with --fill 0"
@@ -122,7 +122,7 @@ def filled(
     return data
 
 
-def placed(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
+def usable_affine(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
     """An affine that can be trusted.
 
     Raises:
@@ -154,7 +154,7 @@ def stream(volumes: Iterable[Volume], dtype: np.dtype, write: Callable[[bytes], 
         step = max(1, scratch.PART // max(1, 4 * math.prod(volume.data.shape[:2])))
         for z in range(0, volume.data.shape[2], step):
             write(cast(volume.data[:, :, z : z + step], dtype).tobytes("F"))
-            scratch.rest(volume.data)
+            scratch.release(volume.data)
 
 
 def series(path: Path, count: int, volume: Callable[[int], Volume], only: int | None) -> Series:

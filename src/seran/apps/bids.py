@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import seran
-from seran import batch, files, job
+from seran import files
 from seran.apps import FLAT, Positional
-from seran.batch import Task
-from seran.cluster import Cluster
 from seran.errors import BadInput
-from seran.job import Options
+from seran.job import batch
+from seran.job import run as job
+from seran.job.batch import Task
+from seran.job.cluster import Cluster
+from seran.job.run import Options
 from seran.methods import Engine
 
 BIDS_VERSION = "1.10.0"

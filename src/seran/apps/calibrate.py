@@ -5,8 +5,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from seran import calibrate as library
-from seran import prepare
 from seran.apps import Positional
+from seran.data.pairs import load_prepared
 
 
 def calibrate(weights: Positional[Path], data: Positional[Path]) -> str:
@@ -19,7 +19,7 @@ def calibrate(weights: Positional[Path], data: Positional[Path]) -> str:
         weights: the file (.onnx), which is replaced.
         data: a folder made by `seran prepare`; its split val is used.
     """
-    pairs = prepare.load(data)
+    pairs = load_prepared(data)
     with tqdm(unit="choice", leave=False, disable=None) as bar:
         card = library.calibrate(weights, pairs, bar.update)
     cost = f"at most {card.int8_loss:.3f} dB on a volume"

@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from seran import checks, files, io, job, kspace, report, resample, scratch
+from seran import files, io, kspace, resample, scratch
 from seran.apps import Positional
-from seran.checks import Made
 from seran.errors import BadInput, Incomplete
-from seran.job import Scan
-from seran.report import Side
+from seran.job import run as job
+from seran.job.run import ReadOptions
+from seran.quality import checks, report
+from seran.quality.checks import Made
+from seran.quality.report import Side
 
 
-def door(out: Path, force: bool, *others: Path) -> None:
+def refuse_page(out: Path, force: bool, *others: Path) -> None:
     """Raise `BadInput` if the page could not be made or written, or would replace what must not go."""
     report.viewer()
     if out.suffix.lower() not in (".html", ".htm"):
@@ -27,7 +29,7 @@ def door(out: Path, force: bool, *others: Path) -> None:
         raise BadInput(f"{out} exists; give --force to replace it")
 
 
-def made_from(before: Path, after: Path, scan: Scan) -> dict[str, Any]:
+def made_from(before: Path, after: Path, scan: ReadOptions) -> dict[str, Any]:
     """The record beside ``after``, if it is of ``before``; else nothing."""
     found = job.record(after)
     if found is None or found.get("InputSHA256") != files.sha256_of(io.sources(before, scan.series)):
@@ -35,7 +37,7 @@ def made_from(before: Path, after: Path, scan: Scan) -> dict[str, Any]:
     return found
 
 
-def write(before: Path, after: Path, out: Path, scan: Scan, record: dict[str, Any]) -> str:
+def write(before: Path, after: Path, out: Path, scan: ReadOptions, record: dict[str, Any]) -> str:
     """Check, draw and write; the checks in words.
 
     Args:
@@ -50,10 +52,10 @@ def write(before: Path, after: Path, out: Path, scan: Scan, record: dict[str, An
         Incomplete: if a check fails, after its words to stderr; the page is written.
         OSError: if the page cannot be written.
     """
-    room, made = scratch.room(out.parent), Made.of(record)
+    allocate, made = scratch.allocator(out.parent), Made.of(record)
     sides = []
-    for path, how in (before, scan), (after, Scan(fill=scan.fill)):
-        series = io.read_series(path, how.affine, how.fill, room, how.volume, how.series)
+    for path, how in (before, scan), (after, ReadOptions(fill=scan.fill)):
+        series = io.read_series(path, how.affine, how.fill, allocate, how.volume, how.series)
         sides.append(Side(path.name, next(series.volumes), series.count))
     first, second = sides
     notes = []
@@ -100,6 +102,6 @@ def compare(
         Incomplete: if a check fails; the page is written.
         OSError: if the page cannot be written.
     """
-    door(out, force, before, after)
-    scan = Scan(fill=fill)
+    refuse_page(out, force, before, after)
+    scan = ReadOptions(fill=fill)
     return write(before, after, out, scan, made_from(before, after, scan))

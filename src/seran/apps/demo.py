@@ -17,8 +17,8 @@ from numpy import ndarray
 from seran import files, grid, io, metrics
 from seran.apps import FLAT
 from seran.degrade import Bicubic
-from seran.infer import upscale
 from seran.methods import Engine, method
+from seran.sharpen import upscale
 from seran.volume import Volume
 
 SOURCE = "matplotlib sample data, s1045.ima.gz (256x256, 16 bit)"

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from tqdm import tqdm
 
 from seran import evaluate as library
-from seran import files, prepare
+from seran import files
 from seran.apps import FLAT, Positional
+from seran.data.pairs import load_prepared
 from seran.errors import BadInput
 from seran.methods import Engine, method, named
 from seran.weights import read
@@ -35,7 +36,7 @@ def evaluate(
         out: where to write the report, as NAME.json and NAME.md; without it, it is only printed.
         engine: how networks are run.
     """
-    pairs = prepare.load(data)
+    pairs = load_prepared(data)
     models = [read(named(path))[1].model for path in weights]
     if len(set(models)) < len(models) or not set(models) <= {name.removesuffix("+") for name in methods}:
         raise BadInput(

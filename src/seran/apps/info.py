@@ -48,13 +48,13 @@ def installation() -> dict[str, Any]:
             "openvino": {"version": _version("openvino"), "devices": {"cpu": cpu}, "precision": precision},
             "torch": {"version": _version("torch"), "devices": _torch_devices()},
         },
-        "weights": {name: _held(name) for name in weights.registry()},
+        "weights": {name: _held(name) for name in weights.listed()},
     }
 
 
 def _held(name: str) -> dict[str, Any]:
     """Where weights are, whether every byte is the registry's, and what their card says."""
-    size, digest = weights.registry()[name]
+    size, digest = weights.listed()[name]
     told: dict[str, Any] = {"state": weights.state(name), "bytes": size, "file_sha256": digest}
     told["verified"] = not told["state"].startswith(("damaged", "not here"))
     if told["verified"]:

@@ -16,7 +16,7 @@ def _rows() -> list[tuple[str, ...]]:
         if name in CLASSICAL:
             held = "none needed"
         else:
-            kept = [key for key in weights.registry() if key.split("-x")[0] == name]
+            kept = [key for key in weights.listed() if key.split("-x")[0] == name]
             held = ", ".join(key.removeprefix(f"{name}-") for key in kept) or "train your own"
         rows.append((name, system.title, str(system.year), system.sizes(), held, system.paper))
     return rows

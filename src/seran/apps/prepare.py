@@ -6,12 +6,12 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from seran import ixi as ixi_set
-from seran import open_set
-from seran import prepare as library
 from seran.apps import Positional
-from seran.fetch import fetch
-from seran.prepare import PreparedSet
+from seran.data import ixi as ixi_set
+from seran.data import open_set
+from seran.data import prepare as library
+from seran.data.fetch import fetch
+from seran.data.pairs import SPLITS, PreparedSet
 
 
 def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
@@ -25,7 +25,7 @@ def _report(text: str) -> None:
 
 
 def _summary(made: PreparedSet, out: Path) -> str:
-    counts = {split: len(made.pick(split)) for split in library.SPLITS}
+    counts = {split: len(made.pick(split)) for split in SPLITS}
     cropped = len({v.sha256 for v in made.volumes if min(v.band) < 1})
     return (
         f"{len(made.volumes)} volumes ({', '.join(f'{n} {s}' for s, n in counts.items())}) in {out}, "
@@ -51,7 +51,7 @@ def ixi(
         scales: which low-resolution sets to write.
         address: where the archives are downloaded from; a mirror must hold the same bytes.
     """
-    library.refuse(out, degradation, scales)
+    library.refuse_settings(out, degradation, scales)
     archive = ixi_set.ARCHIVES[contrast]
     archives.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=archive.size, unit="B", unit_scale=True, desc=archive.name, leave=False, disable=None)
@@ -90,7 +90,7 @@ def benchmark(
         address: where files are downloaded from, as ADDRESS/OWNER/REPOSITORY/COMMIT/PATH.
         listings: what lists DICOM series, as LISTINGS/OWNER/REPOSITORY/git/trees/COMMIT?recursive=1.
     """
-    library.refuse(out, degradation, scales)
+    library.refuse_settings(out, degradation, scales)
     bar = tqdm(total=len(open_set.rows()), unit="scan", desc="sources", leave=False, disable=None)
 
     def progress(path: str) -> None:

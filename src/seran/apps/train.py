@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 import torch
 from lightning_fabric import Fabric
 
-from seran import prepare
 from seran import train as library
 from seran.apps import FLAT, Positional
+from seran.data.pairs import load_prepared
 from seran.errors import BadInput
 from seran.machine import cpus
 from seran.recipes import RECIPES, VARIANTS, Recipe
@@ -86,7 +86,7 @@ def train(
         raise BadInput(
             "expected --threads of 0 or more, and --devices, --nodes and --validate-every of 1 or more"
         )
-    pairs = prepare.load(data)
+    pairs = load_prepared(data)
     torch.set_num_threads(threads or max(1, cpus() // devices))
     strategy = "ddp" if devices * nodes > 1 else "auto"
     chosen = library.native(accelerator) if precision == "auto" else precision

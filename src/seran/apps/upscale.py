@@ -5,12 +5,14 @@ from typing import Annotated
 
 import tyro
 
-from seran import batch, io, job
+from seran import io
 from seran.apps import FLAT, compare
-from seran.batch import Task
-from seran.cluster import Cluster
 from seran.errors import BadInput, Incomplete
-from seran.job import Options
+from seran.job import batch
+from seran.job import run as job
+from seran.job.batch import Task
+from seran.job.cluster import Cluster
+from seran.job.run import Options
 from seran.methods import Engine
 
 
@@ -105,13 +107,13 @@ def _one(
     source: Path, out: Path, force: bool, resume: bool, report: Path | None, options: Options, engine: Engine
 ) -> str:
     if report is not None:
-        compare.door(report, force or resume, source, out, job.sidecar(out))
+        compare.refuse_page(report, force or resume, source, out, job.sidecar(out))
     if resume and job.is_done(out, job.key(source, options)):
         record, told = job.record(out) or {}, f"{out} is there already, from the same scan and options"
     else:
         with batch.bars() as watch:
             record = job.run(source, out, options, engine, watch, force or resume)
-        told = job.told(record, out)
+        told = job.summary(record, out)
     if report is None:
         return told
     try:

@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from seran import fetch, files
+from seran import files
 from seran import weights as library
 from seran.apps import Positional
+from seran.data import fetch
 from seran.errors import BadInput
 from seran.extras import needed
 
@@ -21,7 +22,7 @@ SUMS = "SHA256SUMS"
 
 
 def _chosen(names: Sequence[str]) -> list[str]:
-    known = library.registry()
+    known = library.listed()
     strange = [name for name in names if name not in known]
     if strange:
         raise BadInput(f"expected names of {', '.join(known)}, got {', '.join(strange)}")
@@ -30,7 +31,7 @@ def _chosen(names: Sequence[str]) -> list[str]:
 
 def table(names: Sequence[str]) -> str:
     """Name, megabytes, SHA-256 and state, a line each."""
-    rows = [(name, *library.registry()[name], library.state(name)) for name in names]
+    rows = [(name, *library.listed()[name], library.state(name)) for name in names]
     return "\n".join(
         f"{name:16}{size / 1e6:6.1f} MB  {digest}  {where}" for name, size, digest, where in rows
     )
@@ -70,7 +71,7 @@ def pull(names: Sequence[str], mirrors: Sequence[str]) -> str:
     missing = [name for name in names if name not in library.at_hand()]
     folder = library.cache_folder()
     for name in missing:
-        (size, digest), said = library.registry()[name], []
+        (size, digest), said = library.listed()[name], []
         folder.mkdir(parents=True, exist_ok=True)
         for mirror in mirrors:
             try:

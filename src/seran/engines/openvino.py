@@ -14,8 +14,8 @@ from openvino import opset15 as opset
 from openvino import properties
 from openvino.properties import hint
 
-from seran import int8, subpixel
-from seran.engines import in_turn
+from seran import subpixel
+from seran.engines import in_turn, int8
 from seran.errors import BadInput
 from seran.machine import cpus
 from seran.subpixel import WINDOWS
@@ -168,7 +168,7 @@ def fold(model: ov.Model, parameters: Mapping[str, ndarray]) -> ov.Output | None
     """Put the one convolution in place of a model's ending; its slices are 3x3 pixels or larger from here on.
 
     Args:
-        model: the network, changed in place; `seran.int8` leaves these convolutions as they are.
+        model: the network, changed in place; `seran.engines.int8` leaves these convolutions as they are.
         parameters: of the model, float32, by the names that `seran.weights.tensors` gives.
 
     Returns:

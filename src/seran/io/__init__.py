@@ -9,7 +9,7 @@ import numpy as np
 from seran import scratch
 from seran.errors import BadInput
 from seran.io import dicom, itk, mgh, nifti
-from seran.scratch import Room
+from seran.scratch import Allocator
 from seran.volume import Series, Volume
 
 __all__ = ["FORMATS", "format_of", "read", "read_series", "sources", "write", "write_series", "written"]
@@ -54,7 +54,7 @@ def read_series(
     path: Path,
     affine: str = "auto",
     fill: float | None = None,
-    room: Room = scratch.memory,
+    allocate: Allocator = scratch.memory,
     only: int | None = None,
     pick: str | None = None,
 ) -> Series:
@@ -65,7 +65,7 @@ def read_series(
         affine: which transform of the header to trust when they disagree (NIfTI: sform or qform);
             ``auto`` refuses such a file, ``either`` is for callers to whom only the spacing matters.
         fill: value for voxels that are NaN, infinite or beyond 1e30; without it such a file is refused.
-        room: where the voxels lie.
+        allocate: where the voxels lie.
         only: which volume of a series, counted from 0; all without it.
         pick: which series of a folder, by number or UID.
 
@@ -81,16 +81,18 @@ def read_series(
         return dicom.read(path, only, pick)
     if pick is not None:
         raise BadInput(f"{path}: a series is chosen in a folder of DICOM files; leave --series out")
-    return _module(path).read(path, affine, fill, room, only)
+    return _module(path).read(path, affine, fill, allocate, only)
 
 
-def read(path: Path, affine: str = "auto", fill: float | None = None, room: Room = scratch.memory) -> Volume:
+def read(
+    path: Path, affine: str = "auto", fill: float | None = None, allocate: Allocator = scratch.memory
+) -> Volume:
     """Read the one volume of a file; see `read_series`.
 
     Raises:
         BadInput: also for a series of several.
     """
-    found = read_series(path, affine, fill, room)
+    found = read_series(path, affine, fill, allocate)
     if found.count > 1:
         raise BadInput(f"{path}: expected a 3-D scan, got a series of {found.count} volumes")
     return next(found.volumes)

@@ -20,8 +20,18 @@ from isal import isal_zlib
 
 from seran.errors import BadInput
 from seran.extras import needed
-from seran.scratch import Room
-from seran.volume import Series, Volume, filled, packing, placed, promised, series, shaped, stream
+from seran.scratch import Allocator
+from seran.volume import (
+    Series,
+    Volume,
+    filled,
+    packing,
+    refuse_oversized,
+    series,
+    shaped,
+    stream,
+    usable_affine,
+)
 
 READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
 LONGEST = 1 << 20
@@ -109,7 +119,7 @@ def _packed(path: Path) -> bool:
     return packed
 
 
-def read(path: Path, affine: str, fill: float | None, room: Room, only: int | None) -> Series:
+def read(path: Path, affine: str, fill: float | None, allocate: Allocator, only: int | None) -> Series:
     """Read a scan or a series; see `seran.io.read_series`."""
     sitk = _library()
     packed = _packed(path)
@@ -126,8 +136,8 @@ def read(path: Path, affine: str, fill: float | None, room: Room, only: int | No
                 f"{path}: expected one real number per voxel, got {kind}; save each channel by itself"
             )
         x, y, z, count = shaped(path, size, dtype)
-        promised(path, x * y * z * count, dtype.itemsize, packed)
-        matrix = placed(path, _affine(reader))
+        refuse_oversized(path, x * y * z * count, dtype.itemsize, packed)
+        matrix = usable_affine(path, _affine(reader))
         with _quiet():
             image = reader.Execute()
     except RuntimeError as error:
@@ -139,7 +149,7 @@ def read(path: Path, affine: str, fill: float | None, room: Room, only: int | No
 
     def volume(t: int) -> Volume:
         voxels = sitk.GetArrayViewFromImage(image).T.reshape((x, y, z, count), order="F")
-        return Volume(filled(path, voxels, t, (x, y, z), fill, room), matrix, kept)
+        return Volume(filled(path, voxels, t, (x, y, z), fill, allocate), matrix, kept)
 
     return series(path, count, volume, only)
 

@@ -14,8 +14,18 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from seran.errors import BadInput
-from seran.scratch import Room
-from seran.volume import Series, Volume, filled, packing, placed, promised, series, shaped, stream
+from seran.scratch import Allocator
+from seran.volume import (
+    Series,
+    Volume,
+    filled,
+    packing,
+    refuse_oversized,
+    series,
+    shaped,
+    stream,
+    usable_affine,
+)
 
 DTYPES = ("uint8", "int16", "int32", "float32")
 """Types of a voxel that MGH has."""
@@ -58,20 +68,20 @@ def _unplaced(path: Path) -> bool:
         return file.read(30)[28:] != b"\x00\x01"
 
 
-def read(path: Path, affine: str, fill: float | None, room: Room, only: int | None) -> Series:
+def read(path: Path, affine: str, fill: float | None, allocate: Allocator, only: int | None) -> Series:
     """Read a scan or a series; see `seran.io.read_series`."""
     with _image(path) as image:
         x, y, z, count = shaped(path, tuple(map(int, image.shape)), image.get_data_dtype())
-        promised(path, x * y * z * count, image.get_data_dtype().itemsize, _packed(path))
+        refuse_oversized(path, x * y * z * count, image.get_data_dtype().itemsize, _packed(path))
         matrix = np.array(image.affine, float)
         if _unplaced(path):
             matrix[:3, :3], matrix[:3, 3] = CORONAL, -CORONAL @ np.array([x, y, z]) / 2
-        matrix = placed(path, matrix)
+        matrix = usable_affine(path, matrix)
 
     def volume(t: int) -> Volume:
         with _image(path) as image:
             proxy = image.dataobj.reshape((x, y, z, count))
-            data = filled(path, proxy, t, (x, y, z), fill, room)
+            data = filled(path, proxy, t, (x, y, z), fill, allocate)
             return Volume(data, matrix, image.header.copy())
 
     return series(path, count, volume, only)

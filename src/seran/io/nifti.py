@@ -22,8 +22,18 @@ from numpy import ndarray
 
 from seran import grid
 from seran.errors import BadInput
-from seran.scratch import Room
-from seran.volume import Series, Volume, filled, packing, placed, promised, series, shaped, stream
+from seran.scratch import Allocator
+from seran.volume import (
+    Series,
+    Volume,
+    filled,
+    packing,
+    refuse_oversized,
+    series,
+    shaped,
+    stream,
+    usable_affine,
+)
 
 TOLERANCE = 0.05
 """sform and qform agree when no corner of the field of view differs by more than this many voxels.
@@ -60,7 +70,7 @@ def _transform(
     return header.get_best_affine()
 
 
-def read(path: Path, affine: str, fill: float | None, room: Room, only: int | None) -> Series:
+def read(path: Path, affine: str, fill: float | None, allocate: Allocator, only: int | None) -> Series:
     """Read a scan or a series; see `seran.io.read_series`."""
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would say, the exception says
     try:
@@ -72,8 +82,8 @@ def read(path: Path, affine: str, fill: float | None, room: Room, only: int | No
             raise BadInput(f"{path}: expected NIfTI, got {type(image).__name__}")
         x, y, z, count = shaped(path, image.shape, image.get_data_dtype())
         voxels = Path(image.file_map["image"].filename)
-        promised(voxels, x * y * z * count, image.get_data_dtype().itemsize, _packed(voxels))
-        matrix = placed(path, _transform(image.header, (x, y, z), affine, str(path)))
+        refuse_oversized(voxels, x * y * z * count, image.get_data_dtype().itemsize, _packed(voxels))
+        matrix = usable_affine(path, _transform(image.header, (x, y, z), affine, str(path)))
         proxy = image.dataobj.reshape((x, y, z, count))
     except BadInput:
         raise
@@ -86,7 +96,7 @@ def read(path: Path, affine: str, fill: float | None, room: Room, only: int | No
 
     def volume(t: int) -> Volume:
         try:
-            data = filled(path, proxy, t, (x, y, z), fill, room)
+            data = filled(path, proxy, t, (x, y, z), fill, allocate)
         except BadInput:
             raise
         except UNREADABLE as error:

@@ -7,11 +7,11 @@ from typing import Any
 from torch import nn
 
 from seran.errors import BadInput
-from seran.layers import OverBicubic
 from seran.models.csn import CSN
 from seran.models.edsr import EDSR
 from seran.models.fscwrn import FSCWRN
 from seran.models.idn import IDN
+from seran.models.layers import OverBicubic
 from seran.models.rdn import RDN
 from seran.models.seran import SERAN
 from seran.models.srcnn import SRCNN

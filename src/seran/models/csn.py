@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.layers import Dense, conv, finish, initialise, upsampler
+from seran.models.layers import Dense, conv, finish, initialise, upsampler
 
 
 class Unit(nn.Module):

@@ -10,7 +10,7 @@ Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution",
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.layers import ResidualBlock, conv, finish, upsampler
+from seran.models.layers import ResidualBlock, conv, finish, upsampler
 
 
 class EDSR(nn.Module):

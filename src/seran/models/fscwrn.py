@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seran.layers import Enlarge, ResidualBlock, conv
+from seran.models.layers import Enlarge, ResidualBlock, conv
 
 
 class Stage(nn.Module):

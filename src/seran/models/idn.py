@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seran.layers import Enlarge, conv, initialise
+from seran.models.layers import Enlarge, conv, initialise
 
 SLOPE = 0.05
 SIZE = 17

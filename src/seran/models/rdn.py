@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.layers import Dense, conv, finish, upsampler
+from seran.models.layers import Dense, conv, finish, upsampler
 
 
 class RDN(nn.Module):

@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.layers import ResidualBlock, conv, finish, upsampler
+from seran.models.layers import ResidualBlock, conv, finish, upsampler
 
 Affinity = Literal["mean", "none", "softmax"]
 

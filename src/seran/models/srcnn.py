@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seran.layers import Enlarge, conv
+from seran.models.layers import Enlarge, conv
 
 
 class SRCNN(nn.Module):

@@ -8,7 +8,7 @@ Initialised as in the paper (He et al.): without it, twenty layers without skips
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.layers import Enlarge, conv, initialise
+from seran.models.layers import Enlarge, conv, initialise
 
 
 class VDSR(nn.Module):

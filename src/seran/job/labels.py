@@ -22,7 +22,7 @@ FEW = 16
 """Different values that an image has at most to be taken for one; the quietest 8-bit scan has many more."""
 
 
-def refuse(path: Path, stem: str, volume: Volume) -> None:
+def refuse_labels(path: Path, stem: str, volume: Volume) -> None:
     """Refuse a scan that is a label image by its header, its name, or its voxels.
 
     By its voxels: 2 to `FEW` different values, all of them whole, none negative, each on two voxels or more
@@ -59,11 +59,11 @@ def _name(stem: str) -> str:
 
 def _voxels(volume: Volume) -> str:
     seen: dict[float, int] = {}
-    for at in scratch.parts(volume.data):
+    for at in scratch.blocks(volume.data):
         if len(np.unique(volume.data[at][::5, ::5, ::5])) > FEW:  # most scans: no need to sort all voxels
             return ""
         values, counts = np.unique(volume.data[at], return_counts=True)
-        scratch.rest(volume.data)
+        scratch.release(volume.data)
         if len(values) > FEW or values[0] < 0 or (values != np.rint(values)).any():
             return ""
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):

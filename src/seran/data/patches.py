@@ -15,9 +15,9 @@ from numpy import ndarray
 from scipy import fft
 from torch import Tensor
 
+from seran.data.pairs import Packed, PreparedSet
 from seran.degrade import DEGRADATIONS
 from seran.errors import BadInput
-from seran.prepare import Packed, PreparedSet
 
 TRIES = 8
 TEXTURE = 0.03

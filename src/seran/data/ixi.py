@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from seran.data.sources import Source
 from seran.errors import BadInput
-from seran.prepare import Source
 
 ADDRESS = "https://biomedic.doc.ic.ac.uk/brain-development/downloads/IXI/"
 LICENCE = "CC BY-SA 3.0"

@@ -14,7 +14,7 @@ from numpy import ndarray
 from seran import grid, scratch
 from seran.errors import BadInput
 from seran.grid import Anchor, Plane
-from seran.scratch import Room
+from seran.scratch import Allocator
 from seran.volume import Volume
 
 Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
@@ -33,7 +33,7 @@ def tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
     """The least intensities, ascending, and the greatest, descending: `TAIL` of all voxels, and one more."""
     keep = int(TAIL * (stack.size - 1)) + 2
     ends = {sign: np.empty(0, np.float32) for sign in (1, -1)}
-    for at in scratch.parts(stack):
+    for at in scratch.blocks(stack):
         voxels = stack[at].ravel()
         for sign, kept in ends.items():
             part = sign * voxels
@@ -41,7 +41,7 @@ def tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
                 part = part[part < kept.max()]
             kept = np.concatenate([kept, part])
             ends[sign] = np.partition(kept, keep)[:keep] if kept.size > keep else kept
-        scratch.rest(stack)
+        scratch.release(stack)
     return np.sort(ends[1]), -np.sort(ends[-1])
 
 
@@ -95,15 +95,15 @@ def sharpen(
     scale: int,
     progress: Progress = lambda _: None,
     whole: bool = False,
-    room: Room = scratch.memory,
+    allocate: Allocator = scratch.memory,
 ) -> Float[ndarray, "n sh sw"]:
     """Apply a predictor to a stack in its own intensity units: a few slices at a time, or all for ``whole``.
 
-    The result is never negative where the input is not. It lies in an array of ``room``.
+    The result is never negative where the input is not. It lies in an array of ``allocator``.
     """
     n, h, w = stack.shape
     offset, gain = unit(stack)
-    high = room((n, scale * h, scale * w))
+    high = allocate((n, scale * h, scale * w))
     if gain == 0:  # an empty frame of a series
         high[:] = offset
         progress(n)
@@ -117,8 +117,8 @@ def sharpen(
         where = True if offset == 0 and low.min() >= 0 else (low >= 0).repeat(scale, 1).repeat(scale, 2)
         np.maximum(result, 0, out=result, where=where)
         high[start : start + step] = result
-        scratch.rest(stack)
-        scratch.rest(high)
+        scratch.release(stack)
+        scratch.release(high)
         progress(len(low))
     return high
 
@@ -131,7 +131,7 @@ def upscale(
     plane: Plane | int = "auto",
     progress: Progress = lambda _: None,
     whole: bool = False,
-    room: Room = scratch.memory,
+    allocate: Allocator = scratch.memory,
 ) -> Volume:
     """Super-resolve a scan in the plane of its slices.
 
@@ -143,7 +143,7 @@ def upscale(
         plane: which slices, see `seran.grid.slice_axis`; or the array axis along which they are stacked.
         progress: called as slices are finished.
         whole: give the predictor every slice at once, because it looks across them.
-        room: where the result lies.
+        allocate: where the result lies.
 
     Raises:
         BadInput: if its slices are too small.
@@ -158,7 +158,7 @@ def upscale(
 
     def turned(shape: tuple[int, ...]) -> Float[ndarray, "n sh sw"]:
         n, h, w = shape  # in a file the first axis varies fastest
-        return room((n, w, h)).swapaxes(1, 2)
+        return allocate((n, w, h)).swapaxes(1, 2)
 
     high = np.moveaxis(sharpen(stack, predict, scale, progress, whole, turned), 0, axis)
     factors = tuple(1.0 if i == axis else float(scale) for i in range(3))

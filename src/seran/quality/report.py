@@ -24,10 +24,10 @@ import numpy as np
 from numpy import ndarray
 
 import seran
-from seran import grid, infer, kspace, resample
-from seran.checks import Check, Made, apart, limits
+from seran import grid, kspace, resample, sharpen
 from seran.errors import BadInput
-from seran.io import headers
+from seran.io import describe
+from seran.quality.checks import Check, Made, apart, limits
 from seran.volume import Volume
 
 VIEWER = Path(__file__).parent / "viewer"
@@ -183,7 +183,7 @@ def described(side: Side) -> dict[str, str]:
         "axes point to": " ".join(nib.aff2axcodes(v.affine)),
         "first voxel, mm": " ".join(f"{x:.2f}" for x in v.affine[:3, 3]),
         "intensities": f"{low:.5g} to {high:.5g}",
-        **headers.said(v.header),
+        **describe.said(v.header),
     }
 
 
@@ -250,7 +250,7 @@ def page(
     Args:
         before: the scan.
         after: what became of it, or what it is compared with.
-        checks: see `seran.checks`.
+        checks: see `seran.quality.checks`.
         made: how the one came from the other, if that is known.
         record: what is stated of it; shown as it is.
         notes: what must be said besides.
@@ -262,7 +262,7 @@ def page(
     style = (VIEWER / "report.css").read_text()
     drawn = shown(before.volume, after.volume)
     axis = made.axis if made else grid.slice_axis(before.volume.affine, before.volume.data.shape)
-    offset, gain = infer.unit(before.volume.data)
+    offset, gain = sharpen.unit(before.volume.data)
     gain = gain or 1.0
     about = [described(before), described(after)]
     names = list(dict.fromkeys([*about[0], *about[1]]))

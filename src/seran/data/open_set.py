@@ -24,10 +24,11 @@ from urllib.parse import quote
 
 import numpy as np
 
-from seran import fetch, files, grid, io
+from seran import files, grid, io
+from seran.data import fetch
+from seran.data.sources import Source
 from seran.errors import BadInput
 from seran.io import dicom
-from seran.prepare import Source
 from seran.volume import Volume
 
 ADDRESS = "https://raw.githubusercontent.com"

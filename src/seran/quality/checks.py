@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import grid, infer, resample, scratch, weights
+from seran import grid, resample, scratch, sharpen, weights
 from seran.degrade import DEGRADATIONS
 from seran.volume import Volume
 
@@ -128,9 +128,9 @@ def _overlap(before: Volume, after: Volume) -> float:
 def limits(volume: Volume) -> tuple[float, float]:
     """Least and greatest intensity, part by part."""
     low, high = np.inf, -np.inf
-    for at in scratch.parts(volume.data):
+    for at in scratch.blocks(volume.data):
         low, high = min(low, float(volume.data[at].min())), max(high, float(volume.data[at].max()))
-        scratch.rest(volume.data)
+        scratch.release(volume.data)
     return low, high
 
 
@@ -144,7 +144,7 @@ def intensities(before: Volume, after: Volume, made: Made | None) -> Check:
     least, _ = limits(before)
     if least >= 0 > low:
         return Check("intensities", worst, f"down to {low:.4g}, and the scan before has no negative voxel")
-    (offset, gain), (_, grown) = (infer.unit(v.data) for v in (before, after))
+    (offset, gain), (_, grown) = (sharpen.unit(v.data) for v in (before, after))
     if gain == 0:
         return Check("intensities", "WARN", "the scan before is one value throughout")
     ratio = grown / gain
@@ -189,7 +189,7 @@ def _degraded(before: Volume, after: Volume, made: Made) -> float:
     coarse, fine = (np.moveaxis(v.data, made.axis, 0) for v in (before, after))
     for low, high in zip(coarse, fine, strict=True):
         total += float(np.square(degrade(np.ascontiguousarray(high)) - low, dtype=np.float64).sum())
-        scratch.rest(after.data)
+        scratch.release(after.data)
     return float(np.sqrt(total / before.data.size))
 
 

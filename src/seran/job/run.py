@@ -22,20 +22,21 @@ import tyro
 from numpy import ndarray
 
 import seran
-from seran import files, grid, infer, io, kspace, labels, methods, resample, scratch
+from seran import files, grid, io, kspace, methods, resample, scratch, sharpen
 from seran.errors import BadInput
 from seran.grid import Plane
+from seran.job import labels
 from seran.methods import Engine, Method
 from seran.volume import Volume
 from seran.weights import at_hand
 
 Dtype = Literal["float32", "float64", "uint8", "int16", "uint16", "int32"]
-Watch = Callable[[str, int], infer.Progress]
+Watch = Callable[[str, int], sharpen.Progress]
 """Told what is worked on and of how many slices, gives what is called as they are finished."""
 
 
 @dataclass(frozen=True)
-class Scan:
+class ReadOptions:
     """How the input is read.
 
     Attributes:
@@ -124,7 +125,7 @@ class Options:
     ensemble: bool = False
     dtype: Dtype = "float32"
     target: Annotated[Target, tyro.conf.arg(name="")] = Target()
-    scan: Annotated[Scan, tyro.conf.arg(name="")] = Scan()
+    scan: Annotated[ReadOptions, tyro.conf.arg(name="")] = ReadOptions()
 
 
 def sidecar(out: Path) -> Path:
@@ -136,7 +137,7 @@ def _stem(path: Path) -> str:
     return path.name[: len(path.name) - len(io.format_of(path) or "")]
 
 
-def check(source: Path, out: Path, force: bool) -> None:
+def refuse_output(source: Path, out: Path, force: bool) -> None:
     """Raise `BadInput` if the result could not be written, or would replace what must not be replaced."""
     if io.format_of(out) is None:
         raise BadInput(
@@ -243,12 +244,12 @@ def run(
         OSError: if the result cannot be written; nothing is left behind.
     """
     began = time.perf_counter()
-    check(source, out, force)
-    scan, room = options.scan, scratch.room(out.parent)
-    series = io.read_series(source, scan.affine, scan.fill, room, scan.volume, scan.series)
+    refuse_output(source, out, force)
+    scan, allocate = options.scan, scratch.allocator(out.parent)
+    series = io.read_series(source, scan.affine, scan.fill, allocate, scan.volume, scan.series)
     first = next(series.volumes)
     if scan.label_check:
-        labels.refuse(source, "" if source.is_dir() else _stem(source), first)
+        labels.refuse_labels(source, "" if source.is_dir() else _stem(source), first)
     axis = grid.slice_axis(first.affine, first.data.shape, scan.plane)
     band = kspace.support(np.moveaxis(first.data, axis, 0))
     volumes: Iterator[Volume] = itertools.chain([first], series.volumes)
@@ -287,8 +288,8 @@ def run(
         for i, volume in enumerate(volumes):
             shown = chosen.name + f" {i + 1}/{series.count}" * (series.count > 1)
             progress = watch(shown, volume.data.shape[axis])
-            result = infer.upscale(
-                volume, chosen.predict, scale, chosen.anchor, axis, progress, chosen.whole, room
+            result = sharpen.upscale(
+                volume, chosen.predict, scale, chosen.anchor, axis, progress, chosen.whole, allocate
             )
             if to is not None:
                 result = resample.onto(result, *to)
@@ -307,7 +308,7 @@ def run(
     return stated
 
 
-def told(record: dict[str, Any], out: Path) -> str:
+def summary(record: dict[str, Any], out: Path) -> str:
     """A record in one line."""
     shown = record["Method"]
     if record["Weights"]:

@@ -11,10 +11,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from seran import cluster, infer, job
-from seran.cluster import Cluster
+from seran import sharpen
 from seran.errors import BadInput, Incomplete
-from seran.job import Options
+from seran.job import cluster
+from seran.job import run as job
+from seran.job.cluster import Cluster
+from seran.job.run import Options
 from seran.machine import cpus
 from seran.methods import Engine
 
@@ -36,7 +38,7 @@ def bars() -> Iterator[job.Watch]:
     """A progress bar for each volume, on a terminal; nothing in a log."""
     shown: list[tqdm] = []
 
-    def watch(name: str, total: int) -> infer.Progress:
+    def watch(name: str, total: int) -> sharpen.Progress:
         while shown:
             shown.pop().close()
         shown.append(tqdm(total=total, unit="slice", desc=name, leave=False, disable=None))
@@ -67,7 +69,7 @@ def one(
             return "there", f"{task.out} is there already"
         task.out.parent.mkdir(parents=True, exist_ok=True)
         record = job.run(task.source, task.out, options, engine, watch, force or resume, task.facts())
-        return "sharpened", job.told(record, task.out)
+        return "sharpened", job.summary(record, task.out)
     except BadInput as error:
         return _failed(task, str(error))
 

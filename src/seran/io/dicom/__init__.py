@@ -31,7 +31,7 @@ from pydicom.misc import is_dicom
 from pydicom.uid import UID, generate_uid
 
 from seran.errors import BadInput
-from seran.io import derived
+from seran.io.dicom import derived
 from seran.volume import MOST, STRONGEST, Series, Volume, series
 
 __all__ = ["is_dicom", "read", "scans", "series_of", "write", "written"]

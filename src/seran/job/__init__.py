@@ -1,0 +1,1 @@
+"""From file to file: one scan, many scans, many machines; with a record beside each result."""

@@ -1,0 +1,1 @@
+"""What a result is worth: checks of its promises, and the report that shows it beside its scan."""
