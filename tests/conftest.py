@@ -8,6 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from seran.grid import Anchor, Plan, Plane, slice_axis
+from seran.sharpen import Method, Predict
 from seran.volume import Volume
 
 SHARED = Path(os.environ.get("SERAN_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -53,6 +55,17 @@ def oblique(spacing: tuple[float, float, float] = (0.9, 0.8, 3.3), left_handed: 
     affine[:3, :3] = rz @ ry @ rx @ np.diag(spacing) @ np.diag([-1 if left_handed else 1, 1, 1])
     affine[:3, 3] = [-71.3, 22.9, 48.1]
     return affine
+
+
+def bare(predict: Predict, scale: int = 2, anchor: Anchor = "corner", context: int | None = 0) -> Method:
+    """A method that is nothing but its predictor."""
+    return Method("bare", (scale, scale), predict, "bd", anchor, context)
+
+
+def planned(volume: Volume, method: Method, plane: Plane = "auto") -> Plan:
+    """Where a method's result lies."""
+    axis = slice_axis(volume.affine, volume.data.shape, plane)
+    return Plan(volume.grid, axis, method.factors, method.anchor)
 
 
 def shifted(affine: np.ndarray, voxels: tuple[float, float, float]) -> np.ndarray:

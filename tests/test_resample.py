@@ -10,6 +10,7 @@ from nibabel.eulerangles import euler2mat
 
 from seran import cli, grid, io, resample
 from seran.errors import BadInput
+from seran.grid import Grid
 from seran.resize import imresize
 from seran.volume import Volume
 from tests.conftest import oblique, phantom, shifted
@@ -21,7 +22,8 @@ from tests.test_formats import blob, centroid, save
 def test_the_grid_has_exactly_the_spacing_about_the_same_centre(scale: float) -> None:
     affine, shape = oblique(), (26, 35, 7)
     spacing = 0.9 / scale, 0.8 / scale
-    made, size = resample.finer(affine, shape, 2, spacing)
+    found = resample.finer(Grid(shape, affine), 2, spacing)
+    made, size = found.affine, found.shape
     np.testing.assert_allclose(grid.spacing(made), [*spacing, 3.3])
     assert size[:2] == (round(26 * scale), round(35 * scale))
     middle = [a[:3, :3] @ ((np.array(n) - 1) / 2) + a[:3, 3] for a, n in ((affine, shape), (made, size))]
@@ -32,7 +34,7 @@ def test_a_coarser_grid_is_matlabs() -> None:
     """Halved in the plane about the corner: antialiased, every weight as imresize has it."""
     data = phantom((26, 34, 5))
     volume = Volume(data, oblique())
-    made = resample.onto(volume, grid.rescale(oblique(), (0.5, 0.5, 1), "corner"), (13, 17, 5))
+    made = resample.onto(volume, Grid((13, 17, 5), grid.rescale(oblique(), (0.5, 0.5, 1), "corner")))
     expected = np.moveaxis(imresize(np.moveaxis(data, 2, 0), (13, 17)), 0, 2)
     np.testing.assert_allclose(made.data, np.maximum(expected, 0), atol=1e-2)
 
@@ -42,16 +44,17 @@ def test_there_is_nothing_negative_where_the_scan_has_nothing_negative(turn: flo
     """The kernels undershoot beside an edge; of a scan with negative voxels that is kept."""
     turned = np.eye(4)
     turned[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
-    affine, size = resample.finer(oblique(), (26, 34, 5), 2, (0.5, 0.5))
     volume = Volume(phantom((26, 34, 5)), oblique())
-    assert resample.onto(volume, turned @ affine, size).data.min() == 0
+    finer = resample.finer(volume.grid, 2, (0.5, 0.5))
+    target = Grid(finer.shape, turned @ finer.affine)
+    assert resample.onto(volume, target).data.min() == 0
     signed = volume.on(volume.data - 100, volume.affine)
-    assert resample.onto(signed, turned @ affine, size).data.min() < -100
+    assert resample.onto(signed, target).data.min() < -100
 
 
 def test_its_own_grid_changes_nothing() -> None:
     volume = Volume(phantom((26, 34, 5)), oblique())
-    np.testing.assert_array_equal(resample.onto(volume, oblique(), (26, 34, 5)).data, volume.data)
+    np.testing.assert_array_equal(resample.onto(volume, volume.grid).data, volume.data)
 
 
 @pytest.mark.parametrize("turn", ["none", "axes", "oblique"])
@@ -66,14 +69,14 @@ def test_a_blob_keeps_its_millimetres(turn: str) -> None:
         small = np.eye(4)
         small[:2, :2] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
         target = target @ small
-    made = resample.onto(source, target, shape)
+    made = resample.onto(source, Grid(shape, target))
     assert made.data.shape == shape
     np.testing.assert_allclose(centroid(made.data, target), centroid(source.data, source.affine), atol=0.03)
 
 
 def test_outside_the_scan_there_is_nothing() -> None:
     source = Volume(np.full((20, 22, 9), 50, np.float32), oblique())
-    made = resample.onto(source, shifted(oblique(), (-5, 0, 0)), (20, 22, 9)).data
+    made = resample.onto(source, Grid((20, 22, 9), shifted(oblique(), (-5, 0, 0)))).data
     assert (made[:5] == 0).all()
     np.testing.assert_allclose(made[5:], 50, rtol=1e-5)
 
@@ -113,27 +116,28 @@ def test_like_another_image(scan: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_outside_is_refused_with_the_reason() -> None:
-    affine = oblique()
+    scan = Grid((26, 34, 5), oblique())
     cases = {
-        (0.2, 0.2): "got 4.5 and 4 times; the networks end there",
-        (0.95, 0.5): "got 0.947368 and 1.6 times; there is nothing to sharpen in a coarser one",
-        (0.9, 0.8): "got 1 and 1 times",
+        (0.2, 0.2): "--spacing: 4.5 and 4 times as fine as the scan .* must be above 1 and at most 4",
+        (0.95, 0.5): "0.947368 and 1.6 times",
+        (0.9, 0.8): "1 and 1 times",
     }
     for spacing, reason in cases.items():
-        target, _ = resample.finer(affine, (26, 34, 5), 2, spacing)
+        target = resample.finer(scan, 2, spacing)
         with pytest.raises(BadInput, match=reason):
-            resample.factor(affine, 2, target, "--spacing")
+            resample.factor(scan, 2, target, "--spacing")
     for scale, factor in ((1.1, 2), (2, 2), (2.01, 3), (4, 4)):
-        target, _ = resample.finer(affine, (26, 34, 5), 2, (0.9 / scale, 0.8 / scale))
-        assert resample.factor(affine, 2, target, "--scale") == factor
+        target = resample.finer(scan, 2, (0.9 / scale, 0.8 / scale))
+        assert resample.factor(scan, 2, target, "--scale") == factor
 
 
 def test_a_turned_grid_is_made_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Volume(blob((30, 34, 24)), oblique((0.5, 0.45, 0.6)))
     target = oblique((0.41, 0.62, 0.5)) @ affines.from_matvec(euler2mat(0.1, 0.2), [-1, 2, 3])
-    whole = resample.onto(source, target, (30, 20, 24)).data
+    wanted = Grid((30, 20, 24), target)
+    whole = resample.onto(source, wanted).data
     monkeypatch.setattr(resample.scratch, "PART", 4 * 1500)
-    np.testing.assert_allclose(resample.onto(source, target, (30, 20, 24)).data, whole, atol=1e-3)
+    np.testing.assert_allclose(resample.onto(source, wanted).data, whole, atol=1e-3)
     assert whole.max() > 500
 
 
@@ -171,7 +175,7 @@ def test_like_a_coarse_grid_or_one_elsewhere_is_refused(
     command = ["upscale", str(scan), str(out), "--method", "bicubic", "--like"]
     coarse = save(np.zeros((9, 9, 5), np.int16), oblique((1.5, 1.5, 3.3)), tmp_path / "coarse.nii")
     assert cli.run([*command, str(coarse)]) == 2
-    assert "got 0.6 and 0.533333 times" in capsys.readouterr().err
+    assert "0.6 and 0.533333 times" in capsys.readouterr().err
     far = save(
         np.zeros((9, 9, 5), np.int16), shifted(oblique((0.5, 0.5, 3.3)), (900, 0, 0)), tmp_path / "far.nii"
     )

@@ -7,7 +7,8 @@ import pytest
 
 from seran import io, scratch, sharpen
 from seran.classical import bicubic
-from tests.conftest import oblique, phantom
+from seran.sharpen import Normalisation
+from tests.conftest import bare, oblique, phantom, planned
 
 
 @pytest.fixture
@@ -79,9 +80,11 @@ def test_a_scan_on_disk_is_sharpened_to_the_same_voxels(
         monkeypatch.setattr(scratch, "PART", large or 4000)
         monkeypatch.setattr(sharpen, "CHUNK_PIXELS", 6000)
         allocate = scratch.allocator(tmp_path)
-        scan = io.read(source, room=allocate)
+        scan = io.read(source, allocate=allocate)
         assert isinstance(scan.data, np.memmap) == (large == 0)
-        result = sharpen.upscale(scan, bicubic(2), 2, "corner", plane, room=allocate)  # type: ignore[arg-type]
+        found = bare(bicubic(2))
+        plan = planned(scan, found, plane)  # type: ignore[arg-type]
+        result, _ = sharpen.upscale(scan, found, plan, allocate=allocate)
         io.write(result, tmp_path / f"out{end}")
         content = (tmp_path / f"out{end}").read_bytes()
         made.append(gzip.decompress(content) if end == ".nii.gz" else content)
@@ -90,7 +93,8 @@ def test_a_scan_on_disk_is_sharpened_to_the_same_voxels(
 
 @pytest.mark.parametrize("n", [2, 7, 999, 40_000])
 @pytest.mark.usefixtures("tiny")
-def test_the_unit_is_that_of_percentiles(n: int) -> None:
+def test_the_normalisation_is_that_of_percentiles(n: int) -> None:
     stack = np.random.default_rng(n).normal(3, 9, (n, 1, 1)).astype(np.float32)
     low, high = np.percentile(stack.astype(float), (0.1, 99.9))
-    assert sharpen.unit(stack) == pytest.approx((min(0, low), high - min(0, low)))
+    found = Normalisation.of(stack)
+    assert (found.offset, found.gain) == pytest.approx((min(0, low), high - min(0, low)))

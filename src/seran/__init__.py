@@ -1,8 +1,38 @@
-"""seran: MR image super-resolution that states its grid, its protocol and its limits."""
+"""seran: MR image super-resolution that states its grid, its protocol and its limits.
+
+The library in four words::
+
+    scan = seran.read("scan.nii.gz")
+    sharp = seran.upscale(scan, scale=2)
+    seran.write(sharp, "sharp.nii.gz")
+    model = seran.load("seran", scale=2)      # loaded once, used many times: model(scan)
+
+Nothing heavy is imported before one of them is used.
+"""
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["BadInput", "Model", "load", "read", "upscale", "write"]
 
 # OpenVINO tells Google Analytics of every import; where this module cannot be imported, it does not.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+if TYPE_CHECKING:
+    from seran.api import Model, load, read, upscale, write
+    from seran.errors import BadInput
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in __all__:
+        raise AttributeError(f"module 'seran' has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module("seran.errors" if name == "BadInput" else "seran.api"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

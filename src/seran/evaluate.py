@@ -13,10 +13,9 @@ from numpy import ndarray
 
 from seran.data.pairs import Packed, PreparedSet
 from seran.errors import BadInput
-from seran.methods import Method
 from seran.metrics import METRICS, scores
 from seran.metrics import psnr as whole_psnr
-from seran.sharpen import Predict, Progress, sharpen
+from seran.sharpen import Method, Predict, Progress, sharpen
 
 BASELINE = {"bd": "bicubic", "td": "zerofill"}
 """The plain interpolation that gains are counted from."""
@@ -164,7 +163,7 @@ def evaluate(
         low = np.asarray(data.low(volume, scale)[scored], np.float32)
         for m in methods:
             began = time.perf_counter()
-            made = sharpen(low, m.predict, scale, whole=m.whole)
+            made = sharpen(low, m).image
             seconds = time.perf_counter() - began
             span = volume.range[1] - volume.range[0]
             rows.append(
@@ -179,8 +178,8 @@ def evaluate(
                 }
             )
             progress(1)
-    told = [f.name for f in dataclasses.fields(Method) if f.name not in ("predict", "scans")]
-    stated = [{name: getattr(m, name) for name in told} for m in methods]
+    told = [f.name for f in dataclasses.fields(Method) if f.name not in ("predict", "scans", "spacings")]
+    stated = [{"scale": m.scale} | {name: getattr(m, name) for name in told} for m in methods]
     return Report(protocol(data, scale, split, slices), baseline, stated, rows)
 
 

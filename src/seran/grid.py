@@ -9,11 +9,13 @@ A grid is a pair (shape, affine). Two conventions for a finer grid matter here, 
 They differ by (k - 1)/2 fine voxels. ``nibabel.affines.rescale_affine`` is neither.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import permutations, product
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numpy import ndarray
 
 Anchor = Literal["corner", "center"]
@@ -21,6 +23,79 @@ Plane = Literal["auto", "axial", "coronal", "sagittal"]
 
 NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}
 """The world axis (R, A, S) that a plane of slices is stacked along."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a volume lie.
+
+    Attributes:
+        shape: voxels along each array axis.
+        affine: voxel index to mm (RAS+).
+    """
+
+    shape: tuple[int, int, int]
+    affine: Float[ndarray, "4 4"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """From the grid of a scan to that of its result: computed once, and what everybody asks.
+
+    Attributes:
+        scan: the grid of the scan.
+        axis: the array axis along which its slices are stacked; rows and columns of a slice are the other
+            two, in the array's order.
+        factors: fine voxels for each voxel, along rows and columns, that the predictor makes.
+        anchor: what the predictor's grid has in common with that of the scan.
+        target: the grid that is wanted, where that of the predictor is not.
+    """
+
+    scan: Grid
+    axis: int
+    factors: tuple[int, int]
+    anchor: Anchor
+    target: Grid | None = None
+
+    @property
+    def along(self) -> tuple[int, int, int]:
+        """The factor of every array axis."""
+        plane = iter(self.factors)
+        f = [1 if i == self.axis else next(plane) for i in range(3)]
+        return f[0], f[1], f[2]
+
+    @property
+    def enlarged(self) -> Grid:
+        """The predictor's grid."""
+        x, y, z = (n * f for n, f in zip(self.scan.shape, self.along, strict=True))
+        return Grid((x, y, z), rescale(self.scan.affine, self.along, self.anchor))
+
+    @property
+    def result(self) -> Grid:
+        """The grid of the result."""
+        return self.target or self.enlarged
+
+    def stack(self, data: Shaped[ndarray, "x y z"]) -> Shaped[ndarray, "n h w"]:
+        """A volume's voxels as slices of rows and columns: a view."""
+        return np.moveaxis(data, self.axis, 0)
+
+    def unstack(self, stack: Shaped[ndarray, "n h w"]) -> Shaped[ndarray, "x y z"]:
+        """Slices as a volume's voxels: a view."""
+        return np.moveaxis(stack, 0, self.axis)
+
+
+def dimensions(numbers: Iterable[float], form: str = "d", by: str = "x") -> str:
+    """Numbers one by another: ``120x120x96``.
+
+    Args:
+        numbers: voxels or millimetres, one for each axis.
+        form: how each is written, as in a format string.
+        by: what stands between them.
+
+    >>> dimensions((0.9, 0.9, 5), ".1f")
+    '0.9x0.9x5.0'
+    """
+    return by.join(f"{n:{form}}" for n in numbers)
 
 
 def spacing(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "3"]:

@@ -1,7 +1,7 @@
 """From the name of a method to a predictor: classical ones, shipped networks, weights of one's own."""
 
+import dataclasses
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,11 +11,11 @@ from seran.classical import CLASSICAL, VOLUMETRIC
 from seran.degrade import DEGRADATIONS
 from seran.errors import BadInput
 from seran.extras import needed
-from seran.grid import Anchor
 from seran.machine import cpus
-from seran.sharpen import Predict, ensembled
+from seran.sharpen import Method, Predict, ensembled
 from seran.systems import SYSTEMS
 
+DEFAULT = "seran"
 DEGRADATION_OF = {"bicubic": "bd", "zerofill": "td", "nlm": "bd"}
 """The degradation whose grid a classical method undoes; networks state theirs in their card."""
 
@@ -46,33 +46,6 @@ class Engine:
             raise BadInput(f"expected a number of threads, or 0 for all, got {self.threads}")
 
 
-@dataclass(frozen=True)
-class Method:
-    """A predictor and what must be known of it.
-
-    Attributes:
-        degradation: what it undoes.
-        anchor: the grid convention of its result.
-        weights: what the weights are called, empty for classical methods.
-        sha256: digest stated and verified in the weights file.
-        engine: what runs it, in words.
-        whole: it looks across slices and so must be given all of them at once.
-        scans: what the weights were trained on, see `seran.weights.Card`.
-    """
-
-    name: str
-    scale: int
-    predict: Predict
-    degradation: str
-    anchor: Anchor
-    weights: str = ""
-    sha256: str = ""
-    engine: str = "numpy"
-    precision: str = "f32"
-    whole: bool = False
-    scans: Sequence[dict[str, str]] = ()
-
-
 def names() -> list[str]:
     """Every method, whether weights of it are shipped or not."""
     return list(SYSTEMS)
@@ -86,6 +59,23 @@ def is_network(name: str) -> bool:
 def named(file: Path) -> Path:
     """A weights file by its path, or by the name of weights that are at hand (``seran-x2-td``)."""
     return file if file.is_file() else weights.at_hand().get(str(file), file)
+
+
+def files_of(name: str) -> list[Path]:
+    """All weights of a method that are at hand."""
+    return [path for key, path in weights.at_hand().items() if key.startswith(f"{name}-x")]
+
+
+def implied(name: str | None, file: Path | None) -> tuple[str, int]:
+    """The method, and the scale where none is asked for: of the weights, if they are named.
+
+    Raises:
+        BadInput: if the weights cannot be read.
+    """
+    if file is None:
+        return name or DEFAULT, 2
+    _, card, _ = weights.read(named(file))
+    return name or card.model, card.scale
 
 
 def _file(name: str, scale: int, degradation: str) -> Path:
@@ -124,38 +114,34 @@ def method(
         BadInput: for an unknown name, or weights that do not fit it.
     """
     plain = name.removesuffix("+")
-    if not is_network(name):
-        if file is not None:
-            raise BadInput(f"the method {plain} has no weights; leave --weights out")
+    if is_network(name):
+        found = _network(plain, scale, named(file) if file else _file(plain, scale, degradation), engine)
+    elif file is not None:
+        raise BadInput(f"the method {plain} has no weights; leave --weights out")
+    else:
         undone = DEGRADATION_OF[plain]
         found = Method(
-            name,
-            scale,
+            plain,
+            (scale, scale),
             CLASSICAL[plain](scale, engine.threads),
             undone,
             DEGRADATIONS[undone].anchor,
+            context=None if plain in VOLUMETRIC else 0,
             engine="numba" if plain == "nlm" else "numpy",
-            whole=plain in VOLUMETRIC,
         )
-    else:
-        found = _network(
-            name, plain, scale, named(file) if file else _file(plain, scale, degradation), engine
-        )
-    if name.endswith("+"):
-        return Method(**{**found.__dict__, "predict": ensembled(found.predict, found.anchor)})
-    return found
+    return dataclasses.replace(ensembled(found), name=name) if name.endswith("+") else found
 
 
-def _network(name: str, plain: str, scale: int, path: Path, engine: Engine) -> Method:
+def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
     data, card, digest = weights.read(path)
     if card.scale != scale:
         raise BadInput(f"{path}: expected weights for --scale {scale}, these are for x{card.scale}")
-    if card.model != plain:
-        raise BadInput(f"{path}: expected weights of {plain}, these are of {card.model}")
+    if card.model != name:
+        raise BadInput(f"{path}: expected weights of {name}, these are of {card.model}")
     predict, what, precision = _run(data, card, engine)
     return Method(
-        name, scale, predict, card.degradation, card.anchor, path.name, digest, what, precision,
-        scans=card.scans,
+        name, (scale, scale), predict, card.degradation, card.anchor, weights=path.name, sha256=digest,
+        engine=what, precision=precision, scans=card.scans,
     )  # fmt: skip
 
 

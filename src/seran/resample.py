@@ -14,93 +14,95 @@ from numpy import ndarray
 
 from seran import grid, kspace, scratch
 from seran.errors import BadInput
+from seran.grid import Grid
 from seran.resize import sampled
 from seran.volume import Volume
 
 TURNED = 0.01
 """Voxels by which a grid may leave the axes of another one and still count as parallel to it."""
-MOST = 4.0
+LARGEST = 4.0
 """The largest scale that there are networks for."""
 
 
-def finer(
-    affine: Float[ndarray, "4 4"], shape: tuple[int, int, int], axis: int, spacing: tuple[float, float]
-) -> tuple[Float[ndarray, "4 4"], tuple[int, int, int]]:
+def finer(scan: Grid, axis: int, spacing: tuple[float, float]) -> Grid:
     """A grid with exactly this spacing in the plane across ``axis``, about the centre of the field of view.
 
     Its size is the nearest whole number of voxels: the field of view changes by less than one of them.
+
+    Args:
+        scan: the grid that it is finer than.
+        axis: along which the slices are stacked.
+        spacing: in mm, of rows and columns.
     """
-    size, found = grid.spacing(affine), list(shape)
+    size, found = grid.spacing(scan.affine), list(scan.shape)
     change = np.eye(4)
     plane = [i for i in range(3) if i != axis]
     for i, new in zip(plane, spacing, strict=True):
-        found[i] = max(1, round(shape[i] * size[i] / new))
+        found[i] = max(1, round(scan.shape[i] * size[i] / new))
         change[i, i] = new / size[i]
-        change[i, 3] = (shape[i] - 1) / 2 - change[i, i] * (found[i] - 1) / 2
-    return affine @ change, (found[0], found[1], found[2])
+        change[i, 3] = (scan.shape[i] - 1) / 2 - change[i, i] * (found[i] - 1) / 2
+    return Grid((found[0], found[1], found[2]), scan.affine @ change)
 
 
-def factor(affine: Float[ndarray, "4 4"], axis: int, target: Float[ndarray, "4 4"], name: str) -> int:
+def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
     """The whole factor, 2 to 4, from which a target grid is reached: the next above what its axes ask for.
 
     Args:
-        affine: of the scan.
+        scan: the grid of the scan.
         axis: along which its slices are stacked.
-        target: the affine that is wanted.
+        target: the grid that is wanted.
         name: what asks for it.
 
     Raises:
         BadInput: if the target is not finer in the plane of the slices, or finer than 4 times.
     """
-    per = np.abs(np.linalg.inv(affine[:3, :3]) @ target[:3, :3])  # source voxels for each step on the target
+    per = np.abs(np.linalg.inv(scan.affine[:3, :3]) @ target.affine[:3, :3])  # source voxels a target step
     asked = [1 / per[i].max() for i in range(3) if i != axis]
-    if not 1 + 1e-6 < max(asked) <= MOST + 1e-6 or min(asked) < 1 - 1e-6:
-        shown = " and ".join(f"{a:.6g}" for a in asked)
-        why = "there is nothing to sharpen in a coarser one"
+    if not 1 + 1e-6 < max(asked) <= LARGEST + 1e-6 or min(asked) < 1 - 1e-6:
         raise BadInput(
-            f"{name}: expected a grid more than 1 and up to 4 times finer in the plane of the slices, got "
-            f"{shown} times; {'the networks end there' if max(asked) > MOST else why}; "
-            "choose a spacing between a quarter of the scan's and its own"
+            f"{name}: {' and '.join(f'{a:.6g}' for a in asked)} times as fine as the scan in the plane of "
+            f"its slices; must be above 1 and at most {LARGEST:g}"
         )
     return max(2, int(np.ceil(max(asked) - 1e-6)))
 
 
-def meets(
-    affine: Float[ndarray, "4 4"],
-    shape: tuple[int, int, int],
-    target: Float[ndarray, "4 4"],
-    size: tuple[int, int, int],
-) -> bool:
+def meets(scan: Grid, other: Grid) -> bool:
     """Whether the box of one grid's corners, along the other's axes, reaches into the other."""
-    seen = grid.corners(size, np.linalg.inv(affine) @ target)
-    return bool(((seen.max(0) > -0.5) & (seen.min(0) < np.array(shape) - 0.5)).all())
+    seen = grid.corners(other.shape, np.linalg.inv(scan.affine) @ other.affine)
+    return bool(((seen.max(0) > -0.5) & (seen.min(0) < np.array(scan.shape) - 0.5)).all())
 
 
 def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:
-    """The volume on the grid that was measured: k-space across ``axis`` cropped to ``band`` of its extent."""
+    """The volume on the grid that was measured: k-space cropped to a part of its extent.
+
+    Args:
+        volume: a scan whose k-space the scanner filled with zeros.
+        axis: along which its slices are stacked.
+        band: the part that was measured, of rows and columns.
+    """
     stack = np.moveaxis(volume.data, axis, 0)
-    h, w = stack.shape[1:]
-    rows, columns = round(h * band[0]), round(w * band[1])
+    size = stack.shape[1:]
+    rows, columns = (round(n * b) for n, b in zip(size, band, strict=True))
     cropped = np.concatenate([kspace.crop(part[None], (rows, columns)) for part in stack])
-    factors = [1.0, rows / h, columns / w]
-    order = [0 if i == axis else 1 + [j for j in range(3) if j != axis].index(i) for i in range(3)]
-    affine = grid.rescale(volume.affine, (factors[order[0]], factors[order[1]], factors[order[2]]), "center")
+    plane = iter((rows / size[0], columns / size[1]))
+    factors = [1.0 if i == axis else next(plane) for i in range(3)]
+    affine = grid.rescale(volume.affine, (factors[0], factors[1], factors[2]), "center")
     return volume.on(np.moveaxis(cropped, 0, axis), affine)
 
 
-def onto(volume: Volume, affine: Float[ndarray, "4 4"], shape: tuple[int, int, int]) -> Volume:
-    """The volume on the grid (``shape``, ``affine``)."""
-    to = np.linalg.inv(volume.affine) @ affine  # index on the target -> index on the source
+def onto(volume: Volume, target: Grid) -> Volume:
+    """The volume on another grid."""
+    to = np.linalg.inv(volume.affine) @ target.affine  # index on the target -> index on the source
     order = max(permutations(range(3)), key=lambda p: sum(abs(to[p[j], j]) for j in range(3)))
-    off = np.abs(to[:3, :3]) * (np.array(shape) - 1)
+    off = np.abs(to[:3, :3]) * (np.array(target.shape) - 1)
     off[list(order), range(3)] = 0
     if off.sum(1).max() <= TURNED:
-        data = _parallel(volume.data, to, shape, order)
+        data = _parallel(volume.data, to, target.shape, order)
     else:
-        data = _turned(volume.data, to, shape)
+        data = _turned(volume.data, to, target.shape)
     if volume.data.min() >= 0:
         data = np.maximum(data, 0)
-    return volume.on(data, affine)
+    return volume.on(data, target.affine)
 
 
 def _parallel(

@@ -15,6 +15,7 @@ from numpy import ndarray
 
 from seran import scratch
 from seran.errors import BadInput
+from seran.grid import Grid
 from seran.scratch import Allocator
 
 MOST = 1100
@@ -38,6 +39,12 @@ class Volume:
     data: Float[ndarray, "x y z"]
     affine: Float[ndarray, "4 4"]
     header: Any = None
+
+    @property
+    def grid(self) -> Grid:
+        """Where its voxels lie."""
+        x, y, z = self.data.shape
+        return Grid((x, y, z), self.affine)
 
     def on(self, data: Float[ndarray, "a b c"], affine: Float[ndarray, "4 4"]) -> "Volume":
         """The same scan with other voxels on another grid."""

@@ -19,11 +19,11 @@ import seran
 from seran import files
 from seran.apps import FLAT, Positional
 from seran.errors import BadInput
-from seran.job import batch
-from seran.job import run as job
+from seran.grid import dimensions
+from seran.job import batch, record
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
-from seran.job.run import Options
+from seran.job.options import Options, Target
 from seran.methods import Engine
 
 BIDS_VERSION = "1.10.0"
@@ -94,7 +94,7 @@ def scans(
     return found
 
 
-def resolution(target: job.Target) -> tuple[str, str]:
+def resolution(target: Target) -> tuple[str, str]:
     """The label of ``res-``, and what it means."""
     if target.like is not None:
         return "like", f"on the grid of {target.like.name}"
@@ -128,7 +128,7 @@ def metadata(root: Path, image: Path) -> dict[str, Any]:
     return found
 
 
-def facts(root: Path, image: Path, target: job.Target) -> dict[str, Any]:
+def facts(root: Path, image: Path, target: Target) -> dict[str, Any]:
     """What the record of a result states besides: what BIDS requires, and what is still true of the source.
 
     Raises:
@@ -144,7 +144,7 @@ def facts(root: Path, image: Path, target: job.Target) -> dict[str, Any]:
     }
 
 
-def planned(root: Path, out: Path, images: Iterable[Path], target: job.Target) -> Iterator[Task]:
+def planned(root: Path, out: Path, images: Iterable[Path], target: Target) -> Iterator[Task]:
     """What becomes of each image."""
     label, _ = resolution(target)
     for image in images:
@@ -209,25 +209,21 @@ def rows(tasks: Iterable[Task], root: Path) -> list[dict[str, str]]:
         }
         if "ses" in own:
             row["session_id"] = f"ses-{own['ses']}"
-        record = job.record(task.out)
-        if record is not None:
+        made = record.read(task.out)
+        if made is not None:
             row |= {
                 "status": "done",
-                "method": record["Method"],
-                "weights": record["Weights"] or "n/a",
-                "weights_sha256": record["WeightsSHA256"] or "n/a",
-                "version": record["Version"],
-                "voxel_before": _x(record["VoxelSizeBefore"]),
-                "voxel_after": _x(record["VoxelSizeAfter"]),
-                "kspace_support": _x(record["KspaceSupport"]),
-                "seconds": f"{record['Seconds']:.1f}",
+                "method": made.method,
+                "weights": made.weights or "n/a",
+                "weights_sha256": made.weights_sha256 or "n/a",
+                "version": made.version,
+                "voxel_before": dimensions(made.voxel_size_before, ".3g", " x "),
+                "voxel_after": dimensions(made.voxel_size_after, ".3g", " x "),
+                "kspace_support": dimensions(made.kspace_support, ".3g", " x "),
+                "seconds": f"{made.seconds:.1f}",
             }
         table.append({name: " ".join(str(value).split()) for name, value in row.items()})
     return table
-
-
-def _x(numbers: Iterable[float]) -> str:
-    return " x ".join(f"{n:.3g}" for n in numbers)
 
 
 def page(table: Sequence[dict[str, str]]) -> str:

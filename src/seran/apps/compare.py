@@ -2,17 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from seran import files, io, kspace, resample, scratch
 from seran.apps import Positional
 from seran.errors import BadInput, Incomplete
-from seran.job import run as job
-from seran.job.run import ReadOptions
+from seran.job import record
+from seran.job.options import ReadOptions
+from seran.job.record import Record
 from seran.quality import checks, report
-from seran.quality.checks import Made
 from seran.quality.report import Side
 
 
@@ -29,44 +28,44 @@ def refuse_page(out: Path, force: bool, *others: Path) -> None:
         raise BadInput(f"{out} exists; give --force to replace it")
 
 
-def made_from(before: Path, after: Path, scan: ReadOptions) -> dict[str, Any]:
-    """The record beside ``after``, if it is of ``before``; else nothing."""
-    found = job.record(after)
-    if found is None or found.get("InputSHA256") != files.sha256_of(io.sources(before, scan.series)):
-        return {}
+def made_from(before: Path, after: Path, reading: ReadOptions) -> Record | None:
+    """The record beside ``after``, if it is of ``before``."""
+    found = record.read(after)
+    if found is None or found.input_sha256 != files.sha256_of(io.sources(before, reading.series)):
+        return None
     return found
 
 
-def write(before: Path, after: Path, out: Path, scan: ReadOptions, record: dict[str, Any]) -> str:
+def write(before: Path, after: Path, out: Path, reading: ReadOptions, made: Record | None) -> str:
     """Check, draw and write; the checks in words.
 
     Args:
         before: the scan.
         after: the other one.
         out: the page.
-        scan: how ``before`` is read.
-        record: of how ``after`` was made from it, or nothing.
+        reading: how ``before`` is read.
+        made: the record of how ``after`` was made from it, if there is one.
 
     Raises:
         BadInput: if one cannot be read.
         Incomplete: if a check fails, after its words to stderr; the page is written.
         OSError: if the page cannot be written.
     """
-    allocate, made = scratch.allocator(out.parent), Made.of(record)
+    allocate, provenance = scratch.allocator(out.parent), made.provenance if made else None
     sides = []
-    for path, how in (before, scan), (after, ReadOptions(fill=scan.fill)):
+    for path, how in (before, reading), (after, ReadOptions(fill=reading.fill)):
         series = io.read_series(path, how.affine, how.fill, allocate, how.volume, how.series)
         sides.append(Side(path.name, next(series.volumes), series.count))
     first, second = sides
     notes = []
-    if made is not None and record.get("FourierCrop"):
-        band = kspace.support(np.moveaxis(first.volume.data, made.axis, 0))
-        first = Side(first.name, resample.acquired(first.volume, made.axis, band), first.count)
+    if made is not None and made.fourier_crop:
+        band = kspace.support(np.moveaxis(first.volume.data, made.slice_axis, 0))
+        first = Side(first.name, resample.acquired(first.volume, made.slice_axis, band), first.count)
         notes.append("Before is the grid that was measured: k-space was cropped to its support.")
     if max(first.count, second.count) > 1:
         notes.append("A series: its first volume is shown and checked.")
-    found = checks.all_of(first.volume, second.volume, made)
-    text = report.page(first, second, found, made, record, notes)
+    found = checks.all_of(first.volume, second.volume, provenance)
+    text = report.page(first, second, found, provenance, made.stated() if made else {}, notes)
     with files.atomic(out) as part:
         part.write_text(text, encoding="utf-8")
     told = "\n".join(f"{c.verdict:9} {c.name}: {c.text}" for c in found)
@@ -103,5 +102,5 @@ def compare(
         OSError: if the page cannot be written.
     """
     refuse_page(out, force, before, after)
-    scan = ReadOptions(fill=fill)
-    return write(before, after, out, scan, made_from(before, after, scan))
+    reading = ReadOptions(fill=fill)
+    return write(before, after, out, reading, made_from(before, after, reading))

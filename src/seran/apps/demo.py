@@ -17,6 +17,7 @@ from numpy import ndarray
 from seran import files, grid, io, metrics
 from seran.apps import FLAT
 from seran.degrade import Bicubic
+from seran.grid import Plan
 from seran.methods import Engine, method
 from seran.sharpen import upscale
 from seran.volume import Volume
@@ -75,7 +76,7 @@ def compare(out: Path, engine: Engine) -> list[Score]:
     out.mkdir(parents=True, exist_ok=True)
     truth = sample()
     low = Volume(
-        np.moveaxis(Bicubic(SCALE)(np.moveaxis(truth.data, 2, 0)), 0, 2),
+        np.moveaxis(Bicubic((SCALE, SCALE))(np.moveaxis(truth.data, 2, 0)), 0, 2),
         grid.rescale(truth.affine, (1 / SCALE, 1 / SCALE, 1), "corner"),
     )
     made = {"truth": truth, "low": low}
@@ -83,7 +84,7 @@ def compare(out: Path, engine: Engine) -> list[Score]:
     span = float(np.ptp(truth.data))
     for name in ("bicubic", "seran"):
         chosen = method(name, SCALE, engine=engine)
-        made[name] = upscale(low, chosen.predict, SCALE, chosen.anchor)
+        made[name], _ = upscale(low, chosen, Plan(low.grid, 2, chosen.factors, chosen.anchor))
         right, got = (np.moveaxis(made[key].data, 2, 0) for key in ("truth", name))
         scores.append(Score(name, metrics.psnr(right, got, span), metrics.ssim_slice(right, got, span)))
     for name, volume in made.items():

@@ -8,11 +8,11 @@ import tyro
 from seran import io
 from seran.apps import FLAT, compare
 from seran.errors import BadInput, Incomplete
-from seran.job import batch
+from seran.job import batch, record
 from seran.job import run as job
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
-from seran.job.run import Options
+from seran.job.options import Options
 from seran.methods import Engine
 
 
@@ -88,7 +88,7 @@ def upscale(
             f"expected a scan and the name of its result, got {' '.join(map(str, paths)) or 'nothing'}"
         )
     *sources, out = paths
-    chosen = options.scan.series is not None  # of a DICOM folder, whatever else lies there
+    chosen = options.read.series is not None  # of a DICOM folder, whatever else lies there
     single = len(sources) == 1 and (chosen or not (sources[0].is_dir() and scans_in(sources[0])))
     if single and where != Cluster():
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
@@ -107,16 +107,16 @@ def _one(
     source: Path, out: Path, force: bool, resume: bool, report: Path | None, options: Options, engine: Engine
 ) -> str:
     if report is not None:
-        compare.refuse_page(report, force or resume, source, out, job.sidecar(out))
-    if resume and job.is_done(out, job.key(source, options)):
-        record, told = job.record(out) or {}, f"{out} is there already, from the same scan and options"
+        compare.refuse_page(report, force or resume, source, out, record.sidecar(out))
+    if resume and record.is_done(source, out, options, engine):
+        made, told = record.read(out), f"{out} is there already, from the same scan and options"
     else:
         with batch.bars() as watch:
-            record = job.run(source, out, options, engine, watch, force or resume)
-        told = job.summary(record, out)
+            made = job.run(source, out, options, engine, watch, force or resume)
+        told = made.summary(out)
     if report is None:
         return told
     try:
-        return f"{told}\n{compare.write(source, out, report, options.scan, record)}"
+        return f"{told}\n{compare.write(source, out, report, options.read, made)}"
     except Incomplete as error:
         raise Incomplete(f"{error}; the result is kept ({told})") from error

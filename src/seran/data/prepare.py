@@ -21,7 +21,7 @@ from seran.data.pairs import Packed, PreparedSet, load_prepared
 from seran.data.sources import Source, find, read_source
 from seran.degrade import DEGRADATIONS
 from seran.errors import BadInput
-from seran.sharpen import unit
+from seran.sharpen import Normalisation
 from seran.volume import Volume
 
 MULTIPLE = 12
@@ -72,7 +72,8 @@ def _pack(
         degrade = DEGRADATIONS[degradation](scale, options["integer"])
         low = np.concatenate([degrade(part[None]) for part in stack]).astype(dtype)
         np.save(out / f"x{scale}" / f"{name}.npy", low)
-        units[str(scale)] = unit(low.astype(np.float32))
+        norm = Normalisation.of(low.astype(np.float32))
+        units[str(scale)] = (norm.offset, norm.gain)
     return Packed(
         name=name,
         source=source.path.name,

@@ -11,14 +11,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from seran import sharpen
 from seran.errors import BadInput, Incomplete
-from seran.job import cluster
+from seran.job import cluster, record
 from seran.job import run as job
 from seran.job.cluster import Cluster
-from seran.job.run import Options
+from seran.job.options import Options
 from seran.machine import cpus
 from seran.methods import Engine
+from seran.sharpen import Progress
 
 Outcome = tuple[str, str]
 """``sharpened``, ``there`` or ``failed``, and a line about it."""
@@ -38,7 +38,7 @@ def bars() -> Iterator[job.Watch]:
     """A progress bar for each volume, on a terminal; nothing in a log."""
     shown: list[tqdm] = []
 
-    def watch(name: str, total: int) -> sharpen.Progress:
+    def watch(name: str, total: int) -> Progress:
         while shown:
             shown.pop().close()
         shown.append(tqdm(total=total, unit="slice", desc=name, leave=False, disable=None))
@@ -65,11 +65,11 @@ def one(
         OSError: if the result cannot be written.
     """
     try:
-        if resume and job.is_done(task.out, job.key(task.source, options)):
+        if resume and record.is_done(task.source, task.out, options, engine):
             return "there", f"{task.out} is there already"
         task.out.parent.mkdir(parents=True, exist_ok=True)
-        record = job.run(task.source, task.out, options, engine, watch, force or resume, task.facts())
-        return "sharpened", job.summary(record, task.out)
+        made = job.run(task.source, task.out, options, engine, watch, force or resume, task.facts())
+        return "sharpened", made.summary(task.out)
     except BadInput as error:
         return _failed(task, str(error))
 
@@ -132,10 +132,10 @@ def _spread(
     """The same on a cluster, where a scan may be begun twice: so a worker passes over what is done."""
     free = []
     for task in tasks:
-        if replace or not job.sidecar(task.out).exists():
+        if replace or not record.sidecar(task.out).exists():
             free.append(task)
         else:
-            yield _failed(task, f"{job.sidecar(task.out)} exists; give --force to replace it")
+            yield _failed(task, f"{record.sidecar(task.out)} exists; give --force to replace it")
     if where.cluster == "local" and not engine.threads:
         engine = dataclasses.replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
     work = partial(one, options=options, engine=engine, force=True, resume=True)

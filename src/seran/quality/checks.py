@@ -3,20 +3,23 @@
 What cannot be known, because no record says how the one was made from the other, is "not known", never PASS.
 """
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import grid, resample, scratch, sharpen, weights
+from seran import grid, resample, scratch
 from seran.degrade import DEGRADATIONS
+from seran.grid import Grid, Plan, dimensions
+from seran.sharpen import Normalisation
 from seran.volume import Volume
 
-Verdict = Literal["PASS", "WARN", "FAIL", "not known"]
+Verdict = Literal["PASS", "not known", "WARN", "FAIL"]
+ORDER: tuple[Verdict, ...] = ("PASS", "not known", "WARN", "FAIL")
+"""From the best to the worst."""
 
 EXACT = 1e-4
 """Millimetres by which a corner of the field of view may move: float32 affines are not finer than that."""
@@ -28,8 +31,6 @@ On public scans at x2 the shipped networks leave less than 0.3 %, and bicubic en
 """
 RANGE_WARN, RANGE_FAIL = 0.15, 0.5
 """How much the range of the intensities (99.9th percentile over the offset) may grow or shrink."""
-SEEN = weights.SHIPPED / "spacing.csv"
-"""The spacings of the truths that weights were trained on, written by `paper/cards.py`."""
 ROUNDED = 0.01
 """Part by which a spacing may leave what is stated with two decimals."""
 
@@ -44,44 +45,34 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Made:
-    """How a result came from its input, as its record says.
+class Provenance:
+    """How a result came from its scan.
 
     Attributes:
         scale: of the network.
         axis: along which the slices are stacked.
         degradation: that the result is to undo.
         resampled: it was put on another grid than the network's.
-        weights: their digest, empty for a classical method.
+        weights: weights made it; else a classical method did.
+        spacings: mm that the weights saw: in the plane from, to, across from, to; None if they do not say.
     """
 
     scale: int
     axis: int
     degradation: str
     resampled: bool
-    weights: str
+    weights: bool
+    spacings: tuple[float, ...] | None
 
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Made | None":
-        """From a record; None if it does not say all of this."""
-        try:
-            made = cls(
-                int(record["Scale"]),
-                int(record["SliceAxis"]),
-                str(record["Degradation"]),
-                bool(record["Resampled"]),
-                str(record["WeightsSHA256"]),
-            )
-        except (KeyError, TypeError, ValueError):
-            return None
-        known = made.scale in (2, 3, 4) and made.axis in (0, 1, 2) and made.degradation in DEGRADATIONS
-        return made if known else None
+    def plan(self, scan: Grid) -> Plan:
+        """To the network's grid."""
+        degradation = DEGRADATIONS[self.degradation]
+        return Plan(scan, self.axis, (self.scale, self.scale), degradation.anchor)
 
-    @property
-    def factors(self) -> tuple[float, float, float]:
-        """Fine voxels for each coarse one, per array axis."""
-        f = [1.0 if i == self.axis else float(self.scale) for i in range(3)]
-        return f[0], f[1], f[2]
+
+def worst(checks: Sequence[Check]) -> Verdict:
+    """The verdict on all: PASS only if every check passes."""
+    return max((c.verdict for c in checks), key=ORDER.index, default="not known")
 
 
 def apart(a: Float[ndarray, "8 3"], b: Float[ndarray, "8 3"]) -> float:
@@ -90,18 +81,17 @@ def apart(a: Float[ndarray, "8 3"], b: Float[ndarray, "8 3"]) -> float:
     return float(max(between.min(0).max(), between.min(1).max()))
 
 
-def geometry(before: Volume, after: Volume, made: Made | None) -> Check:
+def geometry(before: Volume, after: Volume, made: Provenance | None) -> Check:
     """Whether the field of view stays."""
     old, new = (grid.corners(v.data.shape, v.affine) for v in (before, after))
     if made is not None and not made.resampled:
-        anchor = DEGRADATIONS[made.degradation].anchor
-        shape = tuple(round(n * f) for n, f in zip(before.data.shape, made.factors, strict=True))
-        due = grid.corners(shape, grid.rescale(before.affine, made.factors, anchor))  # type: ignore[arg-type]
-        off = float(np.linalg.norm(due - new, axis=1).max()) if shape == after.data.shape else np.inf
+        plan = made.plan(before.grid)
+        due = plan.enlarged
+        off = float(np.linalg.norm(grid.corners(due.shape, due.affine) - new, axis=1).max())
         what = {"corner": "the input's field of view", "center": "the centre of the input's first voxel"}
-        text = f"corners within {off:.2g} mm of where {what[anchor]} puts them (at most {EXACT:g})"
-        if shape != after.data.shape:
-            text = f"expected {_x(shape)} voxels, got {_x(after.data.shape)}"
+        text = f"corners within {off:.2g} mm of where {what[plan.anchor]} puts them (at most {EXACT:g})"
+        if due.shape != after.data.shape:
+            off, text = np.inf, f"expected {_voxels(due.shape)}, got {_voxels(after.data.shape)}"
         return Check("geometry", "PASS" if off <= EXACT else "FAIL", text)
     off = apart(old, new)
     text = f"corners of the field of view up to {off:.2g} mm apart"
@@ -134,7 +124,7 @@ def limits(volume: Volume) -> tuple[float, float]:
     return low, high
 
 
-def intensities(before: Volume, after: Volume, made: Made | None) -> Check:
+def intensities(before: Volume, after: Volume, made: Provenance | None) -> Check:
     """Whether there are negative values where none were, and whether the range stays.
 
     Two scans of which neither is known to come from the other promise nothing: what differs is a WARN.
@@ -144,12 +134,12 @@ def intensities(before: Volume, after: Volume, made: Made | None) -> Check:
     least, _ = limits(before)
     if least >= 0 > low:
         return Check("intensities", worst, f"down to {low:.4g}, and the scan before has no negative voxel")
-    (offset, gain), (_, grown) = (sharpen.unit(v.data) for v in (before, after))
-    if gain == 0:
+    old, new = (Normalisation.of(v.data) for v in (before, after))
+    if old.gain == 0:
         return Check("intensities", "WARN", "the scan before is one value throughout")
-    ratio = grown / gain
+    ratio = new.gain / old.gain
     text = (
-        f"99.9th percentile {ratio:.3f} times what it was ({gain + offset:.4g}); all of it within "
+        f"99.9th percentile {ratio:.3f} times what it was ({old.gain + old.offset:.4g}); all of it within "
         f"{low:.4g} and {high:.4g}"
     )
     change = max(ratio, 1 / ratio) - 1 if ratio > 0 else np.inf
@@ -157,7 +147,7 @@ def intensities(before: Volume, after: Volume, made: Made | None) -> Check:
     return Check("intensities", worst if verdict == "FAIL" else verdict, text)
 
 
-def residual(before: Volume, after: Volume, made: Made | None) -> Check:
+def residual(before: Volume, after: Volume, made: Provenance | None) -> Check:
     """Whether the result, degraded as its method declares, is the input again."""
     name = "residual"
     if made is None:
@@ -171,9 +161,9 @@ def residual(before: Volume, after: Volume, made: Made | None) -> Check:
         if part < 0.5:
             return Check(name, "not known", f"the result covers {part:.0%} of the input")
     else:
-        shape = tuple(round(n * f) for n, f in zip(before.data.shape, made.factors, strict=True))
-        if shape != after.data.shape:
-            return Check(name, "FAIL", f"expected {_x(shape)} voxels, got {_x(after.data.shape)}")
+        due = made.plan(before.grid).enlarged.shape
+        if due != after.data.shape:
+            return Check(name, "FAIL", f"expected {_voxels(due)}, got {_voxels(after.data.shape)}")
         rms, how = _degraded(before, after, made), f"degraded by {made.degradation} x{made.scale}"
     rms /= high - low
     text = (
@@ -183,9 +173,9 @@ def residual(before: Volume, after: Volume, made: Made | None) -> Check:
     return Check(name, _graded(rms, RESIDUAL_WARN, RESIDUAL_FAIL), text)
 
 
-def _degraded(before: Volume, after: Volume, made: Made) -> float:
+def _degraded(before: Volume, after: Volume, made: Provenance) -> float:
     """RMS, slice by slice."""
-    degrade, total = DEGRADATIONS[made.degradation](made.scale), 0.0
+    degrade, total = DEGRADATIONS[made.degradation]((made.scale, made.scale)), 0.0
     coarse, fine = (np.moveaxis(v.data, made.axis, 0) for v in (before, after))
     for low, high in zip(coarse, fine, strict=True):
         total += float(np.square(degrade(np.ascontiguousarray(high)) - low, dtype=np.float64).sum())
@@ -196,32 +186,30 @@ def _degraded(before: Volume, after: Volume, made: Made) -> float:
 def _resampled(before: Volume, after: Volume) -> tuple[float, float]:
     """RMS where the result covers the input, and how much of it that is."""
     covers = after.on(np.ones(after.data.shape, np.float32), after.affine)
-    there = resample.onto(covers, before.affine, before.data.shape).data > 0.999
-    back = resample.onto(after, before.affine, before.data.shape).data
+    there = resample.onto(covers, before.grid).data > 0.999
+    back = resample.onto(after, before.grid).data
     error = np.square(back - before.data, where=there, out=np.zeros(there.shape), dtype=np.float64)
     return float(np.sqrt(error.sum() / max(1, there.sum()))), float(there.mean())
 
 
-def spacing(before: Volume, made: Made | None) -> Check:
+def spacing(before: Volume, made: Provenance | None) -> Check:
     """Whether the weights were trained on scans as fine as this one."""
     name = "spacing"
     if made is None:
         return Check(name, "not known", "no record says which weights made the second scan")
     if not made.weights:
         return Check(name, "PASS", "no weights: the method is made for any spacing")
-    with SEEN.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["sha256"] == made.weights]
-    if not rows:
+    if made.spacings is None:
         return Check(name, "not known", "these weights do not say which spacings they saw")
     size = grid.spacing(before.affine)
     plane = [float(s) for i, s in enumerate(size) if i != made.axis]
     across = float(size[made.axis])
-    seen = {n: float(rows[0][n]) for n in ("plane_from", "plane_to", "across_from", "across_to")}
-    a, b = seen["plane_from"] * made.scale, seen["plane_to"] * made.scale
-    inside = _within(plane, a, b) and _within([across], seen["across_from"], seen["across_to"])
+    a, b, near, far = made.spacings
+    a, b = a * made.scale, b * made.scale
+    inside = _within(plane, a, b) and _within([across], near, far)
     text = (
-        f"{_x(plane, '.3g')} mm in the plane and {across:.3g} mm across; the weights saw {a:.2f} to {b:.2f} "
-        f"and {seen['across_from']:.2f} to {seen['across_to']:.2f}"
+        f"{dimensions(plane, '.3g', ' x ')} mm in the plane and {across:.3g} mm across; the weights saw "
+        f"{a:.2f} to {b:.2f} and {near:.2f} to {far:.2f}"
     )
     return Check(name, "PASS" if inside else "WARN", text)
 
@@ -234,11 +222,11 @@ def _graded(value: float, warn: float, fail: float) -> Verdict:
     return "FAIL" if not value < fail else "WARN" if value >= warn else "PASS"
 
 
-def _x(numbers: Any, form: str = "d") -> str:  # noqa: ANN401
-    return " x ".join(f"{n:{form}}" for n in numbers)
+def _voxels(shape: tuple[int, ...]) -> str:
+    return f"{dimensions(shape, by=' x ')} voxels"
 
 
-def all_of(before: Volume, after: Volume, made: Made | None) -> list[Check]:
+def all_of(before: Volume, after: Volume, made: Provenance | None) -> list[Check]:
     """Every check."""
     return [
         geometry(before, after, made),

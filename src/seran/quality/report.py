@@ -24,10 +24,11 @@ import numpy as np
 from numpy import ndarray
 
 import seran
-from seran import grid, kspace, resample, sharpen
+from seran import grid, kspace, resample
 from seran.errors import BadInput
 from seran.io import describe
-from seran.quality.checks import Check, Made, apart, limits
+from seran.quality.checks import Check, Provenance, apart, limits
+from seran.sharpen import Normalisation
 from seran.volume import Volume
 
 VIEWER = Path(__file__).parent / "viewer"
@@ -103,7 +104,7 @@ def shown(before: Volume, after: Volume) -> Shown:
         first, second = every(before, axis, step), every(after, axis, step)
         low = first.on(first.data.astype(np.float32), first.affine)
     else:
-        whole = resample.onto(before, after.affine, after.data.shape)
+        whole = resample.onto(before, after.grid)
         first = second = every(after, axis, step)
         low = first = every(whole, axis, step)
         if off > SAME * grid.spacing(after.affine).min():
@@ -119,7 +120,7 @@ def shown(before: Volume, after: Volume) -> Shown:
             f"all {after.data.size / 1e6:.3g} million voxels would be too many for a browser. "
             "Checks and spectrum are of all."
         )
-    enlarged = resample.onto(low, second.affine, second.data.shape)
+    enlarged = resample.onto(low, second.grid)
     return Shown(first, second, second.on(second.data - enlarged.data, second.affine), notes)
 
 
@@ -241,7 +242,7 @@ def page(
     before: Side,
     after: Side,
     checks: Sequence[Check],
-    made: Made | None,
+    made: Provenance | None,
     record: Mapping[str, Any],
     notes: Sequence[str] = (),
 ) -> str:
@@ -262,8 +263,8 @@ def page(
     style = (VIEWER / "report.css").read_text()
     drawn = shown(before.volume, after.volume)
     axis = made.axis if made else grid.slice_axis(before.volume.affine, before.volume.data.shape)
-    offset, gain = sharpen.unit(before.volume.data)
-    gain = gain or 1.0
+    norm = Normalisation.of(before.volume.data)
+    offset, gain = norm.offset, norm.gain or 1.0
     about = [described(before), described(after)]
     names = list(dict.fromkeys([*about[0], *about[1]]))
     line = float(grid.spacing(after.volume.affine).min())

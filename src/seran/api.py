@@ -1,0 +1,252 @@
+"""The library's front door: `read`, `upscale`, `write` and `load`, on the same path as the command.
+
+A caller cannot combine a predictor with another one's grid, scale or intensities: what must be known of a
+scan and of a method travels with them, and a result carries its record.
+
+>>> import numpy as np, seran
+>>> voxels = np.random.default_rng(0).random((24, 20, 3), dtype=np.float32)
+>>> affine = np.diag([0.9, 0.8, 5.0, 1.0])
+>>> seran.upscale((voxels, affine), method="bicubic")
+Scan(48x40x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from seran import files, grid, io, methods
+from seran.engines import Engine
+from seran.errors import BadInput
+from seran.grid import Plane
+from seran.job import labels
+from seran.job.options import Options, ReadOptions, Target
+from seran.job.record import Record, sidecar, stem
+from seran.job.run import refuse_output
+from seran.job.steps import Steps
+from seran.sharpen import Method
+from seran.volume import Volume
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan, or what became of one.
+
+    Attributes:
+        volume: voxels (x, y, z) in the scan's units, their affine, and the header they came with.
+        record: of a result, how it came about and what its checks say.
+        name: of the file that it was read from.
+    """
+
+    volume: Volume
+    record: Record | None = None
+    name: str = ""
+
+    @property
+    def data(self) -> Float[ndarray, "x y z"]:
+        """Intensities."""
+        return self.volume.data
+
+    @property
+    def affine(self) -> Float[ndarray, "4 4"]:
+        """Voxel index to mm (RAS+)."""
+        return self.volume.affine
+
+    def to_nibabel(self) -> nib.Nifti1Image:
+        """The same as an image of nibabel, with both transforms under the codes that the scan had."""
+        return io.nifti.image(self.volume)
+
+    def __repr__(self) -> str:
+        shown = grid.dimensions(self.data.shape), grid.dimensions(grid.spacing(self.affine), ".3f")
+        made = f"; {self.record.method}, x{self.record.scale}: {self.record.verdict}" if self.record else ""
+        axes = "".join(nib.aff2axcodes(self.affine))
+        return f"Scan({shown[0]} voxels of {shown[1]} mm, {axes}{made})"
+
+
+Readable = Any
+"""A `Scan`, a path, an image of nibabel, or (voxels, affine): x, y, z, and voxel index to mm (RAS+)."""
+
+
+def read(
+    path: str | Path,
+    *,
+    affine: Literal["auto", "sform", "qform"] = "auto",
+    fill: float | None = None,
+    volume: int | None = None,
+    series: str | None = None,
+) -> Scan:
+    """Read a scan, in its own units.
+
+    Args:
+        path: a file (NIfTI, MGH, NRRD, MetaImage), or the folder of a DICOM series.
+        affine: which transform of the header is right, when they disagree.
+        fill: value for voxels that are NaN, infinite or beyond 1e30; without it such a scan is refused.
+        volume: which one of several (4-D, echoes), counted from 0.
+        series: which series of a DICOM folder, by number or UID.
+
+    Raises:
+        BadInput: if it cannot be read, or holds several volumes and none is chosen.
+    """
+    found = io.read_series(Path(path), affine, fill, only=volume, pick=series)
+    if found.count > 1:
+        raise BadInput(f"{path}: holds {found.count} volumes; choose one: volume=0, for example")
+    return Scan(next(found.volumes), name=Path(path).name)
+
+
+def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool = False) -> None:
+    """Write a scan or a result, whole or not at all; the record of a result goes beside it.
+
+    Args:
+        scan: as `read` or `upscale` gave it.
+        path: the file; its ending decides the format. Without an ending: the folder of a DICOM series.
+        dtype: numpy's name of the type of a voxel; integers are rounded and held at their limits.
+        force: replace what is there.
+
+    Raises:
+        BadInput: if it cannot be written there, or the format has no such type.
+        OSError: if the disk is full, for example; nothing is left behind.
+    """
+    out = Path(path)
+    refuse_output(None, out, force)
+    beside = [sidecar(out)] if scan.record is not None else []
+    with files.together(*beside, *io.written(out)) as parts:
+        if scan.record is not None:
+            scan.record.write(parts[0])
+        with io.writer(parts[len(beside)], 1, dtype) as writer:
+            writer.add(scan.volume)
+
+
+def upscale(
+    scan: Readable,
+    *,
+    scale: float | None = None,
+    spacing: float | None = None,
+    like: str | Path | None = None,
+    method: str | None = None,
+    weights: str | Path | None = None,
+    ensemble: bool = False,
+    plane: Plane = "auto",
+    fourier_crop: bool = False,
+    label_check: bool = True,
+    engine: Engine = Engine(),  # noqa: B008
+) -> Scan:
+    """Sharpen a scan in the plane of its slices, on exactly the right grid.
+
+    Args:
+        scan: a `Scan`, a path, an image of nibabel, or voxels (x, y, z) and their affine (4, 4; to mm, RAS+).
+        scale: how many times finer, above 1 and at most 4; 2 unless another grid is asked for.
+        spacing: of the result in the plane of the slices, in mm.
+        like: an image whose grid the result is put on.
+        method: `seran methods` lists them; without it that of the weights, or seran.
+        weights: a weights file, or the name of shipped weights.
+        ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
+        plane: which slices to sharpen.
+        fourier_crop: first take a scan whose k-space was filled with zeros to the grid that was measured.
+        label_check: refuse what looks like a segmentation.
+        engine: device, precision and threads.
+
+    Returns:
+        The result, in the scan's units; its ``record`` says how it came about.
+
+    Raises:
+        BadInput: for a scan or options that cannot be used.
+    """
+    options = Options(
+        method=method,
+        weights=None if weights is None else Path(weights),
+        ensemble=ensemble,
+        target=Target(scale, spacing, None if like is None else Path(like)),
+        read=ReadOptions(plane=plane, fourier_crop=fourier_crop, label_check=label_check),
+    )
+    return _upscaled(_scan(scan), options, engine, None)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A method that is ready to run; may be used by several threads. See `load`.
+
+    Attributes:
+        method: the predictor, with what must be known of it.
+        options: how a scan is read and put on its grid.
+        engine: how the network runs.
+    """
+
+    method: Method
+    options: Options
+    engine: Engine = field(repr=False)
+
+    def __call__(self, scan: Readable) -> Scan:
+        """Sharpen a scan, as `upscale` does.
+
+        Raises:
+            BadInput: for a scan that cannot be used.
+        """
+        return _upscaled(_scan(scan), self.options, self.engine, self.method)
+
+    def __repr__(self) -> str:
+        return f"Model({self.method.name}, x{self.method.scale}, {self.method.weights or self.method.engine})"
+
+
+def load(
+    method: str | None = None,
+    *,
+    scale: int | None = None,
+    weights: str | Path | None = None,
+    ensemble: bool = False,
+    plane: Plane = "auto",
+    engine: Engine = Engine(),  # noqa: B008
+) -> Model:
+    """Load a method once, to use it on many scans.
+
+    Args:
+        method: `seran methods` lists them; without it that of the weights, or seran.
+        scale: 2, 3 or 4; without it that of the weights, or 2.
+        weights: a weights file, or the name of shipped weights.
+        ensemble: average over the eight symmetries of a slice.
+        plane: which slices to sharpen.
+        engine: device, precision and threads.
+
+    Raises:
+        BadInput: for an unknown method, or weights that do not fit it.
+    """
+    file = None if weights is None else Path(weights)
+    name, default = methods.implied(method, file)
+    name = name.removesuffix("+") + "+" * (ensemble or name.endswith("+"))
+    found = methods.method(name, scale or default, file=file, engine=engine)
+    options = Options(name, file, target=Target(found.scale), read=ReadOptions(plane=plane))
+    return Model(found, options, engine)
+
+
+def _upscaled(scan: Scan, options: Options, engine: Engine, loaded: Method | None) -> Scan:
+    if options.read.label_check:
+        labels.refuse_labels(Path(scan.name), stem(Path(scan.name)), scan.volume)
+    steps = Steps.of(scan.volume, options, engine, loaded)
+    result = steps(scan.volume)
+    return Scan(result.image, steps.record(scan.name).judged(result.checks), scan.name)
+
+
+def _scan(scan: Readable) -> Scan:
+    """Anything that holds a scan, as a `Scan`.
+
+    Raises:
+        BadInput: if it does not, or cannot be used.
+    """
+    if isinstance(scan, Scan):
+        return scan
+    if isinstance(scan, str | Path):
+        return read(scan)
+    if isinstance(scan, tuple) and len(scan) == 2:
+        voxels, affine, header = np.asarray(scan[0]), scan[1], None
+    elif hasattr(scan, "dataobj") and hasattr(scan, "affine"):
+        voxels, affine, header = np.asarray(scan.dataobj), scan.affine, scan.header.copy()
+    else:
+        raise BadInput(f"expected a path, a nibabel image, or (voxels, affine), got {type(scan).__name__}")
+    x, y, z, count = refuse_shape("the scan", voxels.shape, voxels.dtype)
+    if count > 1:
+        raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
+    data = filled("the scan", voxels.reshape((x, y, z, 1)), 0, (x, y, z), None, scratch.memory)
+    return Scan(Volume(data, usable_affine("the scan", np.asarray(affine, float)), header))
