@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from seran import cli, files
-from seran.job import run as job
 from tests.conftest import oblique, phantom
 from tests.test_dicom import DATA, series
 
@@ -107,23 +106,6 @@ def test_resume_knows_scans_by_their_content(
     assert after["b/three.nii.gz"] != before["b/three.nii.gz"]
     assert run(folder, out, "--resume", "--scale", "3") == 0
     assert "3 sharpened, 0 there already" in capsys.readouterr().out
-
-
-def test_the_key_depends_on_all_that_decides(folder: Path, tmp_path: Path) -> None:
-    source = folder / "a" / "one.nii.gz"
-    plain = job.key(source, job.Options())
-    other = [
-        job.Options(method="bicubic"), job.Options(ensemble=True), job.Options(dtype="int16"),
-        job.Options(target=job.Target(spacing=0.5)), job.Options(target=job.Target(like=source)),
-        job.Options(scan=job.ReadOptions(fill=0)), job.Options(weights=source),
-    ]  # fmt: skip
-    assert len({plain, *(job.key(source, o) for o in other)}) == 8
-    moved = tmp_path / "moved.nii.gz"
-    shutil.copy(source, moved)
-    assert job.key(moved, job.Options()) == plain
-    (tmp_path / "out.json").write_text("[]")
-    (tmp_path / "out.nii").write_bytes(b"")
-    assert not job.is_done(tmp_path / "out.nii", plain)
 
 
 def test_a_killed_run_leaves_whole_results_and_resumes(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from seran import cli, files
 from seran.apps import bids
-from seran.job import run as job
+from seran.job.options import Target
 from tests.conftest import oblique, phantom
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
@@ -125,7 +125,7 @@ def test_participants_sessions_and_suffixes(raw: Path, tmp_path: Path) -> None:
 
 def test_labels_of_the_resolution() -> None:
     def label(**target: float | Path) -> str:
-        return bids.resolution(job.Target(**target))[0]
+        return bids.resolution(Target(**target))[0]
 
     assert [label(), label(scale=3), label(scale=2.6), label(spacing=0.45), label(like=Path("x.nii"))] == [
         "x2", "x3", "x2p6", "0p45mm", "like",

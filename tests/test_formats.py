@@ -297,10 +297,10 @@ def test_no_more_than_a_few_volumes_of_a_series_are_alive(
     """The first, whose header is kept, the one that is written, and the one that is made."""
     plain, made, most = sharpen.upscale, [], 0
 
-    def counted(*args: object, **options: object) -> Volume:
+    def counted(*args: object, **options: object) -> tuple[Volume, Volume | None]:
         nonlocal most
         result = plain(*args, **options)  # type: ignore[arg-type]
-        made.append(weakref.ref(result))
+        made.append(weakref.ref(result[0]))
         most = max(most, sum(one() is not None for one in made))
         return result
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from seran import cli, grid, io, sharpen
+from seran import cli, grid, io, methods, sharpen
 from seran.classical import bicubic
-from seran.job import run as job
+from seran.engines import openvino
 from tests.conftest import oblique, phantom
 from tests.test_formats import blob, centroid, save
 
@@ -291,20 +291,20 @@ def test_a_dicom_folder_among_other_scans(shared: Path, tmp_path: Path) -> None:
 
 
 def test_one_network_for_all_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is loaded once."""
+    """It is loaded once, and once for the next scan."""
     data = np.stack([phantom((16, 18, 3), t) for t in range(6)], -1)
     save(data, oblique(), tmp_path / "in.nii.gz")
-    loaded = []
-    plain = job.methods.method
-    job.network.cache_clear()
+    loaded, plain = [], openvino.load
 
-    def counted(*args: object, **options: object) -> object:
+    def counted(*args: object) -> object:
         loaded.append(args)
-        return plain(*args, **options)  # type: ignore[arg-type]
+        return plain(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(job.methods, "method", counted)
-    assert cli.run(["upscale", str(tmp_path / "in.nii.gz"), str(tmp_path / "out.nii")]) == 0
-    assert nib.load(tmp_path / "out.nii").shape == (32, 36, 3, 6)
+    methods.forget()
+    monkeypatch.setattr(openvino, "load", counted)
+    for out in ("out.nii", "again.nii"):
+        assert cli.run(["upscale", str(tmp_path / "in.nii.gz"), str(tmp_path / out)]) == 0
+        assert nib.load(tmp_path / out).shape == (32, 36, 3, 6)
     assert len(loaded) == 1
 
 

@@ -147,6 +147,7 @@ def ensembled(method: Method) -> Method:
     it does not reach are the mean of the others.
     """
     even = method.factors[0] == method.factors[1]  # else rows and columns cannot be exchanged
+    centred = method.anchor == "center"
 
     def mean(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"] | Estimate:
         totals: list[ndarray] = []
@@ -155,19 +156,14 @@ def ensembled(method: Method) -> Method:
             view = low[turn].swapaxes(1, 2) if swap else low[turn]
             found = method.predict(np.ascontiguousarray(view))
             parts = [found] if isinstance(found, ndarray) else [found.image, found.spread]
-            for k, part in enumerate(part for part in parts if part is not None):
-                high = (part.swapaxes(1, 2) if swap else part)[turn]
-                if len(totals) == k:
-                    totals.append(np.zeros_like(high))
-                    count = np.zeros(high.shape[1:], high.dtype)
-                off = [
-                    (f - 1) * m * (method.anchor == "center")
-                    for f, m in zip(method.factors, mirrored, strict=True)
-                ]
-                high = high[:, off[0] :, off[1] :]
-                totals[k][:, : high.shape[1], : high.shape[2]] += high
-                if k == 0:
-                    count[: high.shape[1], : high.shape[2]] += 1
+            highs = [(p.swapaxes(1, 2) if swap else p)[turn] for p in parts if p is not None]
+            if not totals:
+                totals = [np.zeros_like(high) for high in highs]
+                count = np.zeros(highs[0].shape[1:], highs[0].dtype)
+            rows, columns = ((f - 1) * m * centred for f, m in zip(method.factors, mirrored, strict=True))
+            for total, high in zip(totals, highs, strict=True):
+                total[:, : high.shape[1] - rows, : high.shape[2] - columns] += high[:, rows:, columns:]
+            count[: count.shape[0] - rows, : count.shape[1] - columns] += 1
         means = [total / count for total in totals]
         return Estimate(*means) if method.spread else means[0]
 

@@ -65,7 +65,8 @@ def write(before: Path, after: Path, out: Path, reading: ReadOptions, made: Reco
     if max(first.count, second.count) > 1:
         notes.append("A series: its first volume is shown and checked.")
     found = checks.all_of(first.volume, second.volume, provenance)
-    text = report.page(first, second, found, provenance, made.stated() if made else {}, notes)
+    stated = {k: v for k, v in made.stated().items() if k != "Checks"} if made else {}
+    text = report.page(first, second, found, provenance, stated, notes)
     with files.atomic(out) as part:
         part.write_text(text, encoding="utf-8")
     told = "\n".join(f"{c.verdict:9} {c.name}: {c.text}" for c in found)

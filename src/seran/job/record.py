@@ -12,6 +12,7 @@ from typing import Any
 
 import seran
 from seran import files, grid, io, methods
+from seran.degrade import DEGRADATIONS
 from seran.grid import Anchor
 from seran.job.options import Options
 from seran.methods import Engine
@@ -163,6 +164,7 @@ def _parsed(found: dict[str, Any]) -> Record:
 
     Raises:
         TypeError: if a value is not of its field's kind, or a field without a default is missing.
+        ValueError: if it is of a method that this version does not have.
     """
     names = {_camel(f.name): f.name for f in dataclasses.fields(Record) if f.name != "facts"}
     own = {names[name]: value for name, value in found.items() if name in names}
@@ -175,6 +177,12 @@ def _parsed(found: dict[str, Any]) -> Record:
         plain = tuple(k for k in (typing.get_origin(k) or k for k in kinds) if isinstance(k, type))
         if name in own and plain and not isinstance(value, (*plain, int) if float in plain else plain):
             raise TypeError(f"{name}: {value!r}")
+    if (
+        own["scale"] not in (2, 3, 4)
+        or own["slice_axis"] not in range(3)
+        or own["degradation"] not in DEGRADATIONS
+    ):
+        raise ValueError("a method that this version does not have")
     facts = {k: v for k, v in found.items() if k not in names and k not in ("Software", "ResearchUseOnly")}
     return Record(**own, facts=facts)
 

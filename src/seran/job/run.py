@@ -26,7 +26,7 @@ Watch = Callable[[str, int], Progress]
 """Told what is worked on and of how many slices, gives what is called as they are finished."""
 
 
-def refuse_output(source: Path, out: Path, force: bool) -> None:
+def refuse_output(source: Path | None, out: Path, force: bool) -> None:
     """Raise `BadInput` if the result could not be written, or would replace what must not be replaced."""
     if io.format_of(out) is None:
         raise BadInput(

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 import seran
 from seran import grid, kspace, methods, resample, scratch, sharpen
 from seran.grid import Plan
+from seran.io.voxels import cast
 from seran.job.options import Options
 from seran.job.record import Record
 from seran.methods import Engine
@@ -98,8 +101,13 @@ class Steps:
         if self.options.read.fourier_crop and min(self.band) < 1:
             volume = resample.acquired(volume, self.plan.axis, self.band)
         image, spread = sharpen.upscale(volume, self.method, self.plan, progress, allocate)
-        found = checks.all_of(volume, image, self.record().provenance)
-        return Result(image, spread, tuple(found))
+        stored = np.dtype(self.options.dtype)
+        kept = (
+            image
+            if stored.kind == "f"
+            else image.on(cast(image.data, stored).astype(np.float32), image.affine)
+        )
+        return Result(image, spread, tuple(checks.all_of(volume, kept, self.record().provenance)))
 
     def record(
         self,

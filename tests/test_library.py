@@ -1,0 +1,177 @@
+"""The front door: one call, the same path as the command, whatever the scan is held in."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import seran
+from seran import cli, io, weights
+from seran.engines import Engine
+from seran.job import record
+from tests.conftest import oblique, phantom
+from tests.test_dicom import DATA, series
+from tests.test_formats import save
+
+
+def test_importing_it_brings_nothing_and_changes_nothing() -> None:
+    """Nor numpy, nor a module in another one's place, a logger, a file descriptor."""
+    code = """
+import sys, os, logging
+before = set(sys.modules), set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
+loggers = dict(logging.root.manager.loggerDict)
+import seran
+new = set(sys.modules) - before[0]
+assert all(name.split(".")[0] in ("seran", *sys.stdlib_module_names) for name in new), new
+assert len(new) < 25, new
+assert None not in sys.modules.values()
+assert before[1] is None or set(os.listdir("/proc/self/fd")) == before[1]
+assert dict(logging.root.manager.loggerDict) == loggers
+print(seran.__version__, *seran.__all__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {"read", "upscale", "write", "load"} <= set(done.stdout.split())
+    assert {"read", "upscale", "write", "load"} <= set(dir(seran))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        seran.nothing  # noqa: B018
+
+
+def test_it_is_typed() -> None:
+    assert (Path(seran.__file__).parent / "py.typed").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, []),
+        ({"scale": 3}, ["--scale", "3"]),
+        ({"spacing": 0.5}, ["--spacing", "0.5"]),
+        ({"method": "nlm"}, ["--method", "nlm"]),
+        ({"weights": "seran-x2-td", "ensemble": True}, ["--weights", "seran-x2-td", "--ensemble"]),
+        ({"plane": "sagittal", "method": "bicubic"}, ["--plane", "sagittal", "--method", "bicubic"]),
+        ({"engine": Engine(precision="f32")}, ["--precision", "f32"]),
+    ],
+)
+def test_the_same_as_the_command(
+    scan: Path, tmp_path: Path, options: dict[str, object], words: list[str]
+) -> None:
+    """Voxels, header and record; whether it is given a path, a scan, or an image of nibabel."""
+    assert cli.run(["upscale", str(scan), str(tmp_path / "command.nii.gz"), *words]) == 0
+    theirs = nib.load(tmp_path / "command.nii.gz")
+    for i, given in enumerate((scan, str(scan), seran.read(scan), nib.load(scan))):
+        sharp = seran.upscale(given, **options)  # type: ignore[arg-type]
+        seran.write(sharp, tmp_path / f"{i}.nii.gz")
+        ours = nib.load(tmp_path / f"{i}.nii.gz")
+        np.testing.assert_array_equal(ours.get_fdata(), theirs.get_fdata())
+        assert ours.header.binaryblock == theirs.header.binaryblock
+        assert sharp.to_nibabel().header.binaryblock == theirs.header.binaryblock
+        assert (tmp_path / f"{i}.json").is_file()
+    made = record.read(tmp_path / "command.nii.gz")
+    assert sharp.record is not None
+    for name in ("method", "weights_sha256", "scale", "grid_anchor", "precision", "checks", "shape_after"):
+        assert getattr(sharp.record, name) == getattr(made, name), name
+
+
+def test_voxels_and_an_affine() -> None:
+    data = phantom((26, 34, 5))
+    sharp = seran.upscale((data, oblique()), method="bicubic")
+    again = seran.upscale((data.astype(np.float64).tolist(), oblique().tolist()), method="bicubic")
+    np.testing.assert_array_equal(sharp.data, again.data)
+    assert sharp.data.shape == (52, 68, 5)
+    image = sharp.to_nibabel()
+    np.testing.assert_allclose(image.affine, sharp.affine, atol=1e-5)
+    assert image.header.get_xyzt_units()[0] == "mm"
+
+
+def test_a_model_is_loaded_once_and_shared_by_threads(scan: Path) -> None:
+    model = seran.load("seran", scale=2)
+    assert repr(model) == "Model(seran, x2, seran-x2-bd.onnx)"
+    scans = [
+        seran.read(scan),
+        *(seran.upscale((phantom((26, 34, 4), i), oblique()), method="bicubic") for i in (1, 2)),
+    ]
+    alone = [model(one).data for one in scans]
+    found: list[np.ndarray | None] = [None] * len(scans)
+
+    def work(i: int) -> None:
+        found[i] = model(scans[i]).data
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(scans))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for a, b in zip(alone, found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_weights_imply_their_method_and_scale(scan: Path) -> None:
+    assert repr(seran.load(weights="vdsr-x2-bd")) == "Model(vdsr, x2, vdsr-x2-bd.onnx)"
+    sharp = seran.upscale(scan, weights=weights.shipped()["seran-x3-bd"])
+    assert sharp.data.shape == (78, 102, 5)
+    with pytest.raises(seran.BadInput, match="expected weights of idn, these are of vdsr"):
+        seran.load("idn", weights="vdsr-x2-bd")
+
+
+def test_every_repr_is_one_short_line(scan: Path) -> None:
+    sharp = seran.upscale(scan)
+    model = seran.load("vdsr", scale=2)
+    assert repr(sharp) == "Scan(52x68x5 voxels of 0.450x0.400x3.300 mm, RAS; seran, x2: WARN)"
+    for value in (
+        sharp,
+        sharp.volume,
+        sharp.record,
+        model,
+        model.method,
+        weights.read(weights.shipped()["vdsr-x2-bd"]),
+    ):
+        assert len(repr(value)) < 200
+        assert "\n" not in repr(value)
+
+
+def test_dicom_goes_in_and_out(tmp_path: Path) -> None:
+    series(tmp_path / "study", DATA, oblique(), Modality="MR", SeriesNumber=3)
+    sharp = seran.upscale(seran.read(tmp_path / "study"), method="bicubic")
+    seran.write(sharp, tmp_path / "derived")
+    assert len(list((tmp_path / "derived").iterdir())) == DATA.shape[2]
+    assert (tmp_path / "derived.json").is_file()
+
+
+def test_what_cannot_be_used(scan: Path, tmp_path: Path) -> None:
+    sharp = seran.upscale(scan, method="bicubic")
+    seran.write(sharp, tmp_path / "there.nii")
+    several = save(
+        np.stack([phantom((26, 34, 5), t) for t in range(3)], -1), oblique(), tmp_path / "several.nii"
+    )
+    cases = {
+        "holds 3 volumes; choose one: volume=0": lambda: seran.upscale(several),
+        "give them one by one": lambda: seran.upscale(nib.load(several)),
+        "expected a path, a nibabel image, or": lambda: seran.upscale(7),
+        "expected 3-D volumes": lambda: seran.upscale((np.zeros((3, 4, 5, 6, 7)), np.eye(4))),
+        "expected one real number per voxel": lambda: seran.upscale(
+            (np.zeros((9, 9, 3), complex), np.eye(4))
+        ),
+        "expected an invertible affine": lambda: seran.upscale((phantom((9, 9, 3)), np.zeros((4, 4)))),
+        "are NaN": lambda: seran.upscale((np.full((9, 9, 3), np.nan), np.eye(4))),
+        "--scale 5: must be above 1 and at most 4": lambda: seran.upscale(scan, scale=5),
+        "what looks like labels": lambda: seran.upscale(((phantom((26, 34, 5)) > 90) * 1.0, oblique())),
+        "there.nii exists": lambda: seran.write(sharp, tmp_path / "there.nii"),
+        "no such folder": lambda: seran.write(sharp, tmp_path / "no" / "folder.nii"),
+        "expected a --volume between 0 and 2": lambda: seran.read(several, volume=3),
+    }
+    for text, call in cases.items():
+        with pytest.raises(seran.BadInput, match=text):
+            call()
+    assert seran.read(several, volume=2).data.shape == (26, 34, 5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "scan.nii.gz",
+        "several.nii",
+        "there.json",
+        "there.nii",
+    ]
+    assert io.read(tmp_path / "there.nii").data.shape == (52, 68, 5)

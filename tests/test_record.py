@@ -1,0 +1,123 @@
+"""Records: what was asked and what was run, the checks' verdict, whose result it is; nothing from a file trusted."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from seran import cli, files, weights
+from seran.engines import Engine
+from seran.job import record
+from seran.job.options import Options, ReadOptions, Target
+from seran.job.record import Record
+from tests.conftest import oblique, phantom
+
+
+def keyed(source: Path, options: Options = Options(), engine: Engine = Engine()) -> str:  # noqa: B008
+    return record.key(files.sha256(source), options, engine)
+
+
+def test_the_key_depends_on_all_that_decides(scan: Path, tmp_path: Path) -> None:
+    plain = keyed(scan)
+    other = [
+        Options("bicubic"), Options(ensemble=True), Options(dtype="int16"), Options(target=Target(spacing=0.5)),
+        Options(target=Target(like=scan)), Options(read=ReadOptions(fill=0)),
+        Options("seran", weights.shipped()["seran-x3-bd"]),
+    ]  # fmt: skip
+    engines = [Engine(precision="f32"), Engine(precision="int8"), Engine(device="cuda")]
+    keys = {plain, *(keyed(scan, o) for o in other), *(keyed(scan, engine=e) for e in engines)}
+    assert len(keys) == 1 + len(other) + len(engines)
+    assert keyed(scan, engine=Engine(threads=1)) == plain  # they decide when it is there, not what
+    moved = tmp_path / "moved.nii.gz"
+    shutil.copy(scan, moved)
+    assert keyed(moved) == plain
+
+
+def test_a_result_of_another_engine_is_not_there_already(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An int8 result is no float32 one; what was asked for and what was run are both stated."""
+    out = tmp_path / "out.nii.gz"
+    command = ["upscale", str(scan), str(out), "--resume", "--precision"]
+    for precision in ("int8", "f32"):
+        assert cli.run([*command, precision]) == 0
+        assert "there already" not in capsys.readouterr().out
+        found = record.read(out)
+        assert found is not None
+        assert found.precision == found.requested_engine["precision"] == precision
+    assert cli.run([*command, "f32"]) == 0
+    assert "there already" in capsys.readouterr().out
+    assert cli.run([*command, "auto"]) == 0
+    found = record.read(out)
+    assert found is not None
+    assert found.requested_engine["precision"] == "auto"
+    assert found.precision in ("bf16", "f32")
+
+
+def test_weights_that_are_overwritten_are_loaded_anew(scan: Path, tmp_path: Path) -> None:
+    """In a living process: other voxels, another grid, another digest in the record."""
+    own, made = tmp_path / "own.onnx", []
+    for i, name in enumerate(("seran-x2-bd", "seran-x2-td", "seran-x2-bd")):
+        shutil.copy(weights.shipped()[name], own)
+        out = tmp_path / f"{i}.nii.gz"
+        assert cli.run(["upscale", str(scan), str(out), "--weights", str(own)]) == 0
+        found = record.read(out)
+        assert found is not None
+        assert found.degradation == name[-2:]
+        assert found.weights_sha256 == weights.read(own).digest
+        made.append(nib.load(out))
+    assert not np.allclose(made[0].affine, made[1].affine)
+    assert np.abs(made[0].get_fdata() - made[1].get_fdata()).max() > 1
+    np.testing.assert_array_equal(made[0].get_fdata(), made[2].get_fdata())
+
+
+@pytest.mark.parametrize(("dtype", "verdict"), [("float32", "PASS"), ("uint8", "FAIL")])
+def test_the_verdict_is_of_what_was_written(tmp_path: Path, dtype: str, verdict: str) -> None:
+    """Held at 255, another scan; of a series the worst volume counts."""
+    data = np.stack([np.zeros((26, 34, 5)), 40 * phantom((26, 34, 5)), phantom((26, 34, 5)) / 9], -1)
+    nib.save(nib.Nifti1Image(data.astype(np.float32), oblique()), tmp_path / "in.nii")
+    out = tmp_path / "out.nii"
+    args = ["upscale", str(tmp_path / "in.nii"), str(out), "--method", "bicubic", "--dtype", dtype]
+    assert cli.run([*args, "--volume", "1"]) == 0
+    found = record.read(out)
+    assert found is not None
+    assert found.verdict == verdict
+    assert {check.name for check in found.checks} == {"geometry", "intensities", "residual", "spacing"}
+    assert cli.run([*args, "--force"]) == 0
+    found = record.read(out)
+    assert found is not None
+    assert found.verdict == ("WARN" if verdict == "PASS" else "FAIL")  # the first volume is empty
+    assert json.loads((tmp_path / "out.json").read_text())["Verdict"] == found.verdict
+
+
+def test_a_record_is_read_as_it_was_written(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.nii.gz"
+    assert cli.run(["upscale", str(scan), str(out), "--scale", "2.6"]) == 0
+    found = record.read(out)
+    assert found is not None
+    stated = json.loads((tmp_path / "out.json").read_text())
+    assert json.loads(json.dumps(found.stated())) == stated
+    assert repr(found) == f"Record(seran, seran-x3-bd.onnx in {found.precision}, x3, {found.verdict})"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Scale", "x"), ("Scale", 9), ("SliceAxis", 7), ("Degradation", "<b>"), ("Checks", [{}]), ("Checks", 3),
+        ("Seconds", "soon"), ("Method", None), ("ShapeBefore", "26"), ("Software", "another"),
+    ],
+)  # fmt: skip
+def test_a_record_that_cannot_be_is_none(scan: Path, tmp_path: Path, name: str, value: object) -> None:
+    out = tmp_path / "out.nii.gz"
+    assert cli.run(["upscale", str(scan), str(out), "--method", "bicubic"]) == 0
+    stated = json.loads((tmp_path / "out.json").read_text())
+    for changed in ({**stated, name: value}, {k: v for k, v in stated.items() if k != "Degradation"}, [], 7):
+        (tmp_path / "out.json").write_text(json.dumps(changed))
+        assert record.read(out) is None
+    (tmp_path / "out.json").write_text(json.dumps(stated))
+    assert isinstance(record.read(out), Record)
+    out.unlink()
+    assert record.read(out) is None
