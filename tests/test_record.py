@@ -1,4 +1,4 @@
-"""Records: what was asked and what was run, the checks' verdict, whose result it is; nothing from a file trusted."""
+"""Records: what was asked and what was run, the checks' verdict; nothing from a file is trusted."""
 
 import json
 import shutil
@@ -23,7 +23,8 @@ def keyed(source: Path, options: Options = Options(), engine: Engine = Engine())
 def test_the_key_depends_on_all_that_decides(scan: Path, tmp_path: Path) -> None:
     plain = keyed(scan)
     other = [
-        Options("bicubic"), Options(ensemble=True), Options(dtype="int16"), Options(target=Target(spacing=0.5)),
+        Options("bicubic"), Options(ensemble=True), Options(dtype="int16"),
+        Options(target=Target(spacing=0.5)),
         Options(target=Target(like=scan)), Options(read=ReadOptions(fill=0)),
         Options("seran", weights.shipped()["seran-x3-bd"]),
     ]  # fmt: skip
@@ -106,8 +107,8 @@ def test_a_record_is_read_as_it_was_written(scan: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("Scale", "x"), ("Scale", 9), ("SliceAxis", 7), ("Degradation", "<b>"), ("Checks", [{}]), ("Checks", 3),
-        ("Seconds", "soon"), ("Method", None), ("ShapeBefore", "26"), ("Software", "another"),
+        ("Scale", "x"), ("Scale", 9), ("SliceAxis", 7), ("Degradation", "<b>"), ("Checks", [{}]),
+        ("Checks", 3), ("Seconds", "soon"), ("Method", None), ("ShapeBefore", "26"), ("Software", "another"),
     ],
 )  # fmt: skip
 def test_a_record_that_cannot_be_is_none(scan: Path, tmp_path: Path, name: str, value: object) -> None:
