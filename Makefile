@@ -30,21 +30,26 @@ lint: .venv/developer.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@# Its networks are compared with ours. They import torch alone; torchvision, its requirement, may not fit this torch.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchsr
-	@# The viewer of reports; where npm is missing, tests that need it say so when they skip.
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory viewer; else echo "no npm: reports cannot be made"; fi
+	@# The viewer of reports; where npm does not bring it, tests that need it say so when they skip.
+	@$(MAKE) --no-print-directory viewer WITHOUT_NPM=0
 	@touch $@ .venv/user.stamp
 
-# NiiVue, which reports carry inside them: one version, known by its SHA-256.
+# NiiVue, which reports carry inside them: one version, known by its SHA-256. Other bytes are always an error; where npm is
+# missing or does not reach its registry, WITHOUT_NPM is the exit status.
 VIEWER := src/seran/quality/viewer
+WITHOUT_NPM := 1
 viewer: $(VIEWER)/niivue.umd.js
 
 $(VIEWER)/niivue.umd.js: $(VIEWER)/niivue.lock
-	@rm -rf build/viewer && mkdir -p build/viewer
+	@rm -rf build/viewer $@ && mkdir -p build/viewer
 	@read version digest < $< && cd build/viewer && \
-	npm pack --silent @niivue/niivue@$$version >/dev/null && tar xzf *.tgz package/dist/niivue.umd.js && \
+	if ! npm pack --silent --fetch-retries=1 @niivue/niivue@$$version >/dev/null 2>&1; then \
+	echo "no viewer, so no reports: npm is missing or did not bring @niivue/niivue@$$version (make viewer tries again)"; \
+	exit $(WITHOUT_NPM); fi && \
+	tar xzf *.tgz package/dist/niivue.umd.js && \
 	$(PYTHON) -c "import hashlib, sys; data = open('package/dist/niivue.umd.js', 'rb').read(); \
-	sys.exit(hashlib.sha256(data).hexdigest() != '$$digest' and '@niivue/niivue: not the bytes in $<')"
-	@mv build/viewer/package/dist/niivue.umd.js $@ && touch $@
+	sys.exit(hashlib.sha256(data).hexdigest() != '$$digest' and '@niivue/niivue: not the bytes in $<')" && \
+	mv package/dist/niivue.umd.js ../../$@ && touch ../../$@
 
 dist: .venv/user.stamp viewer
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -79,7 +80,8 @@ def test_the_steps_of_the_dockerfile(scan: Path, tmp_path: Path) -> None:
             shutil.copytree(kept, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(kept, source / name)
-    clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    here = Path(sys.executable).parent  # has a `python`, as the image does and Debian by itself does not
+    clean = {"PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/")}
     for word, rest in stages()[0]:
         if word == "RUN":
             step = rest.replace("/opt/seran", f"{opt}/seran")
