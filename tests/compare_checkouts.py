@@ -97,7 +97,7 @@ CASES = {
     "wrong-rate": f"train seran-x2-bd pairs run {TRAIN} --steps 40 --lr 1e-3",
     "train-vdsr": f"train vdsr-x3-bd pairs run-vdsr {TRAIN} --steps 5 --augment 0.5 --precision 32-true",
     "export": "export run mine.onnx --notes trial",
-    "evaluate": "evaluate pairs --slices 2 --out mine --weights mine.onnx --methods bicubic nlm seran srcnn+",
+    "evaluate": "evaluate pairs --slices 2 --out own --weights mine.onnx --methods bicubic nlm seran srcnn+",
     "evaluate-td": "evaluate pairs-td --split val --out td --methods zerofill seran",
     "mine": "upscale scan.nii.gz mine.nii.gz --weights mine.onnx", "calibrate": "calibrate mine.onnx pairs",
     "mine-int8": "upscale scan.nii.gz mine-int8.nii.gz --weights mine.onnx --precision int8",
