@@ -21,6 +21,7 @@ from seran.degrade import DEGRADATIONS
 from seran.quality import checks, report
 from seran.quality.checks import Made
 from seran.volume import Volume
+from seran.weights import Spacings
 from tests import browser
 from tests.conftest import oblique, phantom, shifted
 from tests.test_dicom import series
@@ -121,25 +122,28 @@ def test_the_residual_of_another_grid_counts_where_it_covers_the_input() -> None
 
 def test_spacing() -> None:
     before, _ = pair()
-    seen = weights.read(weights.shipped()["seran-x2-bd"])[2]
-    assert checks.spacing(before, made(sha256=seen)).verdict == "WARN"  # 0.9 x 0.8: the truth would be 0.4
+    seen, used = Spacings((0.51, 1.71), (1.0, 5.0)), made(sha256="of some weights")
+    assert checks.spacing(before, used, seen).verdict == "WARN"  # 0.9 x 0.8: the truth would be 0.4
     inside = before.on(before.data, oblique((1.5, 1.6, 3.3)))
-    assert checks.spacing(inside, made(sha256=seen)).verdict == "PASS"
-    assert checks.spacing(before.on(before.data, oblique((1.5, 1.6, 9))), made(sha256=seen)).verdict == "WARN"
-    assert checks.spacing(inside, made(sha256="another")).verdict == "not known"
-    assert checks.spacing(inside, None).verdict == "not known"
-    assert checks.spacing(inside, made()).verdict == "PASS"
+    assert checks.spacing(inside, used, seen).verdict == "PASS"
+    assert checks.spacing(before.on(before.data, oblique((1.5, 1.6, 9))), used, seen).verdict == "WARN"
+    assert checks.spacing(inside, used, None).verdict == "not known"
+    assert checks.spacing(inside, None, seen).verdict == "not known"
+    assert checks.spacing(inside, made(), None).verdict == "PASS"
 
 
-def test_spacings_are_those_of_the_cards() -> None:
-    """A new card needs its row in spacing.csv."""
-    rows = checks.SEEN.read_text().splitlines()[1:]
-    for name in weights.shipped():
-        said = (DOCS / f"{name}.md").read_text()
-        digest = weights.read(weights.shipped()[name])[2]
+def test_evidence_is_that_of_the_cards() -> None:
+    """`paper/cards.py` writes both."""
+    for name, path in weights.shipped().items():
+        held, said = weights.read(path), (DOCS / f"{name}.md").read_text()
+        assert held.digest in said
         numbers = re.search(r"truth ([\d.]+) to ([\d.]+) mm in .*, ([\d.]+) to ([\d.]+) mm from slice", said)
         assert numbers is not None
-        assert ",".join((name, digest, *numbers.groups())) in rows
+        a, b, c, d = map(float, numbers.groups())
+        assert held.evidence.spacings == Spacings((a, b), (c, d))
+        rows = dict(re.findall(r"^\| (\w+) \| \d+ \(\d+\) \| [\d.]+ \| ([\d.]+)", said, re.MULTILINE))
+        assert {c: f"{s['psnr']:.2f}" for c, s in held.evidence.scores.items()} == rows
+        assert ("--precision int8" in said) == bool(held.evidence.ranges)
 
 
 def test_a_record_that_is_not_ours_says_nothing() -> None:

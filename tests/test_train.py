@@ -509,7 +509,7 @@ def test_export_and_back(pairs: PreparedSet, tmp_path: Path) -> None:
     assert sum(row["scans"] for row in card.data) == len(pairs.pick("train"))
     assert card.scans == pairs.scans("train")
     assert set(card.validation) == {pairs.pick("val")[0].contrast}
-    assert weights.read(path)[1] == card
+    assert weights.read(path).card == card
     network, _ = restore(path)
     for key, value in made.best.state_dict().items():
         torch.testing.assert_close(network.state_dict()[key], value, atol=1e-3, rtol=1e-3)

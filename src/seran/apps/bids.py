@@ -18,13 +18,13 @@ from typing import Annotated, Any, Literal
 import seran
 from seran import files
 from seran.apps import FLAT, Positional
+from seran.engines import Engine
 from seran.errors import BadInput
 from seran.job import batch
 from seran.job import run as job
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.run import Options
-from seran.methods import Engine
 
 BIDS_VERSION = "1.10.0"
 SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seran import files, io, kspace, resample, scratch
+from seran import files, io, kspace, resample, scratch, weights
 from seran.apps import Positional
 from seran.errors import BadInput, Incomplete
 from seran.job import run as job
@@ -65,7 +65,9 @@ def write(before: Path, after: Path, out: Path, scan: ReadOptions, record: dict[
         notes.append("Before is the grid that was measured: k-space was cropped to its support.")
     if max(first.count, second.count) > 1:
         notes.append("A series: its first volume is shown and checked.")
-    found = checks.all_of(first.volume, second.volume, made)
+    used = weights.with_digest(made.weights) if made is not None and made.weights else None
+    seen = used.evidence.spacings if used is not None else None
+    found = checks.all_of(first.volume, second.volume, made, seen)
     text = report.page(first, second, found, made, record, notes)
     with files.atomic(out) as part:
         part.write_text(text, encoding="utf-8")

@@ -17,7 +17,8 @@ from numpy import ndarray
 from seran import files, grid, io, metrics
 from seran.apps import FLAT
 from seran.degrade import Bicubic
-from seran.methods import Engine, method
+from seran.engines import Engine
+from seran.methods import method
 from seran.sharpen import upscale
 from seran.volume import Volume
 

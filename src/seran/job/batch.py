@@ -12,13 +12,13 @@ from typing import Any
 from tqdm import tqdm
 
 from seran import sharpen
+from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
 from seran.job import cluster
 from seran.job import run as job
 from seran.job.cluster import Cluster
 from seran.job.run import Options
 from seran.machine import cpus
-from seran.methods import Engine
 
 Outcome = tuple[str, str]
 """``sharpened``, ``there`` or ``failed``, and a line about it."""

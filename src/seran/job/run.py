@@ -23,10 +23,11 @@ from numpy import ndarray
 
 import seran
 from seran import files, grid, io, kspace, methods, resample, scratch, sharpen
+from seran.engines import Engine
 from seran.errors import BadInput
 from seran.grid import Plane
 from seran.job import labels
-from seran.methods import Engine, Method
+from seran.methods import Method
 from seran.volume import Volume
 from seran.weights import at_hand
 

@@ -3,7 +3,6 @@
 What cannot be known, because no record says how the one was made from the other, is "not known", never PASS.
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,9 +11,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import grid, resample, scratch, sharpen, weights
+from seran import grid, resample, scratch, sharpen
 from seran.degrade import DEGRADATIONS
 from seran.volume import Volume
+from seran.weights import Spacings
 
 Verdict = Literal["PASS", "WARN", "FAIL", "not known"]
 
@@ -28,8 +28,6 @@ On public scans at x2 the shipped networks leave less than 0.3 %, and bicubic en
 """
 RANGE_WARN, RANGE_FAIL = 0.15, 0.5
 """How much the range of the intensities (99.9th percentile over the offset) may grow or shrink."""
-SEEN = weights.SHIPPED / "spacing.csv"
-"""The spacings of the truths that weights were trained on, written by `paper/cards.py`."""
 ROUNDED = 0.01
 """Part by which a spacing may leave what is stated with two decimals."""
 
@@ -202,26 +200,23 @@ def _resampled(before: Volume, after: Volume) -> tuple[float, float]:
     return float(np.sqrt(error.sum() / max(1, there.sum()))), float(there.mean())
 
 
-def spacing(before: Volume, made: Made | None) -> Check:
-    """Whether the weights were trained on scans as fine as this one."""
+def spacing(before: Volume, made: Made | None, seen: Spacings | None) -> Check:
+    """Whether the weights were trained on scans as fine as this one; ``seen`` is what their evidence says."""
     name = "spacing"
     if made is None:
         return Check(name, "not known", "no record says which weights made the second scan")
     if not made.weights:
         return Check(name, "PASS", "no weights: the method is made for any spacing")
-    with SEEN.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["sha256"] == made.weights]
-    if not rows:
+    if seen is None:
         return Check(name, "not known", "these weights do not say which spacings they saw")
     size = grid.spacing(before.affine)
     plane = [float(s) for i, s in enumerate(size) if i != made.axis]
     across = float(size[made.axis])
-    seen = {n: float(rows[0][n]) for n in ("plane_from", "plane_to", "across_from", "across_to")}
-    a, b = seen["plane_from"] * made.scale, seen["plane_to"] * made.scale
-    inside = _within(plane, a, b) and _within([across], seen["across_from"], seen["across_to"])
+    a, b = (made.scale * s for s in seen.plane)
+    inside = _within(plane, a, b) and _within([across], *seen.across)
     text = (
         f"{_x(plane, '.3g')} mm in the plane and {across:.3g} mm across; the weights saw {a:.2f} to {b:.2f} "
-        f"and {seen['across_from']:.2f} to {seen['across_to']:.2f}"
+        f"and {seen.across[0]:.2f} to {seen.across[1]:.2f}"
     )
     return Check(name, "PASS" if inside else "WARN", text)
 
@@ -238,11 +233,18 @@ def _x(numbers: Any, form: str = "d") -> str:  # noqa: ANN401
     return " x ".join(f"{n:{form}}" for n in numbers)
 
 
-def all_of(before: Volume, after: Volume, made: Made | None) -> list[Check]:
-    """Every check."""
+def all_of(before: Volume, after: Volume, made: Made | None, seen: Spacings | None) -> list[Check]:
+    """Every check.
+
+    Args:
+        before: the scan.
+        after: what may have been made from it.
+        made: how, if a record says so.
+        seen: spacings in the evidence of the weights, if they are known.
+    """
     return [
         geometry(before, after, made),
         intensities(before, after, made),
         residual(before, after, made),
-        spacing(before, made),
+        spacing(before, made, seen),
     ]
