@@ -150,8 +150,9 @@ def seen(held: Weights) -> list[str]:
         plane, across = (f"{least:.2f} to {most:.2f} mm" for least, most in (found.plane, found.across))
         lines += [
             "",
-            f"Spacing of the truth {plane} in the plane (of the input {card.scale} times that), {across} from "
-            "slice to slice. Intensities: magnitude images of any unit, scaled by the scan's 99.9th percentile.",
+            f"Spacing of the truth {plane} in the plane (of the input {card.scale} times that), {across} "
+            "from slice to slice. Intensities: magnitude images of any unit, scaled by the scan's "
+            "99.9th percentile.",
         ]
     return lines
 
