@@ -19,7 +19,8 @@ import numpy as np
 import tyro
 from measure import in_turn, record, table
 
-from seran.methods import Engine, method
+from seran.engines import Engine
+from seran.methods import method
 
 AFFINE = np.array([[-1.8, 0.1, 0, 100], [0.1, 1.8, 0.1, -110], [0, -0.1, 1.5, -60], [0, 0, 0, 1]])
 

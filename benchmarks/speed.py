@@ -20,20 +20,19 @@ from typing import Literal
 
 import numpy as np
 import onnxruntime
-import openvino as ov
 import torch
 import tyro
 from measure import in_turn, record, spread
 from numpy import ndarray
-from openvino import opset15 as opset
-from openvino.properties import hint, inference_num_threads
 from torch.utils.flop_counter import FlopCounterMode
 
 from seran import weights
+from seran.engines import Engine
 from seran.engines.openvino import native
+from seran.engines.runtime import hint, opset, ov, properties
 from seran.engines.torch import load, network
 from seran.machine import cpus
-from seran.methods import Engine, method
+from seran.methods import method
 
 SIDES = {2: 120, 3: 80, 4: 60}
 """Low-resolution pixels a side, so that a slice of the result has 240."""
@@ -48,9 +47,9 @@ LARGER = ((4096, 4096, 4096), (8192, 8192, 8192))
 Way = Callable[[ndarray], ndarray]
 
 
-def eager(data: bytes, card: weights.Card, device: str) -> Way:
+def eager(held: weights.Weights, device: str) -> Way:
     """PyTorch, float32, contiguous, slice by slice: what a research repository does."""
-    made = network(data, card).to(device)
+    made = network(held).to(device)
 
     @torch.inference_mode()
     def run(low: ndarray) -> ndarray:
@@ -69,10 +68,10 @@ def onnx_runtime(data: bytes) -> Way:
     return lambda low: np.concatenate([session.run(None, {"low": one[None, None]})[0][:, 0] for one in low])
 
 
-def operations(data: bytes, card: weights.Card, side: int) -> float:
+def operations(held: weights.Weights, side: int) -> float:
     """Floating-point operations for one slice: two for each multiplication with an addition."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(data, card)(torch.zeros(1, 1, side, side))
+        network(held)(torch.zeros(1, 1, side, side))
     return counter.get_total_flops()
 
 
@@ -88,7 +87,7 @@ def by_openvino(n: int, k: int, m: int, _: str) -> Callable[[], object]:
     a = opset.parameter([n, k], np.float32)
     product = opset.matmul(a, opset.constant(np.random.randn(k, m).astype(np.float32)), False, False)
     kind = ov.Type.bf16 if native() == "bf16" else ov.Type.f32
-    setting = {hint.inference_precision: kind, inference_num_threads: cpus()}
+    setting = {hint.inference_precision: kind, properties.inference_num_threads: cpus()}
     request = ov.Core().compile_model(ov.Model([product], [a]), "CPU", setting).create_infer_request()
     request.set_input_tensor(ov.Tensor(np.random.randn(n, k).astype(np.float32)))
     return request.infer
@@ -128,22 +127,23 @@ def main(scale: int = 2, slices: int = 96, repeats: int = 5, device: Literal["cp
     torch.set_num_threads(cpus())
     torch.backends.cudnn.allow_tf32 = False
     name, side = f"seran-x{scale}-bd", SIDES[scale]
-    data, card, _ = weights.read(weights.shipped()[name])
+    held = weights.read(weights.shipped()[name])
     low = np.random.default_rng(0).random((slices, side, side), dtype=np.float32)
     own = method("seran", scale, engine=Engine(device))
     last = f"seran: {own.engine}, {own.precision}"
-    ways: dict[str, Way] = {"PyTorch, float32, contiguous": eager(data, card, device)}
+    ways: dict[str, Way] = {"PyTorch, float32, contiguous": eager(held, device)}
     if device == "cpu":
         half, coarse = native(), method("seran", scale, engine=Engine(precision="int8"))
+        tuned = load(held, Engine("cpu", half)).predict
         ways |= {
-            f"PyTorch, {half.replace('f32', 'float32')}, channels last": load(data, card, "cpu", half)[0],
-            "ONNX Runtime, float32": onnx_runtime(data),
+            f"PyTorch, {half.replace('f32', 'float32')}, channels last": tuned,
+            "ONNX Runtime, float32": onnx_runtime(held.data),
             f"seran: {coarse.engine}, {coarse.precision}": coarse.predict,
         }
     ways[last] = own.predict
     seconds = in_turn({way: lambda run=run: run(low) for way, run in ways.items()}, repeats)
     best, which = ceiling(device)
-    work = operations(data, card, side) * slices
+    work = operations(held, side) * slices
     lines = [
         f"{side}x{side}x{slices} voxels at x{scale}; seconds: median of {repeats} runs (least … most). "
         f"Operations: of the network as trained. Ceiling: {best / 1e12:.3f} TFLOP/s ({which}).",

@@ -34,7 +34,7 @@ def fitted(recipe: Recipe, name: str, data: PreparedSet, runs: Path, minutes: fl
     """
     file, checkpoint = runs / f"{name}.onnx", runs / name / train.CHECKPOINT
     if file.is_file():
-        card = weights.read(file)[1]
+        card = weights.read(file).card
         steps, command = card.recipe["steps"], card.command
     elif checkpoint.is_file():
         run = train.Run.load(checkpoint)
@@ -74,7 +74,7 @@ def trained(
     """
     file = runs / f"{name}.onnx"
     if file.is_file():
-        unlike = differences(recipe, weights.read(file)[1].recipe)
+        unlike = differences(recipe, weights.read(file).card.recipe)
         if unlike:
             raise BadInput(f"{file} was trained otherwise ({', '.join(unlike)} differ); name another --runs")
     else:

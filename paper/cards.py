@@ -2,11 +2,14 @@
 
     seran prepare open open
     python paper/cards.py --data open            # docs/weights/NAME.md, .json and .png
+    seran weights register
+
+Scores and spacings become evidence inside the weights files, behind what is sealed.
 
 The intervals are bootstrapped over subjects, because volumes of one subject are alike.
 """
 
-import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +24,9 @@ from seran.data.pairs import PreparedSet, load_prepared
 from seran.degrade import DEGRADATIONS
 from seran.evaluate import BASELINE, WORDS, Report
 from seran.methods import Method, method
-from seran.quality.checks import SEEN
 from seran.sharpen import sharpen
 from seran.systems import SYSTEMS
-from seran.weights import Card
+from seran.weights import Spacings, Weights
 
 DRAWS = 10_000
 FEWEST = 3
@@ -115,67 +117,79 @@ def failures(chosen: Method, plain: Method, path: Path) -> list[str]:
     return lines
 
 
-def spacings(card: Card, data: PreparedSet) -> tuple[float, float, float, float] | None:
-    """Least and greatest spacing in the plane, then from slice to slice, of the seen truths, in mm."""
-    digests = {s["sha256"] for s in card.scans}
+def spacings(held: Weights, data: PreparedSet) -> Spacings | None:
+    """Those of the seen truths, None if they are not among the data."""
+    digests = {s["sha256"] for s in held.card.scans}
     volumes = [v for v in data.volumes if v.sha256 in digests]
     if not volumes:
         return None
-    across, *plane = zip(*(v.spacing for v in volumes), strict=True)
-    fine = [x for axis in plane for x in axis]
-    return min(fine), max(fine), min(across), max(across)
+    across, *rest = zip(*(v.spacing for v in volumes), strict=True)
+    fine = [x for axis in rest for x in axis]
+    plane, steps = ((round(min(mm), 2), round(max(mm), 2)) for mm in (fine, across))
+    return Spacings(plane, steps)
 
 
-def register(digest: str, name: str, found: tuple[float, float, float, float]) -> None:
-    """Keep the spacings where reports ask for them (`seran.quality.checks`)."""
-    with SEEN.open(newline="") as file:
-        rows = {row[0]: row for row in csv.reader(file)}
-    rows[name] = [name, digest, *(f"{x:.2f}" for x in found)]
-    head = rows.pop("name")
-    with files.atomic(SEEN) as part, part.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([head, *(rows[n] for n in sorted(rows))])
+def means(report: Report, name: str) -> dict[str, dict[str, float]]:
+    """Per contrast, the means over the volumes."""
+    mine = [r for r in report.rows if r["method"] == name]
+    return {
+        contrast: {
+            metric: round(float(np.mean([r[metric] for r in mine if r["contrast"] == contrast])), 4)
+            for metric in metrics.METRICS
+        }
+        for contrast in sorted({r["contrast"] for r in mine})
+    }
 
 
-def seen(card: Card, data: PreparedSet) -> list[str]:
+def seen(held: Weights) -> list[str]:
     """What the weights were trained on: sources, licences, spacings."""
+    card, found = held.card, held.evidence.spacings
     lines = ["| repository | licence | contrast | scans |", "|---|---|---|---|"]
     lines += [f"| {r['repository']} | {r['licence']} | {r['contrast']} | {r['scans']} |" for r in card.data]
-    found = spacings(card, data)
     if found:
+        plane, across = (f"{least:.2f} to {most:.2f} mm" for least, most in (found.plane, found.across))
         lines += [
             "",
-            f"Spacing of the truth {found[0]:.2f} to {found[1]:.2f} mm in the plane (of the input "
-            f"{card.scale} times that), {found[2]:.2f} to {found[3]:.2f} mm from slice to slice. "
-            "Intensities: magnitude images of any unit, scaled by the scan's 99.9th percentile.",
+            f"Spacing of the truth {plane} in the plane (of the input {card.scale} times that), {across} "
+            "from slice to slice. Intensities: magnitude images of any unit, scaled by the scan's "
+            "99.9th percentile.",
         ]
     return lines
 
 
-def trained(card: Card) -> list[str]:
+def trained(held: Weights) -> list[str]:
     """How they came about."""
+    card, evidence = held.card, held.evidence
     before = ", those of the weights it started from included" if card.recipe["init"] else ""
-    cost = f"at most {card.int8_loss:.3f} dB worse than float32 on a validation volume"
-    eight = f"`--precision int8`: {len(card.ranges)} convolutions; {cost}"
+    cost = f"at most {evidence.int8_loss:.3f} dB worse than float32 on a validation volume"
+    eight = f"`--precision int8`: {len(evidence.ranges)} convolutions; {cost}"
     return [
         f"- command: `{card.command}`",
         f"- {card.patches:,} patches in {card.seconds / 60:.0f} minutes on {card.machine}, seed "
         f"{card.recipe['seed']}{before}",
         f"- validation PSNR: {', '.join(f'{c} {v:.2f} dB' for c, v in sorted(card.validation.items()))}",
-        *([f"- {eight}"] if card.ranges else []),
+        *([f"- {eight}"] if evidence.ranges else []),
         *([f"- {card.notes}"] if card.notes else []),
     ]
 
 
-def document(name: str, digest: str, card: Card, report: Report, data: PreparedSet, told: list[str]) -> str:
-    """The card as markdown."""
+def document(held: Weights, report: Report, told: list[str]) -> str:
+    """The card as markdown.
+
+    Args:
+        held: the weights, with their evidence.
+        report: their scores on the test split.
+        told: lines on where they fail.
+    """
+    name, card = held.path.stem, held.card
     system = SYSTEMS[card.model]
     parts: dict[str, list[str]] = {
         f"# {name}": [f"{system.title} ({system.paper}, {system.year}) for ×{card.scale}, undoing "
                       f"{WORDS[card.degradation]}.", "",
-                      f"SHA-256 `{digest}`. Made by `python paper/cards.py`."],
+                      f"SHA-256 `{held.digest}`. Made by `python paper/cards.py`."],
         "## Intended use": [USE],
-        "## Trained on": seen(card, data),
-        "## Training": trained(card),
+        "## Trained on": seen(held),
+        "## Training": trained(held),
         "## Scores": [*(f"- {line}" for line in report.protocol),
                       f"- 95 % interval over subjects ({DRAWS:,} draws) in brackets where there are "
                       f"{FEWEST} or more", "", *scores(report, card.model)],
@@ -197,20 +211,20 @@ def main(
     pairs = load_prepared(data)
     out.mkdir(parents=True, exist_ok=True)
     for name, path in weights.shipped().items():
-        _, card, digest = weights.read(path)
+        held = weights.read(path)
+        card = held.card
         if card.degradation != pairs.degradation or (names and name not in names):
             continue
         plain = method(BASELINE[card.degradation], card.scale)
         chosen = method(card.model, card.scale, card.degradation)
         report = evaluate.evaluate(pairs, [plain, chosen])
         told = failures(chosen, plain, out / f"{name}.png")
-        found = spacings(card, pairs)
-        if found:
-            register(digest, name, found)
-        contents = {
-            ".md": document(name, digest, card, report, pairs, told),
-            ".json": report.json() + "\n",
-        }
+        measured = {"spacings": spacings(held, pairs) or held.evidence.spacings}
+        evidence = dataclasses.replace(held.evidence, **measured, scores=means(report, card.model))
+        with files.atomic(path) as part:
+            part.write_bytes(weights.with_evidence(held.data, evidence))
+        held = dataclasses.replace(held, evidence=evidence)
+        contents = {".md": document(held, report, told), ".json": report.json() + "\n"}
         for end, text in contents.items():
             with files.atomic(out / f"{name}{end}") as part:
                 part.write_text(text)

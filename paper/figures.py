@@ -88,10 +88,10 @@ def comparison(name: str, truth: ndarray, made: dict[str, ndarray], path: Path) 
 @torch.inference_mode()
 def attention(file: Path, low: ndarray) -> tuple[ndarray, ndarray]:
     """M of the last attention block as maps (P, h, w), and its graph R (P, P), for one slice."""
-    data, card, _ = weights.read(file)
-    if card.model != "seran":
-        raise BadInput(f"{file}: expected weights of seran, these are of {card.model}")
-    made = network(data, card)
+    held = weights.read(file)
+    if held.card.model != "seran":
+        raise BadInput(f"{file}: expected weights of seran, these are of {held.card.model}")
+    made = network(held)
     kept: dict[str, torch.Tensor] = {}
     block = [layer for layer in made.modules() if isinstance(layer, SEAB)][-1]
     graph = block.reasoning

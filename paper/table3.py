@@ -65,7 +65,7 @@ def described(name: str, scale: int, file: Path | None) -> dict[str, Any]:
     plain = name.removesuffix("+")
     if file is None:
         return {"parameters": 0, "gmacs": 0.0, "patches": 0}
-    card = weights.read(file)[1]
+    card = weights.read(file).card
     return {
         "parameters": (SYSTEMS[plain].parameters or (0, 0, 0))[scale - 2],
         "gmacs": gmacs(plain, scale) * (8 if name.endswith("+") else 1),

@@ -229,7 +229,9 @@ def test_the_viewer_may_be_missing_but_not_wrong(machine: Machine, npm: str) -> 
         done = machine.run("make", "--no-print-directory", f"PYTHON={sys.executable}", *goal)
         gone_on = npm == "right" or (how == "of the tests" and npm != "other bytes")
         assert (done.returncode == 0) == gone_on, (how, done.stdout, done.stderr)
-        assert done.stderr.count("not the bytes in src/seran/quality/viewer/niivue.lock") == (npm == "other bytes")
+        assert done.stderr.count("not the bytes in src/seran/quality/viewer/niivue.lock") == (
+            npm == "other bytes"
+        )
         if npm in ("missing", "without a network"):
             said = "no viewer, so no reports: npm is missing or did not bring @niivue/niivue@0.0.0"
             assert done.stdout == f"{said} (make viewer tries again)\n"

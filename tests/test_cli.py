@@ -95,7 +95,7 @@ def test_upscale(scan: Path, tmp_path: Path, method: str) -> None:
     assert record["InputSHA256"] == files.sha256(scan)
     assert record["Seconds"] > 0
     if method == "seran":
-        assert record["WeightsSHA256"] == weights.read(weights.shipped()["seran-x2-bd"])[2]
+        assert record["WeightsSHA256"] == weights.read(weights.shipped()["seran-x2-bd"]).digest
         assert record["Precision"] in ("bf16", "f32")
         assert "OpenVINO" in record["Engine"]
 
@@ -267,7 +267,7 @@ def test_methods_lists_what_is_shipped() -> None:
         assert part in row
     assert "train your own" in next(line for line in lines if line.startswith("csn"))
     cards = json.loads(seran("methods", "--cards").stdout)
-    assert cards["seran-x2-bd"]["sha256"] == weights.read(weights.shipped()["seran-x2-bd"])[2]
+    assert cards["seran-x2-bd"]["sha256"] == weights.read(weights.shipped()["seran-x2-bd"]).digest
 
 
 def test_the_table_in_the_readme_is_generated() -> None:

@@ -3,18 +3,21 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
-import openvino as ov
 import pytest
 import torch
 
 from seran import io, metrics, sharpen, weights
 from seran.degrade import Bicubic
-from seran.engines import in_turn, openvino
+from seran.engines import Engine, in_turn, openvino
 from seran.engines import torch as pytorch
-from seran.methods import Engine, Method, method
+from seran.errors import BadInput
+from seran.machine import has_bf16
+from seran.methods import Method, method
 
 
 def alone(code: str, *words: object, **environment: str) -> str:
@@ -29,7 +32,7 @@ def alone(code: str, *words: object, **environment: str) -> str:
 @pytest.mark.parametrize("name", ["ds000011_sub-10_inplaneT2", "openms_patient04_study1_T1W"])
 def test_bf16_costs_less_than_a_fiftieth_of_a_decibel(shared: Path, name: str) -> None:
     """On validation scans, against the same network in float32."""
-    if openvino.native(ov.Core()) != "bf16":
+    if openvino.native() != "bf16":
         pytest.skip("this CPU does not compute bf16 natively, so it is not used here")
     data = io.read(shared / "val" / f"{name}.nii.gz").data
     n = data.shape[2]
@@ -63,7 +66,8 @@ def test_fewer_instructions_make_the_same_slice(isa: str, tmp_path: Path) -> Non
 CAPPED = """
 import sys
 import numpy as np
-from seran.methods import Engine, method
+from seran.engines import Engine
+from seran.methods import method
 found = method("seran", 2, engine=Engine(precision=sys.argv[2], threads=2))
 np.save(sys.argv[1] + "/high.npy", found.predict(np.load(sys.argv[1] + "/low.npy")))
 print(found.precision, found.engine.split()[0])
@@ -74,16 +78,15 @@ WINOGRAD = """
 import sys
 import numpy as np
 from seran import weights
-from seran.engines import openvino
-from seran.methods import Engine, method
+from seran.engines import Engine, openvino
 scale = int(sys.argv[1])
-direct, what, _ = openvino.load(weights.read(weights.shipped()[f"seran-x{scale}-bd"])[0], scale, "f32", 2)
-by_parts = method("seran", scale, engine=Engine(precision="f32", threads=2))
-assert (by_parts.engine.split()[0], what.split()[0]) == ("MNN", "OpenVINO")
+held, engine = weights.read(weights.shipped()[f"seran-x{scale}-bd"]), Engine(precision="f32", threads=2)
+direct, by_parts = openvino.direct(held, engine), openvino.load(held, engine)
+assert (by_parts.engine.split()[0], direct.engine.split()[0]) == ("MNN", "OpenVINO")
 rng = np.random.default_rng(3)
 for shape in [(3, 52, 37), (1, 5, 61), (2, 52, 37), (1, 3, 3)]:
     low = rng.random(shape, dtype=np.float32)
-    made, expected = by_parts.predict(low), direct(low)
+    made, expected = by_parts.predict(low), direct.predict(low)
     assert not np.array_equal(made, expected)
     np.testing.assert_allclose(made, expected, atol=1e-3)
     assert np.sqrt(np.mean((made - expected) ** 2)) < 5e-5
@@ -100,7 +103,8 @@ def test_winograd_makes_what_openvino_makes(scale: int) -> None:
 
 CHOSEN = """
 from seran.engines import mnn
-from seran.methods import Engine, method
+from seran.engines import Engine
+from seran.methods import method
 most = mnn.MOST_THREADS
 for name, precision, threads in [
     ("seran", "f32", most), ("seran", "f32", most + 1), ("seran", "bf16", 2), ("vdsr", "f32", 2),
@@ -131,7 +135,8 @@ def test_what_mnn_cannot_convert_is_said() -> None:
 THREADS = """
 import threading
 import numpy as np
-from seran.methods import Engine, method
+from seran.engines import Engine
+from seran.methods import method
 low = np.random.default_rng(0).random((1, 20, 24), dtype=np.float32)
 made = []
 def run():
@@ -151,7 +156,8 @@ MEMORY = """
 import resource, sys
 import numpy as np
 from seran.sharpen import sharpen
-from seran.methods import Engine, method
+from seran.engines import Engine
+from seran.methods import method
 stack = np.random.default_rng(0).random((int(sys.argv[1]), 48, 56), dtype=np.float32)
 sharpen(stack, method("seran", 2, engine=Engine(threads=2)).predict, 2)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -203,9 +209,9 @@ def test_lanes_take_turns_and_slices_come_back_in_order(slices: int, batch: int)
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_pytorch_makes_what_openvino_makes(precision: str) -> None:
     low = np.random.default_rng(2).random((3, 20, 26), dtype=np.float32)
-    data, card, _ = weights.read(weights.shipped()["seran-x2-bd"])
+    held = weights.read(weights.shipped()["seran-x2-bd"])
     expected = method("seran", 2, engine=Engine(precision="f32")).predict(low)
-    made = pytorch.load(data, card, "cpu", precision)[0](low)
+    made = pytorch.load(held, Engine("cpu", precision)).predict(low)
     np.testing.assert_allclose(made, expected, atol=1e-4 if precision == "f32" else 0.05)
 
 
@@ -216,10 +222,76 @@ def test_recorded_graphs_make_the_same_slices(
     scale: int, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches that are full and one that is not, two shapes in turn, on the GPU and slice by slice here."""
-    data, card, _ = weights.read(weights.shipped()[f"seran-x{scale}-bd"])
+    held = weights.read(weights.shipped()[f"seran-x{scale}-bd"])
     monkeypatch.setattr(pytorch, "PIXELS", 5 * scale**2 * 40 * 50)
-    predict = pytorch.load(data, card, "cuda", precision)[0]
-    exact = pytorch.load(data, card, "cpu", "f32")[0]
+    predict = pytorch.load(held, Engine("cuda", precision)).predict
+    exact = pytorch.load(held, Engine("cpu", "f32")).predict
     for shape in ((17, 40, 50), (3, 33, 28), (17, 40, 50)):
         low = np.random.default_rng(2).random(shape, dtype=np.float32)
         np.testing.assert_allclose(predict(low), exact(low), atol=1e-2 if precision == "f32" else 0.05)
+
+
+@pytest.mark.parametrize("engine", [openvino, pytorch])
+def test_threads_wait_for_each_other(engine: ModuleType) -> None:
+    held = weights.read(weights.shipped()["seran-x2-bd"])
+    predict = engine.load(held, Engine("cpu", "f32", threads=2)).predict
+    stacks = [np.random.default_rng(i).random((4, 12, 10), dtype=np.float32) for i in range(4)]
+    expected = [predict(stack) for stack in stacks]
+    with ThreadPoolExecutor(4) as pool:
+        for made, wanted in zip(pool.map(predict, stacks), expected, strict=True):
+            np.testing.assert_allclose(made, wanted, atol=1e-6)
+
+
+def test_engines_that_there_are_not() -> None:
+    for wrong, words in (
+        ({"device": "tpu"}, "expected a device of auto, cpu, cuda, cuda:N or mps, got 'tpu'"),
+        ({"threads": -1}, "expected a number of threads, or 0 for all, got -1"),
+        ({"device": "cuda:1", "precision": "int8"}, "int8 is for the CPU, got the device cuda:1"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            Engine(**wrong)
+
+
+LEFT = """
+import logging, sys, warnings
+names = [None, "torch.onnx", "openvino", "seran"]
+def state():
+    loggers = [(logging.getLogger(n).level, list(logging.getLogger(n).handlers)) for n in names]
+    return loggers, sys.stdout, sys.stderr, sys.excepthook, list(warnings.filters), list(sys.meta_path)
+if sys.argv[1:]:
+    import openvino_telemetry
+telemetry, before = sys.modules.get("openvino_telemetry", "absent"), state()
+import seran
+import seran.engines.openvino
+assert state() == before
+assert sys.modules.get("openvino_telemetry", "absent") is telemetry
+assert "openvino.tools.ovc.telemetry_stub" in sys.modules
+import openvino_telemetry
+print("the same")
+"""
+
+
+@pytest.mark.parametrize("before", [(), ("imported",)])
+def test_an_import_leaves_the_process_as_it_was(before: tuple[str, ...]) -> None:
+    """Telemetry, which OpenVINO went without, is there for others: imported before, or after."""
+    pytest.importorskip("openvino_telemetry")
+    assert alone(LEFT, *before) == "the same\n"
+
+
+WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        lacking = ("openvino", "MNN", "nibabel", "onnx", "platformdirs", "pydicom", "matplotlib", "SimpleITK")
+        return None if name.split(".")[0] in lacking else super().find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Without
+import seran.train
+print(seran.train.native("cpu"))
+"""
+
+
+def test_training_needs_no_engine_of_the_cpu() -> None:
+    """A machine with GPUs may have PyTorch alone."""
+    assert alone(WITHOUT).strip() == ("bf16-mixed" if has_bf16() else "32-true")

@@ -1,5 +1,6 @@
 """The contract of every network in MODELS."""
 
+import dataclasses
 import io
 import math
 from typing import Any
@@ -9,10 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from seran.engines.torch import UPSAMPLING
+from seran import subpixel, weights
+from seran.engines import openvino
+from seran.engines.runtime import ov
 from seran.errors import BadInput
 from seran.export import difference, halve, to_onnx
-from seran.models import MODELS, build
+from seran.models import MODELS, build, layers
 from seran.models.layers import Enlarge
 from seran.models.seran import SERAN
 from seran.recipes import VARIANTS
@@ -39,6 +42,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "seab": {"depth": 2, "width": 16, "positions": (2,)},
     "seran": {"depth": 2, "width": 16, "positions": (1, 2)},
 }
+FOLDED = {"rdn", "csn", "edsr", "seab", "seran"}
+"""Networks that end in an upsampler and one convolution; the others work on the fine grid, or end otherwise."""
 FAMILY = [(name, scale) for name in MODELS for scale in (2, 3, 4)]
 
 
@@ -126,9 +131,9 @@ def test_only_the_upsampling_differs_between_scales(name: str, residual: bool) -
     """What a network of one scale may begin with from another."""
     two, *others = ({k: v.shape for k, v in small(name, s, residual).state_dict().items()} for s in (2, 3, 4))
     for shapes in others:
-        assert all(UPSAMPLING.match(k) for k in two.keys() ^ shapes.keys())
-        assert all(UPSAMPLING.match(k) for k in two.keys() & shapes.keys() if two[k] != shapes[k])
-    assert any(not UPSAMPLING.match(k) for k in two)
+        assert all(subpixel.in_ending(k) for k in two.keys() ^ shapes.keys())
+        assert all(subpixel.in_ending(k) for k in two.keys() & shapes.keys() if two[k] != shapes[k])
+    assert any(not subpixel.in_ending(k) for k in two)
 
 
 @pytest.mark.parametrize(("name", "scale"), FAMILY)
@@ -160,7 +165,28 @@ def test_exported_is_torch(name: str, scale: int) -> None:
     names = {key for key, _ in network.named_parameters()}
     model = halve(to_onnx(network), names)
     assert {t.name.removesuffix(".half") for t in model.graph.initializer} >= names
-    assert difference(model.SerializeToString(), network, scale) < 5e-5
+    data, any_ = model.SerializeToString(), weights.read(weights.shipped()["srcnn-x2-bd"])
+    plain = dataclasses.replace(any_, data=data, card=dataclasses.replace(any_.card, scale=scale))
+    assert difference(plain, network) < 5e-5
+    features = openvino.fold(ov.Core().read_model(data), weights.tensors(data))
+    assert (features is not None) == (name in FOLDED)
+
+
+@pytest.mark.parametrize(("name", "scale"), FAMILY)
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_names_of_an_ending_are_a_contract(
+    name: str, scale: int, residual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They say whether training makes one convolution of it; the parameters of it make the kernels."""
+    network, asked = small(name, scale, residual).train(), []
+    folded = layers._folded
+    monkeypatch.setattr(layers, "_folded", lambda up, tail: asked.append(folded(up, tail)) or asked[-1])
+    network(torch.rand(1, 1, 9, 8))
+    assert subpixel.folds(network.state_dict()) == (name in FOLDED) == (len(asked) == 1)
+    for kernels, biases in asked:
+        made = subpixel.folded({key: value.numpy() for key, value in network.state_dict().items()})
+        np.testing.assert_allclose(made[0], kernels.detach().numpy(), atol=1e-5)
+        np.testing.assert_allclose(made[1], biases.detach().numpy(), atol=1e-5)
 
 
 OTHERS = [

@@ -15,7 +15,8 @@ from seran.classical.nlm import MOST, TILE, _exp, _tiles, estimates, nlm
 from seran.data import prepare
 from seran.data.sources import Source, read_source
 from seran.degrade import Bicubic
-from seran.methods import Engine, method
+from seran.engines import Engine
+from seran.methods import method
 from seran.metrics import psnr
 from tests.conftest import phantom
 

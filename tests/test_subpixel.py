@@ -1,20 +1,21 @@
 """The ending of a network as one convolution: the same slices, the edges and the smallest ones included."""
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
 import numpy as np
-import openvino as ov
 import pytest
 import torch
 from torch import nn
 
 from seran import subpixel, weights
-from seran.engines import openvino
+from seran.engines import Engine, mnn, openvino
+from seran.engines.runtime import opset, ov
 from seran.engines.torch import network
 from seran.errors import BadInput
 from seran.models.layers import conv, finish, upsampler
 from tests.conftest import phantom
 
+F32 = Engine(precision="f32", threads=2)
 SIZES = ((3, 3), (3, 8), (5, 4), (9, 7))
 
 
@@ -95,23 +96,23 @@ def test_gradients_are_the_same_each_time() -> None:
 
 @pytest.mark.parametrize("name", sorted(weights.shipped()))
 def test_the_engine_runs_the_network_that_was_trained(name: str) -> None:
-    data, card, _ = weights.read(weights.shipped()[name])
-    predict = openvino.load(data, card.scale, "f32", 2)[0]
+    held = weights.read(weights.shipped()[name])
+    predict, trained = openvino.load(held, F32).predict, network(held)
     for h, w in ((4, 4), (4, 9), (21, 34)):
         low = np.random.default_rng(h).random((2, h, w), dtype=np.float32)
         with torch.inference_mode():
-            expected = network(data, card)(torch.from_numpy(low)[:, None])[:, 0].numpy()
+            expected = trained(torch.from_numpy(low)[:, None])[:, 0].numpy()
         np.testing.assert_allclose(predict(low), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", sorted(weights.shipped()))
 def test_what_is_folded_ends_linearly(name: str) -> None:
-    data, card, _ = weights.read(weights.shipped()[name])
-    model = ov.Core().read_model(data)
+    held = weights.read(weights.shipped()[name])
+    model = ov.Core().read_model(held.data)
     before = [op.get_type_name() for op in model.get_ordered_ops()]
-    features = openvino.fold(model, weights.tensors(data))
+    features = openvino.fold(model, weights.tensors(held.data))
     after = [op.get_type_name() for op in model.get_ordered_ops()]
-    if card.model in ("srcnn", "vdsr", "idn"):
+    if held.card.model in ("srcnn", "vdsr", "idn"):
         assert features is None
         assert after == before
     else:
@@ -124,19 +125,19 @@ def test_what_is_folded_ends_linearly(name: str) -> None:
 def test_eight_bits_before_the_ending() -> None:
     low = phantom((2, 30, 26)).astype(np.float32) / 1000
     for name in ("seran-x2-bd", "seran-x4-bd"):
-        data, card, _ = weights.read(weights.shipped()[name])
+        held = weights.read(weights.shipped()[name])
         exact, coarse = (
-            openvino.load(data, card.scale, kind, 2, card.ranges)[0](low) for kind in ("f32", "int8")
+            openvino.load(held, Engine(precision=kind, threads=2)).predict(low) for kind in ("f32", "int8")
         )
         assert 0 < np.abs(coarse - exact).mean() < 0.005
 
 
-def test_an_ending_behind_another_engine() -> None:
+def test_an_ending_behind_another_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """As behind MNN, here behind OpenVINO itself."""
-    data, card, _ = weights.read(weights.shipped()["seran-x3-bd"])
+    held = weights.read(weights.shipped()["seran-x3-bd"])
     asked = []
 
-    def trunk(content: bytes, name: str, threads: int) -> tuple[openvino.Part, str]:
+    def trunk(content: bytes, name: str, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
         model = ov.Core().read_model(content)
         [value] = [v for op in model.get_ordered_ops() for v in op.outputs() if name in v.get_names()]
         body = ov.Core().compile_model(
@@ -145,36 +146,29 @@ def test_an_ending_behind_another_engine() -> None:
         asked.append(threads)
         return lambda low: body({"low": low})[0], "another"
 
-    predict, what, _ = openvino.load(data, card.scale, "f32", 2, trunk=trunk)
+    monkeypatch.setattr(mnn, "suits", lambda threads: True)
+    monkeypatch.setattr(mnn, "trunk", trunk)
+    behind = openvino.load(held, F32)
     low = np.random.default_rng(0).random((3, 17, 22), dtype=np.float32)
     assert asked == [2]
-    assert what.startswith("another and OpenVINO")
-    np.testing.assert_allclose(predict(low), openvino.load(data, 3, "f32", 2)[0](low), atol=1e-5)
-
-
-def test_threads_wait_for_each_other() -> None:
-    data, card, _ = weights.read(weights.shipped()["seran-x2-bd"])
-    predict = openvino.load(data, card.scale, "f32", 2)[0]
-    stacks = [np.random.default_rng(i).random((4, 12, 10), dtype=np.float32) for i in range(4)]
-    expected = [predict(stack) for stack in stacks]
-    with ThreadPoolExecutor(4) as pool:
-        for made, wanted in zip(pool.map(predict, stacks), expected, strict=True):
-            np.testing.assert_allclose(made, wanted, atol=1e-6)
+    assert behind.engine.startswith("another and OpenVINO")
+    np.testing.assert_allclose(behind.predict(low), openvino.direct(held, F32).predict(low), atol=1e-5)
+    assert asked == [2], "and not of what is run directly"
 
 
 def test_a_slice_that_is_too_small_is_said_to_be() -> None:
-    data, card, _ = weights.read(weights.shipped()["seran-x2-bd"])
+    held = weights.read(weights.shipped()["seran-x2-bd"])
     with pytest.raises(BadInput, match="3x3 pixels, got 2x9"):
-        openvino.load(data, card.scale, "f32", 2)[0](np.zeros((1, 2, 9), np.float32))
+        openvino.load(held, F32).predict(np.zeros((1, 2, 9), np.float32))
 
 
 def test_what_is_not_linear_is_left() -> None:
     """With an activation between the upsampling and the tail the product would be another network."""
-    data, _, _ = weights.read(weights.shipped()["seran-x2-bd"])
+    data = weights.read(weights.shipped()["seran-x2-bd"]).data
     model = ov.Core().read_model(data)
     [shuffle] = [op for op in model.get_ordered_ops() if op.get_type_name() == "DepthToSpace"]
     users = shuffle.output(0).get_target_inputs()
-    bent = ov.opset15.relu(shuffle)
+    bent = opset.relu(shuffle)
     for user in users:
         user.replace_source_output(bent.output(0))
     before = [op.get_type_name() for op in model.get_ordered_ops()]

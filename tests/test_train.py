@@ -509,7 +509,7 @@ def test_export_and_back(pairs: PreparedSet, tmp_path: Path) -> None:
     assert sum(row["scans"] for row in card.data) == len(pairs.pick("train"))
     assert card.scans == pairs.scans("train")
     assert set(card.validation) == {pairs.pick("val")[0].contrast}
-    assert weights.read(path)[1] == card
+    assert weights.read(path).card == card
     network, _ = restore(path)
     for key, value in made.best.state_dict().items():
         torch.testing.assert_close(network.state_dict()[key], value, atol=1e-3, rtol=1e-3)
@@ -561,15 +561,16 @@ def test_every_runtime_gives_torchs_result(
     """OpenVINO, ONNX Runtime and torch from one file, on sizes the exporter never saw."""
     import onnxruntime
 
-    from seran.engines import openvino
+    from seran.engines import Engine, openvino
     from seran.engines import torch as pytorch
 
     path = tmp_path / "tiny.onnx"
-    card = export(run(pairs, tmp_path / "run"), path)
-    content = weights.read(path)[0]
+    export(run(pairs, tmp_path / "run"), path)
+    held = weights.read(path)
     low = np.random.default_rng(0).random((3, *shape), dtype=np.float32)
-    expected = pytorch.load(content, card, "cpu", "f32")[0](low)
-    np.testing.assert_allclose(openvino.load(content, 2, "f32", 2)[0](low), expected, atol=1e-4)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    expected = pytorch.load(held, Engine("cpu", "f32")).predict(low)
+    made = openvino.direct(held, Engine(precision="f32", threads=2)).predict(low)
+    np.testing.assert_allclose(made, expected, atol=1e-4)
+    session = onnxruntime.InferenceSession(held.data, providers=["CPUExecutionProvider"])
     made = session.run(None, {"low": low[:, None]})[0][:, 0]
     np.testing.assert_allclose(made, expected, atol=1e-4)

@@ -1,24 +1,41 @@
+import hashlib
 import json
 import re
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
+import onnx
 import pytest
 from safetensors import safe_open
 
 from seran import cli, files, methods, weights
 from seran.data import fetch
+from seran.engines import Engine
+from seran.engines.runtime import ov
 from seran.errors import BadInput
 from seran.job import run as job
 from seran.systems import SYSTEMS
+from seran.weights import registry
+from seran.weights.file import _entries, _entry
 
 SHIPPED = sorted(weights.shipped().items())
+DIGESTS = {
+    "idn-x2-bd": "de45144980d77923f2d2874c3ee80f1031b34ef0511ea0d56916dfed68a82cde",
+    "seran-x2-bd": "5e61dcd8421b7246deda4c741dd1cae394bb4976f39852dd0a3294d7d78ec9f8",
+    "seran-x2-td": "11a818a954e05b30f7415f219dea50e4d7fc378bd5f689ca41a0593342264e7f",
+    "seran-x3-bd": "1660d7b67a32e98f1f6ad62c1c95bf63c4e6ae70ea07bd5e693d85077d65a9b7",
+    "seran-x4-bd": "c258ae4d0c1a8784dc088b724bf39922925251e37955a464217e16ffe885edfa",
+    "srcnn-x2-bd": "504187f64a12dd98dd570d4d23dc2f55ccff9b0b38bfedcdaed7cd8dc00b2b79",
+    "vdsr-x2-bd": "9f6deab9c8744b865c90e9b5adbd70992a436981c200be004fea670a33b7bc1a",
+}
+"""What is sealed; records name it, so it changes with new parameters only."""
 
 
 def test_something_is_shipped() -> None:
@@ -28,16 +45,20 @@ def test_something_is_shipped() -> None:
 
 @pytest.mark.parametrize(("name", "path"), SHIPPED)
 def test_shipped_weights_are_intact_and_documented(name: str, path: Path) -> None:
-    data, card, digest = weights.read(path)
+    held = weights.read(path)
+    card = held.card
     assert name == f"{card.model}-x{card.scale}-{card.degradation}"
-    assert len(digest) == 64
+    assert held.digest == DIGESTS[name]
+    assert len(repr(held)) < 300
+    assert held.evidence.spacings
+    assert held.evidence.scores
     assert card.patches > (50_000 if card.model == "seran" else 5_000)
     assert card.scans
     assert all(scan["licence"] and scan["repository"] and scan["subject"] for scan in card.scans)
     assert card.command.startswith(("seran train", "python paper/"))
     assert card.validation
     for trace in (b"site-packages", b"/src/seran", str(Path.home()).encode() + b"/"):
-        assert trace not in data, "a path of the machine that exported it"
+        assert trace not in held.data, "a path of the machine that exported it"
 
 
 @pytest.mark.parametrize("where", [0.0, 0.3, 0.7, 0.99, 1.0])
@@ -53,18 +74,114 @@ def test_one_wrong_byte_is_an_error(tmp_path: Path, where: float) -> None:
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such weights file"):
         weights.read(tmp_path / "none.onnx")
-    for content in (b"", b"short", SHIPPED[0][1].read_bytes()[:-1000]):
+    for content in (b"", b"short", sealed(SHIPPED[0][1])[:-1], sealed(SHIPPED[0][1])[:-1000]):
         (tmp_path / "cut.onnx").write_bytes(content)
         with pytest.raises(BadInput, match="expected weights written by `seran export`"):
             weights.read(tmp_path / "cut.onnx")
 
 
+def with_card(path: Path, card: object) -> Path:
+    """A weights file without parameters."""
+    content = b"\x08\x08" + _entry("seran.card", json.dumps(card))
+    path.write_bytes(content + _entry("seran.sha256", hashlib.sha256(content).hexdigest()))
+    return path
+
+
 def test_a_card_from_another_version(tmp_path: Path) -> None:
-    content = b"\x08\x08" + weights._entry("seran.card", '{"model": "seran", "colour": "blue"}')
-    digest = weights.hashlib.sha256(content).hexdigest()
-    (tmp_path / "a.onnx").write_bytes(content + weights._entry("seran.sha256", digest))
-    with pytest.raises(BadInput, match="card is not one this version of seran reads"):
+    known = asdict(weights.read(SHIPPED[0][1]).card)
+    without = {name: value for name, value in known.items() if name not in ("anchor", "seconds")}
+    for card, words in (
+        ({**known, "colour": "blue"}, "unknown: colour"),
+        (without, "missing: anchor, seconds"),
+        (without | {"colour": "blue"}, "unknown: colour; missing: anchor, seconds"),
+        ([], "card is not one this version of seran reads"),
+        ("blue", "card is not one this version of seran reads"),
+    ):
+        with pytest.raises(BadInput, match=rf"a\.onnx: its card is not one .*{words}|{words}"):
+            weights.read(with_card(tmp_path / "a.onnx", card))
+
+
+def test_a_card_of_version_01_has_evidence_inside(tmp_path: Path) -> None:
+    """It moves; evidence of the file's own takes its place."""
+    card = asdict(weights.read(SHIPPED[0][1]).card)
+    path = with_card(tmp_path / "a.onnx", {**card, "ranges": {"head.weight": [0, 1]}, "int8_loss": 0.02})
+    first = weights.read(path)
+    assert first.evidence == weights.Evidence(None, {"head.weight": [0, 1]}, 0.02)
+    grown = weights.Evidence(weights.Spacings((0.5, 1.5), (1.0, 4.0)), {"tail.weight": [0, 2]}, 0.01)
+    path.write_bytes(weights.with_evidence(first.data, grown))
+    assert weights.read(path).evidence == grown
+    assert weights.read(path).card == first.card
+
+
+def sealed(path: Path) -> bytes:
+    """A weights file without its evidence."""
+    data = path.read_bytes()
+    return data[
+        : data.rindex(_entry("seran.sha256", weights.read(path).digest))
+        + len(_entry("seran.sha256", "0" * 64))
+    ]
+
+
+def test_evidence_grows_behind_what_is_sealed(tmp_path: Path) -> None:
+    source = weights.shipped()["srcnn-x2-bd"]
+    path, plain, before = tmp_path / "a.onnx", sealed(source), weights.read(source)
+    path.write_bytes(plain)
+    bare = weights.read(path)
+    assert (bare.evidence, bare.digest) == (weights.Evidence(), before.digest)
+    assert bare != before
+    for scores in ({}, {"T1": {"psnr": 41.25}}):
+        grown = weights.Evidence(weights.Spacings((0.5, 1.5), (1.0, 4.0)), {"up": [-1.0, 2.5]}, 0.01, scores)
+        data = weights.with_evidence(path.read_bytes(), grown)
+        assert data.startswith(plain)
+        path.write_bytes(data)
+        held = weights.read(path)
+        assert (held.card, held.digest, held.evidence) == (before.card, before.digest, grown)
+        assert held == weights.read(path)
+        assert len({held, weights.read(path), bare}) == 2
+        assert weights.tensors(held.data).keys() == weights.tensors(plain).keys()
+        onnx.checker.check_model(onnx.load_from_string(data))
+        assert ov.Core().read_model(data).input("low")
+
+
+def test_damaged_evidence_is_an_error(tmp_path: Path) -> None:
+    """Any byte of it, a part of it, and that of other weights."""
+    source = weights.shipped()["srcnn-x2-bd"]
+    data, start = source.read_bytes(), len(sealed(source))
+    other = weights.shipped()["vdsr-x2-bd"]
+    wrong = [
+        data[:-1],
+        data[: start + 1],
+        data + b"x",
+        data[:start] + other.read_bytes()[len(sealed(other)) :],
+    ]
+    for at in {*range(start, len(data), 7), *range(start, start + 40), *range(len(data) - 100, len(data))}:
+        changed = bytearray(data)
+        changed[at] ^= 1
+        wrong.append(bytes(changed))
+    for content in wrong:
+        (tmp_path / "a.onnx").write_bytes(content)
+        with pytest.raises(BadInput, match=r"a\.onnx: the evidence behind the weights is damaged"):
+            weights.read(tmp_path / "a.onnx")
+
+
+def test_evidence_of_another_version(tmp_path: Path) -> None:
+    source = weights.shipped()["srcnn-x2-bd"]
+    held = weights.read(source)
+    stated = json.dumps({"colour": "blue"})
+    (tmp_path / "a.onnx").write_bytes(sealed(source) + _entries(stated, held.digest))
+    with pytest.raises(BadInput, match="unknown: colour"):
         weights.read(tmp_path / "a.onnx")
+
+
+def test_weights_are_found_by_their_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, path = SHIPPED[-1]
+    found = weights.with_digest(DIGESTS[name])
+    assert found is not None
+    assert found.path == path
+    assert weights.with_digest("0" * 64) is None
+    (tmp_path / path.name).write_bytes(path.read_bytes()[:-1])
+    monkeypatch.setattr(registry, "shipped", lambda: {name: tmp_path / path.name})
+    assert weights.with_digest(DIGESTS[name]) is None
 
 
 def test_names_that_do_not_fit() -> None:
@@ -80,7 +197,7 @@ def test_names_that_do_not_fit() -> None:
     with pytest.raises(BadInput, match="bicubic has no weights"):
         methods.method("bicubic", 2, file=path)
     with pytest.raises(BadInput, match="device of auto"):
-        methods.method("seran", 2, engine=methods.Engine(device="tpu"))
+        methods.method("seran", 2, engine=Engine(device="tpu"))
 
 
 def test_the_registry_lists_what_is_shipped() -> None:
@@ -128,7 +245,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     folder.mkdir()
     for name in ("srcnn-x2-bd", "vdsr-x2-bd"):
         shutil.copy(dict(SHIPPED)[name], folder)
-    monkeypatch.setattr(weights, "shipped", lambda: held)
+    monkeypatch.setattr(registry, "shipped", lambda: held)
     monkeypatch.setattr(fetch, "sleep", lambda seconds: None)
     job.network.cache_clear()  # an earlier test may have loaded what this installation lacks
     Mirror.cut.clear()
@@ -238,6 +355,7 @@ def test_other_programs_get_safetensors(tmp_path: Path) -> None:
     assert command("export", "seran-x2-bd", "--safetensors", "--out", tmp_path) == 0
     with safe_open(tmp_path / "seran-x2-bd.safetensors", "np") as file:
         assert json.loads(file.metadata()["card"])["model"] == "seran"
+        assert json.loads(file.metadata()["evidence"])["ranges"]
         assert sum(file.get_tensor(k).size for k in file.keys()) == SYSTEMS["seran"].parameters[0]  # noqa: SIM118
 
 

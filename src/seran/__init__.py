@@ -10,14 +10,10 @@ The library in four words::
 Nothing heavy is imported before one of them is used.
 """
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["BadInput", "Model", "load", "read", "upscale", "write"]
-
-# OpenVINO tells Google Analytics of every import; where this module cannot be imported, it does not.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from seran.api import Model, load, read, upscale, write

@@ -1,6 +1,6 @@
 """Weights made ready for 8-bit convolutions: what their inputs span, and what the precision costs.
 
-Both are measured on the validation split, never on the scans that are scored, and kept in the card.
+Both are measured on the validation split, never on the scans that are scored, and become evidence.
 """
 
 import dataclasses
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 
 from seran import evaluate, files, weights
 from seran.data.pairs import Packed, PreparedSet
-from seran.engines import int8, openvino
+from seran.engines import Engine, int8, openvino
+from seran.engines.runtime import ov
 from seran.errors import BadInput
-from seran.weights import Card
+from seran.weights import Evidence
 
 MOST = 0.03
 """Loss in dB of PSNR that is accepted, for the worst validation volume."""
@@ -26,8 +26,8 @@ SPARE = 1.1
 """Bounds are so much wider than what is measured, because other scans are brighter somewhere."""
 
 
-def calibrate(path: Path, data: PreparedSet, progress: Callable[[int], object] = lambda _: None) -> Card:
-    """Measure what 8 bits need, and write it into the card of a weights file.
+def calibrate(path: Path, data: PreparedSet, progress: Callable[[int], object] = lambda _: None) -> Evidence:
+    """Measure what 8 bits need, and write it into a weights file, behind what is sealed.
 
     Args:
         path: the weights file; it is replaced.
@@ -35,23 +35,25 @@ def calibrate(path: Path, data: PreparedSet, progress: Callable[[int], object] =
         progress: called with 1 before each choice of convolutions is scored.
 
     Returns:
-        The new card; its ``int8_loss`` is that of the worst volume.
+        The new evidence; its ``int8_loss`` is that of the worst volume.
 
     Raises:
         BadInput: if there is nothing to measure on, or the loss is above `MOST`; the file stays as it was.
     """
-    content, card, _ = weights.read(path)
+    held = weights.read(path)
+    card = held.card
     volumes = data.pick("val")
     if not volumes:
         raise BadInput(f"{data.root}: expected volumes in the split 'val', found none")
     if data.degradation != card.degradation:
         raise BadInput(f"{data.root} holds {data.degradation} pairs, {path} is for {card.degradation}")
     stacks = (evaluate.low_unit(data, v, card.scale, _slices(v, data, scored=False)) for v in volumes)
-    found = int8.spans(ov.Core().read_model(content), stacks)
+    found = int8.spans(ov.Core().read_model(held.data), stacks)
     wider = {name: [SPARE * a, SPARE * b] for name, (a, b) in found.items()}
 
-    def scores(ranges: int8.Ranges) -> dict[str, float]:
-        predict, _, _ = openvino.load(content, card.scale, "int8" if ranges else "f32", ranges=ranges)
+    def scores(ranges: dict[str, list[float]]) -> dict[str, float]:
+        given = dataclasses.replace(held, evidence=dataclasses.replace(held.evidence, ranges=ranges))
+        predict = openvino.direct(given, Engine(precision="int8" if ranges else "f32")).predict
         return {
             v.name: evaluate.psnr(predict, data, v, card.scale, _slices(v, data, scored=True))
             for v in volumes
@@ -70,10 +72,10 @@ def calibrate(path: Path, data: PreparedSet, progress: Callable[[int], object] =
         raise BadInput(
             f"{path}: 8 bits cost {loss:.3f} dB on {worst}, expected at most {MOST}; the file stays as it was"
         )
-    card = dataclasses.replace(card, ranges=ranges, int8_loss=loss)
+    evidence = dataclasses.replace(held.evidence, ranges=ranges, int8_loss=loss)
     with files.atomic(path) as part:
-        part.write_bytes(weights.seal(weights.opened(content), card))
-    return card
+        part.write_bytes(weights.with_evidence(held.data, evidence))
+    return evidence
 
 
 def _slices(volume: Packed, data: PreparedSet, scored: bool) -> list[int]:

@@ -8,6 +8,7 @@ import dataclasses
 import io
 import json
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from torch import nn
 import seran
 from seran import files, weights
 from seran.degrade import DEGRADATIONS
-from seran.engines import openvino
+from seran.engines import Engine, openvino
 from seran.engines.torch import network as torch_network
 from seran.errors import BadInput
 from seran.train import Run
-from seran.weights import Card
+from seran.weights import Card, Evidence, Weights
 
 SIZES = ((1, 24, 32), (2, 33, 20), (1, 61, 47))
 """Slices, rows, columns on which the file must agree with torch."""
@@ -53,11 +54,15 @@ def _program(network: nn.Module, dynamic: dict[int, Any]) -> torch.onnx.ONNXProg
 def to_onnx(network: nn.Module) -> onnx.ModelProto:
     """A float32 ONNX model with dynamic batch and slice size; parameters keep their torch names."""
     batch, rows, columns = (torch.export.Dim(n, min=4 if n != "n" else 1) for n in ("n", "h", "w"))
-    stream = io.BytesIO()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning)  # of torch about itself
-        program = _program(network, {0: batch, 2: rows, 3: columns})
+    stream, logger = io.BytesIO(), logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns that torchvision is missing
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)  # of torch about itself
+            program = _program(network, {0: batch, 2: rows, 3: columns})
+    finally:
+        logger.setLevel(level)
     program.save(stream)  # type: ignore[arg-type]
     model = onnx.load_from_string(stream.getvalue())
     del model.graph.value_info[:]
@@ -83,18 +88,18 @@ def halve(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
     return model
 
 
-def difference(data: bytes, network: nn.Module, scale: int) -> float:
-    """Largest absolute difference between a weights file, run in float32, and a torch network."""
-    predict, _, _ = openvino.load(data, scale, "f32")
+def difference(made: Weights, network: nn.Module) -> float:
+    """Largest absolute difference between weights, run in float32, and a torch network."""
+    predict, scale = openvino.direct(made, Engine(precision="f32")).predict, made.card.scale
     worst = 0.0
     for seed, shape in enumerate(SIZES):
         low = np.random.default_rng(seed).random(shape, dtype=np.float32)
         with torch.inference_mode():
             expected = network(torch.from_numpy(low)[:, None])[:, 0].numpy()
-        made = predict(low)
-        if made.shape != (shape[0], scale * shape[1], scale * shape[2]):
-            raise BadInput(f"export failed: {shape} became {made.shape} at scale {scale}")
-        worst = max(worst, float(np.abs(made - expected).max()))
+        high = predict(low)
+        if high.shape != expected.shape:
+            raise BadInput(f"export failed: {shape} became {high.shape} at scale {scale}")
+        worst = max(worst, float(np.abs(high - expected).max()))
     return worst
 
 
@@ -118,9 +123,6 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
     if missing:
         raise BadInput(f"export failed: the exporter lost the names of {sorted(missing)[:3]}")
     plain = halve(model, names).SerializeToString()
-    error = difference(plain, network, recipe.scale)
-    if not error <= WORST:
-        raise BadInput(f"export refused: the file and the network differ by {error:.2g} (limit {WORST:g})")
     validated = [
         {k.removeprefix("psnr_"): v for k, v in row.items() if k.startswith("psnr_")}
         for row in run.rows
@@ -140,10 +142,14 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
         machine=machine,
         command=run.command,
         validation=validated[-1] if validated else {},
-        export_error=error,
+        export_error=math.nan,
         version=seran.__version__,
         notes=notes,
     )
+    error = difference(Weights(path, plain, card, Evidence(), ""), network)
+    if not error <= WORST:
+        raise BadInput(f"export refused: the file and the network differ by {error:.2g} (limit {WORST:g})")
+    card = dataclasses.replace(card, export_error=error)
     with files.atomic(path) as part:
         part.write_bytes(weights.seal(plain, card))
     return card
@@ -151,5 +157,5 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
 
 def restore(path: Path) -> tuple[nn.Module, Card]:
     """The torch network of a weights file, for fine-tuning."""
-    data, card, _ = weights.read(path)
-    return torch_network(data, card), card
+    held = weights.read(path)
+    return torch_network(held), held.card

@@ -7,6 +7,22 @@ from pathlib import Path
 CONTROLLERS = ("", "cpu", "cpu,cpuacct")
 """Names of the trees of control groups that limit CPUs: of version 2, of version 1."""
 
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+"""oneDNN's names of instruction sets that lack bf16."""
+BF16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
+"""Linux' names of those that have it; the last is of ARM."""
+
+
+def may_use_bf16() -> bool:
+    """Whether ``ONEDNN_MAX_CPU_ISA``, which OpenVINO and PyTorch obey, lets bf16 be computed natively."""
+    return os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() not in WITHOUT_BF16
+
+
+def has_bf16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU computes bf16 natively, and may; no where the system does not tell as Linux does."""
+    words = cpu.read_text().split() if cpu.is_file() else []
+    return may_use_bf16() and not BF16.isdisjoint(words)
+
 
 def cpus(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
     """CPUs that this process may use: those it may run on, and no more than its container is granted.

@@ -1,49 +1,25 @@
 """From the name of a method to a predictor: classical ones, shipped networks, weights of one's own."""
 
 import dataclasses
-import re
-from dataclasses import dataclass
+import threading
+from collections import OrderedDict
 from pathlib import Path
-from typing import Literal
 
 from seran import weights
 from seran.classical import CLASSICAL, VOLUMETRIC
 from seran.degrade import DEGRADATIONS
+from seran.engines import Engine, Running
 from seran.errors import BadInput
 from seran.extras import needed
-from seran.machine import cpus
-from seran.sharpen import Method, Predict, ensembled
+from seran.sharpen import Method, ensembled
 from seran.systems import SYSTEMS
+from seran.weights import Weights
 
 DEFAULT = "seran"
+KEPT = 4
+"""Networks that stay loaded."""
 DEGRADATION_OF = {"bicubic": "bd", "zerofill": "td", "nlm": "bd"}
 """The degradation whose grid a classical method undoes; networks state theirs in their card."""
-
-
-@dataclass(frozen=True)
-class Engine:
-    """How networks are run.
-
-    Attributes:
-        device: ``auto`` and ``cpu`` use OpenVINO, and MNN for float32 where it suits; ``cuda``, ``cuda:N``
-            and ``mps`` use PyTorch.
-        precision: of the convolutions; ``auto`` is bf16 where the processor has it; int8 is for the CPU and
-            weights that are calibrated for it.
-        threads: CPU threads; 0 for every CPU this process may use.
-
-    Raises:
-        BadInput: for an unknown device or a negative number of threads.
-    """
-
-    device: str = "auto"
-    precision: Literal["auto", "bf16", "f32", "int8"] = "auto"
-    threads: int = 0
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise BadInput(f"expected a device of auto, cpu, cuda, cuda:N or mps, got {self.device!r}")
-        if self.threads < 0:
-            raise BadInput(f"expected a number of threads, or 0 for all, got {self.threads}")
 
 
 def names() -> list[str]:
@@ -74,7 +50,7 @@ def implied(name: str | None, file: Path | None) -> tuple[str, int]:
     """
     if file is None:
         return name or DEFAULT, 2
-    _, card, _ = weights.read(named(file))
+    card = weights.read(named(file)).card
     return name or card.model, card.scale
 
 
@@ -98,7 +74,7 @@ def method(
     scale: int,
     degradation: str = "bd",
     file: Path | None = None,
-    engine: Engine = Engine(),
+    engine: Engine = Engine(),  # noqa: B008
 ) -> Method:
     """Look a method up and make it ready to run; a name that ends in ``+`` is self-ensembled.
 
@@ -133,32 +109,57 @@ def method(
 
 
 def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
-    data, card, digest = weights.read(path)
+    held = weights.read(path)
+    card, seen = held.card, held.evidence.spacings
     if card.scale != scale:
         raise BadInput(f"{path}: expected weights for --scale {scale}, these are for x{card.scale}")
     if card.model != name:
         raise BadInput(f"{path}: expected weights of {name}, these are of {card.model}")
-    predict, what, precision = _run(data, card, engine)
+    running = _running(held, engine)
     return Method(
-        name, (scale, scale), predict, card.degradation, card.anchor, weights=path.name, sha256=digest,
-        engine=what, precision=precision, scans=card.scans,
-    )  # fmt: skip
+        name,
+        (scale, scale),
+        running.predict,
+        card.degradation,
+        card.anchor,
+        weights=path.name,
+        sha256=held.digest,
+        engine=running.engine,
+        precision=running.precision,
+        scans=card.scans,
+        spacings=None if seen is None else (*seen.plane, *seen.across),
+    )
 
 
-def _run(data: bytes, card: weights.Card, engine: Engine) -> tuple[Predict, str, str]:
+_kept: OrderedDict[tuple[str, str, Engine], Running] = OrderedDict()
+_loading = threading.Lock()
+
+
+def _running(held: Weights, engine: Engine) -> Running:
+    """A network loaded once for all that want it, known by what its file holds, whatever that is called."""
+    key = held.digest, held.evidence.json(), engine
+    with _loading:
+        if key not in _kept:
+            _kept[key] = _load(held, engine)
+        _kept.move_to_end(key)
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+        return _kept[key]
+
+
+def forget() -> None:
+    """Let go of the networks that are loaded."""
+    with _loading:
+        _kept.clear()
+
+
+def _load(held: Weights, engine: Engine) -> Running:
     if engine.device in ("auto", "cpu"):
-        from seran.engines import mnn, openvino
+        from seran.engines import openvino
 
-        trunk = mnn.trunk if mnn.suits(engine.threads or cpus()) else None
-        predict, what, precision = openvino.load(
-            data, card.scale, engine.precision, engine.threads, card.ranges, trunk
-        )
-        return predict, what, precision
-    if engine.precision == "int8":
-        raise BadInput(f"int8 is for the CPU, got the device {engine.device}; leave --precision out")
+        return openvino.load(held, engine)
     try:
         from seran.engines import torch
     except ModuleNotFoundError as error:
         raise needed(f"the device {engine.device}", error) from error
-    predict, what, precision = torch.load(data, card, engine.device, engine.precision)
-    return predict, what, precision
+    return torch.load(held, engine)

@@ -7,15 +7,24 @@ multiplications: structural re-parameterization (Ding et al., CVPR 2021) of an e
 
 What the finer grids hold beyond the edges of a slice is zero, not a function of E. So the outermost pixels
 have kernels of their own: along each axis one for the first pixel, one for those inside, one for the last.
+
+A network has such an ending if its parameters say so by their names: the convolutions of the upsampling are
+``up.0`` and, at x4, ``up.2`` (`seran.models.layers.upsampler`), the last one is ``tail``, and nothing but
+shuffles is between them. Any network may have parameters that begin with ``up.`` or ``tail.``, and it is only
+these whose shapes depend on the scale. Where a network corrects bicubic, all names have `PREFIX` before them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+PREFIX = "network."
+"""Before the names of a network's parameters, where it is wrapped in `seran.models.layers.OverBicubic`."""
+UPSAMPLING, TAIL = "up.0.weight", "tail.weight"
+"""The weights of the first and of the last convolution of an ending."""
 FIRST, INSIDE, LAST = range(3)
 """Where a pixel lies along an axis: its place."""
 REACH = 2
@@ -35,13 +44,29 @@ BY_PHASE, REPEATED = "YAiuyap,yxabcpq,XBjvxbq->YXABcijuv", "YAya,yxab,XBxb->YXAB
 """Einstein sums of kernels, and of biases, between what `phases` gives for rows and for columns."""
 
 
+def own(name: str) -> str:
+    """The name of a parameter in the network itself."""
+    return name.removeprefix(PREFIX)
+
+
+def in_ending(name: str) -> bool:
+    """Whether a parameter belongs to the end of a network, and may differ between scales."""
+    return own(name).startswith(("up.", "tail."))
+
+
+def folds(names: Iterable[str]) -> bool:
+    """Whether a network with parameters of these names ends in what `folded` makes one convolution of."""
+    return {UPSAMPLING, TAIL} <= {own(name) for name in names}
+
+
 def folded(parameters: Mapping[str, ndarray]) -> tuple[Kernels, Biases]:
     """The kernels of the one convolution, and what is added.
 
     Args:
-        parameters: of the ending, by their names in it: ``tail.weight`` (1, C, 3, 3), ``up.0.weight``
+        parameters: of a network that `folds`, among them ``tail.weight`` (1, C, 3, 3), ``up.0.weight``
             (s²·C, C, 3, 3), at x4 also ``up.2.weight``, and the ``bias`` of each.
     """
+    parameters = {own(name): value for name, value in parameters.items() if in_ending(name)}
     kernels = np.tile(parameters["tail.weight"].astype(np.float64)[0], (3, 3, 1, 1, 1, 1, 1))
     biases = np.full((3, 3, 1, 1), parameters["tail.bias"][0], np.float64)
     for name in sorted((n for n in parameters if n.startswith("up.") and n.endswith("weight")), reverse=True):

@@ -36,10 +36,9 @@ from tqdm import tqdm
 from seran import evaluate, files, weights
 from seran.data.pairs import PreparedSet
 from seran.data.patches import Patches
-from seran.engines import openvino
 from seran.engines.torch import parameters
 from seran.errors import BadInput
-from seran.machine import cpus
+from seran.machine import cpus, has_bf16
 from seran.models import build
 from seran.models.layers import initialise
 from seran.recipes import Recipe, differences
@@ -60,7 +59,7 @@ def native(accelerator: str) -> Literal["bf16-mixed", "32-true"]:
     elif accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()):
         has = False  # no way to ask
     else:
-        has = openvino.native() == "bf16"
+        has = has_bf16()
     return "bf16-mixed" if has else "32-true"
 
 
@@ -156,9 +155,9 @@ class Run:
         if recipe.initializer != "network":
             initialise(self.network, recipe.initializer)
         if recipe.init and fresh:
-            content, card, _ = weights.read(weights.at_hand().get(recipe.init, Path(recipe.init)))
-            rescaled = card.scale != recipe.scale
-            self.network.load_state_dict(parameters(self.network, content, recipe.init, rescaled))
+            start = weights.read(weights.at_hand().get(recipe.init, Path(recipe.init)))
+            card, rescaled = start.card, start.card.scale != recipe.scale
+            self.network.load_state_dict(parameters(self.network, start, rescaled))
             self.patches, self.seconds, self.scans = card.patches, card.seconds, card.scans
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.network, multi_avg_fn=averaging(recipe.ema))

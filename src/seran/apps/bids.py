@@ -18,13 +18,13 @@ from typing import Annotated, Any, Literal
 import seran
 from seran import files
 from seran.apps import FLAT, Positional
+from seran.engines import Engine
 from seran.errors import BadInput
 from seran.grid import dimensions
 from seran.job import batch, record
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.options import Options, Target
-from seran.methods import Engine
 
 BIDS_VERSION = "1.10.0"
 SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR")

@@ -13,7 +13,7 @@ def calibrate(weights: Positional[Path], data: Positional[Path]) -> str:
     """Make weights ready for `--precision int8`: measure on validation scans what 8 bits need and cost.
 
     As many convolutions compute in 8 bits as cost at most 0.03 dB on every volume. Bounds and cost are
-    written into the file's card; its parameters stay as they are. Where even few cost more, nothing changes.
+    written behind the sealed part of the file, whose digest stays. Where even few cost more, nothing changes.
 
     Args:
         weights: the file (.onnx), which is replaced.
@@ -21,6 +21,6 @@ def calibrate(weights: Positional[Path], data: Positional[Path]) -> str:
     """
     pairs = load_prepared(data)
     with tqdm(unit="choice", leave=False, disable=None) as bar:
-        card = library.calibrate(weights, pairs, bar.update)
-    cost = f"at most {card.int8_loss:.3f} dB on a volume"
-    return f"{weights}: 8 bits in {len(card.ranges)} convolutions cost {cost}"
+        found = library.calibrate(weights, pairs, bar.update)
+    cost = f"at most {found.int8_loss:.3f} dB on a volume"
+    return f"{weights}: 8 bits in {len(found.ranges)} convolutions cost {cost}"

@@ -17,8 +17,9 @@ from numpy import ndarray
 from seran import files, grid, io, metrics
 from seran.apps import FLAT
 from seran.degrade import Bicubic
+from seran.engines import Engine
 from seran.grid import Plan
-from seran.methods import Engine, method
+from seran.methods import method
 from seran.sharpen import upscale
 from seran.volume import Volume
 

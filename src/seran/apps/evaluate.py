@@ -9,8 +9,9 @@ from seran import evaluate as library
 from seran import files
 from seran.apps import FLAT, Positional
 from seran.data.pairs import load_prepared
+from seran.engines import Engine
 from seran.errors import BadInput
-from seran.methods import Engine, method, named
+from seran.methods import method, named
 from seran.weights import read
 
 
@@ -37,7 +38,7 @@ def evaluate(
         engine: how networks are run.
     """
     pairs = load_prepared(data)
-    models = [read(named(path))[1].model for path in weights]
+    models = [read(named(path)).card.model for path in weights]
     if len(set(models)) < len(models) or not set(models) <= {name.removesuffix("+") for name in methods}:
         raise BadInput(
             f"expected at most one weights file for each network of {', '.join(methods)}, "

@@ -58,8 +58,8 @@ def _held(name: str) -> dict[str, Any]:
     told: dict[str, Any] = {"state": weights.state(name), "bytes": size, "file_sha256": digest}
     told["verified"] = not told["state"].startswith(("damaged", "not here"))
     if told["verified"]:
-        _, card, own = weights.read(weights.at_hand()[name])
-        told |= {"sha256": own, "patches": card.patches, "version": card.version}
+        held = weights.read(weights.at_hand()[name])
+        told |= {"sha256": held.digest, "patches": held.card.patches, "version": held.card.version}
     return told
 
 

@@ -32,8 +32,10 @@ def methods(cards: bool = False, markdown: bool = False) -> str:
     if cards:
         shown = {}
         for key, path in weights.at_hand().items():
-            _, card, digest = weights.read(path)
-            shown[key] = {"sha256": digest, **asdict(card), "scans": card.data}
+            held = weights.read(path)
+            shown[key] = {
+                "sha256": held.digest, **asdict(held.card), "scans": held.card.data, **asdict(held.evidence),
+            }  # fmt: skip
         return json.dumps(shown, indent=1)
     rows = _rows()
     if markdown:

@@ -7,13 +7,13 @@ import tyro
 
 from seran import io
 from seran.apps import FLAT, compare
+from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
 from seran.job import batch, record
 from seran.job import run as job
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.options import Options
-from seran.methods import Engine
 
 
 def scans_in(folder: Path) -> list[Path]:

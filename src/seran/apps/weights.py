@@ -98,14 +98,15 @@ def export(names: Sequence[str], out: Path | None, safetensors: bool) -> str:
         raise BadInput(f"{', '.join(absent)}: not here; seran weights pull {' '.join(absent)}")
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
-        data, card, _ = library.read(at_hand[name])
+        held = library.read(at_hand[name])
         if safetensors:
             try:
                 from safetensors.numpy import save
             except ModuleNotFoundError as error:
                 raise needed("--safetensors", error) from error
             with files.atomic(out / f"{name}.safetensors") as part:
-                part.write_bytes(save(library.tensors(data), {"card": json.dumps(asdict(card))}))
+                told = {"card": json.dumps(asdict(held.card)), "evidence": held.evidence.json()}
+                part.write_bytes(save(library.tensors(held.data), told))
         else:
             with files.atomic(out / f"{name}.onnx") as part:
                 shutil.copyfile(at_hand[name], part)

@@ -9,21 +9,17 @@ weights one of 255 levels between ± their largest magnitude in each output chan
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import openvino as ov
 from jaxtyping import Float
 from numpy import ndarray
-from openvino import opset15 as opset
-from openvino.properties import hint
+
+from seran import subpixel
+from seran.engines.runtime import hint, opset, ov
 
 Ranges = Mapping[str, list[float]]
 """Name of a convolution's weights -> least and greatest value of its input."""
 
 FEWEST = 16
 """Channels in and out below which a convolution is left alone."""
-PREFIX = "network."
-"""Before the names of parameters, where a network corrects bicubic."""
-LAST = ("up.", "tail.")
-"""Beginnings of the names (behind `PREFIX`) of the weights that are left alone."""
 LEVELS, SYMMETRIC = 256, 255
 
 
@@ -33,10 +29,10 @@ def convolutions(model: ov.Model) -> Iterator[tuple[str, ov.Node]]:
         if op.get_type_name() != "Convolution":
             continue
         shape = op.input_value(1).get_partial_shape().to_shape()
-        name = min(op.input_value(1).get_names(), key=len).removeprefix(PREFIX)
+        name = min(op.input_value(1).get_names(), key=len)
         large = len(shape) == 4 and min(shape[0], shape[1]) >= FEWEST and max(shape[2:]) > 1
-        if large and not name.startswith(LAST):
-            yield name, op
+        if large and not subpixel.in_ending(name):
+            yield subpixel.own(name), op
 
 
 def spans(model: ov.Model, stacks: Iterator[Float[ndarray, "n h w"]]) -> dict[str, list[float]]:
@@ -66,7 +62,7 @@ def quantized(model: ov.Model, ranges: Ranges, parameters: Mapping[str, ndarray]
         KeyError: if the model has no such convolution.
     """
     found = dict(convolutions(model))
-    values = {name.removeprefix(PREFIX): value for name, value in parameters.items()}
+    values = {subpixel.own(name): value for name, value in parameters.items()}
     for name, (least, greatest) in ranges.items():
         op, step = found[name], (max(greatest, 0.0) - min(least, 0.0)) / (LEVELS - 1)
         low = step * round(min(least, 0.0) / step)  # 0, with which slices are padded, is a level

@@ -1,38 +1,25 @@
 """OpenVINO on the CPU: the default engine."""
 
 import functools
-import os
 import threading
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Mapping
 
 import numpy as np
-import openvino as ov
 from jaxtyping import Float
 from numpy import ndarray
-from openvino import opset15 as opset
-from openvino import properties
-from openvino.properties import hint
 
 from seran import subpixel
-from seran.engines import in_turn, int8
+from seran.engines import Engine, Precision, Running, in_turn, int8, mnn
+from seran.engines.runtime import hint, opset, ov, properties
 from seran.errors import BadInput
-from seran.machine import cpus
+from seran.machine import cpus, may_use_bf16
 from seran.subpixel import WINDOWS
-from seran.weights import tensors
-
-Precision = Literal["auto", "bf16", "f32", "int8"]
-Part = Callable[[Float[ndarray, "1 1 h w"]], Float[ndarray, "1 c h w"]]
-"""What of a network has the size of its input."""
+from seran.weights import Weights, tensors
 
 MEMORY = 400 << 20
 """Bytes of features in work at a time, over all requests."""
 WIDE, FINE = 800, 256
 """Bytes in bf16 for a pixel of the input (SERAN); of the result, where features are that fine (VDSR)."""
-UPSAMPLING, TAIL = "up.0.weight", "tail.weight"
-"""Ends of the names of the weights of the first and the last convolution behind a network's features."""
-WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
-"""oneDNN's names of instruction sets that lack bf16."""
 TRUNK_PIXELS = 400 * 400
 """Low-resolution pixels of the largest slice that ``trunk`` gets; MNN takes 2.5 kB for one."""
 
@@ -43,11 +30,10 @@ def device() -> tuple[str, str]:
     return core.get_property("CPU", "FULL_DEVICE_NAME").strip(), native(core)
 
 
-def native(core: ov.Core | None = None) -> str:
-    """bf16 where the CPU computes it natively and ``ONEDNN_MAX_CPU_ISA`` lets it, f32 elsewhere."""
-    core = core or ov.Core()
-    capped = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16  # OpenVINO forgets to say so
-    return "bf16" if not capped and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+def native(core: ov.Core | None = None) -> Precision:
+    """bf16 where the CPU computes it natively and may (OpenVINO forgets to say if it may not), else f32."""
+    has = "BF16" in (core or ov.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if has and may_use_bf16() else "f32"
 
 
 class Request:
@@ -69,38 +55,27 @@ class Request:
         return self.request.get_output_tensor().data[:, 0]
 
 
-def load(
-    data: bytes,
-    scale: int,
-    precision: Precision = "auto",
-    threads: int = 0,
-    ranges: int8.Ranges | None = None,
-    trunk: Callable[[bytes, str, int], tuple[Part, str]] | None = None,
-) -> tuple[Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]], str, str]:
-    """A weights file on this CPU.
+def load(weights: Weights, engine: Engine) -> Running:
+    """Weights on this CPU, behind MNN up to their upsampling where that suits.
 
     Slices run in parallel requests, one thread each: convolutions then stay within a core's own cache. Large
     slices get fewer requests of more threads, because each request has memory of its own. What upsamples at
-    the end is one convolution, where the network allows (`seran.subpixel`).
-
-    Args:
-        data: an ONNX model low (n, 1, h, w) -> high (n, 1, s·h, s·w).
-        scale: s.
-        precision: of the convolutions; ``auto`` is bf16 where the CPU has it. Bicubic and sums stay float32.
-        threads: 0 for every CPU this process may use.
-        ranges: what ``int8`` needs, see `seran.calibrate`.
-        trunk: what runs the network up to its upsampling, in place of OpenVINO, if float32 is computed: made
-            from the model, the name of what it ends with, and the number of threads; with its name in words.
-            Its result is used before it is called again.
-
-    Returns:
-        The predictor, the engine in words, and the precision. Of threads that call it at once, one waits.
+    the end is one convolution, where the network allows (`seran.subpixel`). Bicubic and sums are float32.
 
     Raises:
         BadInput: for ``int8`` without ranges; from the predictor, for slices below 3x3 pixels.
     """
-    core = ov.Core()
-    threads = threads or cpus()
+    threads = engine.threads or cpus()
+    return _running(weights, engine.precision, threads, mnn.suits(threads))
+
+
+def direct(weights: Weights, engine: Engine) -> Running:
+    """`load` without MNN, whose convolutions round otherwise: for what is compared with other runtimes."""
+    return _running(weights, engine.precision, engine.threads or cpus(), winograd=False)
+
+
+def _running(weights: Weights, precision: Precision, threads: int, winograd: bool) -> Running:
+    core, scale, ranges = ov.Core(), weights.card.scale, weights.evidence.ranges
     kind = native(core) if precision == "auto" else precision
     if kind == "int8" and not ranges:
         raise BadInput(
@@ -108,8 +83,8 @@ def load(
         )
     wide = native(core) if kind == "int8" else kind  # of what does not compute in 8 bits
 
-    model, parameters = core.read_model(data), tensors(data)
-    if kind == "int8" and ranges:
+    model, parameters = core.read_model(weights.data), tensors(weights.data)
+    if kind == "int8":
         model = int8.quantized(model, ranges, parameters)
     features = fold(model, parameters)
     setting = {
@@ -123,13 +98,13 @@ def load(
         return [Request(network) for _ in range(parallel)]
 
     @functools.cache
-    def ending() -> ov.CompiledModel:
+    def ending(name: str) -> ov.CompiledModel:
         return core.compile_model(tail(model, name), "CPU", setting | {properties.streams.num: 1})
 
-    what, body = f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", None
-    if kind == "f32" and trunk and features is not None:
+    what, name, body = f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", "", None
+    if kind == "f32" and winograd and features is not None:
         name = features.get_any_name()
-        body, by = trunk(data, name, threads)
+        body, by = mnn.trunk(weights.data, name, threads)
         what = f"{by} and {what}"
 
     turn = threading.Lock()
@@ -143,14 +118,14 @@ def load(
             if body and h * w <= TRUNK_PIXELS:
                 for i in range(n):
                     one = np.ascontiguousarray(low[i : i + 1, None], np.float32)
-                    high[i] = ending()({"low": one, "features": body(one)})[0][0, 0]
+                    high[i] = ending(name)({"low": one, "features": body(one)})[0][0, 0]
             else:
                 size = h * w * (WIDE if features is not None else FINE * scale**2)
                 parallel = MEMORY // (size if wide == "bf16" else 2 * size)
                 in_turn(low, high, requests(max(1, min(threads, parallel))), 1)
         return high
 
-    return predict, what, kind
+    return Running(predict, what, kind)
 
 
 def tail(model: ov.Model, name: str) -> ov.Model:
@@ -168,18 +143,16 @@ def fold(model: ov.Model, parameters: Mapping[str, ndarray]) -> ov.Output | None
     """Put the one convolution in place of a model's ending; its slices are 3x3 pixels or larger from here on.
 
     Args:
-        model: the network, changed in place; `seran.engines.int8` leaves these convolutions as they are.
+        model: the network, changed in place; `int8.quantized` leaves these convolutions as they are.
         parameters: of the model, float32, by the names that `seran.weights.tensors` gives.
 
     Returns:
         The features E; none, and the model as it was, if it has no such ending.
     """
-    chain = _ending(model)
+    chain = _ending(model) if subpixel.folds(parameters) else []
     if not chain:
         return None
-    prefix = next(n for n in parameters if n.endswith(TAIL)).removesuffix(TAIL)
-    own = {n.removeprefix(prefix): v for n, v in parameters.items()}
-    kernels, biases = subpixel.folded({n: v for n, v in own.items() if n.startswith(("up.", "tail."))})
+    kernels, biases = subpixel.folded(parameters)
     features, s = chain[0].input_value(0), kernels.shape[2]
     rows = [[_part(features, kernels[y, x], biases[y, x], y, x) for x in range(3)] for y in range(3)]
     low = opset.concat([opset.concat(parts, 3) for parts in rows], 2)
@@ -192,8 +165,8 @@ def fold(model: ov.Model, parameters: Mapping[str, ndarray]) -> ov.Output | None
 
 def _ending(model: ov.Model) -> list[ov.Node]:
     """The nodes from the first convolution of the ending to the sum with the last one's bias, or none."""
-    chain = [op for op in model.get_ordered_ops() if _weighs(op, UPSAMPLING)]
-    while chain and not any(_weighs(op, TAIL) for op in chain[:-1]):
+    chain = [op for op in model.get_ordered_ops() if _weighs(op, subpixel.UPSAMPLING)]
+    while chain and not any(_weighs(op, subpixel.TAIL) for op in chain[:-1]):
         users = {user.get_node() for user in chain[-1].output(0).get_target_inputs()}
         linear = [u for u in users if u.get_type_name() in ("Convolution", "DepthToSpace") or _adds_bias(u)]
         others = [u for u in users if u not in linear and u.get_type_name() != "ShapeOf"]
@@ -210,9 +183,8 @@ def _adds_bias(op: ov.Node) -> bool:
 
 
 def _weighs(op: ov.Node, name: str) -> bool:
-    return op.get_type_name() == "Convolution" and any(
-        n.endswith(name) for n in op.input_value(1).get_names()
-    )
+    names = op.input_value(1).get_names() if op.get_type_name() == "Convolution" else ()
+    return any(subpixel.own(n) == name for n in names)
 
 
 def _part(

@@ -1,7 +1,7 @@
 """PyTorch on CUDA or Apple's GPU (and on the CPU, for comparison)."""
 
 import functools
-import re
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -10,46 +10,42 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import nn
 
-from seran import weights
-from seran.engines import in_turn
+from seran import subpixel
+from seran.engines import Engine, Running, in_turn
 from seran.errors import BadInput
 from seran.models import build
-from seran.weights import Card
+from seran.weights import Weights, tensors
 
 PIXELS = 1 << 20
 """High-resolution pixels in a batch on a GPU."""
-UPSAMPLING = re.compile(r"(network\.)?(up|tail)\.")
-"""Names of the parameters that may differ between the scales of one system."""
 
 
-def parameters(
-    network: nn.Module, data: bytes, name: str = "the weights file", rescaled: bool = False
-) -> dict[str, torch.Tensor]:
+def parameters(network: nn.Module, weights: Weights, rescaled: bool = False) -> dict[str, torch.Tensor]:
     """The state that a weights file holds for a network.
 
     Args:
         network: what the state is for.
-        data: the file.
-        name: what the text of an error calls the file.
-        rescaled: the file is of another scale; what does not fit of the upsampling stays as it was.
+        weights: of the same system.
+        rescaled: they are of another scale; what does not fit of the upsampling stays as it was.
 
     Raises:
-        BadInput: if the file is of another network.
+        BadInput: if the weights are of another network.
     """
-    found = {k: torch.from_numpy(v) for k, v in weights.tensors(data).items()}
+    found = {k: torch.from_numpy(v) for k, v in tensors(weights.data).items()}
     wanted = network.state_dict()
     unlike = [k for k in wanted if k not in found or found[k].shape != wanted[k].shape]
-    kept = [k for k in unlike if rescaled and UPSAMPLING.match(k)]
+    kept = [k for k in unlike if rescaled and subpixel.in_ending(k)]
     if len(kept) < len(unlike):
         wrong = next(k for k in unlike if k not in kept)
-        raise BadInput(f"{name} holds another network: {wrong} is missing or of another shape")
+        raise BadInput(f"{weights.path} holds another network: {wrong} is missing or of another shape")
     return {k: wanted[k] if k in kept else found[k] for k in wanted}
 
 
-def network(data: bytes, card: Card) -> nn.Module:
+def network(weights: Weights) -> nn.Module:
     """The torch network of a weights file, with its parameters, in float32."""
+    card = weights.card
     made = build(card.model, card.scale, card.options, card.residual)
-    made.load_state_dict(parameters(made, data))
+    made.load_state_dict(parameters(made, weights))
     return made.eval()
 
 
@@ -113,26 +109,22 @@ class Graph:
         return self.got[: self.count, 0].numpy()
 
 
-def load(
-    data: bytes, card: Card, device: str = "cpu", precision: str = "auto"
-) -> tuple[Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]], str, str]:
-    """A weights file on a torch device; ``auto`` is bf16 where a GPU computes it.
-
-    Returns:
-        The predictor, the engine in words, and the precision.
+def load(weights: Weights, engine: Engine) -> Running:
+    """Weights on a torch device (``auto`` is the CPU); ``auto`` precision is bf16 where a GPU computes it.
 
     Raises:
         BadInput: if PyTorch cannot use the device.
     """
+    device, scale = engine.device.replace("auto", "cpu"), weights.card.scale
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(f"PyTorch {torch.__version__} cannot use the device {device}: {reason}") from error
-    half = precision == "bf16" or (
-        precision == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    half = engine.precision == "bf16" or (
+        engine.precision == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported()
     )
-    made = network(data, card).to(device)
+    made = network(weights).to(device)
     made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(low: torch.Tensor) -> torch.Tensor:
@@ -145,13 +137,16 @@ def load(
     def graphs(shape: tuple[int, int, int]) -> list[Graph]:
         return [Graph(run, shape, device) for _ in range(2)]
 
+    turn = threading.Lock()
+
     @torch.inference_mode()
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         n, h, w = low.shape
-        high = np.empty((n, card.scale * h, card.scale * w), np.float32)
-        batch = 1 if device == "cpu" else max(1, PIXELS // (card.scale**2 * h * w))
-        lanes = graphs((batch, h, w)) if device.startswith("cuda") else [Plain(run, device)]
-        in_turn(low, high, lanes, batch)
+        high = np.empty((n, scale * h, scale * w), np.float32)
+        batch = 1 if device == "cpu" else max(1, PIXELS // (scale**2 * h * w))
+        with turn:  # graphs serve one caller at a time
+            lanes = graphs((batch, h, w)) if device.startswith("cuda") else [Plain(run, device)]
+            in_turn(low, high, lanes, batch)
         return high
 
-    return predict, f"PyTorch {torch.__version__} {device}", "bf16" if half else "f32"
+    return Running(predict, f"PyTorch {torch.__version__} {device}", "bf16" if half else "f32")

@@ -11,13 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
 from seran.job import cluster, record
 from seran.job import run as job
 from seran.job.cluster import Cluster
 from seran.job.options import Options
 from seran.machine import cpus
-from seran.methods import Engine
 from seran.sharpen import Progress
 
 Outcome = tuple[str, str]

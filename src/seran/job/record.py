@@ -13,9 +13,9 @@ from typing import Any
 import seran
 from seran import files, grid, io, methods
 from seran.degrade import DEGRADATIONS
+from seran.engines import Engine
 from seran.grid import Anchor
 from seran.job.options import Options
-from seran.methods import Engine
 from seran.quality.checks import Check, Provenance, Verdict, worst
 
 

@@ -14,12 +14,12 @@ from types import MappingProxyType
 from typing import Any
 
 from seran import files, io, scratch
+from seran.engines import Engine
 from seran.errors import BadInput
 from seran.job import labels
 from seran.job.options import Options
 from seran.job.record import Record, key, sidecar, stem
 from seran.job.steps import Steps
-from seran.methods import Engine
 from seran.sharpen import Progress
 
 Watch = Callable[[str, int], Progress]

@@ -10,11 +10,11 @@ import numpy as np
 
 import seran
 from seran import grid, kspace, methods, resample, scratch, sharpen
+from seran.engines import Engine
 from seran.grid import Plan
 from seran.io.voxels import cast
 from seran.job.options import Options
 from seran.job.record import Record
-from seran.methods import Engine
 from seran.quality import checks
 from seran.quality.checks import Check
 from seran.scratch import Allocator

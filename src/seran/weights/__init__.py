@@ -1,10 +1,10 @@
 """Weights: their cards, their files, and the registry of those that belong to this version."""
 
-from seran.weights.card import Card
-from seran.weights.file import HALF, opened, read, seal, tensors
-from seran.weights.registry import REGISTRY, SHIPPED, at_hand, cache_folder, listed, shipped, state
+from seran.weights.card import Card, Evidence, Spacings
+from seran.weights.file import HALF, Weights, read, seal, tensors, with_evidence
+from seran.weights.registry import REGISTRY, at_hand, cache_folder, listed, shipped, state, with_digest
 
 __all__ = [
-    "HALF", "REGISTRY", "SHIPPED", "Card", "at_hand", "cache_folder", "listed", "opened", "read", "seal",
-    "shipped", "state", "tensors",
+    "HALF", "REGISTRY", "Card", "Evidence", "Spacings", "Weights", "at_hand", "cache_folder",
+    "listed", "read", "seal", "shipped", "state", "tensors", "with_digest", "with_evidence",
 ]  # fmt: skip

@@ -1,15 +1,20 @@
-"""What is known of a set of weights: how and on what it was trained."""
+"""What is known of a set of weights: how and on what they were trained, and what was measured afterwards."""
 
+import dataclasses
+import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from seran.grid import Anchor
+
+Facts = TypeVar("Facts", "Card", "Evidence")
 
 
 @dataclass(frozen=True)
 class Card:
-    """What was trained, on what, and how well it does.
+    """What was trained, and on what: sealed with the parameters and never changed.
 
     Attributes:
         model: a name in `seran.models.MODELS`.
@@ -30,8 +35,6 @@ class Card:
             parameters, for inputs in [0, 1].
         version: of seran.
         notes: anything else a user should know.
-        ranges: what 8-bit convolutions need, see `seran.engines.int8`; empty where it was not measured.
-        int8_loss: PSNR in dB that they cost at most on a validation volume.
     """
 
     model: str
@@ -50,8 +53,6 @@ class Card:
     export_error: float
     version: str
     notes: str = ""
-    ranges: dict[str, list[float]] = field(default_factory=dict)
-    int8_loss: float = 0.0
 
     @property
     def data(self) -> list[dict[str, Any]]:
@@ -61,3 +62,67 @@ class Card:
             {"repository": r, "licence": li, "contrast": c, "scans": n}
             for (r, li, c), n in sorted(counted.items())
         ]
+
+
+@dataclass(frozen=True)
+class Spacings:
+    """Voxel spacings of the truths that weights were trained on, least and greatest, in mm.
+
+    Attributes:
+        plane: in the plane of the slices; that of their inputs is the scale times as much.
+        across: from slice to slice.
+    """
+
+    plane: tuple[float, float]
+    across: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured of weights after their training; it may grow, and the weights stay the same.
+
+    Attributes:
+        spacings: what they were trained on; None where nobody measured it.
+        ranges: what 8-bit convolutions need, see `seran.engines.int8`; empty where it was not measured.
+        int8_loss: PSNR in dB that these cost at most on a validation volume.
+        scores: of the test split, per contrast: the mean of each of `seran.metrics.METRICS`.
+    """
+
+    spacings: Spacings | None = None
+    ranges: dict[str, list[float]] = field(default_factory=dict)
+    int8_loss: float = 0.0
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(self.json())
+
+    def json(self) -> str:
+        """All of it, as it is written into a weights file."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def of(cls, stated: Mapping[str, Any]) -> "Evidence":
+        """What `json` wrote, parsed.
+
+        Raises:
+            ValueError: if this version does not know all of it.
+        """
+        seen = stated.get("spacings")
+        pairs = seen and {name: (float(a), float(b)) for name, (a, b) in seen.items()}
+        return of_this_version(cls, {**stated, "spacings": pairs and Spacings(**pairs)})
+
+
+def of_this_version(kind: type[Facts], stated: Mapping[str, Any]) -> Facts:
+    """A card, or evidence, of its fields.
+
+    Raises:
+        ValueError: if fields are unknown or missing.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unset = dataclasses.MISSING
+    needed = {n for n, f in fields.items() if f.default is unset and f.default_factory is unset}
+    unknown, absent = sorted(stated.keys() - fields.keys()), sorted(needed - stated.keys())
+    if unknown or absent:
+        said = {"unknown": unknown, "missing": absent}
+        raise ValueError("; ".join(f"{what}: {', '.join(names)}" for what, names in said.items() if names))
+    return kind(**stated)

@@ -1,14 +1,17 @@
 """A weights file: one ONNX file that runs anywhere, states what it is, and proves that it is intact.
 
-It is a plain ONNX model with two more ``metadata_props`` at its very end: ``seran.card`` (a
-`Card` as JSON) and ``seran.sha256``, the digest of every byte before it. Because a protocol buffer may be
-extended by appending fields, the file stays valid ONNX, and verifying it needs no ONNX library.
+It is a plain ONNX model with more ``metadata_props`` at its very end. ``seran.card`` (a `Card` as JSON) and
+``seran.sha256``, the digest of every byte before it, seal it. Behind the seal may follow ``seran.evidence``
+(an `Evidence` as JSON) and ``seran.evidence.sha256``, that of the first digest and this JSON: evidence may
+change, and the weights are the same. Because a protocol buffer may be extended by appending fields, the file
+stays valid ONNX, and verifying it needs no ONNX library.
 """
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import numpy as np
 from numpy import ndarray
 
 from seran.errors import BadInput
-from seran.weights.card import Card
+from seran.weights.card import Card, Evidence, of_this_version
 
 METADATA, GRAPH, INITIALIZER = 14, 7, 5
 """Field numbers of onnx.proto: ModelProto.metadata_props, ModelProto.graph, GraphProto.initializer."""
@@ -24,6 +27,27 @@ DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 10: np.dtype("<f2")}
 """TensorProto.DataType: FLOAT and FLOAT16; networks hold nothing else."""
 HALF = ".half"
 """Suffix of an initializer that is stored in float16 and cast to float32 where it is used."""
+ONCE_IN_CARD = ("ranges", "int8_loss")
+"""Evidence that version 0.1 sealed inside the card."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A verified weights file; two are equal if their digests and evidence are.
+
+    Attributes:
+        path: where it was read.
+        data: the ONNX model, card and evidence included.
+        card: what was trained.
+        evidence: what was measured afterwards.
+        digest: SHA-256 of what is sealed, that is of all but the evidence.
+    """
+
+    path: Path = field(compare=False)
+    data: bytes = field(compare=False, repr=False)
+    card: Card = field(compare=False, repr=False)
+    evidence: Evidence = field(repr=False)
+    digest: str
 
 
 def _varint(n: int) -> bytes:
@@ -42,7 +66,8 @@ def _entry(key: str, value: str) -> bytes:
     return bytes([METADATA << 3 | 2]) + _varint(len(body)) + body
 
 
-TRAILER = len(_entry("seran.sha256", "0" * 64))
+SEAL = _entry("seran.sha256", "0" * 64)[:-64]
+"""What the digest follows; no card or evidence can hold these bytes, because JSON escapes them."""
 
 
 def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
@@ -79,14 +104,20 @@ def seal(onnx: bytes, card: Card) -> bytes:
     return body + _entry("seran.sha256", hashlib.sha256(body).hexdigest())
 
 
-def opened(data: bytes) -> bytes:
-    """What `seal` was given, from what it made."""
-    body = data[:-TRAILER]
-    return body[: -len(_entry("seran.card", _metadata(body)["seran.card"]))]
+def with_evidence(data: bytes, evidence: Evidence) -> bytes:
+    """A weights file with this evidence in place of what it had; the sealed bytes stay as they are."""
+    end = data.rindex(SEAL) + len(SEAL) + 64
+    return data[:end] + _entries(evidence.json(), data[end - 64 : end].decode())
 
 
-def read(path: Path) -> tuple[bytes, Card, str]:
-    """A verified weights file: its bytes, its card, and its digest.
+def _entries(evidence: str, digest: str) -> bytes:
+    """What follows the seal of the weights with this digest."""
+    proof = hashlib.sha256((digest + evidence).encode()).hexdigest()
+    return _entry("seran.evidence", evidence) + _entry("seran.evidence.sha256", proof)
+
+
+def read(path: Path) -> Weights:
+    """A verified weights file.
 
     Raises:
         BadInput: if the file is missing, is not one of seran's, or any byte of it has changed.
@@ -94,19 +125,36 @@ def read(path: Path) -> tuple[bytes, Card, str]:
     if not path.is_file():
         raise BadInput(f"{path}: no such weights file")
     data = path.read_bytes()
-    body, trailer = data[:-TRAILER], data[-TRAILER:]
-    digest = hashlib.sha256(body).hexdigest()
-    if not trailer.startswith(_entry("seran.sha256", "0" * 64)[:-64]):
+    body, seal, rest = data.rpartition(SEAL)
+    if not seal or len(rest) < 64:
         raise BadInput(f"{path}: expected weights written by `seran export`, got another or a cut-off file")
-    if trailer != _entry("seran.sha256", digest):
+    digest, stated, behind = hashlib.sha256(body).hexdigest(), rest[:64], rest[64:]
+    if stated != digest.encode():
         raise BadInput(
             f"{path}: the weights are damaged: their SHA-256 is {digest[:16]}…, "
-            f"expected {trailer[-64:][:16].decode('ascii', 'replace')}…; install or copy the file again"
+            f"expected {stated[:16].decode('ascii', 'replace')}…; install or copy the file again"
         )
+    evidence = _evidence(behind, digest)
+    if evidence is None:
+        raise BadInput(f"{path}: the evidence behind the weights is damaged; install or copy the file again")
     try:
-        return data, Card(**json.loads(_metadata(body)["seran.card"])), digest
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise BadInput(f"{path}: its card is not one this version of seran reads ({error!r})") from error
+        card = json.loads(_metadata(body)["seran.card"])
+        measured = {name: card.pop(name) for name in ONCE_IN_CARD if name in card}
+        known = Evidence.of(json.loads(evidence) if evidence else measured)
+        return Weights(path, data, of_this_version(Card, card), known, digest)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise BadInput(f"{path}: its card is not one this version of seran reads ({error})") from error
+
+
+def _evidence(behind: bytes, digest: str) -> str | None:
+    """The JSON in what follows a seal, empty if nothing does; None if any byte of it has changed."""
+    if not behind:
+        return ""
+    try:
+        stated = _metadata(behind)["seran.evidence"]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    return stated if behind == _entries(stated, digest) else None
 
 
 def _metadata(body: bytes) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 import csv
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-import platformdirs
-
 from seran import files
+from seran.errors import BadInput
+from seran.weights.file import Weights, read
 
 SHIPPED = Path(__file__).parent / "shipped"
 REGISTRY = SHIPPED / "registry.csv"
@@ -22,6 +23,8 @@ def shipped() -> dict[str, Path]:
 
 def cache_folder() -> Path:
     """Where `seran weights pull` puts weights: below ``$SERAN_CACHE``, or the user's cache folder."""
+    import platformdirs  # a machine that only trains may lack it
+
     own = os.environ.get("SERAN_CACHE")
     return (Path(own) if own else platformdirs.user_cache_path("seran")) / "weights"
 
@@ -47,3 +50,13 @@ def state(name: str) -> str:
     if path.stat().st_size != size or files.sha256(path) != digest:
         return f"damaged: {path}"
     return "with the package" if path.parent == SHIPPED else str(path)
+
+
+def with_digest(digest: str) -> Weights | None:
+    """The weights at hand that a record names by their digest, None if they are not here or damaged."""
+    for path in at_hand().values():
+        with suppress(BadInput):
+            found = read(path)
+            if found.digest == digest:
+                return found
+    return None
