@@ -79,9 +79,9 @@ def test_a_scan_on_disk_is_sharpened_to_the_same_voxels(
         monkeypatch.setattr(scratch, "PART", large or 4000)
         monkeypatch.setattr(sharpen, "CHUNK_PIXELS", 6000)
         allocate = scratch.allocator(tmp_path)
-        scan = io.read(source, room=allocate)
+        scan = io.read(source, allocate=allocate)
         assert isinstance(scan.data, np.memmap) == (large == 0)
-        result = sharpen.upscale(scan, bicubic(2), 2, "corner", plane, room=allocate)  # type: ignore[arg-type]
+        result = sharpen.upscale(scan, bicubic(2), 2, "corner", plane, allocate=allocate)  # type: ignore[arg-type]
         io.write(result, tmp_path / f"out{end}")
         content = (tmp_path / f"out{end}").read_bytes()
         made.append(gzip.decompress(content) if end == ".nii.gz" else content)

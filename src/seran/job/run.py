@@ -130,11 +130,7 @@ class Options:
 
 def sidecar(out: Path) -> Path:
     """The JSON record beside an image or the folder of a series."""
-    return out.with_name(_stem(out) + ".json")
-
-
-def _stem(path: Path) -> str:
-    return path.name[: len(path.name) - len(io.format_of(path) or "")]
+    return out.with_name(io.stem(out) + ".json")
 
 
 def refuse_output(source: Path, out: Path, force: bool) -> None:
@@ -246,10 +242,11 @@ def run(
     began = time.perf_counter()
     refuse_output(source, out, force)
     scan, allocate = options.scan, scratch.allocator(out.parent)
-    series = io.read_series(source, scan.affine, scan.fill, allocate, scan.volume, scan.series)
+    found = io.resolve(source, scan.series)
+    series = io.read_series(found, scan.affine, scan.fill, allocate, scan.volume)
     first = next(series.volumes)
     if scan.label_check:
-        labels.refuse_labels(source, "" if source.is_dir() else _stem(source), first)
+        labels.refuse_labels(source, first)
     axis = grid.slice_axis(first.affine, first.data.shape, scan.plane)
     band = kspace.support(np.moveaxis(first.data, axis, 0))
     volumes: Iterator[Volume] = itertools.chain([first], series.volumes)
@@ -260,7 +257,7 @@ def run(
     scale, to = options.target.grid(first, axis)
     name = options.method.removesuffix("+") + "+" * (options.ensemble or options.method.endswith("+"))
     chosen = network(name, scale, options.weights, engine)
-    digest = files.sha256_of(io.sources(source, scan.series))
+    digest = files.sha256_of(found.files)
     stated: dict[str, Any] = {
         "Software": "seran",
         "Version": seran.__version__,
@@ -300,7 +297,9 @@ def run(
 
     with files.together(sidecar(out), *io.written(out)) as (text, *images):
         try:
-            io.write_series(sharpened(), series.count, images[0], options.dtype)
+            with io.writer(images[0], series.count, options.dtype) as made:
+                for result in sharpened():
+                    made.add(result)
         except BadInput as error:  # of the name that the user gave, not of the temporary one
             raise BadInput(str(error).replace(str(images[0]), str(out))) from error
         stated["Seconds"] = round(time.perf_counter() - began, 3)
