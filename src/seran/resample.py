@@ -6,7 +6,6 @@ interpolated by cubic B-splines. What lies outside the source is 0. Where no vox
 none of the result is, though both kernels undershoot at edges.
 """
 
-
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray

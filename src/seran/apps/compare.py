@@ -9,6 +9,7 @@ import numpy as np
 from seran import files, io, kspace, resample, scratch
 from seran.apps import Positional
 from seran.errors import BadInput, Incomplete
+from seran.io import Source
 from seran.job import run as job
 from seran.job.run import ReadOptions
 from seran.quality import checks, report
@@ -29,15 +30,15 @@ def refuse_page(out: Path, force: bool, *others: Path) -> None:
         raise BadInput(f"{out} exists; give --force to replace it")
 
 
-def made_from(before: Path, after: Path, scan: ReadOptions) -> dict[str, Any]:
+def made_from(before: Source, after: Path) -> dict[str, Any]:
     """The record beside ``after``, if it is of ``before``; else nothing."""
     found = job.record(after)
-    if found is None or found.get("InputSHA256") != files.sha256_of(io.sources(before, scan.series)):
+    if found is None or found.get("InputSHA256") != files.sha256_of(before.files):
         return {}
     return found
 
 
-def write(before: Path, after: Path, out: Path, scan: ReadOptions, record: dict[str, Any]) -> str:
+def write(before: Source, after: Path, out: Path, scan: ReadOptions, record: dict[str, Any]) -> str:
     """Check, draw and write; the checks in words.
 
     Args:
@@ -54,9 +55,9 @@ def write(before: Path, after: Path, out: Path, scan: ReadOptions, record: dict[
     """
     allocate, made = scratch.allocator(out.parent), Made.of(record)
     sides = []
-    for path, how in (before, scan), (after, ReadOptions(fill=scan.fill)):
-        series = io.read_series(path, how.affine, how.fill, allocate, how.volume, how.series)
-        sides.append(Side(path.name, next(series.volumes), series.count))
+    for source, how in (before, scan), (io.resolve(after), ReadOptions(fill=scan.fill)):
+        series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
+        sides.append(Side(source.path.name, next(series.volumes), series.count))
     first, second = sides
     notes = []
     if made is not None and record.get("FourierCrop"):
@@ -104,4 +105,5 @@ def compare(
     """
     refuse_page(out, force, before, after)
     scan = ReadOptions(fill=fill)
-    return write(before, after, out, scan, made_from(before, after, scan))
+    source = io.resolve(before)
+    return write(source, after, out, scan, made_from(source, after))

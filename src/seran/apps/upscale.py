@@ -117,6 +117,7 @@ def _one(
     if report is None:
         return told
     try:
-        return f"{told}\n{compare.write(source, out, report, options.scan, record)}"
+        before = io.resolve(source, options.scan.series)
+        return f"{told}\n{compare.write(before, out, report, options.scan, record)}"
     except Incomplete as error:
         raise Incomplete(f"{error}; the result is kept ({told})") from error

@@ -1,4 +1,4 @@
-"""Reading and writing scans: one module per format, each with ``read``, ``receive`` and ``written``."""
+"""Reading and writing scans: one module per format, each with ``read`` and ``receive``."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,7 +10,7 @@ import numpy as np
 
 from seran import scratch
 from seran.errors import BadInput
-from seran.io import dicom, itk, mgh, nifti
+from seran.io import dicom, itk, mgh, nifti, voxels
 from seran.io.voxels import Reading, Writer
 from seran.scratch import Allocator
 from seran.volume import Series, Volume
@@ -141,7 +141,8 @@ def read(
 
 def written(path: Path) -> list[Path]:
     """The files that writing ``path`` makes: itself, or header and voxels (.hdr, .img)."""
-    return _module(path).written(path)
+    _module(path)  # refuses other names
+    return voxels.files_of(path)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def _readable(path: Path) -> Iterator[None]:
         with files.quiet(2):
             yield
     except RuntimeError as error:
-        text = " ".join(str(error).split()).rsplit("ITK ERROR: ", 1)[-1]
+        text = " ".join(voxels.printable(error).split()).rsplit("ITK ERROR: ", 1)[-1]
         raise BadInput(f"{path}: cannot be read as {path.suffix[1:].upper()} ({text})") from error
 
 
@@ -146,11 +146,6 @@ def _affine(reader: Any) -> np.ndarray:  # noqa: ANN401
     affine[:m, :m] = (np.reshape(reader.GetDirection(), (n, n)) * reader.GetSpacing())[:m, :m]
     affine[:m, 3] = reader.GetOrigin()[:m]
     return grid.lps(affine)
-
-
-def written(path: Path) -> list[Path]:
-    """The file."""
-    return [path]
 
 
 def receive(path: Path, count: int, dtype: np.dtype) -> Receiver:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,7 +21,7 @@ from seran.volume import Series, Volume
 DTYPES = ("uint8", "int16", "int32", "float32")
 """Types of a voxel that MGH has."""
 
-UNREADABLE = (
+UNREADABLE: tuple[Any, ...] = (
     OSError, EOFError, isal_zlib.IsalError, MGHError, HeaderDataError, WrapStructError, ValueError, TypeError,
     KeyError, OverflowError, MemoryError, np.linalg.LinAlgError,
 )  # fmt: skip
@@ -64,17 +65,13 @@ def read(path: Path, how: Reading) -> Series:
         with _opened(path) as (image, _):
 
             def part(at: tuple[slice, slice, slice]) -> np.ndarray:
+                where = (*at, t)
                 with voxels.readable(path, "MGH", UNREADABLE):
-                    return image.dataobj.reshape((x, y, z, count))[(*at, t)]
+                    return image.dataobj.reshape((x, y, z, count))[where]
 
             return Volume(voxels.filled(path, part, (x, y, z), how), matrix, image.header.copy())
 
     return voxels.series(path, count, volume, how.only)
-
-
-def written(path: Path) -> list[Path]:
-    """The file."""
-    return [path]
 
 
 def receive(path: Path, count: int, dtype: np.dtype) -> Receiver:

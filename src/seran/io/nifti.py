@@ -102,18 +102,13 @@ def read(path: Path, how: Reading) -> Series:
 
     def volume(t: int) -> Volume:
         def part(at: tuple[slice, slice, slice]) -> ndarray:
+            where = (*at, t)
             with voxels.readable(path, "NIfTI", UNREADABLE):
-                return proxy[(*at, t)]
+                return proxy[where]
 
         return Volume(voxels.filled(path, part, (x, y, z), how), matrix, header)
 
     return voxels.series(path, count, volume, how.only)
-
-
-def written(path: Path) -> list[Path]:
-    """The file, or both files of a pair, the header first."""
-    pair = path.suffix.lower() in (".hdr", ".img")
-    return [path.with_suffix(".hdr"), path.with_suffix(".img")] if pair else [path]
 
 
 def receive(path: Path, count: int, dtype: np.dtype) -> Receiver:
@@ -124,7 +119,7 @@ def receive(path: Path, count: int, dtype: np.dtype) -> Receiver:
         count: how many volumes.
         dtype: of a voxel.
     """
-    head, *pair = written(path)
+    head, *pair = voxels.files_of(path)
     with ExitStack() as stack:
         file = stack.enter_context(voxels.packing(stack.enter_context(head.open("wb")), packed(path)))
         body = stack.enter_context(pair[0].open("wb")) if pair else file

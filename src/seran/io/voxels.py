@@ -43,6 +43,12 @@ def packed(path: Path) -> bool:
     return path.name.lower().endswith((".gz", ".mgz"))
 
 
+def files_of(path: Path) -> list[Path]:
+    """The file, or both files of a pair, the header first."""
+    pair = path.suffix.lower() in (".hdr", ".img")
+    return [path.with_suffix(".hdr"), path.with_suffix(".img")] if pair else [path]
+
+
 def printable(value: object) -> str:
     """A text from outside on one line without control characters; empty for None."""
     return "".join(c if c.isprintable() else " " for c in str("" if value is None else value)).strip()

@@ -218,11 +218,6 @@ def stored(data: Float[ndarray, "x y z"], source: Slices) -> tuple[ndarray, tupl
     return np.clip(np.rint((data - offset) / slope), limits.min, limits.max).astype(kind), (slope, offset)
 
 
-def written(folder: Path) -> list[Path]:
-    """The folder of the series."""
-    return [folder]
-
-
 def receive(folder: Path, count: int, dtype: np.dtype) -> Receiver:
     """Write a derived series into the study of its source, one file for each slice.
 
