@@ -18,9 +18,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from seran import grid, io
+from seran import cli, grid, io
 from seran.errors import BadInput
 from seran.io import dicom
+from seran.io.dicom import listing, slices
 from tests.conftest import oblique, phantom, shifted
 
 
@@ -288,3 +289,26 @@ def test_texts_of_a_file_are_harmless(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         dicom.scans([path])
     assert str(caught.value).isprintable()
+
+
+def test_a_mistake_of_ours_is_not_told_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistake(*args: object) -> None:
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr(slices, "_Slice", mistake)
+    with pytest.raises(TypeError, match="a mistake"):
+        dicom.scans(series(tmp_path, DATA, oblique()))
+
+
+def test_a_run_looks_through_a_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    series(tmp_path / "in", DATA, oblique(), Modality="MR")
+    looked, right = [], listing.series_of
+
+    def counted(folder: Path) -> list[dicom.Listed]:
+        looked.append(folder)
+        return right(folder)
+
+    monkeypatch.setattr(listing, "series_of", counted)
+    out = tmp_path / "out.nii"
+    assert cli.run(["upscale", str(tmp_path / "in"), str(out), "--method", "bicubic"]) == 0
+    assert looked == [tmp_path / "in"]

@@ -82,3 +82,14 @@ def test_nothing_else_is_removed(tmp_path: Path) -> None:
         made.write_text("x")
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, "elsewhere", "new.txt"])
     assert (elsewhere / "precious").exists()
+
+
+@pytest.mark.parametrize("descriptor", [1, 2])
+def test_native_output_is_silenced_for_a_block(descriptor: int, capfd: pytest.CaptureFixture[str]) -> None:
+    os.write(descriptor, b"before ")
+    with files.quiet(descriptor):
+        os.write(descriptor, b"within ")
+        assert files.ONE_AT_A_TIME.locked()
+    os.write(descriptor, b"after")
+    assert capfd.readouterr()[descriptor - 1] == "before after"
+    assert not files.ONE_AT_A_TIME.locked()

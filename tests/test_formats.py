@@ -15,7 +15,7 @@ from seran import cli, grid, io, sharpen
 from seran.classical import bicubic
 from seran.errors import BadInput
 from seran.io import itk
-from seran.volume import Volume
+from seran.volume import Series, Volume
 from tests.conftest import oblique, phantom
 
 ENDS = list(io.FORMATS)
@@ -180,7 +180,7 @@ def test_the_texts_and_the_fourth_axis_of_itk_are_kept(end: str, tmp_path: Path)
 def test_simpleitk_reads_what_is_written_without_it(end: str, dtype: str, tmp_path: Path) -> None:
     data = np.rint(phantom((9, 7, 5)) % 200)
     volume = Volume(data, oblique(left_handed=True), itk.Kept({"a b": "two\nlines", "NDims": "7", "c": "d"}))
-    io.write_series([volume], 1, tmp_path / f"out{end}", dtype)
+    io.write(volume, tmp_path / f"out{end}", dtype)
     made, where = load(tmp_path / f"out{end}")
     assert made.dtype == dtype
     np.testing.assert_array_equal(made, data)
@@ -310,3 +310,47 @@ def test_no_more_than_a_few_volumes_of_a_series_are_alive(
     assert cli.run(["upscale", str(source), str(tmp_path / f"out{end}"), "--method", "bicubic"]) == 0
     assert len(made) == 9
     assert most <= 3
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_writer_takes_as_many_volumes_as_were_announced(end: str, tmp_path: Path) -> None:
+    """One by one, the same bytes as ever; too few, too many or of another shape are an error."""
+    volume = Volume(phantom((9, 7, 5)), oblique())
+    with io.writer(tmp_path / f"out{end}", 2) as out:
+        out.add(volume)
+        out.add(volume.on(volume.data + 1, volume.affine))
+    np.testing.assert_array_equal(load(tmp_path / f"out{end}")[0][..., 1], volume.data + 1)
+    with (
+        pytest.raises(ValueError, match="expected 3 volumes, got 1"),
+        io.writer(tmp_path / f"a{end}", 3) as out,
+    ):
+        out.add(volume)
+    with pytest.raises(ValueError, match="as number 2"), io.writer(tmp_path / f"b{end}", 1) as out:
+        out.add(volume)
+        out.add(volume)
+    with (
+        pytest.raises(ValueError, match="of 9x7x5 voxels, got 8x7x5"),
+        io.writer(tmp_path / f"c{end}", 2) as out,
+    ):
+        out.add(volume)
+        out.add(volume.on(volume.data[:8], volume.affine))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_mistake_of_ours_is_not_told_as_damage(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(phantom((9, 7, 5)), oblique(), tmp_path / f"in{end}")
+
+    def mistake(*args: object) -> None:
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr(io.voxels, "usable_affine", mistake)
+    with pytest.raises(KeyError):
+        io.read(path)
+
+
+def test_a_scan_is_one_line() -> None:
+    volume = Volume(phantom((9, 7, 5)), np.diag([-0.9, 0.8, 3.3, 1]))
+    assert repr(volume) == "Volume(9x7x5, 0.9x0.8x3.3 mm, LAS)"
+    assert repr(Series(2, iter([volume] * 2))) == "Series(2 volumes)"

@@ -57,7 +57,7 @@ def test_names_of_segmentations(name: str, tmp_path: Path, capsys: pytest.Captur
 def test_names_of_images(name: str, tmp_path: Path) -> None:
     """FreeSurfer's brainmask is a scan without its skull."""
     path = save(IMAGE, oblique(), tmp_path / name)
-    labels.refuse_labels(path, name.split(".")[0], io.read(path))
+    labels.refuse_labels(path, io.read(path))
 
 
 def test_headers_of_segmentations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +67,7 @@ def test_headers_of_segmentations(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "its intent is label" in refused(tmp_path / "a.nii", capsys)
     with pytest.raises(BadInput, match="its header lists segments"):
         labels.refuse_labels(
-            tmp_path, "a", Volume(IMAGE.astype(np.float32), oblique(), Kept({"Segment0_ID": "1"}))
+            tmp_path / "a.nrrd", Volume(IMAGE.astype(np.float32), oblique(), Kept({"Segment0_ID": "1"}))
         )
 
 
@@ -78,16 +78,16 @@ def test_what_has_few_values_and_is_an_image() -> None:
     steps = (np.arange(26 * 34 * 5) % 17).reshape(26, 34, 5).astype(np.float32)
     halves = PARTS.astype(np.float32) + np.float32(0.5)
     for data in (np.full((26, 34, 5), 7, np.float32), bright, steps, halves, PARTS.astype(np.float32) - 1):
-        labels.refuse_labels(Path("a.nii"), "a", Volume(data, oblique()))
+        labels.refuse_labels(Path("a.nii"), Volume(data, oblique()))
 
 
 def test_a_scan_on_disk_is_judged_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labels.scratch, "PART", 4 * 1500)
     with pytest.raises(BadInput, match="different whole numbers"):
-        labels.refuse_labels(Path("a.nii"), "a", Volume(PARTS.astype(np.float32), oblique()))
+        labels.refuse_labels(Path("a.nii"), Volume(PARTS.astype(np.float32), oblique()))
     late = PARTS.astype(np.float32)
     late[-1, -1, -1] = 0.25
-    labels.refuse_labels(Path("a.nii"), "a", Volume(late, oblique()))
+    labels.refuse_labels(Path("a.nii"), Volume(late, oblique()))
 
 
 @pytest.mark.slow
@@ -96,4 +96,4 @@ def test_no_real_scan_is_taken_for_one(shared: Path) -> None:
         paths = [shared / row["path"] for row in csv.DictReader(file)]
     for path in paths:
         if path.is_file():
-            labels.refuse_labels(path, path.name.removesuffix(".nii.gz"), io.read(path, "either", 0.0))
+            labels.refuse_labels(path, io.read(path, "either", 0.0))

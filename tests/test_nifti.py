@@ -1,4 +1,5 @@
 import gzip
+import logging
 from pathlib import Path
 
 import nibabel as nib
@@ -246,3 +247,10 @@ def test_real_scans_keep_their_corners(shared: Path, tmp_path: Path) -> None:
         made = io.read(tmp_path / "out.nii")
         apart = grid.corners(made.data.shape, made.affine) - grid.corners(source.data.shape, source.affine)
         assert np.abs(apart).max() < 1e-4, name
+
+
+def test_the_log_of_nibabel_is_as_before(tmp_path: Path) -> None:
+    log = logging.getLogger("nibabel.global")
+    before = log.level, list(log.filters)
+    io.write(io.read(_write(tmp_path / "a.nii", phantom((6, 7, 5)))), tmp_path / "b.nii")
+    assert (log.level, log.filters) == before

@@ -19,13 +19,14 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import files, grid, io, methods
+from seran import files, grid, io, methods, scratch
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.grid import Plane
+from seran.io.voxels import Reading, filled, shaped, usable_affine
 from seran.job import labels
 from seran.job.options import Options, ReadOptions, Target
-from seran.job.record import Record, sidecar, stem
+from seran.job.record import Record, sidecar
 from seran.job.run import refuse_output
 from seran.job.steps import Steps
 from seran.sharpen import Method
@@ -63,8 +64,7 @@ class Scan:
     def __repr__(self) -> str:
         shown = grid.dimensions(self.data.shape), grid.dimensions(grid.spacing(self.affine), ".3f")
         made = f"; {self.record.method}, x{self.record.scale}: {self.record.verdict}" if self.record else ""
-        axes = "".join(nib.aff2axcodes(self.affine))
-        return f"Scan({shown[0]} voxels of {shown[1]} mm, {axes}{made})"
+        return f"Scan({shown[0]} voxels of {shown[1]} mm, {grid.orientation(self.affine)}{made})"
 
 
 Readable = Any
@@ -111,7 +111,7 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
         OSError: if the disk is full, for example; nothing is left behind.
     """
     out = Path(path)
-    refuse_output(None, out, force)
+    refuse_output(out, force)
     beside = [sidecar(out)] if scan.record is not None else []
     with files.together(*beside, *io.written(out)) as parts:
         if scan.record is not None:
@@ -223,7 +223,7 @@ def load(
 
 def _upscaled(scan: Scan, options: Options, engine: Engine, loaded: Method | None) -> Scan:
     if options.read.label_check:
-        labels.refuse_labels(Path(scan.name), stem(Path(scan.name)), scan.volume)
+        labels.refuse_labels(Path(scan.name), scan.volume)
     steps = Steps.of(scan.volume, options, engine, loaded)
     result = steps(scan.volume)
     return Scan(result.image, steps.record(scan.name).judged(result.checks), scan.name)
@@ -245,8 +245,10 @@ def _scan(scan: Readable) -> Scan:
         voxels, affine, header = np.asarray(scan.dataobj), scan.affine, scan.header.copy()
     else:
         raise BadInput(f"expected a path, a nibabel image, or (voxels, affine), got {type(scan).__name__}")
-    x, y, z, count = refuse_shape("the scan", voxels.shape, voxels.dtype)
+    here = Path("the scan")
+    x, y, z, count = shaped(here, voxels.shape, voxels.dtype)
     if count > 1:
         raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
-    data = filled("the scan", voxels.reshape((x, y, z, 1)), 0, (x, y, z), None, scratch.memory)
-    return Scan(Volume(data, usable_affine("the scan", np.asarray(affine, float)), header))
+    reading = Reading("auto", None, scratch.memory, None)
+    data = filled(here, voxels.reshape((x, y, z)).__getitem__, (x, y, z), reading)
+    return Scan(Volume(data, usable_affine(here, np.asarray(affine, float)), header))

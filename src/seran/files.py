@@ -4,16 +4,21 @@ What is being written has a hidden name beside its own, ``.part-PLACE-PID-NAME``
 outright leaves it behind; the next one that writes to the folder from the same place removes it.
 """
 
+import ctypes
 import hashlib
 import os
 import platform
 import re
 import shutil
+import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+ONE_AT_A_TIME = threading.Lock()
+"""Held while a descriptor of this process leads elsewhere."""
 LONG = 50
 """Characters from which a name is long: of UTF-8 each may take four bytes."""
 
@@ -24,12 +29,12 @@ def place() -> str:
 
     A disk may be shared by many of them, and each counts its processes by itself.
     """
-    told = [platform.node()]
+    names = [platform.node()]
     with suppress(OSError):  # not on every system
-        told.append(Path("/etc/machine-id").read_text())
+        names.append(Path("/etc/machine-id").read_text())
     with suppress(OSError):
-        told.append(str(Path("/proc/self/ns/pid").readlink()))
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
+        names.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
 
 
 def part(path: Path) -> Path:
@@ -96,9 +101,8 @@ def together(*paths: Path) -> Iterator[list[Path]]:
         for made, path in zip(parts, paths, strict=True):
             made.replace(path)
     except OSError as error:
-        error.filename = str(
-            paths[-1]
-        )  # a full disk names no file, and the temporary one means nothing to a user
+        # a full disk names no file, and the temporary one means nothing to a user
+        error.filename = str(paths[-1])
         raise
     finally:
         for made in parts:
@@ -127,9 +131,42 @@ def sha256_of(paths: Iterable[Path]) -> str:
 
 
 def digest(path: Path, algorithm: str, before: bytes = b"") -> str:
-    """Hex digest of ``before`` and a file's bytes, by an algorithm of `hashlib`."""
+    """Hex digest of ``before`` and a file's bytes.
+
+    Args:
+        path: the file.
+        algorithm: its name in `hashlib`.
+        before: bytes that are put before those of the file.
+    """
     hashed = hashlib.new(algorithm, before)
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             hashed.update(block)
     return hashed.hexdigest()
+
+
+@contextmanager
+def quiet(descriptor: int) -> Iterator[None]:
+    """Send what native libraries print to standard output (1) or standard error (2) nowhere.
+
+    A descriptor belongs to the entire process, so one block at a time has its way.
+    """
+    with ONE_AT_A_TIME:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        _flush()
+        kept, nowhere = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, descriptor)
+            yield
+        finally:
+            _flush()
+            os.dup2(kept, descriptor)
+            os.close(kept)
+            os.close(nowhere)
+
+
+def _flush() -> None:
+    """Write out what C's library holds back."""
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)

@@ -103,6 +103,20 @@ def spacing(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "3"]:
     return np.sqrt((affine[:3, :3] ** 2).sum(0))
 
 
+def dimensions(numbers: Iterable[float], form: str = "d", by: str = "x") -> str:
+    """Sizes along axes as text.
+
+    Args:
+        numbers: one for each axis.
+        form: how one is written.
+        by: what stands between them.
+
+    >>> dimensions((120, 120, 96))
+    '120x120x96'
+    """
+    return by.join(f"{n:{form}}" for n in numbers)
+
+
 def rescale(
     affine: Float[ndarray, "4 4"], factors: tuple[float, float, float], anchor: Anchor
 ) -> Float[ndarray, "4 4"]:
@@ -122,9 +136,24 @@ def corners(shape: tuple[int, int, int], affine: Float[ndarray, "4 4"]) -> Float
 
 def world_axes(affine: Float[ndarray, "4 4"]) -> tuple[int, int, int]:
     """The world axis (0 = R, 1 = A, 2 = S) that each array axis follows most closely, one each."""
-    cosines = np.abs(affine[:3, :3] / spacing(affine))
-    best = max(permutations(range(3)), key=lambda p: sum(cosines[p[i], i] for i in range(3)))
+    return rows_of(affine[:3, :3] / spacing(affine))
+
+
+def rows_of(directions: Float[ndarray, "3 3"]) -> tuple[int, int, int]:
+    """The row where each column is largest, no row twice: the assignment with the largest sum."""
+    size = np.abs(directions)
+    best = max(permutations(range(3)), key=lambda p: sum(size[p[i], i] for i in range(3)))
     return best[0], best[1], best[2]
+
+
+def orientation(affine: Float[ndarray, "4 4"]) -> str:
+    """Where each array axis leads, as nibabel and FreeSurfer write it: ``RAS``, ``LPI``, ``ASR``, ..."""
+    return "".join(("LPI" if affine[w, i] < 0 else "RAS")[w] for i, w in enumerate(world_axes(affine)))
+
+
+def lps(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
+    """An affine to RAS+ as one to LPS+, the millimetres of DICOM and ITK, or the other way round."""
+    return affine * [[-1.0], [-1.0], [1.0], [1.0]]
 
 
 def slice_axis(affine: Float[ndarray, "4 4"], shape: tuple[int, int, int], plane: Plane = "auto") -> int:

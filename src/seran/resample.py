@@ -6,8 +6,6 @@ interpolated by cubic B-splines. What lies outside the source is 0. Where no vox
 none of the result is, though both kernels undershoot at edges.
 """
 
-from itertools import permutations
-
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
@@ -93,7 +91,7 @@ def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:
 def onto(volume: Volume, target: Grid) -> Volume:
     """The volume on another grid."""
     to = np.linalg.inv(volume.affine) @ target.affine  # index on the target -> index on the source
-    order = max(permutations(range(3)), key=lambda p: sum(abs(to[p[j], j]) for j in range(3)))
+    order = grid.rows_of(to[:3, :3])
     off = np.abs(to[:3, :3]) * (np.array(target.shape) - 1)
     off[list(order), range(3)] = 0
     if off.sum(1).max() <= TURNED:

@@ -17,19 +17,19 @@ from numpy import ndarray
 LARGE = 1 << 27
 """Bytes from which an array is kept on disk."""
 PART = 1 << 25
-"""Bytes of float32 that a part has at most, where one slice is not larger."""
+"""Bytes of float32 that a block has at most, where one slice is not larger."""
 
 Allocator = Callable[[tuple[int, ...]], Float[ndarray, "*n"]]
 """From a shape to a new float32 array."""
 
 
 def memory(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:
-    """A new float32 array in memory: a `Allocator`."""
+    """A new float32 array in memory: an `Allocator`."""
     return np.empty(shape, np.float32)
 
 
 def allocator(folder: Path) -> Allocator:
-    """A `Allocator` whose arrays lie in memory, or from `LARGE` on in a nameless file in ``folder``.
+    """An `Allocator` whose arrays lie in memory, or from `LARGE` on in a nameless file in ``folder``.
 
     Raises:
         OSError: from the allocator, if the disk is full. The space is taken at once: a mapped file that
@@ -50,7 +50,7 @@ def allocator(folder: Path) -> Allocator:
 
 
 def blocks(array: ndarray) -> Iterator[tuple[slice, ...]]:
-    """Indices of parts of an array as they lie on disk: cuts across the axis of the largest stride."""
+    """Indices of the blocks of an array as they lie on disk: cuts across the axis of the largest stride."""
     axis = int(np.argmax(np.abs(array.strides)))
     step = max(1, PART * array.shape[axis] // max(1, 4 * array.size))
     for start in range(0, array.shape[axis], step):
@@ -58,7 +58,7 @@ def blocks(array: ndarray) -> Iterator[tuple[slice, ...]]:
 
 
 def release(array: ndarray) -> None:
-    """Take an array of a `Allocator`, or a view of one, out of memory until it is used again."""
+    """Take an array of an `Allocator`, or a view of one, out of memory until it is used again."""
     base: object = array
     while isinstance(base, ndarray):
         base = base.base

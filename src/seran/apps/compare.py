@@ -8,6 +8,7 @@ import numpy as np
 from seran import files, io, kspace, resample, scratch
 from seran.apps import Positional
 from seran.errors import BadInput, Incomplete
+from seran.io import Source
 from seran.job import record
 from seran.job.options import ReadOptions
 from seran.job.record import Record
@@ -28,15 +29,15 @@ def refuse_page(out: Path, force: bool, *others: Path) -> None:
         raise BadInput(f"{out} exists; give --force to replace it")
 
 
-def made_from(before: Path, after: Path, reading: ReadOptions) -> Record | None:
+def made_from(before: Source, after: Path) -> Record | None:
     """The record beside ``after``, if it is of ``before``."""
     found = record.read(after)
-    if found is None or found.input_sha256 != files.sha256_of(io.sources(before, reading.series)):
+    if found is None or found.input_sha256 != files.sha256_of(before.files):
         return None
     return found
 
 
-def write(before: Path, after: Path, out: Path, reading: ReadOptions, made: Record | None) -> str:
+def write(before: Source, after: Path, out: Path, reading: ReadOptions, made: Record | None) -> str:
     """Check, draw and write; the checks in words.
 
     Args:
@@ -53,9 +54,9 @@ def write(before: Path, after: Path, out: Path, reading: ReadOptions, made: Reco
     """
     allocate, provenance = scratch.allocator(out.parent), made.provenance if made else None
     sides = []
-    for path, how in (before, reading), (after, ReadOptions(fill=reading.fill)):
-        series = io.read_series(path, how.affine, how.fill, allocate, how.volume, how.series)
-        sides.append(Side(path.name, next(series.volumes), series.count))
+    for source, how in (before, reading), (io.resolve(after), ReadOptions(fill=reading.fill)):
+        series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
+        sides.append(Side(source.path.name, next(series.volumes), series.count))
     first, second = sides
     notes = []
     if made is not None and made.fourier_crop:
@@ -103,5 +104,5 @@ def compare(
         OSError: if the page cannot be written.
     """
     refuse_page(out, force, before, after)
-    reading = ReadOptions(fill=fill)
-    return write(before, after, out, reading, made_from(before, after, reading))
+    source = io.resolve(before)
+    return write(source, after, out, ReadOptions(fill=fill), made_from(source, after))

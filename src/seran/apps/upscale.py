@@ -117,6 +117,7 @@ def _one(
     if report is None:
         return told
     try:
-        return f"{told}\n{compare.write(source, out, report, options.read, made)}"
+        before = io.resolve(source, options.read.series)
+        return f"{told}\n{compare.write(before, out, report, options.read, made)}"
     except Incomplete as error:
         raise Incomplete(f"{error}; the result is kept ({told})") from error

@@ -1,6 +1,8 @@
-"""Reading and writing scans: one module per format, each with ``read``, ``write`` and ``written``."""
+"""Reading and writing scans: one module per format, each with ``read`` and ``receive``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -8,11 +10,10 @@ import numpy as np
 
 from seran import scratch
 from seran.errors import BadInput
-from seran.io import dicom, itk, mgh, nifti
+from seran.io import dicom, itk, mgh, nifti, voxels
+from seran.io.voxels import Reading, Writer
 from seran.scratch import Allocator
 from seran.volume import Series, Volume
-
-__all__ = ["FORMATS", "format_of", "read", "read_series", "sources", "write", "write_series", "written"]
 
 FORMATS: dict[str, ModuleType] = {
     ".nii": nifti,
@@ -27,11 +28,31 @@ FORMATS: dict[str, ModuleType] = {
 """By the end of a file's name. A folder is a DICOM series."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """What a path turned out to be; looked up once, because a folder of DICOM files takes long.
+
+    Attributes:
+        path: the file, or the folder of a DICOM series.
+        files: all that reading it reads.
+        series: which series of a folder it is, in words.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    series: str = ""
+
+
 def format_of(path: Path) -> str | None:
     """The key of `FORMATS` that ``path`` ends with; empty for a folder or a name without an end; or None."""
     if path.is_dir() or not path.suffix:
         return ""
     return next((end for end in FORMATS if path.name.lower().endswith(end)), None)
+
+
+def stem(path: Path) -> str:
+    """The name of ``path`` without the ending of its format."""
+    return path.name[: len(path.name) - len(format_of(path) or "")]
 
 
 def _module(path: Path) -> ModuleType:
@@ -45,13 +66,29 @@ def _module(path: Path) -> ModuleType:
     return FORMATS[end] if end else dicom
 
 
+def resolve(path: Path, pick: str | None = None) -> Source:
+    """Find what there is to read at ``path``; ``pick`` chooses a series of a folder, by number or UID.
+
+    Raises:
+        BadInput: if there is nothing, no format is known for it, or it is not clear which series is meant.
+    """
+    if not path.exists():
+        raise BadInput(f"{path}: no such file or folder")
+    if path.is_dir():
+        found = dicom.picked(path, pick)
+        return Source(path, found.paths, str(found))
+    if pick is not None:
+        raise BadInput(f"{path}: a series is chosen in a folder of DICOM files; leave --series out")
+    return Source(path, tuple(written(path)))
+
+
 def sources(path: Path, pick: str | None = None) -> list[Path]:
-    """The files that reading ``path`` reads; see `read_series`."""
-    return list(dicom.picked(path, pick).paths) if path.is_dir() else _module(path).written(path)
+    """The files that reading ``path`` reads; see `resolve`."""
+    return list(resolve(path, pick).files)
 
 
 def read_series(
-    path: Path,
+    scan: Path | Source,
     affine: str = "auto",
     fill: float | None = None,
     allocate: Allocator = scratch.memory,
@@ -61,66 +98,87 @@ def read_series(
     """Read a scan, or a series of volumes on one grid (4-D), as float32 in its own units.
 
     Args:
-        path: the file, or the folder of a DICOM series.
+        scan: the file, or the folder of a DICOM series; or what `resolve` found there.
         affine: which transform of the header to trust when they disagree (NIfTI: sform or qform);
             ``auto`` refuses such a file, ``either`` is for callers to whom only the spacing matters.
         fill: value for voxels that are NaN, infinite or beyond 1e30; without it such a file is refused.
         allocate: where the voxels lie.
         only: which volume of a series, counted from 0; all without it.
-        pick: which series of a folder, by number or UID.
+        pick: which series of a folder, by number or UID, where ``scan`` is a path.
 
     Raises:
         BadInput: if the file is missing, unreadable, or does not hold real numbers on three or four axes.
             The volumes raise it too, as they are read.
     """
-    if not path.exists():
-        raise BadInput(f"{path}: no such file or folder")
     if fill is not None and not np.isfinite(np.float32(fill)):
         raise BadInput(f"expected a finite number for --fill, got {fill}")
-    if path.is_dir():
-        return dicom.read(path, only, pick)
-    if pick is not None:
-        raise BadInput(f"{path}: a series is chosen in a folder of DICOM files; leave --series out")
-    return _module(path).read(path, affine, fill, allocate, only)
+    source = scan if isinstance(scan, Source) else resolve(scan, pick)
+    if source.path.is_dir():
+        return dicom.read(source.path, source.files, source.series, only)
+    return _module(source.path).read(source.path, Reading(affine, fill, allocate, only))
 
 
 def read(
-    path: Path, affine: str = "auto", fill: float | None = None, allocate: Allocator = scratch.memory
+    scan: Path | Source, affine: str = "auto", fill: float | None = None, allocate: Allocator = scratch.memory
 ) -> Volume:
-    """Read the one volume of a file; see `read_series`.
+    """Read the one volume of a file.
+
+    Args:
+        scan: as for `read_series`.
+        affine: so, too.
+        fill: so, too.
+        allocate: where the voxels lie.
 
     Raises:
-        BadInput: also for a series of several.
+        BadInput: as `read_series`, and for a series of several.
     """
-    found = read_series(path, affine, fill, allocate)
+    found = read_series(scan, affine, fill, allocate)
     if found.count > 1:
+        path = scan.path if isinstance(scan, Source) else scan
         raise BadInput(f"{path}: expected a 3-D scan, got a series of {found.count} volumes")
     return next(found.volumes)
 
 
 def written(path: Path) -> list[Path]:
     """The files that writing ``path`` makes: itself, or header and voxels (.hdr, .img)."""
-    return _module(path).written(path)
+    _module(path)  # refuses other names
+    return voxels.files_of(path)
 
 
-def write_series(volumes: Iterable[Volume], count: int, path: Path, dtype: str = "float32") -> None:
-    """Write ``count`` volumes on one grid, with the conventions of the header they came with.
+@contextmanager
+def writer(path: Path, count: int, dtype: str = "float32") -> Iterator[Writer]:
+    """Write volumes on one grid as they are added, with the conventions of the header that they came with.
 
-    They are taken one by one, so that no more than one need be in memory. The files are written as they are
-    named; wrap it in `seran.files.together` to keep half-written ones from ever being seen.
+    The files are written as they are named; wrap it in `seran.files.together` to keep half-written ones from
+    ever being seen.
 
     Args:
-        volumes: the volumes.
-        count: how many.
         path: the file, or the folder of a derived DICOM series.
+        count: how many volumes there will be, at least one.
         dtype: numpy's name of the type of a voxel; integers are rounded and held at their limits.
 
     Raises:
         BadInput: if the format has no such type, or needs what the volumes do not bring.
+        ValueError: if the block ends before all volumes were added.
     """
-    _module(path).write(volumes, count, path, np.dtype(dtype))
+    with closing(_module(path).receive(path, count, np.dtype(dtype))) as receiver:
+        next(receiver)
+        made = Writer(path, count, receiver)
+        yield made
+        if made.added != count:
+            raise ValueError(f"{path}: expected {count} volumes, got {made.added}")
 
 
-def write(volume: Volume, path: Path) -> None:
-    """Write one volume; see `write_series`."""
-    write_series([volume], 1, path)
+def write(volume: Volume, path: Path, dtype: str = "float32") -> None:
+    """Write one volume.
+
+    Args:
+        volume: the volume.
+        path: as for `writer`.
+        dtype: so, too.
+
+    Raises:
+        BadInput: as `writer`.
+    """
+    with writer(path, 1, dtype) as made:
+        made.add(volume)

@@ -5,11 +5,8 @@ another file for its voxels is refused: whoever wrote it would choose what is re
 series only as one array; here it goes to the file volume by volume.
 """
 
-import itertools
-import os
 import re
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +15,15 @@ from typing import Any
 import numpy as np
 from isal import isal_zlib
 
+from seran import files, grid
 from seran.errors import BadInput
 from seran.extras import needed
-from seran.scratch import Allocator
-from seran.volume import (
-    Series,
-    Volume,
-    filled,
-    packing,
-    refuse_oversized,
-    series,
-    shaped,
-    stream,
-    usable_affine,
-)
+from seran.io import voxels
+from seran.io.voxels import Reading, Receiver
+from seran.volume import Series, Volume
 
 READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
-LONGEST = 1 << 20
+HEADER_BYTES = 1 << 20
 """Bytes of a header that are looked at."""
 OWN = ("ITK_", "NRRD_", "content", "space")
 """Beginnings of the names of texts that ITK writes itself."""
@@ -84,74 +73,69 @@ def _library() -> Any:  # noqa: ANN401
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what ITK's readers print by themselves: the exception says it."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+def _readable(path: Path) -> Iterator[None]:
+    """Around ITK's calls: what its readers print by themselves, the exception says.
+
+    Raises:
+        BadInput: for what they raise.
+    """
     try:
-        with open(os.devnull, "wb") as nothing:  # noqa: PTH123
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        with files.quiet(2):
+            yield
+    except RuntimeError as error:
+        text = " ".join(voxels.printable(error).split()).rsplit("ITK ERROR: ", 1)[-1]
+        raise BadInput(f"{path}: cannot be read as {path.suffix[1:].upper()} ({text})") from error
 
 
-def _packed(path: Path) -> bool:
+def _compressed(path: Path) -> bool:
     """Whether the voxels are compressed.
 
     Raises:
         BadInput: if they lie in another file.
     """
     with path.open("rb") as file:
-        start = file.read(LONGEST)
+        start = file.read(HEADER_BYTES)
     text = start.decode("latin-1")
     if path.suffix.lower() == ".nrrd":
         text = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
         apart = re.search(r"^\s*data ?file\s*:", text, re.MULTILINE | re.IGNORECASE) is not None
-        packed = not re.search(r"^encoding: *raw *\r?$", text, re.MULTILINE | re.IGNORECASE)
+        compressed = not re.search(r"^encoding: *raw *\r?$", text, re.MULTILINE | re.IGNORECASE)
     else:
         where = re.findall(r"^\s*ElementDataFile\s*[=:]\s*(.*?)\s*$", text, re.MULTILINE)
         apart = set(where) != {"LOCAL"}
-        packed = bool(re.search(r"^\s*CompressedData\s*[=:]\s*True", text, re.MULTILINE | re.IGNORECASE))
+        compressed = bool(re.search(r"^\s*CompressedData\s*[=:]\s*True", text, re.MULTILINE | re.IGNORECASE))
     if apart:
         raise BadInput(f"{path}: expected the voxels in the same file; save it as one file (.nrrd, .mha)")
-    return packed
+    return compressed
 
 
-def read(path: Path, affine: str, fill: float | None, allocate: Allocator, only: int | None) -> Series:
+def read(path: Path, how: Reading) -> Series:
     """Read a scan or a series; see `seran.io.read_series`."""
     sitk = _library()
-    packed = _packed(path)
+    compressed = _compressed(path)
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO(READERS[path.suffix.lower()])
-    try:
-        with _quiet():
-            reader.ReadImageInformation()
+    with _readable(path):
+        reader.SetFileName(str(path))
+        reader.SetImageIO(READERS[path.suffix.lower()])
+        reader.ReadImageInformation()
         kind, size = sitk.GetPixelIDValueAsString(reader.GetPixelID()), reader.GetSize()
-        dtype = np.dtype(NAMES.get(kind, "V1"))
-        if dtype.kind == "V":
-            raise BadInput(
-                f"{path}: expected one real number per voxel, got {kind}; save each channel by itself"
-            )
-        x, y, z, count = shaped(path, size, dtype)
-        refuse_oversized(path, x * y * z * count, dtype.itemsize, packed)
-        matrix = usable_affine(path, _affine(reader))
-        with _quiet():
-            image = reader.Execute()
-    except RuntimeError as error:
-        text = " ".join(str(error).split()).rsplit("ITK ERROR: ", 1)[-1]
-        raise BadInput(f"{path}: cannot be read as {path.suffix[1:].upper()} ({text})") from error
+    if kind not in NAMES:
+        raise BadInput(f"{path}: expected one real number per voxel, got {kind}; save each channel by itself")
+    dtype = np.dtype(NAMES[kind])
+    x, y, z, count = voxels.shaped(path, size, dtype)
+    voxels.refuse_oversized(path, x * y * z * count * dtype.itemsize, compressed)
+    matrix = voxels.usable_affine(path, _affine(reader))
+    with _readable(path):
+        image = reader.Execute()
     names = [k for k in image.GetMetaDataKeys() if k.isascii() and k.isprintable() and not k.startswith(OWN)]
     fourth = (image.GetSpacing()[3], image.GetOrigin()[3]) if image.GetDimension() > 3 else ()
     kept = Kept({name: image.GetMetaData(name) for name in names}, *fourth)
 
     def volume(t: int) -> Volume:
-        voxels = sitk.GetArrayViewFromImage(image).T.reshape((x, y, z, count), order="F")
-        return Volume(filled(path, voxels, t, (x, y, z), fill, allocate), matrix, kept)
+        array = sitk.GetArrayViewFromImage(image).T.reshape((x, y, z, count), order="F")
+        return Volume(voxels.filled(path, array[..., t].__getitem__, (x, y, z), how), matrix, kept)
 
-    return series(path, count, volume, only)
+    return voxels.series(path, count, volume, how.only)
 
 
 def _affine(reader: Any) -> np.ndarray:  # noqa: ANN401
@@ -161,33 +145,32 @@ def _affine(reader: Any) -> np.ndarray:  # noqa: ANN401
     affine = np.eye(4)
     affine[:m, :m] = (np.reshape(reader.GetDirection(), (n, n)) * reader.GetSpacing())[:m, :m]
     affine[:m, 3] = reader.GetOrigin()[:m]
-    affine[:2] *= -1
-    return affine
+    return grid.lps(affine)
 
 
-def written(path: Path) -> list[Path]:
-    """The file."""
-    return [path]
+def receive(path: Path, count: int, dtype: np.dtype) -> Receiver:
+    """Write volumes, compressed, with the texts that the first came with.
 
-
-def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) -> None:
-    """Write volumes on their grid, compressed, with the texts they came with."""
-    stack = iter(volumes)
-    first = next(stack)
+    Args:
+        path: the file.
+        count: how many volumes.
+        dtype: of a voxel.
+    """
     meta, kind = path.suffix.lower() == ".mha", dtype.newbyteorder("<")
-    head = (_metaimage if meta else _nrrd)(first, count, dtype)
     with path.open("wb") as file:
+        first = yield
+        head = (_metaimage if meta else _nrrd)(first, count, dtype)
         file.write(head)
         if meta:
             begins, deflate = file.tell(), isal_zlib.compressobj(1)
-            stream(itertools.chain([first], stack), kind, lambda part: file.write(deflate.compress(part)))
+            yield from voxels.stream(first, count, kind, lambda part: file.write(deflate.compress(part)))
             file.write(deflate.flush())
             size = file.tell() - begins
             file.seek(head.index(LATER))
             file.write(f"{size:{len(LATER)}}".encode())
         else:
-            with packing(file, True) as packed:
-                stream(itertools.chain([first], stack), kind, packed.write)
+            with voxels.packing(file, True) as packed:
+                yield from voxels.stream(first, count, kind, packed.write)
 
 
 LATER = b" " * 19 + b"0"
@@ -196,10 +179,10 @@ LATER = b" " * 19 + b"0"
 
 def _axes(volume: Volume, count: int) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
     """Sizes, spacing, origin, and a direction for each axis (rows); a fourth one is its own."""
-    lps = np.diag([-1.0, -1, 1, 1]) @ volume.affine
+    lps = grid.lps(volume.affine) + 0.0  # a text has no negative zeros
     n = 4 if count > 1 else 3
     kept = volume.header if isinstance(volume.header, Kept) else Kept({})
-    spacing = np.array([*np.sqrt((lps[:3, :3] ** 2).sum(0)), kept.step])[:n]
+    spacing = np.array([*grid.spacing(lps), kept.step])[:n]
     origin = np.array([*lps[:3, 3], kept.start])[:n]
     directions = np.eye(n)
     directions[:3, :3] = (lps[:3, :3] / spacing[:3]).T

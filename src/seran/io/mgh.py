@@ -1,9 +1,9 @@
 """FreeSurfer's MGH and MGZ: big-endian, one affine (vox2ras), up to four axes, times at the end."""
 
-import itertools
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,102 +14,88 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from seran.errors import BadInput
-from seran.scratch import Allocator
-from seran.volume import (
-    Series,
-    Volume,
-    filled,
-    packing,
-    refuse_oversized,
-    series,
-    shaped,
-    stream,
-    usable_affine,
-)
+from seran.io import voxels
+from seran.io.voxels import Reading, Receiver, packed
+from seran.volume import Series, Volume
 
 DTYPES = ("uint8", "int16", "int32", "float32")
 """Types of a voxel that MGH has."""
 
-UNREADABLE = (
+UNREADABLE: tuple[Any, ...] = (
     OSError, EOFError, isal_zlib.IsalError, MGHError, HeaderDataError, WrapStructError, ValueError, TypeError,
     KeyError, OverflowError, MemoryError, np.linalg.LinAlgError,
 )  # fmt: skip
 """What nibabel raises on damaged files and impossible headers."""
 
-
-@contextmanager
-def _image(path: Path) -> Iterator[nib.MGHImage]:
-    """The open image: given a name instead, nibabel would leave its file open.
-
-    Raises:
-        BadInput: for what goes wrong while it is open.
-    """
-    try:
-        # a damaged header may overflow in nibabel: what comes of it is refused
-        with (
-            np.errstate(over="ignore", invalid="ignore"),
-            igzip.IGzipFile(path, "rb") if _packed(path) else path.open("rb") as file,
-        ):
-            yield nib.MGHImage.from_file_map({"image": FileHolder(fileobj=file)})
-    except BadInput:
-        raise
-    except UNREADABLE as error:  # type: ignore[misc]  # isal does not type its exception
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise BadInput(f"{path}: cannot be read as MGH ({text})") from error
-
-
 CORONAL = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 """Where FreeSurfer lays a scan without directions, 1 mm a voxel about the origin; nibabel turns it about."""
 
 
-def _unplaced(path: Path) -> bool:
-    """Whether its goodRASFlag says that spacing, directions and centre mean nothing."""
-    with igzip.IGzipFile(path, "rb") if _packed(path) else path.open("rb") as file:
-        return file.read(30)[28:] != b"\x00\x01"
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[nib.MGHImage, bool]]:
+    """The open image, and its goodRASFlag: whether spacing, directions and centre mean anything.
+
+    Given a name instead of an open file, nibabel would leave it open.
+
+    Raises:
+        BadInput: if nibabel cannot read it.
+    """
+    with ExitStack() as stack:
+        # a damaged header may overflow in nibabel: what comes of it is refused
+        with voxels.readable(path, "MGH", UNREADABLE), np.errstate(over="ignore", invalid="ignore"):
+            file = stack.enter_context(igzip.IGzipFile(path, "rb") if packed(path) else path.open("rb"))
+            placed = file.read(30)[28:] == b"\x00\x01"
+            image = nib.MGHImage.from_file_map({"image": FileHolder(fileobj=file)})
+        yield image, placed
 
 
-def read(path: Path, affine: str, fill: float | None, allocate: Allocator, only: int | None) -> Series:
+def read(path: Path, how: Reading) -> Series:
     """Read a scan or a series; see `seran.io.read_series`."""
-    with _image(path) as image:
-        x, y, z, count = shaped(path, tuple(map(int, image.shape)), image.get_data_dtype())
-        refuse_oversized(path, x * y * z * count, image.get_data_dtype().itemsize, _packed(path))
-        matrix = np.array(image.affine, float)
-        if _unplaced(path):
-            matrix[:3, :3], matrix[:3, 3] = CORONAL, -CORONAL @ np.array([x, y, z]) / 2
-        matrix = usable_affine(path, matrix)
+    with _opened(path) as (image, placed):
+        with voxels.readable(path, "MGH", UNREADABLE):
+            dtype, shape, matrix = image.get_data_dtype(), tuple(map(int, image.shape)), image.affine
+        x, y, z, count = voxels.shaped(path, shape, dtype)
+        voxels.refuse_oversized(path, x * y * z * count * dtype.itemsize, packed(path))
+    matrix = np.array(matrix, float)
+    if not placed:
+        matrix[:3, :3], matrix[:3, 3] = CORONAL, -CORONAL @ np.array([x, y, z]) / 2
+    matrix = voxels.usable_affine(path, matrix)
 
     def volume(t: int) -> Volume:
-        with _image(path) as image:
-            proxy = image.dataobj.reshape((x, y, z, count))
-            data = filled(path, proxy, t, (x, y, z), fill, allocate)
-            return Volume(data, matrix, image.header.copy())
+        with _opened(path) as (image, _):
 
-    return series(path, count, volume, only)
+            def part(at: tuple[slice, slice, slice]) -> np.ndarray:
+                where = (*at, t)
+                with voxels.readable(path, "MGH", UNREADABLE):
+                    return image.dataobj.reshape((x, y, z, count))[where]
 
+            return Volume(voxels.filled(path, part, (x, y, z), how), matrix, image.header.copy())
 
-def _packed(path: Path) -> bool:
-    return path.suffix.lower() == ".mgz"
-
-
-def written(path: Path) -> list[Path]:
-    """The file."""
-    return [path]
+    return voxels.series(path, count, volume, how.only)
 
 
-def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) -> None:
-    """Write volumes on their grid, with the times of the header they came with."""
-    if dtype.name not in DTYPES:  # before the first volume is made
+def receive(path: Path, count: int, dtype: np.dtype) -> Receiver:
+    """Write volumes with the times of the header that the first came with.
+
+    Args:
+        path: the file.
+        count: how many volumes.
+        dtype: of a voxel.
+
+    Raises:
+        BadInput: for a type that MGH does not have.
+    """
+    if dtype.name not in DTYPES:
         raise BadInput(
             f"{path}: MGH has voxels of {', '.join(DTYPES)}, not {dtype.name}; choose another --dtype"
         )
-    stack = iter(volumes)
-    first = next(stack)
-    known = first.header.copy() if isinstance(first.header, MGHHeader) else MGHHeader()
-    known.set_data_dtype(dtype)
-    shape = (*first.data.shape, count)[: 4 if count > 1 else 3]
-    header = nib.MGHImage(np.broadcast_to(np.zeros((), dtype), shape), first.affine, known).header
-    with path.open("wb") as plain, packing(plain, _packed(path)) as file:
+    with path.open("wb") as plain, voxels.packing(plain, packed(path)) as file:
+        first = yield
+        known = first.header.copy() if isinstance(first.header, MGHHeader) else MGHHeader()
+        known.set_data_dtype(dtype)
+        shape = (*first.data.shape, count)[: 4 if count > 1 else 3]
+        header = nib.MGHImage(np.broadcast_to(np.zeros((), dtype), shape), first.affine, known).header
         header.writehdr_to(file)
         file.write(bytes(header.get_data_offset() - file.tell()))
-        stream(itertools.chain([first], stack), dtype.newbyteorder(">"), file.write)
+        yield from voxels.stream(first, count, dtype.newbyteorder(">"), file.write)
         header.writeftr_to(file)

@@ -5,11 +5,11 @@ Readers differ in which they prefer, so both are written, each with the code the
 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI.
 """
 
-import itertools
 import logging
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -22,18 +22,9 @@ from numpy import ndarray
 
 from seran import grid
 from seran.errors import BadInput
-from seran.scratch import Allocator
-from seran.volume import (
-    Series,
-    Volume,
-    filled,
-    packing,
-    refuse_oversized,
-    series,
-    shaped,
-    stream,
-    usable_affine,
-)
+from seran.io import voxels
+from seran.io.voxels import Reading, Receiver, packed
+from seran.volume import Series, Volume
 
 TOLERANCE = 0.05
 """sform and qform agree when no corner of the field of view differs by more than this many voxels.
@@ -49,14 +40,16 @@ UNREADABLE = (
 
 
 def _transform(
-    header: nib.Nifti1Header, shape: tuple[int, int, int], choice: str, name: str
+    path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], choice: str
 ) -> Float[ndarray, "4 4"]:
-    sform, s_code = header.get_sform(coded=True)
-    qform, q_code = header.get_qform(coded=True)
+    """The affine that counts: the one of ``choice``, or the one that both transforms say."""
+    with voxels.readable(path, "NIfTI", UNREADABLE):
+        (sform, s_code), (qform, q_code) = header.get_sform(coded=True), header.get_qform(coded=True)
+        best = header.get_best_affine()
     if choice in ("sform", "qform"):
         chosen = {"sform": sform, "qform": qform}[choice]
         if chosen is None:
-            raise BadInput(f"{name}: its {choice} code is 0, so there is no {choice} to trust")
+            raise BadInput(f"{path}: its {choice} code is 0, so there is no {choice} to trust")
         return chosen
     if s_code and q_code and choice != "either":
         with np.errstate(over="ignore", invalid="ignore"):  # NIfTI-2 holds numbers whose square is infinite
@@ -64,73 +57,86 @@ def _transform(
             alike = apart.max() <= TOLERANCE * grid.spacing(sform).min()
         if not alike:
             raise BadInput(
-                f"{name}: sform (code {s_code}) and qform (code {q_code}) place the scan up to "
+                f"{path}: sform (code {s_code}) and qform (code {q_code}) place the scan up to "
                 f"{apart.max():.3g} mm apart; say which is right with --affine sform or --affine qform"
             )
-    return header.get_best_affine()
+    return best
 
 
-def read(path: Path, affine: str, fill: float | None, allocate: Allocator, only: int | None) -> Series:
-    """Read a scan or a series; see `seran.io.read_series`."""
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would say, the exception says
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Without what nibabel remarks on unusual headers: what cannot be used is an exception."""
+
+    def none(record: logging.LogRecord) -> bool:
+        return False
+
+    log = logging.getLogger("nibabel.global")
+    log.addFilter(none)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on unusual values; what cannot be used is an exception
-            # A packed file is kept open, and so unpacked once, not once for each part.
-            image = nib.load(path, keep_file_open=True)
-        if not isinstance(image, nib.Nifti1Pair):
-            raise BadInput(f"{path}: expected NIfTI, got {type(image).__name__}")
-        x, y, z, count = shaped(path, image.shape, image.get_data_dtype())
-        voxels = Path(image.file_map["image"].filename)
-        refuse_oversized(voxels, x * y * z * count, image.get_data_dtype().itemsize, _packed(voxels))
-        matrix = usable_affine(path, _transform(image.header, (x, y, z), affine, str(path)))
-        proxy = image.dataobj.reshape((x, y, z, count))
-    except BadInput:
-        raise
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.removeFilter(none)
+
+
+def read(path: Path, how: Reading) -> Series:
+    """Read a scan or a series; see `seran.io.read_series`."""
+    with voxels.readable(path, "NIfTI", UNREADABLE), _without_remarks():
+        # A packed file is kept open, and so unpacked once, not once for each part.
+        image = nib.load(path, keep_file_open=True)
+    if not isinstance(image, nib.Nifti1Pair):
+        raise BadInput(f"{path}: expected NIfTI, got {type(image).__name__}")
+    with voxels.readable(path, "NIfTI", UNREADABLE):
+        shape, dtype = image.shape, image.get_data_dtype()
+    x, y, z, count = voxels.shaped(path, shape, dtype)
+    body = Path(image.file_map["image"].filename)
+    with voxels.readable(path, "NIfTI", (OSError,)):  # of a pair the second may be gone
+        voxels.refuse_oversized(body, x * y * z * count * dtype.itemsize, packed(body))
+    matrix = voxels.usable_affine(path, _transform(path, image.header, (x, y, z), how.affine))
     header = image.header.copy()
-    if affine in ("sform", "qform"):  # the user's choice replaces the other transform
+    if how.affine in ("sform", "qform"):  # the user's choice replaces the other transform
         header.set_qform(matrix, int(header["qform_code"]), strip_shears=True)
         header.set_sform(matrix, int(header["sform_code"]))
+    proxy = image.dataobj.reshape((x, y, z, count))
 
     def volume(t: int) -> Volume:
-        try:
-            data = filled(path, proxy, t, (x, y, z), fill, allocate)
-        except BadInput:
-            raise
-        except UNREADABLE as error:
-            raise _unreadable(path, error) from error
-        return Volume(data, matrix, header)
+        def part(at: tuple[slice, slice, slice]) -> ndarray:
+            where = (*at, t)
+            with voxels.readable(path, "NIfTI", UNREADABLE):
+                return proxy[where]
 
-    return series(path, count, volume, only)
+        return Volume(voxels.filled(path, part, (x, y, z), how), matrix, header)
 
-
-def _unreadable(path: Path, error: Exception) -> BadInput:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return BadInput(f"{path}: cannot be read as NIfTI ({text})")
+    return voxels.series(path, count, volume, how.only)
 
 
-def written(path: Path) -> list[Path]:
-    """The file, or both files of a pair, the header first."""
-    pair = path.suffix.lower() in (".hdr", ".img")
-    return [path.with_suffix(".hdr"), path.with_suffix(".img")] if pair else [path]
+def receive(path: Path, count: int, dtype: np.dtype) -> Receiver:
+    """Write volumes with both transforms under the codes of the header that the first came with.
 
-
-def write(volumes: Iterable[Volume], count: int, path: Path, dtype: np.dtype) -> None:
-    """Write volumes on their grid, with both transforms under the codes of the header they came with."""
-    stack = iter(volumes)
-    volume = next(stack)
-    head, *pair = written(path)
-    header = _header(volume, count, bool(pair), dtype)
-    with head.open("wb") as plain, packing(plain, _packed(path)) as file:
-        header.write_to(file)
+    Args:
+        path: the file, or one of a pair.
+        count: how many volumes.
+        dtype: of a voxel.
+    """
+    head, *pair = voxels.files_of(path)
+    with ExitStack() as stack:
+        file = stack.enter_context(voxels.packing(stack.enter_context(head.open("wb")), packed(path)))
+        body = stack.enter_context(pair[0].open("wb")) if pair else file
+        first = yield
+        with _without_remarks():
+            header = _header(first, count, bool(pair), dtype)
+            header.write_to(file)
         if not pair:
             file.write(bytes(header.get_data_offset() - file.tell()))
-            stream(itertools.chain([volume], stack), header.get_data_dtype(), file.write)
-    for body in pair:
-        with body.open("wb") as file:
-            stream(itertools.chain([volume], stack), header.get_data_dtype(), file.write)
+        yield from voxels.stream(first, count, header.get_data_dtype(), body.write)
+
+
+def image(volume: Volume) -> nib.Nifti1Image:
+    """A volume as nibabel has it in memory, with the header that `receive` would write."""
+    header = _header(volume, 1, False, np.dtype(np.float32))
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    return kind(volume.data, None, header)
 
 
 def _header(volume: Volume, count: int, pair: bool, dtype: np.dtype) -> nib.Nifti1Header:
@@ -182,10 +188,6 @@ def _same_slices(source: nib.Nifti1Header, volume: Volume) -> bool:
     step = np.linalg.inv(best) @ volume.affine
     kept = np.allclose(step[axis], np.eye(4)[axis], atol=1e-3)
     return kept and (*source.get_data_shape(), 1, 1)[axis] == volume.data.shape[axis]
-
-
-def _packed(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
 
 
 def _same_axes(a: Float[ndarray, "4 4"], b: Float[ndarray, "4 4"]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from seran import scratch
+from seran import io, scratch
 from seran.errors import BadInput
 from seran.io.itk import Kept
 from seran.volume import Volume
@@ -22,21 +22,20 @@ FEW = 16
 """Different values that an image has at most to be taken for one; the quietest 8-bit scan has many more."""
 
 
-def refuse_labels(path: Path, stem: str, volume: Volume) -> None:
+def refuse_labels(path: Path, volume: Volume) -> None:
     """Refuse a scan that is a label image by its header, its name, or its voxels.
 
     By its voxels: 2 to `FEW` different values, all of them whole, none negative, each on two voxels or more
     (a scan's brightest value usually is on one).
 
     Args:
-        path: of the scan.
-        stem: its name without the ending of its format.
+        path: of the scan; the name of a folder says nothing.
         volume: its first volume.
 
     Raises:
-        BadInput: so.
+        BadInput: if it is one.
     """
-    why = _header(volume) or _name(stem) or _voxels(volume)
+    why = _header(volume) or _name("" if path.is_dir() else io.stem(path)) or _voxels(volume)
     if why:
         raise BadInput(
             f"{path}: expected an image, got what looks like labels ({why}); a segmentation or mask wants "

@@ -140,12 +140,7 @@ def _camel(name: str) -> str:
 
 def sidecar(out: Path) -> Path:
     """The JSON record beside an image or the folder of a series."""
-    return out.with_name(stem(out) + ".json")
-
-
-def stem(path: Path) -> str:
-    """A name without the ending of its format."""
-    return path.name[: len(path.name) - len(io.format_of(path) or "")]
+    return out.with_name(io.stem(out) + ".json")
 
 
 def read(out: Path) -> Record | None:
@@ -207,7 +202,7 @@ def key(scan: str, options: Options, engine: Engine) -> str:
     used = [methods.named(options.weights)] if options.weights else methods.files_of(plain)
     stated["weights"] = [files.sha256(path) for path in used]
     if options.target.like is not None:
-        stated["target"]["like"] = files.sha256_of(io.sources(options.target.like))
+        stated["target"]["like"] = files.sha256_of(io.resolve(options.target.like).files)
     stated["engine"] = [engine.device, engine.precision]
     stated["source"] = scan
     stated["version"] = seran.__version__
@@ -229,4 +224,4 @@ def is_done(source: Path, out: Path, options: Options, engine: Engine) -> bool:
     found = read(out)
     if found is None:
         return False
-    return found.key == key(files.sha256_of(io.sources(source, options.read.series)), options, engine)
+    return found.key == key(files.sha256_of(io.resolve(source, options.read.series).files), options, engine)

@@ -18,7 +18,7 @@ from seran.engines import Engine
 from seran.errors import BadInput
 from seran.job import labels
 from seran.job.options import Options
-from seran.job.record import Record, key, sidecar, stem
+from seran.job.record import Record, key, sidecar
 from seran.job.steps import Steps
 from seran.sharpen import Progress
 
@@ -26,13 +26,19 @@ Watch = Callable[[str, int], Progress]
 """Told what is worked on and of how many slices, gives what is called as they are finished."""
 
 
-def refuse_output(source: Path | None, out: Path, force: bool) -> None:
-    """Raise `BadInput` if the result could not be written, or would replace what must not be replaced."""
+def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
+    """Raise `BadInput` if the result could not be written, or would replace what must not be replaced.
+
+    Args:
+        out: the result.
+        force: a former result may be replaced.
+        source: the scan, which may not.
+    """
     if io.format_of(out) is None:
         raise BadInput(
             f"{out}: expected an output name ending in {', '.join(io.FORMATS)}, or none for a DICOM series"
         )
-    if not io.format_of(out) and source.is_file():
+    if not io.format_of(out) and source is not None and source.is_file():
         raise BadInput(
             f"{out}: only what was read from DICOM can be written as DICOM; name a file.nii.gz instead"
         )
@@ -41,24 +47,21 @@ def refuse_output(source: Path | None, out: Path, force: bool) -> None:
     if not os.access(out.parent, os.W_OK):
         raise BadInput(f"{out.parent}: the folder is not writable; choose another output")
     for path in (*io.written(out), sidecar(out)):
+        there = path.exists()
         if path.is_dir():
             raise BadInput(f"{path} is a folder, which is not replaced; remove it, or name another output")
-        if path.exists() and source.exists() and path.samefile(source):
+        if there and source is not None and source.exists() and path.samefile(source):
             raise BadInput(f"{path}: the output would replace the input; name another file")
-        if (
-            path == sidecar(out)
-            and path.exists()
-            and io.format_of(source) is not None
-            and sidecar(source) == path
-        ):
+        if there and source is not None and io.format_of(source) is not None and sidecar(source) == path:
             raise BadInput(f"{path} describes the input and would be replaced; name another output")
-        if path.exists() and not force:
+        if there and not force:
             raise BadInput(f"{path} exists; give --force to replace it")
 
 
 def spread_of(out: Path) -> Path:
     """Where the spread of a result lies: beside it."""
-    return out.with_name(f"{stem(out)}_spread{out.name[len(stem(out)) :]}")
+    stem = io.stem(out)
+    return out.with_name(f"{stem}_spread{out.name[len(stem) :]}")
 
 
 def run(
@@ -89,18 +92,19 @@ def run(
         OSError: if the result cannot be written; nothing is left behind.
     """
     began = time.perf_counter()
-    refuse_output(source, out, force)
+    refuse_output(out, force, source)
     reading, allocate = options.read, scratch.allocator(out.parent)
-    series = io.read_series(source, reading.affine, reading.fill, allocate, reading.volume, reading.series)
+    found = io.resolve(source, reading.series)
+    series = io.read_series(found, reading.affine, reading.fill, allocate, reading.volume)
     first = next(series.volumes)
     if reading.label_check:
-        labels.refuse_labels(source, "" if source.is_dir() else stem(source), first)
+        labels.refuse_labels(source, first)
     steps = Steps.of(first, options, engine)
-    digest = files.sha256_of(io.sources(source, reading.series))
+    digest = files.sha256_of(found.files)
     made = steps.record(source.name, digest, key(digest, options, engine), series.count, facts)
     outs = [out, spread_of(out)][: 1 + steps.method.spread]
     for extra in outs[1:]:
-        refuse_output(source, extra, force)
+        refuse_output(extra, force, source)
     written = [path for one in outs for path in io.written(one)]
     with files.together(sidecar(out), *written) as (text, *parts), ExitStack() as stack:
         hidden = dict(zip(written, parts, strict=True))

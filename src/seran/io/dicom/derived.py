@@ -21,6 +21,10 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import validate_value
 
 import seran
+from seran import grid
+from seran.errors import BadInput
+from seran.io.dicom.listing import header
+from seran.io.voxels import Receiver
 
 NEEDED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber",
@@ -38,11 +42,13 @@ KEPT = (
     "DeidentificationMethod", "TemporalPositionIdentifier", "NumberOfTemporalPositions",
 )  # fmt: skip
 """Attributes that hold for the finer image as they did for its source."""
+TEXT = "Super-resolution"
+"""What a derived series is called."""
 THIRD = ("M_FFE", "M_SE", "MPR", "OTHER")
 
 
 @dataclass(frozen=True)
-class Source:
+class Slices:
     """Where a volume's slices came from: their files, in the order of the third array axis.
 
     Attributes:
@@ -128,7 +134,7 @@ def image(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on the source's unusual values; unusable ones are left out
         made = _copied(source)
-    size = np.sqrt((affine[:3, :3] ** 2).sum(0))
+    size = grid.spacing(affine)
     made.SOPClassUID, made.SOPInstanceUID = MRImageStorage, generate_uid(None)
     made.Modality, made.SeriesInstanceUID = "MR", what.series
     for end, name in enumerate(("StudyInstanceUID", "FrameOfReferenceUID"), 1):
@@ -196,7 +202,7 @@ def _decimal(value: float) -> str:
     return pydicom.valuerep.format_number_as_ds(float(value))
 
 
-def stored(data: Float[ndarray, "x y z"], source: Source) -> tuple[ndarray, tuple[float, float]]:
+def stored(data: Float[ndarray, "x y z"], source: Slices) -> tuple[ndarray, tuple[float, float]]:
     """Intensities as 16-bit integers: in the steps of the source where they suffice, else in others.
 
     Returns:
@@ -210,3 +216,41 @@ def stored(data: Float[ndarray, "x y z"], source: Source) -> tuple[ndarray, tupl
     kind = np.int16 if low < 0 else np.uint16
     limits = np.iinfo(kind)
     return np.clip(np.rint((data - offset) / slope), limits.min, limits.max).astype(kind), (slope, offset)
+
+
+def receive(folder: Path, count: int, dtype: np.dtype) -> Receiver:
+    """Write a derived series into the study of its source, one file for each slice.
+
+    Args:
+        folder: the folder, which is made.
+        count: how many volumes.
+        dtype: float32, which stands for integers in the steps of the source.
+
+    Raises:
+        BadInput: if the volumes do not come from DICOM: then there is no study to file them in.
+    """
+    if dtype != np.float32:
+        raise BadInput(f"{folder}: DICOM stores 16-bit integers and how to scale them; leave --dtype out")
+    folder.mkdir()
+    what = Derivation(generate_uid(None), TEXT, datetime.datetime.now())
+    at = 0
+    for _ in range(count):
+        volume = yield
+        source = volume.header
+        if not isinstance(source, Slices):
+            raise BadInput(
+                f"{folder}: only what was read from DICOM can be written as DICOM; name a file.nii.gz instead"
+            )
+        pixels, scaling = stored(volume.data, source)
+        lps = grid.lps(volume.affine) + 0.0  # a text has no negative zeros
+        for z in range(volume.data.shape[2]):
+            place = (lps @ [0, 0, z, 1])[:3]
+            nearest = int(np.linalg.norm(source.positions - place, axis=1).argmin())
+            known = header(source.paths[nearest])
+            finer = source.positions.shape[0] / volume.data.shape[2]
+            thickness = known.get("SliceThickness")
+            thickness = None if thickness in (None, "") else float(thickness) * finer
+            made = image(known, pixels[:, :, z].T.copy(), lps, z, thickness, scaling, what)
+            at += 1
+            made.InstanceNumber = at
+            made.save_as(folder / f"{at:05d}.dcm", enforce_file_format=True)

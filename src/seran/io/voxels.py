@@ -1,0 +1,242 @@
+"""What is checked of every scan whatever its format, and how voxels are read and written part by part."""
+
+import math
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+
+import numpy as np
+from isal import igzip
+from jaxtyping import Float
+from numpy import ndarray
+
+from seran import grid, scratch
+from seran.errors import BadInput
+from seran.scratch import Allocator
+from seran.volume import Series, Volume
+
+GZIP_RATIO = 1100
+"""A byte of gzip holds at most about so many bytes."""
+LARGEST_MM = 1e9
+"""Millimetres beyond which nothing lies."""
+LARGEST_INTENSITY = 1e30
+"""Beyond which an intensity is damage: sums of such ones leave the range of float32."""
+
+Part = Callable[[tuple[slice, slice, slice]], ndarray]
+"""From slices of the three axes to the voxels there, in the file's own units."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is read; see `seran.io.read_series`."""
+
+    affine: str
+    fill: float | None
+    allocate: Allocator
+    only: int | None
+
+
+def packed(path: Path) -> bool:
+    """Whether a file is gzip as a whole, by its name."""
+    return path.name.lower().endswith((".gz", ".mgz"))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file, or both files of a pair, the header first."""
+    pair = path.suffix.lower() in (".hdr", ".img")
+    return [path.with_suffix(".hdr"), path.with_suffix(".img")] if pair else [path]
+
+
+def printable(value: object) -> str:
+    """A text from outside on one line without control characters; empty for None."""
+    return "".join(c if c.isprintable() else " " for c in str("" if value is None else value)).strip()
+
+
+@contextmanager
+def readable(path: Path, form: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Tell as `BadInput` what a library raises on a damaged file; the block has that library's calls only.
+
+    Args:
+        path: the file.
+        form: the name of its format.
+        errors: what the library raises.
+    """
+    try:
+        yield
+    except errors as error:
+        text = " ".join(printable(error).split()) or type(error).__name__
+        raise BadInput(f"{path}: cannot be read as {form} ({text})") from error
+
+
+def shaped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int, int]:
+    """The shape as three axes and the number of volumes.
+
+    Args:
+        path: the file.
+        shape: of its array, the axes of the volume first.
+        dtype: of a voxel in the file.
+
+    Raises:
+        BadInput: for images without voxels, of more than four axes, or of anything but real numbers.
+    """
+    if dtype.kind not in "iuf":
+        raise BadInput(
+            f"{path}: expected one real number per voxel, got {dtype}; "
+            "save magnitude and phase (or each channel) as scans of their own"
+        )
+    if any(n < 1 for n in shape):
+        raise BadInput(f"{path}: expected voxels, got an empty image {shape}")
+    x, y, z, *more = (*shape, 1, 1, 1)[: max(3, len(shape))]
+    several = [n for n in more if n > 1]
+    if len(several) > 1:
+        raise BadInput(f"{path}: expected 3-D volumes, or one series of them, got {len(shape)}-D {shape}")
+    return x, y, z, several[0] if several else 1
+
+
+def refuse_oversized(path: Path, need: int, gzipped: bool) -> None:
+    """Refuse a header that promises more than the file can hold, before there is room made for it.
+
+    Args:
+        path: the file with the voxels.
+        need: bytes of voxels that the header promises.
+        gzipped: whether they are compressed.
+
+    Raises:
+        BadInput: if the file is too small for them.
+    """
+    has = path.stat().st_size
+    if need > has * (GZIP_RATIO if gzipped else 1):
+        raise BadInput(
+            f"{path}: its header promises {need:,} bytes of voxels, but the file has {has:,}"
+            f"{' packed ones' * gzipped}; it is damaged or cut off"
+        )
+
+
+def filled(path: Path, part: Part, shape: tuple[int, int, int], how: Reading) -> Float[ndarray, "x y z"]:
+    """The voxels of one volume as float32, read part by part.
+
+    Args:
+        path: the file.
+        part: what reads a part of the volume.
+        shape: of the volume.
+        how: where the voxels lie, and the value of those not finite or beyond `LARGEST_INTENSITY`.
+
+    Raises:
+        BadInput: if there are such voxels and no value for them.
+    """
+    data, bad = how.allocate(shape[::-1]).T, 0
+    for at in scratch.blocks(data):
+        x, y, z = (*at, slice(None), slice(None))[:3]
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold counts as infinite
+            values = np.asarray(part((x, y, z)), np.float32)
+        wrong = ~(np.abs(values) <= LARGEST_INTENSITY)
+        bad += int(wrong.sum())
+        data[at] = np.where(wrong, np.float32(how.fill or 0), values)
+        scratch.release(data)
+    if bad and how.fill is None:
+        raise BadInput(
+            f"{path}: {bad} voxels are NaN, infinite or beyond {LARGEST_INTENSITY:g}; "
+            "give their value with --fill 0"
+        )
+    return data
+
+
+def usable_affine(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
+    """An affine that can be trusted.
+
+    Raises:
+        BadInput: if it cannot be inverted, or no scanner is so large.
+    """
+    if not (np.abs(affine) < LARGEST_MM).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise BadInput(
+            f"{path}: expected an invertible affine below {LARGEST_MM:g} mm in it, got {affine.tolist()}"
+        )
+    return affine
+
+
+def series(path: Path, count: int, volume: Callable[[int], Volume], only: int | None) -> Series:
+    """All volumes of a file, or one of them.
+
+    Args:
+        path: the file.
+        count: how many volumes it holds.
+        volume: what reads one, counted from 0.
+        only: the one that is wanted; all without it.
+
+    Raises:
+        BadInput: if there is no such volume.
+    """
+    if only is None:
+        return Series(count, map(volume, range(count)))
+    if not 0 <= only < count:
+        raise BadInput(f"{path}: expected a --volume between 0 and {count - 1}, got {only}")
+    return Series(1, map(volume, [only]))
+
+
+Receiver = Generator[None, Volume, None]
+"""Sent one volume after the other, it writes them, and ends with the last: its files are complete then.
+
+It opens the files before the first, and closes them however it ends.
+"""
+
+
+@dataclass
+class Writer:
+    """Volumes on one grid on their way to a file; see `seran.io.writer`."""
+
+    path: Path
+    count: int
+    receiver: Receiver
+    added: int = 0
+    shape: tuple[int, ...] = ()
+
+    def add(self, volume: Volume) -> None:
+        """Write the next volume.
+
+        Raises:
+            BadInput: if the format needs what the volume does not bring.
+            ValueError: if it is one too many, or not on the grid of those before.
+        """
+        self.added += 1
+        self.shape = self.shape or volume.data.shape
+        if self.added > self.count or volume.data.shape != self.shape:
+            raise ValueError(
+                f"{self.path}: expected {self.count} volumes of {grid.dimensions(self.shape)} voxels, "
+                f"got {grid.dimensions(volume.data.shape)} as number {self.added}"
+            )
+        with suppress(StopIteration):  # the last
+            self.receiver.send(volume)
+
+
+def stream(first: Volume, count: int, dtype: np.dtype, write: Callable[[bytes], object]) -> Receiver:
+    """Write voxel after voxel, volume after volume; the first array axis varies fastest.
+
+    Args:
+        first: the first of the volumes; the others are sent.
+        count: how many there are.
+        dtype: of a voxel in the file, with its byte order; integers are rounded and held at their limits.
+        write: what writes bytes to the file.
+    """
+    volume = first
+    for left in range(count, 0, -1):
+        step = max(1, scratch.PART // max(1, 4 * math.prod(volume.data.shape[:2])))
+        for z in range(0, volume.data.shape[2], step):
+            write(cast(volume.data[:, :, z : z + step], dtype).tobytes("F"))
+            scratch.release(volume.data)
+        if left > 1:
+            volume = yield
+
+
+def cast(values: Float[ndarray, "*n"], dtype: np.dtype) -> ndarray:
+    """As another type: rounded, and held at its limits where it is an integer."""
+    if dtype.kind == "f":
+        return values.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max).astype(dtype)
+
+
+def packing(file: BufferedIOBase, gzipped: bool) -> AbstractContextManager[BufferedIOBase]:
+    """What to write to: the file itself, or gzip into it without a name or a time."""
+    return igzip.IGzipFile("", "wb", 1, file, 0) if gzipped else nullcontext(file)
