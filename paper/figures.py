@@ -168,7 +168,7 @@ def main(
             f"expected bicubic among the methods, its errors set the scale; got {', '.join(methods)}"
         )
     name, truth = truth_of(data, volume, index)
-    low = Bicubic(scale)(truth[None])
+    low = Bicubic((scale, scale))(truth[None])
     weight_files = {
         m: runs / f"{m.removesuffix('+')}-x{scale}-bd.onnx" for m in methods if is_network(m) and runs
     }

@@ -37,7 +37,7 @@ def made(degradation: str = "bd", resampled: bool = False, sha256: str = "", axi
 def pair(degradation: str = "bd", method: str = "bicubic") -> tuple[Volume, Volume]:
     """A scan, and what a classical method makes of it."""
     truth = np.moveaxis(phantom((5, 52, 68)), 0, 2)
-    low = np.moveaxis(DEGRADATIONS[degradation](2)(np.moveaxis(truth, 2, 0)), 0, 2)
+    low = np.moveaxis(DEGRADATIONS[degradation]((2, 2))(np.moveaxis(truth, 2, 0)), 0, 2)
     before = Volume(np.maximum(low, 0), oblique())
     anchor = DEGRADATIONS[degradation].anchor
     return before, sharpen.upscale(before, CLASSICAL[method](2, 1), 2, anchor, 2)
@@ -96,7 +96,7 @@ def test_intensities(change: Callable[[np.ndarray], np.ndarray], verdict: str) -
 @pytest.mark.parametrize("degradation", ["bd", "td"])
 def test_the_residual_of_the_truth_is_nothing_and_of_another_image_fails(degradation: str) -> None:
     truth = np.moveaxis(phantom((5, 52, 68)), 0, 2)
-    low = np.moveaxis(DEGRADATIONS[degradation](2)(np.moveaxis(truth, 2, 0)), 0, 2)
+    low = np.moveaxis(DEGRADATIONS[degradation]((2, 2))(np.moveaxis(truth, 2, 0)), 0, 2)
     before, known = Volume(low, oblique()), made(degradation)
     fine = grid.rescale(oblique(), (2, 2, 1), DEGRADATIONS[degradation].anchor)
     exact = checks.residual(before, Volume(truth, fine), known)

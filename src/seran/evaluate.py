@@ -11,17 +11,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from seran import degrade
 from seran.data.pairs import Packed, PreparedSet
 from seran.errors import BadInput
 from seran.methods import Method
 from seran.metrics import METRICS, scores
 from seran.metrics import psnr as whole_psnr
 from seran.sharpen import Predict, Progress, sharpen
-
-BASELINE = {"bd": "bicubic", "td": "zerofill"}
-"""The plain interpolation that gains are counted from."""
-WORDS = {"bd": "MATLAB's antialiased bicubic", "td": "centred k-space truncation"}
-"""What a degradation is called in reports."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,14 @@ class Report:
 
 
 def protocol(data: PreparedSet, scale: int, split: str, slices: int = 0) -> list[str]:
-    """How the numbers of `evaluate` come about."""
+    """How the numbers of `evaluate` come about, in words.
+
+    Args:
+        data: the pairs.
+        scale: 2, 3 or 4.
+        split: which of its volumes.
+        slices: how many central slices of each are scored; 0 for all.
+    """
     which = f"the {slices} central slices" if slices else "every slice"
     crop = (
         "cropped to its measured k-space support"
@@ -92,7 +95,7 @@ def protocol(data: PreparedSet, scale: int, split: str, slices: int = 0) -> list
         else "as the scanner wrote it (zero-fill included)"
     )
     return [
-        f"x{scale}, {WORDS[data.degradation]} in the plane of the slices, "
+        f"x{scale}, {degrade.named(data.degradation, (scale, scale)).words} in the plane of the slices, "
         + ("rounded and clipped at 0" if data.integer else "not rounded"),
         f"truth: {which} of each volume of the split {split!r}, {crop}, "
         "then centrally cropped to multiples of 12",
@@ -128,7 +131,8 @@ def evaluate(
 
     Args:
         data: pairs.
-        methods: of one scale and of the data's degradation; its baseline is among them.
+        methods: of one scale and, where they have weights, of the data's degradation, else of its anchor; its
+            baseline is among them.
         split: ``test``, or ``val`` for anything that is still being tuned.
         progress: called with 1 per volume and method.
         slices: how many central slices of each volume are scored; 0 for all.
@@ -137,17 +141,18 @@ def evaluate(
         BadInput: if a method undoes another degradation, was trained on a scan or a subject of the split, or
             the split is empty.
     """
-    baseline = BASELINE[data.degradation]
     if not methods:
         raise BadInput("expected at least one method")
     scale = methods[0].scale
+    undone = degrade.named(data.degradation, (scale, scale))
     for m in methods:
-        if m.degradation != data.degradation or m.scale != scale:
+        fits = m.degradation == data.degradation or (not m.weights and m.anchor == undone.anchor)
+        if not fits or m.scale != scale:
             raise BadInput(
                 f"{m.name} undoes {m.degradation} at x{m.scale}; the data are {data.degradation} at x{scale}"
             )
-    if baseline not in [m.name for m in methods]:
-        raise BadInput(f"expected {baseline} among the methods: gains are counted from it")
+    if undone.baseline not in [m.name for m in methods]:
+        raise BadInput(f"expected {undone.baseline} among the methods: gains are counted from it")
     volumes = data.pick(split)
     if not volumes:
         raise BadInput(f"{data.root}: the split {split!r} is empty")
@@ -166,7 +171,6 @@ def evaluate(
             began = time.perf_counter()
             made = sharpen(low, m.predict, scale, whole=m.whole)
             seconds = time.perf_counter() - began
-            span = volume.range[1] - volume.range[0]
             rows.append(
                 {
                     "volume": volume.source.split(".")[0],
@@ -174,25 +178,39 @@ def evaluate(
                     "subject": volume.subject,
                     "contrast": volume.contrast,
                     "method": m.name,
-                    **scores(truth, made, span),
+                    **scores(truth, made, volume.span),
                     "seconds": round(seconds, 6),
                 }
             )
             progress(1)
-    told = [f.name for f in dataclasses.fields(Method) if f.name not in ("predict", "scans")]
-    stated = [{name: getattr(m, name) for name in told} for m in methods]
-    return Report(protocol(data, scale, split, slices), baseline, stated, rows)
+    facts = [f.name for f in dataclasses.fields(Method) if f.name not in ("predict", "scans")]
+    stated = [{name: getattr(m, name) for name in facts} for m in methods]
+    return Report(protocol(data, scale, split, slices), undone.baseline, stated, rows)
 
 
 def low_unit(data: PreparedSet, volume: Packed, scale: int, at: list[int]) -> Float[ndarray, "n h w"]:
-    """Some low-resolution slices of a volume, as a network sees them."""
+    """Some low-resolution slices of a volume, as a network sees them.
+
+    Args:
+        data: the pairs.
+        volume: one of them.
+        scale: 2, 3 or 4.
+        at: numbers of the slices.
+    """
     offset, gain = volume.unit[str(scale)]
     return ((data.low(volume, scale)[at] - offset) / gain).astype(np.float32)
 
 
 def psnr(predict: Predict, data: PreparedSet, volume: Packed, scale: int, at: list[int]) -> float:
-    """PSNR in dB of some slices alone: what is looked at while something is tuned."""
+    """PSNR in dB of some slices alone: what is looked at while something is tuned.
+
+    Args:
+        predict: a network on an engine.
+        data: the pairs.
+        volume: one of them; its whole range of intensities counts.
+        scale: of the network.
+        at: numbers of the slices.
+    """
     offset, gain = volume.unit[str(scale)]
     made = predict(low_unit(data, volume, scale, at)) * np.float32(gain) + np.float32(offset)
-    span = volume.range[1] - volume.range[0]
-    return whole_psnr(np.asarray(data.high(volume)[at], np.float32), made, span)
+    return whole_psnr(np.asarray(data.high(volume)[at], np.float32), made, volume.span)

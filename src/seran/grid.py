@@ -9,6 +9,7 @@ A grid is a pair (shape, affine). Two conventions for a finer grid matter here, 
 They differ by (k - 1)/2 fine voxels. ``nibabel.affines.rescale_affine`` is neither.
 """
 
+from collections.abc import Iterable
 from itertools import permutations, product
 from typing import Literal
 
@@ -66,3 +67,17 @@ def slice_axis(affine: Float[ndarray, "4 4"], shape: tuple[int, int, int], plane
         return flat[0]
     size = spacing(affine)
     return max(i for i in range(3) if size[i] >= 0.99 * size.max())
+
+
+def dimensions(numbers: Iterable[float], form: str = "d", by: str = "x") -> str:
+    """Numbers along axes in words.
+
+    Args:
+        numbers: one for each axis.
+        form: of each, as in a format string.
+        by: what is between them.
+
+    >>> dimensions((120, 120, 96))
+    '120x120x96'
+    """
+    return by.join(f"{n:{form}}" for n in numbers)

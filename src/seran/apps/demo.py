@@ -75,8 +75,8 @@ def compare(out: Path, engine: Engine) -> list[Score]:
     out.mkdir(parents=True, exist_ok=True)
     truth = sample()
     low = Volume(
-        np.moveaxis(Bicubic(SCALE)(np.moveaxis(truth.data, 2, 0)), 0, 2),
-        grid.rescale(truth.affine, (1 / SCALE, 1 / SCALE, 1), "corner"),
+        np.moveaxis(Bicubic((SCALE, SCALE))(np.moveaxis(truth.data, 2, 0)), 0, 2),
+        grid.rescale(truth.affine, (1 / SCALE, 1 / SCALE, 1), Bicubic.anchor),
     )
     made = {"truth": truth, "low": low}
     scores = []

@@ -185,7 +185,7 @@ def residual(before: Volume, after: Volume, made: Made | None) -> Check:
 
 def _degraded(before: Volume, after: Volume, made: Made) -> float:
     """RMS, slice by slice."""
-    degrade, total = DEGRADATIONS[made.degradation](made.scale), 0.0
+    degrade, total = DEGRADATIONS[made.degradation]((made.scale, made.scale)), 0.0
     coarse, fine = (np.moveaxis(v.data, made.axis, 0) for v in (before, after))
     for low, high in zip(coarse, fine, strict=True):
         total += float(np.square(degrade(np.ascontiguousarray(high)) - low, dtype=np.float64).sum())
