@@ -1,15 +1,13 @@
 """What makes a low-resolution slice out of a high-resolution one.
 
-A degradation is a value with ``factors`` of (rows, columns) and a call ``high (…, h, w) -> low (…, a, b)``
-for sizes that they divide. Its core is an operator A, `linear`, whose `adjoint` Aᴴ keeps
-⟨A x, y⟩ = ⟨x, Aᴴ y⟩. With ``integer`` the result of the call is rounded and clipped at 0, as MATLAB does
-for unsigned integers and as the slices of the CSN data set are.
-
-A new degradation is a class with the facts of `Degradation` and an entry in `DEGRADATIONS`, no more.
+A degradation is a value with ``factors`` of (rows, columns) and a call, high to low. Its core is an operator
+A, `Degradation.linear`; `Degradation.adjoint` is Aᴴ: ⟨A x, y⟩ = ⟨x, Aᴴ y⟩. A new degradation is a class and
+an entry in `DEGRADATIONS`, from which options, training, evaluation and reports take its facts.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Inexact
@@ -20,11 +18,14 @@ from seran.errors import BadInput
 from seran.grid import Anchor
 
 
-@runtime_checkable
-class Degradation(Protocol):
+@dataclass(frozen=True)
+class Degradation(ABC):
     """High to low, in the plane of a slice.
 
     Attributes:
+        factors: high-resolution samples that one low-resolution sample spans, along rows and columns.
+        integer: round the result of the call and clip it at 0, as MATLAB does for unsigned integers and as
+            the slices of the CSN data set are.
         name: what options, weights and records call it.
         words: what reports call it.
         baseline: the plain interpolation that gains over it are counted from, see `seran.methods`.
@@ -32,106 +33,82 @@ class Degradation(Protocol):
         local: whether a patch may be degraded apart from its slice.
     """
 
+    factors: tuple[int, int]
+    integer: bool = False
     name: ClassVar[str]
     words: ClassVar[str]
     baseline: ClassVar[str]
     anchor: ClassVar[Anchor]
     local: ClassVar[bool]
 
-    def __init__(self, factors: tuple[int, int], integer: bool = False) -> None: ...
-
-    @property
-    def factors(self) -> tuple[int, int]:
-        """High-resolution samples that one low-resolution sample spans, along (rows, columns)."""
-
     def __call__(self, high: Float[ndarray, "*n h w"]) -> Float[ndarray, "*n a b"]:
-        """Degrade a slice or a stack of slices; `BadInput` for sizes that the factors do not divide."""
+        """Degrade a slice or a stack of slices; of a complex image the magnitude.
 
+        Raises:
+            BadInput: for slices that the factors do not divide.
+        """
+        for size, factor in zip(high.shape[-2:], self.factors, strict=True):
+            if size % factor:
+                got = f"{high.shape[-2]}x{high.shape[-1]}"
+                raise BadInput(f"expected slices that {factor} divides, got {got}; crop them first")
+        low = self.linear(high)
+        if np.iscomplexobj(low):
+            low = np.abs(low).astype(high.dtype)
+        return np.maximum(np.floor(low + 0.5), 0) if self.integer else low
+
+    @abstractmethod
     def linear(self, high: Inexact[ndarray, "*n h w"]) -> Inexact[ndarray, "*n a b"]:
-        """The linear part, complex where it goes through k-space."""
+        """The linear part: without magnitude and rounding."""
 
+    @abstractmethod
     def adjoint(self, low: Inexact[ndarray, "*n a b"]) -> Inexact[ndarray, "*n h w"]:
         """The adjoint of the linear part."""
 
+    def low_shape(self, high: ndarray) -> tuple[int, int]:
+        """Rows and columns of the result."""
+        return high.shape[-2] // self.factors[0], high.shape[-1] // self.factors[1]
 
-def _low_shape(high: ndarray, factors: tuple[int, int]) -> tuple[int, int]:
-    h, w = high.shape[-2:]
-    for size, factor in zip((h, w), factors, strict=True):
-        if size % factor:
-            raise BadInput(f"expected slices that {factor} divides, got {h}x{w}; crop them first")
-    return h // factors[0], w // factors[1]
-
-
-def _high_shape(low: ndarray, factors: tuple[int, int]) -> tuple[int, int]:
-    return low.shape[-2] * factors[0], low.shape[-1] * factors[1]
+    def high_shape(self, low: ndarray) -> tuple[int, int]:
+        """Rows and columns of what has this result."""
+        return low.shape[-2] * self.factors[0], low.shape[-1] * self.factors[1]
 
 
-def _stored(low: ndarray, integer: bool) -> ndarray:
-    return np.maximum(np.floor(low + 0.5), 0) if integer else low
-
-
-@dataclass(frozen=True)
-class Bicubic:
+class Bicubic(Degradation):
     """BD: MATLAB's antialiased bicubic ``imresize(high, 1/factor)``, the SERAN and CSN protocol."""
 
-    factors: tuple[int, int]
-    integer: bool = False
-    name: ClassVar[str] = "bd"
-    words: ClassVar[str] = "MATLAB's antialiased bicubic"
-    baseline: ClassVar[str] = "bicubic"
-    anchor: ClassVar[Anchor] = "corner"
-    local: ClassVar[bool] = True
-
-    def __call__(self, high: Float[ndarray, "*n h w"]) -> Float[ndarray, "*n a b"]:
-        """Degrade a slice or a stack of slices."""
-        return _stored(self.linear(high), self.integer)
+    name, words, baseline = "bd", "MATLAB's antialiased bicubic", "bicubic"
+    anchor, local = "corner", True
 
     def linear(self, high: Float[ndarray, "*n h w"]) -> Float[ndarray, "*n a b"]:
-        """All of it but the rounding."""
-        return resize.imresize(high, _low_shape(high, self.factors))
+        """Weighted means."""
+        return resize.imresize(high, self.low_shape(high))
 
     def adjoint(self, low: Float[ndarray, "*n a b"]) -> Float[ndarray, "*n h w"]:
         """Every low sample spread by the weights that it was gathered with."""
-        return resize.adjoint(low, _high_shape(low, self.factors))
+        return resize.adjoint(low, self.high_shape(low))
 
 
-@dataclass(frozen=True)
-class Truncation:
+class Truncation(Degradation):
     """TD: the magnitude of the image made from the central 1/factor of k-space per axis."""
 
-    factors: tuple[int, int]
-    integer: bool = False
-    name: ClassVar[str] = "td"
-    words: ClassVar[str] = "centred k-space truncation"
-    baseline: ClassVar[str] = "zerofill"
-    anchor: ClassVar[Anchor] = "center"
-    local: ClassVar[bool] = False
-
-    def __call__(self, high: Float[ndarray, "*n h w"]) -> Float[ndarray, "*n a b"]:
-        """Degrade a slice or a stack of slices."""
-        return _stored(np.abs(self.linear(high)).astype(high.dtype), self.integer)
+    name, words, baseline = "td", "centred k-space truncation", "zerofill"
+    anchor, local = "center", False
 
     def linear(self, high: Inexact[ndarray, "*n h w"]) -> Inexact[ndarray, "*n a b"]:
-        """The complex image, before its magnitude is taken."""
-        return kspace.truncate(high, _low_shape(high, self.factors))
+        """The complex image."""
+        return kspace.truncate(high, self.low_shape(high))
 
     def adjoint(self, low: Inexact[ndarray, "*n a b"]) -> Inexact[ndarray, "*n h w"]:
         """Zeros around k-space."""
-        return kspace.extend(low, _high_shape(low, self.factors))
+        return kspace.extend(low, self.high_shape(low))
 
 
 DEGRADATIONS: dict[str, type[Degradation]] = {Bicubic.name: Bicubic, Truncation.name: Truncation}
 """Every degradation by name."""
 
 
-def named(name: str, factors: tuple[int, int], integer: bool = False) -> Degradation:
-    """A degradation by its name.
-
-    Args:
-        name: one of `DEGRADATIONS`; `BadInput` lists them.
-        factors: along (rows, columns).
-        integer: round and clip the result at 0.
-    """
+def named(name: str) -> type[Degradation]:
+    """An entry of `DEGRADATIONS`; `BadInput` lists them."""
     if name not in DEGRADATIONS:
         raise BadInput(f"expected a degradation of {', '.join(DEGRADATIONS)}, got {name!r}")
-    return DEGRADATIONS[name](factors, integer)
+    return DEGRADATIONS[name]

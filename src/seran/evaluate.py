@@ -51,32 +51,26 @@ class Report:
             found.append({"contrast": contrast, "method": name, "volumes": len(group), **mean})
         return found
 
-    def _gain(self, row: dict[str, Any], rows: Sequence[dict[str, Any]], key: str) -> str:
-        base = next(r for r in rows if r["method"] == self.baseline and r[key] == row[key])
-        return f"{row['psnr'] - base['psnr']:+.2f}"
-
     def markdown(self) -> str:
         """The protocol, the table of means and the table of volumes."""
+        means, over = self.means(), f"over {self.baseline}"
         lines = [*(f"- {text}" for text in self.protocol), ""]
-        lines += [f"| contrast | volumes | method | PSNR | over {self.baseline} | SSIM 3-D | SSIM 2-D |"]
-        lines += ["|---|---|---|---|---|---|---|"]
-        means = self.means()
-        for r in means:
-            lines.append(
-                f"| {r['contrast']} | {r['volumes']} | {r['method']} | {r['psnr']:.2f} | "
-                f"{self._gain(r, means, 'contrast')} | {r['ssim_volume']:.4f} | {r['ssim_slice']:.4f} |"
-            )
+        lines += [f"| contrast | volumes | method | PSNR | {over} | SSIM 3-D | SSIM 2-D |", "|---" * 7 + "|"]
         lines += [
-            "",
-            f"| volume | contrast | method | PSNR | over {self.baseline} |",
-            "|---|---|---|---|---|",
+            f"| {r['contrast']} | {r['volumes']} | {r['method']} | {r['psnr']:.2f} | "
+            f"{gain:+.2f} | {r['ssim_volume']:.4f} | {r['ssim_slice']:.4f} |"
+            for r, gain in zip(means, self._gains(means, "contrast"), strict=True)
         ]
-        for r in self.rows:
-            lines.append(
-                f"| {r['volume']} | {r['contrast']} | {r['method']} | {r['psnr']:.2f} | "
-                f"{self._gain(r, self.rows, 'name')} |"
-            )
+        lines += ["", f"| volume | contrast | method | PSNR | {over} |", "|---" * 5 + "|"]
+        lines += [
+            f"| {r['volume']} | {r['contrast']} | {r['method']} | {r['psnr']:.2f} | {gain:+.2f} |"
+            for r, gain in zip(self.rows, self._gains(self.rows, "name"), strict=True)
+        ]
         return "\n".join(lines) + "\n"
+
+    def _gains(self, rows: Sequence[dict[str, Any]], key: str) -> list[float]:
+        base = {r[key]: r["psnr"] for r in rows if r["method"] == self.baseline}
+        return [r["psnr"] - base[r[key]] for r in rows]
 
 
 def protocol(data: PreparedSet, scale: int, split: str, slices: int = 0) -> list[str]:
@@ -89,13 +83,10 @@ def protocol(data: PreparedSet, scale: int, split: str, slices: int = 0) -> list
         slices: how many central slices of each are scored; 0 for all.
     """
     which = f"the {slices} central slices" if slices else "every slice"
-    crop = (
-        "cropped to its measured k-space support"
-        if data.fourier_crop
-        else "as the scanner wrote it (zero-fill included)"
-    )
+    stored = "as the scanner wrote it (zero-fill included)"
+    crop = "cropped to its measured k-space support" if data.fourier_crop else stored
     return [
-        f"x{scale}, {degrade.named(data.degradation, (scale, scale)).words} in the plane of the slices, "
+        f"x{scale}, {degrade.named(data.degradation).words} in the plane of the slices, "
         + ("rounded and clipped at 0" if data.integer else "not rounded"),
         f"truth: {which} of each volume of the split {split!r}, {crop}, "
         "then centrally cropped to multiples of 12",
@@ -144,7 +135,7 @@ def evaluate(
     if not methods:
         raise BadInput("expected at least one method")
     scale = methods[0].scale
-    undone = degrade.named(data.degradation, (scale, scale))
+    undone = degrade.named(data.degradation)
     for m in methods:
         fits = m.degradation == data.degradation or (not m.weights and m.anchor == undone.anchor)
         if not fits or m.scale != scale:
@@ -162,6 +153,8 @@ def evaluate(
         raise BadInput(f"expected a number of slices, or 0 for all, got {slices}")
     rows = []
     for volume in volumes:
+        about = {name: getattr(volume, name) for name in ("name", "subject", "contrast")}
+        about = {"volume": volume.source.split(".")[0], **about}
         whole = data.high(volume)
         first = max(0, len(whole) - slices) // 2 if slices else 0
         scored = slice(first, first + slices if slices else None)
@@ -171,17 +164,8 @@ def evaluate(
             began = time.perf_counter()
             made = sharpen(low, m.predict, scale, whole=m.whole)
             seconds = time.perf_counter() - began
-            rows.append(
-                {
-                    "volume": volume.source.split(".")[0],
-                    "name": volume.name,
-                    "subject": volume.subject,
-                    "contrast": volume.contrast,
-                    "method": m.name,
-                    **scores(truth, made, volume.span),
-                    "seconds": round(seconds, 6),
-                }
-            )
+            row = {"method": m.name, **scores(truth, made, volume.span), "seconds": round(seconds, 6)}
+            rows.append(about | row)
             progress(1)
     facts = [f.name for f in dataclasses.fields(Method) if f.name not in ("predict", "scans")]
     stated = [{name: getattr(m, name) for name in facts} for m in methods]

@@ -85,7 +85,8 @@ def compare(out: Path, engine: Engine) -> list[Score]:
         chosen = method(name, SCALE, engine=engine)
         made[name] = upscale(low, chosen.predict, SCALE, chosen.anchor)
         right, got = (np.moveaxis(made[key].data, 2, 0) for key in ("truth", name))
-        scores.append(Score(name, metrics.psnr(right, got, span), metrics.ssim_slice(right, got, span)))
+        found = metrics.scores(right, got, span)
+        scores.append(Score(name, found["psnr"], found["ssim_slice"]))
     for name, volume in made.items():
         with files.atomic(out / f"{name}.nii.gz") as part:
             io.write(volume, part)

@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -75,9 +76,12 @@ class Row:
         """Where it comes from; the parts and echoes of a series have it in common."""
         return self.source_repository, self.source_commit, self.source_path
 
+    def url(self, address: str, path: str) -> str:
+        """Where a file of its repository is downloaded from."""
+        return f"{address.rstrip('/')}/{self.source_repository}/{self.source_commit}/{quote(path)}"
 
-@dataclass(frozen=True)
-class Blob:
+
+class Blob(NamedTuple):
     """A file of a repository, as listed."""
 
     path: str
@@ -130,9 +134,7 @@ def collect(
         path = folder / row.path
         path.parent.mkdir(parents=True, exist_ok=True)
         if not row.voxels:
-            repository, commit, source = row.origin
-            url = f"{address.rstrip('/')}/{repository}/{commit}/{quote(source)}"
-            fetch.fetch(url, path, int(row.size), row.sha256)
+            fetch.fetch(row.url(address, row.source_path), path, int(row.size), row.sha256)
         elif not path.exists():
             _convert(folder, [r for r in found if r.origin == row.origin], address, listings)
         elif not fits(io.read(path, affine="either"), row):
@@ -164,10 +166,10 @@ def _convert(folder: Path, wanted: list[Row], address: str, listings: str) -> No
     left = {row.path: row for row in wanted if not (folder / row.path).exists()}
     trouble = []
     for name, blobs in sorted(groups.items(), reverse=True):
-        paths = []
-        for blob in {blob.sha1: blob for blob in blobs}.values():
-            url = f"{address.rstrip('/')}/{repository}/{commit}/{quote(blob.path)}"
-            paths.append(fetch.fetch(url, place / blob.sha1, blob.size, blob.sha1))
+        paths = [
+            fetch.fetch(wanted[0].url(address, blob.path), place / blob.sha1, blob.size, blob.sha1)
+            for blob in {blob.sha1: blob for blob in blobs}.values()
+        ]
         try:
             _write(folder, paths, left)
         except BadInput as error:

@@ -110,7 +110,7 @@ class Patches:
     ) -> None:
         self.made_of = (prepared, split, scale, seed, augment)
         self.scale, self.seed, self.augment = scale, seed, augment
-        self.degrade = degrade.named(prepared.degradation, (scale, scale))
+        self.degrade = degrade.named(prepared.degradation)((scale, scale))
         self.lead = (scale - 1) * (self.degrade.anchor == "center")
         if augment and not self.degrade.local:
             raise BadInput(f"--augment degrades patches apart; {self.degrade.words} needs the whole slice")

@@ -52,7 +52,7 @@ class PrepareOptions:
     def __post_init__(self) -> None:
         if not self.scales or not set(self.scales) <= {2, 3, 4}:
             raise BadInput(f"expected scales of 2, 3 and 4, got {self.scales}")
-        degrade.named(self.degradation, (2, 2))
+        degrade.named(self.degradation)
 
 
 def high_resolution(
@@ -103,7 +103,7 @@ def _pack(
     np.save(stack_file(root, name), stack.astype(dtype))
     units = {}
     for scale in options.scales:
-        apply = degrade.named(options.degradation, (scale, scale), options.integer)
+        apply = degrade.named(options.degradation)((scale, scale), options.integer)
         low = np.concatenate([apply(part[None]) for part in stack]).astype(dtype)
         np.save(stack_file(root, name, scale), low)
         units[str(scale)] = unit(low.astype(np.float32))
