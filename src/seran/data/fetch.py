@@ -66,7 +66,6 @@ def fetch(
         BadInput: the file that is there, the address or what the server sends is wrong, the server does not
             answer, the disk is full, or another process is downloading the same file.
     """
-    _allow(url)
     part = path.with_name(f".{path.name}.part")
     try:
         if path.exists():
@@ -98,7 +97,6 @@ def read(url: str, limit: int) -> bytes:
     Raises:
         BadInput: the address is wrong, the server does not answer or sends more.
     """
-    _allow(url)
     for failures in itertools.count():
         try:
             response, _ = _ask(url, 0, None)
@@ -116,11 +114,6 @@ def read(url: str, limit: int) -> bytes:
                 raise BadInput(f"{url}: {error}; run the same command again later") from None
             _wait(error, failures)
     raise AssertionError("never reached")
-
-
-def _allow(url: str) -> None:
-    if not re.fullmatch(r"https?://[^/?#\s][!-~]*", url, re.IGNORECASE):
-        raise BadInput(f"expected an address that begins with https:// or http://, got {url!r}")
 
 
 def _fault(path: Path, size: int, digest: str) -> str:
@@ -205,6 +198,8 @@ def _wait(error: _Again, failures: int) -> None:
 
 def _ask(url: str, have: int, size: int | None) -> tuple[HTTPResponse, int]:
     """Ask for the bytes from ``have`` on; return the response and the byte it begins with, ``have`` or 0."""
+    if not re.fullmatch(r"https?://[^/?#\s][!-~]*", url, re.IGNORECASE):
+        raise BadInput(f"expected an address that begins with https:// or http://, got {url!r}")
     headers = {"User-Agent": f"seran/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         response = _opener().open(request.Request(url, headers=headers), timeout=TIMEOUT)

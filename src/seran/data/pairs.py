@@ -1,7 +1,7 @@
 """Prepared sets: folders of packed pairs of high- and low-resolution slices, with a manifest.
 
-A prepared folder holds, per volume, ``high/NAME.npy`` (slices, h, w) and ``x2/NAME.npy`` … for every scale
-(`stack_file`), all float32 (or int32, with ``integer``) and meant to be memory-mapped, and ``manifest.json``,
+A prepared folder holds, per volume, ``high/NAME.npy`` (slices, h, w) and ``x2/NAME.npy`` … for every
+scale, all float32 (or int32, with ``integer``) and meant to be memory-mapped, and ``manifest.json``,
 which is written last: a folder without it is not a prepared set.
 """
 
@@ -17,11 +17,6 @@ from numpy import ndarray
 from seran.errors import BadInput
 
 SPLITS = ("train", "val", "test")
-
-
-def stack_file(root: Path, name: str, scale: int = 1) -> Path:
-    """Where the slices of a volume lie: low-resolution ones of a scale, or the truth."""
-    return root / ("high" if scale == 1 else f"x{scale}") / f"{name}.npy"
 
 
 @dataclass(frozen=True)
@@ -80,15 +75,19 @@ class PreparedSet:
         rows = {v.sha256: {name: getattr(v, name) for name in names} for v in self.pick(split)}
         return list(rows.values())
 
+    def file(self, name: str, scale: int = 1) -> Path:
+        """Where the slices of a volume lie: low-resolution ones of a scale, or the truth."""
+        return self.root / ("high" if scale == 1 else f"x{scale}") / f"{name}.npy"
+
     def high(self, volume: Packed) -> Real[ndarray, "n h w"]:
         """Memory-mapped ground truth."""
-        return np.load(stack_file(self.root, volume.name), mmap_mode="r", allow_pickle=False)
+        return np.load(self.file(volume.name), mmap_mode="r", allow_pickle=False)
 
     def low(self, volume: Packed, scale: int) -> Real[ndarray, "n a b"]:
         """Memory-mapped input at ``scale``; `BadInput` if it was prepared without."""
         if str(scale) not in volume.unit:
             raise BadInput(f"{self.root}: it was prepared without x{scale}; run `seran prepare` again")
-        return np.load(stack_file(self.root, volume.name, scale), mmap_mode="r", allow_pickle=False)
+        return np.load(self.file(volume.name, scale), mmap_mode="r", allow_pickle=False)
 
 
 def load_prepared(root: Path | str) -> PreparedSet:

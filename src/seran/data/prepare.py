@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from seran import degrade, files, grid, kspace, resample
-from seran.data.pairs import Packed, PreparedSet, load_prepared, stack_file
+from seran.data.pairs import Packed, PreparedSet, load_prepared
 from seran.data.sources import Source, find, read_source
 from seran.errors import BadInput
 from seran.sharpen import unit
@@ -92,7 +92,7 @@ def high_resolution(
 def _pack(
     source: Source,
     volume: Volume,
-    root: Path,
+    made: PreparedSet,
     name: str,
     options: PrepareOptions,
     shape: tuple[int, int, int] | None,
@@ -100,41 +100,38 @@ def _pack(
     """Write the stacks of one volume."""
     stack, band, spacing = high_resolution(volume, options, shape)
     dtype = np.int32 if options.integer else np.float32
-    np.save(stack_file(root, name), stack.astype(dtype))
+    np.save(made.file(name), stack.astype(dtype))
     units = {}
     for scale in options.scales:
         apply = degrade.named(options.degradation)((scale, scale), options.integer)
         low = np.concatenate([apply(part[None]) for part in stack]).astype(dtype)
-        np.save(stack_file(root, name, scale), low)
+        np.save(made.file(name, scale), low)
         units[str(scale)] = unit(low.astype(np.float32))
+    about = ("subject", "contrast", "split", "licence", "repository")
     return Packed(
         name=name,
         source=source.path.name,
-        subject=source.subject,
-        contrast=source.contrast,
-        split=source.split,
-        licence=source.licence,
-        repository=source.repository,
+        **{fact: getattr(source, fact) for fact in about},
         band=band,
         shape=stack.shape,
         spacing=spacing,
         range=(float(stack.min()), float(stack.max())),
         unit=units,
         sha256=source.sha256 or files.sha256(source.path),
-        high_sha256=files.sha256(stack_file(root, name)),
+        high_sha256=files.sha256(made.file(name)),
     )
 
 
 def _pack_source(
-    source: Source, root: Path, name: str, options: PrepareOptions, shape: tuple[int, int, int] | None
+    source: Source, made: PreparedSet, name: str, options: PrepareOptions, shape: tuple[int, int, int] | None
 ) -> list[Packed]:
     """Read a source and write its stacks: once, or twice for `PrepareOptions.also_stored`."""
     volume = read_source(source)
-    versions = [_pack(source, volume, root, name, options, shape)]
+    versions = [_pack(source, volume, made, name, options, shape)]
     cropped = options.fourier_crop and min(versions[0].band) < 1
     if options.also_stored and cropped and source.split == "train":
         stored = replace(options, fourier_crop=False)
-        versions.append(_pack(source, volume, root, f"{name}-stored", stored, shape))
+        versions.append(_pack(source, volume, made, f"{name}-stored", stored, shape))
     return versions
 
 
@@ -168,39 +165,35 @@ def prepare(
     """
     refuse_existing(out)
     sources = find(source) if isinstance(source, Path) else source
-    part = files.part(out)
+    made = PreparedSet(files.part(out), options.degradation, options.integer, options.fourier_crop, [])
     files.sweep(out.parent.absolute())
-    volumes: list[Packed] = []
-    skipped: list[dict[str, str]] = []
     try:
         for scale in (1, *options.scales):
-            stack_file(part, "", scale).parent.mkdir(parents=True)
+            made.file("", scale).parent.mkdir(parents=True)
         for i, one in enumerate(sources):
             name = f"{i:04d}-{re.sub(r'[^A-Za-z0-9_-]', '_', one.path.name.split('.')[0])[:80]}"
             try:
-                versions = _pack_source(one, part, name, options, shape)
+                versions = _pack_source(one, made, name, options, shape)
             except BadInput as error:
-                for leftover in part.rglob(f"{name}*.npy"):
+                for leftover in made.root.rglob(f"{name}*.npy"):
                     leftover.unlink()
-                skipped.append({"source": one.path.name, "reason": str(error)})
+                made.skipped.append({"source": one.path.name, "reason": str(error)})
                 report(f"skipped {one.path.name}: {error}")
                 continue
-            volumes += versions
+            made.volumes.extend(versions)
             packed = versions[0]
             report(
                 f"{packed.split:5} {packed.contrast:5} {packed.source}: {grid.dimensions(packed.shape)}, "
                 f"k-space support {packed.band[0]:.2f} x {packed.band[1]:.2f}"
             )
-        if not volumes:
+        if not made.volumes:
             named = source if isinstance(source, Path) else out
-            raise BadInput(f"{named}: no usable scan ({len(skipped)} skipped)")
-        made = asdict(
-            PreparedSet(part, options.degradation, options.integer, options.fourier_crop, volumes, skipped)
-        )
-        del made["root"]
-        with files.atomic(part / "manifest.json") as path:
-            path.write_text(json.dumps(made, indent=1))
-        part.rename(out)
+            raise BadInput(f"{named}: no usable scan ({len(made.skipped)} skipped)")
+        manifest = asdict(made)
+        del manifest["root"]
+        with files.atomic(made.root / "manifest.json") as path:
+            path.write_text(json.dumps(manifest, indent=1))
+        made.root.rename(out)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(made.root, ignore_errors=True)
     return load_prepared(out)
