@@ -25,7 +25,7 @@ def main(repeats: int = 3) -> None:
     """
     volume = phantom((240, 240, 96)).astype(np.float32)
     high = np.ascontiguousarray(volume.transpose(2, 0, 1))
-    low = DEGRADATIONS["bd"](2)(high)
+    low = DEGRADATIONS["bd"]((2, 2))(high)
     nlm, bicubic = method("nlm", 2), method("bicubic", 2)
     near = sharpen.sharpen(low, bicubic.predict, 2)
     with tempfile.TemporaryDirectory() as name:
@@ -36,8 +36,8 @@ def main(repeats: int = 3) -> None:
             "NLM x2": lambda: sharpen.sharpen(low, nlm.predict, 2, whole=True),
             "bicubic x2": lambda: sharpen.sharpen(low, bicubic.predict, 2),
             "PSNR and both SSIMs": lambda: metrics.scores(high, near, float(np.ptp(high))),
-            "bicubic degradation x2": lambda: DEGRADATIONS["bd"](2)(high),
-            "k-space truncation x2": lambda: DEGRADATIONS["td"](2)(high),
+            "bicubic degradation x2": lambda: DEGRADATIONS["bd"]((2, 2))(high),
+            "k-space truncation x2": lambda: DEGRADATIONS["td"]((2, 2))(high),
             "k-space support": lambda: kspace.support(high),
             "reading .nii.gz": lambda: next(io.read_series(folder / "in.nii.gz").volumes),
             "writing .nii.gz": lambda: io.write(scan, folder / "out.nii.gz"),

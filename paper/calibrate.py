@@ -17,7 +17,7 @@ import tyro
 from numpy import ndarray
 from published import CONTRASTS, TABLE3
 from results import Rows, load, program, write
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from seran import metrics
 from seran.classical.bicubic import bicubic
@@ -30,7 +30,7 @@ RANGES: dict[str, Callable[[ndarray], float]] = {
     "99.9th percentile": lambda truth: float(np.percentile(truth, 99.9)),
 }
 WINDOWS: dict[str, Callable[[ndarray], ndarray]] = {
-    "Gaussian": metrics.gaussian,
+    "Gaussian": lambda x: gaussian_filter(x, metrics.SIGMA, truncate=metrics.TRUNCATE),
     "uniform 7": lambda x: uniform_filter(x, 7),
 }
 INNER = 5
@@ -58,12 +58,17 @@ def _finite_mean(scores: list[float]) -> float:
     return float(np.mean([s for s in scores if np.isfinite(s)]))
 
 
+def similarity(truth: ndarray, test: ndarray, span: float, mean: Callable[[ndarray], ndarray]) -> ndarray:
+    """SSIM around every sample, in a window of its own."""
+    return metrics.similarity(np.stack([mean(product) for product in metrics.products(truth, test)]), span)
+
+
 def ssims(truth: ndarray, test: ndarray) -> Scores:
     """SSIM of one volume (n, h, w) under every protocol."""
     for (window, mean), (name, span) in itertools.product(WINDOWS.items(), RANGES.items()):
         whole = span(truth)
-        solid = metrics.ssim_map(truth, test, whole, mean)
-        flat = np.stack([metrics.ssim_map(a, b, whole, mean) for a, b in zip(truth, test, strict=True)])
+        solid = similarity(truth, test, whole, mean)
+        flat = np.stack([similarity(a, b, whole, mean) for a, b in zip(truth, test, strict=True)])
         crop = slice(INNER, -INNER)
         for words, part in (("whole map", slice(None)), (f"{INNER} voxels left out", crop)):
             inside = flat[:, part, part].mean()

@@ -22,7 +22,7 @@ from scipy import ndimage
 from seran import evaluate, files, metrics, weights
 from seran.data.pairs import PreparedSet, load_prepared
 from seran.degrade import DEGRADATIONS
-from seran.evaluate import BASELINE, WORDS, Report
+from seran.evaluate import Report
 from seran.methods import Method, method
 from seran.sharpen import sharpen
 from seran.systems import SYSTEMS
@@ -87,7 +87,7 @@ def failures(chosen: Method, plain: Method, path: Path) -> list[str]:
     _, truth = truth_of(None, "", None)
     h, w = (n // 12 * 12 for n in truth.shape)
     truth, scale = truth[:h, :w], chosen.scale
-    degrade = DEGRADATIONS[chosen.degradation](scale)
+    degrade = DEGRADATIONS[chosen.degradation]((scale, scale))
     span = float(np.ptp(truth))
     noise = np.random.default_rng(0).normal(0, NOISE * span, degrade(truth[None]).shape).astype(np.float32)
     rows, columns = np.mgrid[:h, :w]
@@ -185,7 +185,7 @@ def document(held: Weights, report: Report, told: list[str]) -> str:
     system = SYSTEMS[card.model]
     parts: dict[str, list[str]] = {
         f"# {name}": [f"{system.title} ({system.paper}, {system.year}) for ×{card.scale}, undoing "
-                      f"{WORDS[card.degradation]}.", "",
+                      f"{DEGRADATIONS[card.degradation].words}.", "",
                       f"SHA-256 `{held.digest}`. Made by `python paper/cards.py`."],
         "## Intended use": [USE],
         "## Trained on": seen(held),
@@ -215,7 +215,7 @@ def main(
         card = held.card
         if card.degradation != pairs.degradation or (names and name not in names):
             continue
-        plain = method(BASELINE[card.degradation], card.scale)
+        plain = method(DEGRADATIONS[card.degradation].baseline, card.scale)
         chosen = method(card.model, card.scale, card.degradation)
         report = evaluate.evaluate(pairs, [plain, chosen])
         told = failures(chosen, plain, out / f"{name}.png")

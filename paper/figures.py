@@ -78,9 +78,9 @@ def comparison(name: str, truth: ndarray, made: dict[str, ndarray], path: Path) 
         if title == "truth":
             part.set_title("truth", fontsize=9)
             continue
-        score = metrics.psnr(truth, image, span), metrics.ssim_slice(truth[None], image[None], span)
+        score = metrics.scores(truth[None], image[None], span)
         label = system_title(title)
-        part.set_title(f"{label}\n{score[0]:.2f} dB / {score[1]:.4f}", fontsize=9)
+        part.set_title(f"{label}\n{score['psnr']:.2f} dB / {score['ssim_slice']:.4f}", fontsize=9)
         error.imshow(np.abs(image - truth)[box], cmap="inferno", vmin=0, vmax=limit, interpolation="nearest")
     save(figure, path)
 
@@ -168,7 +168,7 @@ def main(
             f"expected bicubic among the methods, its errors set the scale; got {', '.join(methods)}"
         )
     name, truth = truth_of(data, volume, index)
-    low = Bicubic(scale)(truth[None])
+    low = Bicubic((scale, scale))(truth[None])
     weight_files = {
         m: runs / f"{m.removesuffix('+')}-x{scale}-bd.onnx" for m in methods if is_network(m) and runs
     }

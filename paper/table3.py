@@ -52,7 +52,8 @@ def seconds(chosen: Method, data: PreparedSet) -> float:
         high = data.high(volume)
         if high.shape[0] >= 96 and min(high.shape[1:]) >= 240:
             a, b, c = ((n - m) // 2 for n, m in zip(high.shape, (96, 240, 240), strict=True))
-            low = Bicubic(chosen.scale)(np.asarray(high[a : a + 96, b : b + 240, c : c + 240], np.float32))
+            degrade = Bicubic((chosen.scale, chosen.scale))
+            low = degrade(np.asarray(high[a : a + 96, b : b + 240, c : c + 240], np.float32))
             sharpen(low[:2], chosen.predict, chosen.scale, whole=chosen.whole)
             began = time.perf_counter()
             sharpen(low, chosen.predict, chosen.scale, whole=chosen.whole)

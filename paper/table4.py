@@ -40,7 +40,7 @@ def volume(scale: int) -> np.ndarray:
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (96, 240, 240)), indexing="ij")
     inside = z**2 / 0.9 + y**2 / 0.7 + x**2 / 0.5 < 1
     high = inside * (300 + 100 * np.sin(9 * x) * np.cos(7 * y)) + rng.rayleigh(8, z.shape)
-    return Bicubic(scale)(high.astype(np.float32))
+    return Bicubic((scale, scale))(high.astype(np.float32))
 
 
 def ready(name: str, scale: int) -> Method:

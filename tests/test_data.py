@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from seran.data import patches as data
 from seran.data import prepare
 from seran.data.pairs import PreparedSet
+from seran.data.prepare import PrepareOptions
 from seran.degrade import Bicubic
 from seran.errors import BadInput
 from tests.conftest import phantom
@@ -24,7 +25,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
     root = tmp_path_factory.mktemp("pairs")
     for i in (2, 4):
         save(root / "raw" / f"sub-{i}_T2w.nii.gz", phantom((62, 75, 5), i))
-    return prepare.prepare(root / "raw", root / "set", scales=(2, 3), report=lambda _: None)
+    return prepare.prepare(root / "raw", root / "set", PrepareOptions(scales=(2, 3)), report=lambda _: None)
 
 
 @given(sizes, sizes, sizes, sizes, st.integers(0, 99))
@@ -73,7 +74,7 @@ def test_varied_patches_belong_together(pairs: PreparedSet, scale: int) -> None:
     patches = data.Patches(pairs, "train", scale, seed=0, augment=1.0)
     low, high = patches.batch(3, range(24), 14)
     assert high.shape == (24, 1, 14 * scale, 14 * scale)
-    np.testing.assert_allclose(Bicubic(scale)(high.numpy()), low.numpy(), atol=1e-5)
+    np.testing.assert_allclose(Bicubic((scale, scale))(high.numpy()), low.numpy(), atol=1e-5)
     torch.testing.assert_close(patches.batch(3, range(5, 9), 14)[1], high[5:9])
     assert (low.std((1, 2, 3)) > 0.02).float().mean() > 0.8
 
@@ -81,7 +82,7 @@ def test_varied_patches_belong_together(pairs: PreparedSet, scale: int) -> None:
 def test_a_fraction_is_varied(pairs: PreparedSet) -> None:
     """A sample that is not varied is one that a run without variation could draw: cut from low slices."""
     low, high = data.Patches(pairs, "train", 2, seed=0, augment=0.4).batch(0, range(150), 12)
-    made = torch.from_numpy(Bicubic(2)(high.numpy()))
+    made = torch.from_numpy(Bicubic((2, 2))(high.numpy()))
     border = (made - low).abs().flatten(1).max(1).values
     assert 0.3 < (border < 1e-5).float().mean() < 0.5
 
@@ -94,6 +95,6 @@ def test_slices_hardly_larger_than_a_patch_are_made_from_what_there_is(pairs: Pr
 
 def test_truncated_scans_are_not_varied(tmp_path: Path) -> None:
     save(tmp_path / "raw" / "sub-2_T2w.nii.gz", phantom((62, 75, 5)))
-    made = prepare.prepare(tmp_path / "raw", tmp_path / "set", "td", (2,), report=lambda _: None)
-    with pytest.raises(BadInput, match="--augment is for bicubic degradation"):
+    made = prepare.prepare(tmp_path / "raw", tmp_path / "set", PrepareOptions("td", (2,)), lambda _: None)
+    with pytest.raises(BadInput, match=r"--augment .* k-space truncation needs the whole slice"):
         data.Patches(made, "train", 2, seed=0, augment=0.5)

@@ -38,7 +38,7 @@ def test_bf16_costs_less_than_a_fiftieth_of_a_decibel(shared: Path, name: str) -
     n = data.shape[2]
     truth = np.moveaxis(data, 2, 0)[n // 3 : n // 3 + 6]
     truth = np.ascontiguousarray(truth[:, : truth.shape[1] // 2 * 2, : truth.shape[2] // 2 * 2])
-    low, span = Bicubic(2)(truth), float(np.ptp(truth))
+    low, span = Bicubic((2, 2))(truth), float(np.ptp(truth))
 
     def score(chosen: Method) -> float:
         return metrics.psnr(truth, sharpen.sharpen(low, chosen.predict, 2), span)

@@ -24,7 +24,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
         save(root / f"{i}.nii.gz", phantom((62, 75, 5), i))
         lines.append(f"{split},{i}.nii.gz,{contrast},s{i}")
     (root / "list.csv").write_text("\n".join(lines))
-    return prepare.prepare(root / "list.csv", root / "set", scales=(2,), report=lambda _: None)
+    return prepare.prepare(
+        root / "list.csv", root / "set", prepare.PrepareOptions(scales=(2,)), report=lambda _: None
+    )
 
 
 def perfect(pairs: PreparedSet) -> Method:

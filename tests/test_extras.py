@@ -59,7 +59,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "raw").mkdir()
     for i in (2, 15):  # by their hashes train, val
         nib.save(nib.Nifti1Image(phantom((62, 75, 4), i), oblique()), root / "raw" / f"sub-{i}_T2w.nii.gz")
-    return prepare.prepare(root / "raw", root / "set", scales=(2,), report=lambda _: None).root
+    return prepare.prepare(
+        root / "raw", root / "set", prepare.PrepareOptions(scales=(2,)), lambda _: None
+    ).root
 
 
 @pytest.mark.slow

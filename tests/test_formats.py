@@ -325,10 +325,10 @@ def test_a_writer_takes_as_many_volumes_as_were_announced(end: str, tmp_path: Pa
         io.writer(tmp_path / f"a{end}", 3) as out,
     ):
         out.add(volume)
-    with pytest.raises(ValueError, match="as number 2"), io.writer(tmp_path / f"b{end}", 1) as out:
+    with pytest.raises(ValueError, match="as number 2"), io.writer(tmp_path / f"b{end}", 1) as out:  # noqa: PT012
         out.add(volume)
         out.add(volume)
-    with (
+    with (  # noqa: PT012
         pytest.raises(ValueError, match="of 9x7x5 voxels, got 8x7x5"),
         io.writer(tmp_path / f"c{end}", 2) as out,
     ):

@@ -9,6 +9,7 @@ import pytest
 from seran import calibrate, cli, files, io, metrics, sharpen, weights
 from seran.data import prepare
 from seran.data.pairs import PreparedSet
+from seran.degrade import DEGRADATIONS
 from seran.engines import Engine, int8
 from seran.engines.runtime import ov
 from seran.errors import BadInput
@@ -24,7 +25,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
         save(root / f"{i}.nii.gz", phantom((50, 75, 9), i))
     lines = ["split,path,contrast,subject", *(f"val,{i}.nii.gz,T2,s{i}" for i in range(2))]
     (root / "list.csv").write_text("\n".join(lines))
-    return prepare.prepare(root / "list.csv", root / "set", scales=(2,), report=lambda _: None)
+    return prepare.prepare(
+        root / "list.csv", root / "set", prepare.PrepareOptions(scales=(2,)), report=lambda _: None
+    )
 
 
 @pytest.fixture
@@ -77,9 +80,8 @@ def test_calibrating_again_measures_again(pairs: PreparedSet, vdsr: Path) -> Non
 
 
 def test_other_pairs_are_refused(pairs: PreparedSet, vdsr: Path, tmp_path: Path) -> None:
-    other = prepare.prepare(
-        pairs.root.parent / "list.csv", tmp_path / "td", degradation="td", scales=(2,), report=lambda _: None
-    )
+    options = prepare.PrepareOptions("td", (2,))
+    other = prepare.prepare(pairs.root.parent / "list.csv", tmp_path / "td", options, report=lambda _: None)
     with pytest.raises(BadInput, match="holds td pairs"):
         calibrate.calibrate(vdsr, other)
 
@@ -93,7 +95,7 @@ def test_the_shipped_networks_lose_little(shared: Path, name: str, scale: int) -
     n = data.shape[2]
     truth = np.moveaxis(data, 2, 0)[n // 3 : n // 3 + 6]
     truth = np.ascontiguousarray(truth[:, : truth.shape[1] // 12 * 12, : truth.shape[2] // 12 * 12])
-    low, span = prepare.DEGRADATIONS["bd"](scale)(truth), float(np.ptp(truth))
+    low, span = DEGRADATIONS["bd"]((scale, scale))(truth), float(np.ptp(truth))
 
     def score(chosen: Method) -> float:
         return metrics.psnr(truth, sharpen.sharpen(low, chosen.predict, scale), span)

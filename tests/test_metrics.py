@@ -29,7 +29,7 @@ def test_ssim_volume_is_scikit_images_whole_map() -> None:
 
 def test_ssim_slice_is_scikit_images_per_slice() -> None:
     expected = np.mean([_ssim(a, b) for a, b in zip(TRUTH, TEST, strict=True)])
-    assert metrics.ssim_slice(TRUTH, TEST, SPAN) == pytest.approx(expected, abs=1e-6)
+    assert metrics.scores(TRUTH, TEST, SPAN)["ssim_slice"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_identity_and_error_of_one() -> None:

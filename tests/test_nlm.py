@@ -176,7 +176,7 @@ def test_a_blob_keeps_its_place(scale: int) -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_gains_over_bicubic(scale: int) -> None:
     truth = phantom((7, 60, 72)) + np.random.default_rng(3).normal(0, 6, (7, 60, 72))
-    low = Bicubic(scale)(truth)
+    low = Bicubic((scale, scale))(truth)
     span = float(np.ptp(truth))
     gain = psnr(truth, nlm(scale)(low), span) - psnr(truth, bicubic(scale)(low), span)
     assert gain > 0.5
@@ -187,9 +187,9 @@ def test_gains_over_bicubic(scale: int) -> None:
 def test_gain_on_real_scans(shared: Path, name: str) -> None:
     """The T2 scans of the split val, twelve central slices, truth cropped to its k-space support."""
     source = Source(shared / "val" / f"{name}.nii.gz", "", "T2", "val")
-    stack = prepare.high_resolution(read_source(source), False, True)[0]
+    stack = prepare.high_resolution(read_source(source), prepare.PrepareOptions())[0]
     truth = stack[len(stack) // 2 - 6 :][:12].astype(np.float32)
-    low = Bicubic(2)(truth)
+    low = Bicubic((2, 2))(truth)
     span = float(np.ptp(stack))
     assert psnr(truth, nlm(2)(low), span) > psnr(truth, bicubic(2)(low), span) + 1
 

@@ -50,7 +50,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save(folder / f"{i}.nii.gz", phantom((118, 106, 5), i))
         lines.append(f"{split},{i}.nii.gz,T2,s{i}")
     (folder / "list.csv").write_text("\n".join(lines))
-    prepare.prepare(folder / "list.csv", folder / "set", scales=(2,), report=lambda _: None)
+    prepare.prepare(folder / "list.csv", folder / "set", prepare.PrepareOptions(scales=(2,)), lambda _: None)
     return folder / "set"
 
 
@@ -173,7 +173,9 @@ def test_cards_have_intervals_over_subjects_and_pictures_of_failures(tmp_path: P
         save(tmp_path / f"{i}.nii.gz", phantom((118, 106, 5), i))
         lines.append(f"test,{i}.nii.gz,{'T2' if subject < 'd' else 'PD'},{subject}")
     (tmp_path / "list.csv").write_text("\n".join(lines))
-    prepare.prepare(tmp_path / "list.csv", tmp_path / "set", scales=(2,), report=lambda _: None)
+    prepare.prepare(
+        tmp_path / "list.csv", tmp_path / "set", prepare.PrepareOptions(scales=(2,)), lambda _: None
+    )
     made("cards", "--data", tmp_path / "set", "--names", "srcnn-x2-bd", "--out", tmp_path / "cards")
     text = (tmp_path / "cards" / "srcnn-x2-bd.md").read_text()
     rows = json.loads((tmp_path / "cards" / "srcnn-x2-bd.json").read_text())["rows"]
@@ -205,7 +207,10 @@ def test_calibration_finds_the_protocol_that_made_the_numbers(
         )
         (tmp_path / f"{contrast}.csv").write_text("\n".join(lines))
         prepare.prepare(
-            tmp_path / f"{contrast}.csv", tmp_path / contrast, integer=True, report=lambda _: None
+            tmp_path / f"{contrast}.csv",
+            tmp_path / contrast,
+            prepare.PrepareOptions(integer=True),
+            lambda _: None,
         )
         sets.append(tmp_path / contrast)
 
@@ -220,7 +225,7 @@ def test_calibration_finds_the_protocol_that_made_the_numbers(
             test = np.maximum(np.round(bicubic(scale)(low)), 0)
             slices = [metrics.psnr(a, b, float(a.max())) for a, b in zip(high, test, strict=True)]
             psnr = np.mean([one for one in slices if np.isfinite(one)])  # some are empty
-            cells.append(f"{psnr:.2f} / {metrics.ssim_slice(high, test, float(high.max())):.4f}")
+            cells.append(f"{psnr:.2f} / {metrics.scores(high, test, float(high.max()))['ssim_slice']:.4f}")
         rows["bicubic"] = tuple(cells)
     monkeypatch.setattr(calibrate, "TABLE3", printed)
     calibrate.main(tuple(sets), out=tmp_path)

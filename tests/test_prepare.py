@@ -13,6 +13,7 @@ import pytest
 
 from seran.data import prepare
 from seran.data.pairs import SPLITS, load_prepared
+from seran.data.prepare import PrepareOptions
 from seran.data.sources import Source, find
 from seran.degrade import Bicubic, Truncation
 from seran.errors import BadInput
@@ -71,7 +72,7 @@ def test_pairs_are_the_degradation_of_the_truth(
     folder: Path, tmp_path: Path, degradation: str, operator: type, integer: bool
 ) -> None:
     made = prepare.prepare(
-        folder / "sub-03", tmp_path / "set", degradation, integer=integer, report=lambda _: None
+        folder / "sub-03", tmp_path / "set", PrepareOptions(degradation, integer=integer), lambda _: None
     )
     volume = made.volumes[0]
     high = made.high(volume)
@@ -79,7 +80,7 @@ def test_pairs_are_the_degradation_of_the_truth(
     assert high.shape == volume.shape == (4, 48, 60)
     assert high.dtype == (np.int32 if integer else np.float32)
     for scale in (2, 3, 4):
-        expected = operator(scale, integer)(np.asarray(high, np.float32))
+        expected = operator((scale, scale), integer)(np.asarray(high, np.float32))
         np.testing.assert_allclose(made.low(volume, scale), expected, atol=1.01 if integer else 1e-2)
     assert volume.range == (float(high.min()), float(high.max()))
     np.testing.assert_allclose(volume.spacing, (3.3, 0.9, 0.8), rtol=1e-4)
@@ -100,7 +101,7 @@ def test_zero_filled_scans_are_cropped_to_their_support(tmp_path: Path) -> None:
     save(tmp_path / "raw" / "a_T2w.nii.gz", zero_filled(noisy()).astype(np.float32))
     for crop, rows in ((True, 96), (False, 156)):
         made = prepare.prepare(
-            tmp_path / "raw", tmp_path / f"{crop}", fourier_crop=crop, report=lambda _: None
+            tmp_path / "raw", tmp_path / f"{crop}", PrepareOptions(fourier_crop=crop), lambda _: None
         )
         assert made.volumes[0].band[0] == pytest.approx(0.6, abs=0.03)
         assert made.volumes[0].shape[1] == pytest.approx(rows, abs=5)
@@ -115,7 +116,7 @@ def test_zero_filled_training_scans_can_be_packed_twice(tmp_path: Path, split: s
         Source(save(tmp_path / f"{name}.nii.gz", data.astype(np.float32)), name, "T2", split)
         for name, data in (("filled", zero_filled(full)), ("full", full))
     ]
-    made = prepare.prepare(sources, tmp_path / "set", report=lambda _: None, also_stored=True)
+    made = prepare.prepare(sources, tmp_path / "set", PrepareOptions(also_stored=True), lambda _: None)
     rows = [(v.subject, v.shape[1]) for v in made.volumes]
     assert rows == [("filled", 96), *[("filled", 156)] * (split == "train"), ("full", 156)]
     assert len({v.name for v in made.volumes}) == len(rows)
@@ -188,6 +189,10 @@ def test_unusable_requests(tmp_path: Path, folder: Path) -> None:
         prepare.prepare(tmp_path / "list.csv", tmp_path / "set2")
     with pytest.raises(BadInput, match=r"manifest\.json"):
         load_prepared(tmp_path / "bare")
+    with pytest.raises(BadInput, match="expected a degradation of bd, td, got 'blur'"):
+        PrepareOptions("blur")
+    with pytest.raises(BadInput, match=r"expected scales of 2, 3 and 4, got \(2, 5\)"):
+        PrepareOptions(scales=(2, 5))
     assert not list(tmp_path.glob(".part-*"))
     assert not (tmp_path / "set2").exists()
 
@@ -221,6 +226,6 @@ def test_real_volumes(shared: Path, tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([rows[0], *wanted])
-    made = prepare.prepare(path, tmp_path / "set", scales=(2,), report=lambda _: None)
+    made = prepare.prepare(path, tmp_path / "set", PrepareOptions(scales=(2,)), lambda _: None)
     assert not made.skipped
     assert {v.shape for v in made.volumes} == {(21, 252, 504), (26, 228, 216)}

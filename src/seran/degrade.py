@@ -1,76 +1,114 @@
 """What makes a low-resolution slice out of a high-resolution one.
 
-A degradation is a value with a ``factor``, an ``anchor`` (see `seran.grid`) and a call
-``high (..., h, w) -> low (..., h/factor, w/factor)`` for h and w multiples of the factor. With
-``integer`` the result is rounded and clipped at 0, as MATLAB does for unsigned integers and
-as the slices of the CSN data set are.
+A degradation is a value with ``factors`` of (rows, columns) and a call, high to low. Its core is an operator
+A, `Degradation.linear`; `Degradation.adjoint` is Aᴴ: ⟨A x, y⟩ = ⟨x, Aᴴ y⟩. A new degradation is a class and
+an entry in `DEGRADATIONS`, from which options, training, evaluation and reports take its facts.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from numpy import ndarray
 
-from seran import kspace
+from seran import kspace, resize
 from seran.errors import BadInput
 from seran.grid import Anchor
-from seran.resize import imresize
-
-
-class Degradation(Protocol):
-    """High to low, in the plane of a slice."""
-
-    @property
-    def factor(self) -> int:
-        """How many high-resolution samples one low-resolution sample spans, per axis."""
-
-    @property
-    def anchor(self) -> Anchor:
-        """What the low and the high grid have in common."""
-
-    def __call__(self, high: Float[ndarray, "*n h w"]) -> Float[ndarray, "*n a b"]:
-        """Degrade a slice or a stack of slices."""
-
-
-def _low_shape(high: ndarray, factor: int) -> tuple[int, int]:
-    h, w = high.shape[-2:]
-    if h % factor or w % factor:
-        raise BadInput(f"expected slices that {factor} divides, got {h}x{w}; crop them first")
-    return h // factor, w // factor
-
-
-def _integer(low: ndarray) -> ndarray:
-    return np.maximum(np.floor(low + 0.5), 0)
 
 
 @dataclass(frozen=True)
-class Bicubic:
+class Degradation(ABC):
+    """High to low, in the plane of a slice.
+
+    Attributes:
+        factors: high-resolution samples that one low-resolution sample spans, along rows and columns.
+        integer: round the result of the call and clip it at 0, as MATLAB does for unsigned integers and as
+            the slices of the CSN data set are.
+        name: what options, weights and records call it.
+        words: what reports call it.
+        baseline: the plain interpolation that gains over it are counted from, see `seran.methods`.
+        anchor: what the low and the high grid have in common, see `seran.grid`.
+        local: whether a patch may be degraded apart from its slice.
+    """
+
+    factors: tuple[int, int]
+    integer: bool = False
+    name: ClassVar[str]
+    words: ClassVar[str]
+    baseline: ClassVar[str]
+    anchor: ClassVar[Anchor]
+    local: ClassVar[bool]
+
+    def __call__(self, high: Float[ndarray, "*n h w"]) -> Float[ndarray, "*n a b"]:
+        """Degrade a slice or a stack of slices; of a complex image the magnitude.
+
+        Raises:
+            BadInput: for slices that the factors do not divide.
+        """
+        for size, factor in zip(high.shape[-2:], self.factors, strict=True):
+            if size % factor:
+                got = f"{high.shape[-2]}x{high.shape[-1]}"
+                raise BadInput(f"expected slices that {factor} divides, got {got}; crop them first")
+        low = self.linear(high)
+        if np.iscomplexobj(low):
+            low = np.abs(low).astype(high.dtype)
+        return np.maximum(np.floor(low + 0.5), 0) if self.integer else low
+
+    @abstractmethod
+    def linear(self, high: Inexact[ndarray, "*n h w"]) -> Inexact[ndarray, "*n a b"]:
+        """The linear part: without magnitude and rounding."""
+
+    @abstractmethod
+    def adjoint(self, low: Inexact[ndarray, "*n a b"]) -> Inexact[ndarray, "*n h w"]:
+        """The adjoint of the linear part."""
+
+    def low_shape(self, high: ndarray) -> tuple[int, int]:
+        """Rows and columns of the result."""
+        return high.shape[-2] // self.factors[0], high.shape[-1] // self.factors[1]
+
+    def high_shape(self, low: ndarray) -> tuple[int, int]:
+        """Rows and columns of what has this result."""
+        return low.shape[-2] * self.factors[0], low.shape[-1] * self.factors[1]
+
+
+class Bicubic(Degradation):
     """BD: MATLAB's antialiased bicubic ``imresize(high, 1/factor)``, the SERAN and CSN protocol."""
 
-    factor: int
-    integer: bool = False
-    anchor: ClassVar[Anchor] = "corner"
+    name, words, baseline = "bd", "MATLAB's antialiased bicubic", "bicubic"
+    anchor, local = "corner", True
 
-    def __call__(self, high: Float[ndarray, "*n h w"]) -> Float[ndarray, "*n a b"]:
-        """Degrade a slice or a stack of slices."""
-        low = imresize(high, _low_shape(high, self.factor))
-        return _integer(low) if self.integer else low
+    def linear(self, high: Float[ndarray, "*n h w"]) -> Float[ndarray, "*n a b"]:
+        """Weighted means."""
+        return resize.imresize(high, self.low_shape(high))
+
+    def adjoint(self, low: Float[ndarray, "*n a b"]) -> Float[ndarray, "*n h w"]:
+        """Every low sample spread by the weights that it was gathered with."""
+        return resize.adjoint(low, self.high_shape(low))
 
 
-@dataclass(frozen=True)
-class Truncation:
+class Truncation(Degradation):
     """TD: the magnitude of the image made from the central 1/factor of k-space per axis."""
 
-    factor: int
-    integer: bool = False
-    anchor: ClassVar[Anchor] = "center"
+    name, words, baseline = "td", "centred k-space truncation", "zerofill"
+    anchor, local = "center", False
 
-    def __call__(self, high: Float[ndarray, "*n h w"]) -> Float[ndarray, "*n a b"]:
-        """Degrade a slice or a stack of slices."""
-        low = np.abs(kspace.truncate(high, _low_shape(high, self.factor))).astype(high.dtype)
-        return _integer(low) if self.integer else low
+    def linear(self, high: Inexact[ndarray, "*n h w"]) -> Inexact[ndarray, "*n a b"]:
+        """The complex image."""
+        return kspace.truncate(high, self.low_shape(high))
+
+    def adjoint(self, low: Inexact[ndarray, "*n a b"]) -> Inexact[ndarray, "*n h w"]:
+        """Zeros around k-space."""
+        return kspace.extend(low, self.high_shape(low))
 
 
-DEGRADATIONS: dict[str, type[Bicubic] | type[Truncation]] = {"bd": Bicubic, "td": Truncation}
+DEGRADATIONS: dict[str, type[Degradation]] = {Bicubic.name: Bicubic, Truncation.name: Truncation}
+"""Every degradation by name."""
+
+
+def named(name: str) -> type[Degradation]:
+    """An entry of `DEGRADATIONS`; `BadInput` lists them."""
+    if name not in DEGRADATIONS:
+        raise BadInput(f"expected a degradation of {', '.join(DEGRADATIONS)}, got {name!r}")
+    return DEGRADATIONS[name]

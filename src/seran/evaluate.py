@@ -11,16 +11,12 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from seran import degrade
 from seran.data.pairs import Packed, PreparedSet
 from seran.errors import BadInput
 from seran.metrics import METRICS, scores
 from seran.metrics import psnr as whole_psnr
 from seran.sharpen import Method, Predict, Progress, sharpen
-
-BASELINE = {"bd": "bicubic", "td": "zerofill"}
-"""The plain interpolation that gains are counted from."""
-WORDS = {"bd": "MATLAB's antialiased bicubic", "td": "centred k-space truncation"}
-"""What a degradation is called in reports."""
 
 
 @dataclass(frozen=True)
@@ -54,44 +50,42 @@ class Report:
             found.append({"contrast": contrast, "method": name, "volumes": len(group), **mean})
         return found
 
-    def _gain(self, row: dict[str, Any], rows: Sequence[dict[str, Any]], key: str) -> str:
-        base = next(r for r in rows if r["method"] == self.baseline and r[key] == row[key])
-        return f"{row['psnr'] - base['psnr']:+.2f}"
-
     def markdown(self) -> str:
         """The protocol, the table of means and the table of volumes."""
+        means, over = self.means(), f"over {self.baseline}"
         lines = [*(f"- {text}" for text in self.protocol), ""]
-        lines += [f"| contrast | volumes | method | PSNR | over {self.baseline} | SSIM 3-D | SSIM 2-D |"]
-        lines += ["|---|---|---|---|---|---|---|"]
-        means = self.means()
-        for r in means:
-            lines.append(
-                f"| {r['contrast']} | {r['volumes']} | {r['method']} | {r['psnr']:.2f} | "
-                f"{self._gain(r, means, 'contrast')} | {r['ssim_volume']:.4f} | {r['ssim_slice']:.4f} |"
-            )
+        lines += [f"| contrast | volumes | method | PSNR | {over} | SSIM 3-D | SSIM 2-D |", "|---" * 7 + "|"]
         lines += [
-            "",
-            f"| volume | contrast | method | PSNR | over {self.baseline} |",
-            "|---|---|---|---|---|",
+            f"| {r['contrast']} | {r['volumes']} | {r['method']} | {r['psnr']:.2f} | "
+            f"{gain:+.2f} | {r['ssim_volume']:.4f} | {r['ssim_slice']:.4f} |"
+            for r, gain in zip(means, self._gains(means, "contrast"), strict=True)
         ]
-        for r in self.rows:
-            lines.append(
-                f"| {r['volume']} | {r['contrast']} | {r['method']} | {r['psnr']:.2f} | "
-                f"{self._gain(r, self.rows, 'name')} |"
-            )
+        lines += ["", f"| volume | contrast | method | PSNR | {over} |", "|---" * 5 + "|"]
+        lines += [
+            f"| {r['volume']} | {r['contrast']} | {r['method']} | {r['psnr']:.2f} | {gain:+.2f} |"
+            for r, gain in zip(self.rows, self._gains(self.rows, "name"), strict=True)
+        ]
         return "\n".join(lines) + "\n"
+
+    def _gains(self, rows: Sequence[dict[str, Any]], key: str) -> list[float]:
+        base = {r[key]: r["psnr"] for r in rows if r["method"] == self.baseline}
+        return [r["psnr"] - base[r[key]] for r in rows]
 
 
 def protocol(data: PreparedSet, scale: int, split: str, slices: int = 0) -> list[str]:
-    """How the numbers of `evaluate` come about."""
+    """How the numbers of `evaluate` come about, in words.
+
+    Args:
+        data: the pairs.
+        scale: 2, 3 or 4.
+        split: which of its volumes.
+        slices: how many central slices of each are scored; 0 for all.
+    """
     which = f"the {slices} central slices" if slices else "every slice"
-    crop = (
-        "cropped to its measured k-space support"
-        if data.fourier_crop
-        else "as the scanner wrote it (zero-fill included)"
-    )
+    stored = "as the scanner wrote it (zero-fill included)"
+    crop = "cropped to its measured k-space support" if data.fourier_crop else stored
     return [
-        f"x{scale}, {WORDS[data.degradation]} in the plane of the slices, "
+        f"x{scale}, {degrade.named(data.degradation).words} in the plane of the slices, "
         + ("rounded and clipped at 0" if data.integer else "not rounded"),
         f"truth: {which} of each volume of the split {split!r}, {crop}, "
         "then centrally cropped to multiples of 12",
@@ -127,7 +121,8 @@ def evaluate(
 
     Args:
         data: pairs.
-        methods: of one scale and of the data's degradation; its baseline is among them.
+        methods: of one scale and, where they have weights, of the data's degradation, else of its anchor; its
+            baseline is among them.
         split: ``test``, or ``val`` for anything that is still being tuned.
         progress: called with 1 per volume and method.
         slices: how many central slices of each volume are scored; 0 for all.
@@ -136,17 +131,18 @@ def evaluate(
         BadInput: if a method undoes another degradation, was trained on a scan or a subject of the split, or
             the split is empty.
     """
-    baseline = BASELINE[data.degradation]
     if not methods:
         raise BadInput("expected at least one method")
     scale = methods[0].scale
+    undone = degrade.named(data.degradation)
     for m in methods:
-        if m.degradation != data.degradation or m.scale != scale:
+        fits = m.degradation == data.degradation or (not m.weights and m.anchor == undone.anchor)
+        if not fits or m.scale != scale:
             raise BadInput(
                 f"{m.name} undoes {m.degradation} at x{m.scale}; the data are {data.degradation} at x{scale}"
             )
-    if baseline not in [m.name for m in methods]:
-        raise BadInput(f"expected {baseline} among the methods: gains are counted from it")
+    if undone.baseline not in [m.name for m in methods]:
+        raise BadInput(f"expected {undone.baseline} among the methods: gains are counted from it")
     volumes = data.pick(split)
     if not volumes:
         raise BadInput(f"{data.root}: the split {split!r} is empty")
@@ -156,6 +152,8 @@ def evaluate(
         raise BadInput(f"expected a number of slices, or 0 for all, got {slices}")
     rows = []
     for volume in volumes:
+        about = {name: getattr(volume, name) for name in ("name", "subject", "contrast")}
+        about = {"volume": volume.source.split(".")[0], **about}
         whole = data.high(volume)
         first = max(0, len(whole) - slices) // 2 if slices else 0
         scored = slice(first, first + slices if slices else None)
@@ -165,33 +163,37 @@ def evaluate(
             began = time.perf_counter()
             made = sharpen(low, m).image
             seconds = time.perf_counter() - began
-            span = volume.range[1] - volume.range[0]
-            rows.append(
-                {
-                    "volume": volume.source.split(".")[0],
-                    "name": volume.name,
-                    "subject": volume.subject,
-                    "contrast": volume.contrast,
-                    "method": m.name,
-                    **scores(truth, made, span),
-                    "seconds": round(seconds, 6),
-                }
-            )
+            row = {"method": m.name, **scores(truth, made, volume.span), "seconds": round(seconds, 6)}
+            rows.append(about | row)
             progress(1)
-    told = [f.name for f in dataclasses.fields(Method) if f.name not in ("predict", "scans", "spacings")]
-    stated = [{"scale": m.scale} | {name: getattr(m, name) for name in told} for m in methods]
-    return Report(protocol(data, scale, split, slices), baseline, stated, rows)
+    facts = [f.name for f in dataclasses.fields(Method) if f.name not in ("predict", "scans", "spacings")]
+    stated = [{"scale": m.scale} | {name: getattr(m, name) for name in facts} for m in methods]
+    return Report(protocol(data, scale, split, slices), undone.baseline, stated, rows)
 
 
 def low_unit(data: PreparedSet, volume: Packed, scale: int, at: list[int]) -> Float[ndarray, "n h w"]:
-    """Some low-resolution slices of a volume, as a network sees them."""
+    """Some low-resolution slices of a volume, as a network sees them.
+
+    Args:
+        data: the pairs.
+        volume: one of them.
+        scale: 2, 3 or 4.
+        at: numbers of the slices.
+    """
     offset, gain = volume.unit[str(scale)]
     return ((data.low(volume, scale)[at] - offset) / gain).astype(np.float32)
 
 
 def psnr(predict: Predict, data: PreparedSet, volume: Packed, scale: int, at: list[int]) -> float:
-    """PSNR in dB of some slices alone: what is looked at while something is tuned."""
+    """PSNR in dB of some slices alone: what is looked at while something is tuned.
+
+    Args:
+        predict: a network on an engine.
+        data: the pairs.
+        volume: one of them; its whole range of intensities counts.
+        scale: of the network.
+        at: numbers of the slices.
+    """
     offset, gain = volume.unit[str(scale)]
     made = predict(low_unit(data, volume, scale, at)) * np.float32(gain) + np.float32(offset)
-    span = volume.range[1] - volume.range[0]
-    return whole_psnr(np.asarray(data.high(volume)[at], np.float32), made, span)
+    return whole_psnr(np.asarray(data.high(volume)[at], np.float32), made, volume.span)

@@ -132,7 +132,7 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
         model=recipe.model,
         scale=recipe.scale,
         degradation=recipe.degradation,
-        anchor=DEGRADATIONS[recipe.degradation](recipe.scale).anchor,
+        anchor=DEGRADATIONS[recipe.degradation].anchor,
         options=recipe.options,
         residual=recipe.residual,
         recipe=json.loads(json.dumps(dataclasses.asdict(recipe))),

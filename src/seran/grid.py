@@ -84,37 +84,9 @@ class Plan:
         return np.moveaxis(stack, 0, self.axis)
 
 
-def dimensions(numbers: Iterable[float], form: str = "d", by: str = "x") -> str:
-    """Numbers one by another: ``120x120x96``.
-
-    Args:
-        numbers: voxels or millimetres, one for each axis.
-        form: how each is written, as in a format string.
-        by: what stands between them.
-
-    >>> dimensions((0.9, 0.9, 5), ".1f")
-    '0.9x0.9x5.0'
-    """
-    return by.join(f"{n:{form}}" for n in numbers)
-
-
 def spacing(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "3"]:
     """Voxel size per array axis in mm."""
     return np.sqrt((affine[:3, :3] ** 2).sum(0))
-
-
-def dimensions(numbers: Iterable[float], form: str = "d", by: str = "x") -> str:
-    """Sizes along axes as text.
-
-    Args:
-        numbers: one for each axis.
-        form: how one is written.
-        by: what stands between them.
-
-    >>> dimensions((120, 120, 96))
-    '120x120x96'
-    """
-    return by.join(f"{n:{form}}" for n in numbers)
 
 
 def rescale(
@@ -170,3 +142,17 @@ def slice_axis(affine: Float[ndarray, "4 4"], shape: tuple[int, int, int], plane
         return flat[0]
     size = spacing(affine)
     return max(i for i in range(3) if size[i] >= 0.99 * size.max())
+
+
+def dimensions(numbers: Iterable[float], form: str = "d", by: str = "x") -> str:
+    """Numbers along axes in words.
+
+    Args:
+        numbers: one for each axis.
+        form: of each, as in a format string.
+        by: what is between them.
+
+    >>> dimensions((120, 120, 96))
+    '120x120x96'
+    """
+    return by.join(f"{n:{form}}" for n in numbers)

@@ -6,8 +6,10 @@ its "lost" high frequencies were never there. `support` measures the filled frac
 `crop` takes the image back to the grid that was acquired.
 """
 
+from types import EllipsisType
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Complex, Float, Inexact
 from numpy import ndarray
 
 STEP_DB = 2.0
@@ -18,7 +20,7 @@ LOWEST = 0.4
 """No edge is looked for below this fraction of Nyquist: anatomy itself is steep there."""
 
 
-def truncate(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> ndarray:
+def truncate(image: Inexact[ndarray, "*n h w"], shape: tuple[int, int]) -> Complex[ndarray, "*n a b"]:
     """Keep the central ``shape`` block of k-space; complex result, mean intensity preserved.
 
     The zero frequency stays the zero frequency and sample 0 keeps its place, so the new grid
@@ -30,11 +32,22 @@ def truncate(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> ndarray
     size = image.shape[-2:]
     if shape[0] > size[0] or shape[1] > size[1]:
         raise ValueError(f"expected a block of at most {size}, got {shape}: truncation only shrinks")
-    start = [n // 2 - m // 2 for n, m in zip(size, shape, strict=True)]
-    spectrum = np.fft.fftshift(np.fft.fft2(image), axes=(-2, -1))
-    block = spectrum[..., start[0] : start[0] + shape[0], start[1] : start[1] + shape[1]]
+    block = np.fft.fftshift(np.fft.fft2(image), axes=(-2, -1))[_central(size, shape)]
     gain = (shape[0] * shape[1]) / (size[0] * size[1])
     return np.fft.ifft2(np.fft.ifftshift(block, axes=(-2, -1))) * gain
+
+
+def extend(image: Inexact[ndarray, "*n a b"], shape: tuple[int, int]) -> Complex[ndarray, "*n h w"]:
+    """Zeros around k-space up to ``shape``: the adjoint of `truncate`; means shrink as the pixels do."""
+    spectrum = np.fft.fftshift(np.fft.fft2(image), axes=(-2, -1))
+    wide = np.zeros((*image.shape[:-2], *shape), spectrum.dtype)
+    wide[_central(shape, image.shape[-2:])] = spectrum
+    return np.fft.ifft2(np.fft.ifftshift(wide, axes=(-2, -1)))
+
+
+def _central(size: tuple[int, ...], shape: tuple[int, ...]) -> tuple[EllipsisType | slice, ...]:
+    """The block of ``shape`` about the zero frequency of a shifted spectrum of ``size``."""
+    return ..., *(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(size, shape, strict=True))
 
 
 def crop(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:

@@ -9,7 +9,6 @@
 Results are neither rounded nor clipped here; border voxels count.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -24,24 +23,25 @@ BLOCK = 8
 
 
 def psnr(truth: Float[ndarray, "*n"], test: Float[ndarray, "*n"], span: float) -> float:
-    """Peak signal-to-noise ratio in dB for intensities that span ``span``; infinite if equal."""
+    """Peak signal-to-noise ratio in dB; infinite if equal.
+
+    Args:
+        truth: what is right.
+        test: what is compared with it.
+        span: the range of intensities.
+    """
     error = float(np.mean(np.square(truth - test, dtype=np.float64)))
     return float("inf") if error == 0 else float(10 * np.log10(span**2 / error))
 
 
-def gaussian(x: Float[ndarray, "*n"]) -> Float[ndarray, "*n"]:
-    """The weighted mean around every sample."""
-    return gaussian_filter(x, SIGMA, truncate=TRUNCATE)
-
-
-def _products(truth: Float[ndarray, "*n"], test: Float[ndarray, "*n"]) -> list[Float[ndarray, "*n"]]:
-    """What is averaged: x, y, x², y², xy."""
+def products(truth: Float[ndarray, "*n"], test: Float[ndarray, "*n"]) -> list[Float[ndarray, "*n"]]:
+    """What the windows of SSIM average: x, y, x², y², xy."""
     x, y = truth.astype(np.float64), test.astype(np.float64)
     return [x, y, x * x, y * y, x * y]
 
 
-def _similarity(means: Float[ndarray, "5 *n"], span: float) -> Float[ndarray, "*n"]:
-    """Wang et al., IEEE TIP 2004, eq. 13, with K1 = 0.01, K2 = 0.03 and population covariance."""
+def similarity(means: Float[ndarray, "5 *n"], span: float) -> Float[ndarray, "*n"]:
+    """SSIM from means of `products`: Wang et al., IEEE TIP 2004, eq. 13, K1 = 0.01, K2 = 0.03."""
     ux, uy, xx, yy, xy = means
     c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
     square = ux * ux + uy * uy
@@ -49,34 +49,25 @@ def _similarity(means: Float[ndarray, "5 *n"], span: float) -> Float[ndarray, "*
     return ((2 * ux * uy + c1) * (2 * vxy + c2)) / ((square + c1) * (xx + yy - square + c2))
 
 
-def ssim_map(
-    truth: Float[ndarray, "*n"],
-    test: Float[ndarray, "*n"],
-    span: float,
-    mean: Callable[[ndarray], ndarray] = gaussian,
-) -> Float[ndarray, "*n"]:
-    """Structural similarity around every sample; ``mean`` is the window."""
-    return _similarity(np.stack([mean(product) for product in _products(truth, test)]), span)
-
-
-def ssim_slice(truth: Float[ndarray, "n h w"], test: Float[ndarray, "n h w"], span: float) -> float:
-    """Structural similarity with a 2-D window, mean over slices."""
-    return scores(truth, test, span)["ssim_slice"]
-
-
 def scores(truth: Float[ndarray, "n h w"], test: Float[ndarray, "n h w"], span: float) -> dict[str, float]:
-    """All `METRICS`. The 3-D window is the 2-D one, and then the same across slices."""
+    """All `METRICS`. The 3-D window is the 2-D one, and then the same across slices.
+
+    Args:
+        truth: what is right.
+        test: what is compared with it.
+        span: the range of intensities.
+    """
     n, h, w = truth.shape
     means = np.empty((5, n, h, w))
 
     def in_plane(at: slice) -> float:
-        for mean, product in zip(means, _products(truth[at], test[at]), strict=True):
+        for mean, product in zip(means, products(truth[at], test[at]), strict=True):
             gaussian_filter(product, (0, SIGMA, SIGMA), truncate=TRUNCATE, output=mean[at])
-        return float(_similarity(means[:, at], span).sum())
+        return float(similarity(means[:, at], span).sum())
 
     def across(at: slice) -> float:
         solid = gaussian_filter1d(means[:, :, at], SIGMA, axis=1, truncate=TRUNCATE)
-        return float(_similarity(solid, span).sum())
+        return float(similarity(solid, span).sum())
 
     with ThreadPoolExecutor() as pool:
         flat, solid = (

@@ -22,9 +22,12 @@ def cubic(t: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
 
 
 def sampled(at: Float[ndarray, "size"], n: int, stretch: float) -> Float[ndarray, "size n"]:
-    """Weights that sample a signal of ``n`` samples at the coordinates ``at`` (0-based); rows sum to one.
+    """Weights that sample a signal at coordinates on it; rows sum to one.
 
-    The kernel is stretched by 1/``stretch`` (at most 1), against aliasing.
+    Args:
+        at: the coordinates, in samples from the first one.
+        n: samples of the signal.
+        stretch: at most 1; the kernel is wider by its inverse, against aliasing.
     """
     u = at[:, None] + 1
     reach = 4 / stretch
@@ -57,9 +60,15 @@ def imresize(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[n
     project, k = size / n, both definitions are the same.
     """
     dtype = image.dtype if image.dtype == np.float32 else np.float64
-    rows = matrix(image.shape[-2], shape[0]).astype(dtype)
-    columns = matrix(image.shape[-1], shape[1]).astype(dtype)
+    rows, columns = (matrix(n, m).astype(dtype) for n, m in zip(image.shape[-2:], shape, strict=True))
     return rows @ image.astype(dtype, copy=False) @ columns.T
+
+
+def adjoint(image: Float[ndarray, "*n a b"], shape: tuple[int, int]) -> Float[ndarray, "*n h w"]:
+    """The transpose of `imresize` from ``shape`` to the shape of ``image``; its types are the same."""
+    dtype = image.dtype if image.dtype == np.float32 else np.float64
+    rows, columns = (matrix(n, m).astype(dtype) for n, m in zip(shape, image.shape[-2:], strict=True))
+    return rows.T @ image.astype(dtype, copy=False) @ columns
 
 
 @cache

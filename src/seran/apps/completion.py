@@ -16,6 +16,7 @@ import tyro
 import seran
 from seran import apps
 from seran.apps import FLAT, Positional
+from seran.degrade import DEGRADATIONS
 from seran.recipes import RECIPES
 from seran.systems import SYSTEMS
 
@@ -23,6 +24,8 @@ Options = dict[str, tuple[str, ...] | None]
 """Option -> the words that it takes one of; empty: anything; None: nothing."""
 OTHERS = {"prepare": ("ixi", "benchmark")}
 """Functions of a command's module whose options it has, too, after some first words."""
+NAMES = {"method": tuple(SYSTEMS), "methods": tuple(SYSTEMS), "degradation": tuple(DEGRADATIONS)}
+"""What options of these names take one of."""
 FIRST = {"prepare": ("ixi", "open"), "train": tuple(RECIPES)}
 """First words of a command that its signature does not list."""
 
@@ -71,7 +74,7 @@ def _read(source: Callable[..., Any] | type, words: list[str], options: Options)
         elif plain is bool:
             options |= {f"--{flag}": None, f"--no-{flag}": None}
         else:
-            options[f"--{flag}"] = tuple(SYSTEMS) if name in ("method", "methods") else choices
+            options[f"--{flag}"] = NAMES.get(name, choices)
 
 
 def _quoted(words: Iterable[str]) -> str:

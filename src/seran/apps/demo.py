@@ -78,7 +78,7 @@ def compare(out: Path, engine: Engine) -> list[Score]:
     truth = sample()
     low = Volume(
         np.moveaxis(Bicubic((SCALE, SCALE))(np.moveaxis(truth.data, 2, 0)), 0, 2),
-        grid.rescale(truth.affine, (1 / SCALE, 1 / SCALE, 1), "corner"),
+        grid.rescale(truth.affine, (1 / SCALE, 1 / SCALE, 1), Bicubic.anchor),
     )
     made = {"truth": truth, "low": low}
     scores = []
@@ -87,7 +87,8 @@ def compare(out: Path, engine: Engine) -> list[Score]:
         chosen = method(name, SCALE, engine=engine)
         made[name], _ = upscale(low, chosen, Plan(low.grid, 2, chosen.factors, chosen.anchor))
         right, got = (np.moveaxis(made[key].data, 2, 0) for key in ("truth", name))
-        scores.append(Score(name, metrics.psnr(right, got, span), metrics.ssim_slice(right, got, span)))
+        found = metrics.scores(right, got, span)
+        scores.append(Score(name, found["psnr"], found["ssim_slice"]))
     for name, volume in made.items():
         with files.atomic(out / f"{name}.nii.gz") as part:
             io.write(volume, part)

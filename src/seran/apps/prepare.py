@@ -2,26 +2,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tqdm import tqdm
 
-from seran.apps import Positional
+from seran.apps import FLAT, Positional
 from seran.data import ixi as ixi_set
 from seran.data import open_set
 from seran.data import prepare as library
 from seran.data.fetch import fetch
 from seran.data.pairs import SPLITS, PreparedSet
+from seran.data.prepare import PrepareOptions
 
 
 def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
     """``seran prepare ixi …`` and ``seran prepare open …`` are commands of their own."""
     own: dict[str, Callable[..., str]] = {"ixi": ixi, "open": benchmark}
     return (own[args[0]], args[1:]) if args and args[0] in own else (prepare, args)
-
-
-def _report(text: str) -> None:
-    tqdm.write(text)
 
 
 def _summary(made: PreparedSet, out: Path) -> str:
@@ -37,8 +34,8 @@ def ixi(
     out: Positional[Path],
     contrast: Literal["PD", "T1", "T2"],
     archives: Path = Path("ixi-archives"),
-    degradation: Literal["bd", "td"] = "bd",
-    scales: tuple[int, ...] = (2, 3, 4),
+    degradation: str = PrepareOptions.degradation,
+    scales: tuple[int, ...] = PrepareOptions.scales,
     address: str = ixi_set.ADDRESS,
 ) -> str:
     """Make the IXI set of CSN and SERAN: 500, 70 and 6 volumes of 240x240x96 voxels, as integers.
@@ -47,11 +44,12 @@ def ixi(
         out: the prepared folder; must not exist.
         contrast: which archive; the subjects of a split are the same for all three.
         archives: folder of the official archives (4 to 5 GB each); what is not there is downloaded.
-        degradation: bd: MATLAB's antialiased bicubic; td: centred k-space truncation.
+        degradation: what makes low slices, as bd: MATLAB's antialiased bicubic; td: k-space truncation.
         scales: which low-resolution sets to write.
         address: where the archives are downloaded from; a mirror must hold the same bytes.
     """
-    library.refuse_settings(out, degradation, scales)
+    library.refuse_existing(out)
+    options = PrepareOptions(degradation, scales, integer=True, fourier_crop=False)
     archive = ixi_set.ARCHIVES[contrast]
     archives.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=archive.size, unit="B", unit_scale=True, desc=archive.name, leave=False, disable=None)
@@ -64,17 +62,16 @@ def ixi(
             progress=lambda have: bar.update(have - bar.n),
         )
     found = ixi_set.sources(path, contrast)
-    made = library.prepare(found, out, degradation, scales, True, False, _report, ixi_set.SHAPE)
-    return _summary(made, out)
+    return _summary(library.prepare(found, out, options, tqdm.write, ixi_set.SHAPE), out)
 
 
 def benchmark(
     out: Positional[Path],
     sources: Path = Path("open-sources"),
-    degradation: Literal["bd", "td"] = "bd",
-    scales: tuple[int, ...] = (2, 3, 4),
-    fourier_crop: bool = True,
-    also_stored: bool = False,
+    degradation: str = PrepareOptions.degradation,
+    scales: tuple[int, ...] = PrepareOptions.scales,
+    fourier_crop: bool = PrepareOptions.fourier_crop,
+    also_stored: bool = PrepareOptions.also_stored,
     address: str = open_set.ADDRESS,
     listings: str = open_set.LISTINGS,
 ) -> str:
@@ -83,14 +80,15 @@ def benchmark(
     Args:
         out: the prepared folder; must not exist.
         sources: folder of the scans (0.2 GB); what is not there is downloaded.
-        degradation: bd: MATLAB's antialiased bicubic; td: centred k-space truncation.
+        degradation: what makes low slices, as bd: MATLAB's antialiased bicubic; td: k-space truncation.
         scales: which low-resolution sets to write.
         fourier_crop: first take zero-filled scans to the k-space support that was really measured.
         also_stored: pack such scans of the training split once more, as stored.
         address: where files are downloaded from, as ADDRESS/OWNER/REPOSITORY/COMMIT/PATH.
         listings: what lists DICOM series, as LISTINGS/OWNER/REPOSITORY/git/trees/COMMIT?recursive=1.
     """
-    library.refuse_settings(out, degradation, scales)
+    library.refuse_existing(out)
+    options = PrepareOptions(degradation, scales, fourier_crop=fourier_crop, also_stored=also_stored)
     bar = tqdm(total=len(open_set.rows()), unit="scan", desc="sources", leave=False, disable=None)
 
     def progress(path: str) -> None:
@@ -99,20 +97,13 @@ def benchmark(
 
     with bar:
         found = open_set.collect(sources, address, listings, progress)
-    made = library.prepare(
-        found, out, degradation, scales, False, fourier_crop, _report, also_stored=also_stored
-    )
-    return _summary(made, out)
+    return _summary(library.prepare(found, out, options, tqdm.write), out)
 
 
 def prepare(
     source: Positional[Path],
     out: Positional[Path],
-    degradation: Literal["bd", "td"] = "bd",
-    scales: tuple[int, ...] = (2, 3, 4),
-    integer: bool = False,
-    fourier_crop: bool = True,
-    also_stored: bool = False,
+    options: Annotated[PrepareOptions, FLAT] = PrepareOptions(),  # noqa: B008
 ) -> str:
     """Pack scans into pairs of high- and low-resolution slices for training and evaluation.
 
@@ -121,13 +112,6 @@ def prepare(
     Args:
         source: a folder of scans, or a CSV manifest with the columns split, path, contrast, subject.
         out: the prepared folder; must not exist.
-        degradation: bd: MATLAB's antialiased bicubic; td: centred k-space truncation.
-        scales: which low-resolution sets to write.
-        integer: round and clip at 0, as the CSN data set does.
-        fourier_crop: first take zero-filled scans to the k-space support that was really measured.
-        also_stored: pack such scans of the training split once more, as stored.
+        options: what pairs are made.
     """
-    made = library.prepare(
-        source, out, degradation, scales, integer, fourier_crop, _report, also_stored=also_stored
-    )
-    return _summary(made, out)
+    return _summary(library.prepare(source, out, options, tqdm.write), out)

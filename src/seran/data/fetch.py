@@ -5,7 +5,7 @@ Ctrl-C, a lost connection or a full disk. The file gets its name only when every
 whether what a server sends after a pause is still the same file needs no other check than the hash.
 """
 
-import hashlib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -27,6 +27,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 BLOCK = 1 << 18
+RETRIES = 5
+TIMEOUT = 60.0
+"""Seconds without a byte."""
 LONGEST = 120.0
 """Seconds, the most to wait between two attempts, whatever the server asks for."""
 CHANGED = "the file there has changed, or the address leads to something else (a login page?)"
@@ -46,8 +49,7 @@ def fetch(
     size: int,
     digest: str,
     *,
-    retries: int = 5,
-    timeout: float = 60.0,
+    retries: int = RETRIES,
     progress: Callable[[int], object] = lambda have: None,
 ) -> Path:
     """Download ``url`` to ``path`` unless it is there; return ``path``, verified.
@@ -58,14 +60,12 @@ def fetch(
         size: bytes.
         digest: sha256 in hex; of 40 digits, git's SHA-1 of a blob, as listings of repositories have it.
         retries: attempts in a row that may bring nothing new, after the first.
-        timeout: seconds without a byte.
         progress: is told how many bytes are there, again and again; fewer when the server starts over.
 
     Raises:
         BadInput: the file that is there, the address or what the server sends is wrong, the server does not
             answer, the disk is full, or another process is downloading the same file.
     """
-    _allow(url)
     part = path.with_name(f".{path.name}.part")
     try:
         if path.exists():
@@ -74,13 +74,13 @@ def fetch(
             if path.exists():  # another process has finished it since
                 return _verified(path, size, digest)
             with part.open("r+b", buffering=0) as file:
-                got = _download(url, file, size, digest, retries, timeout, progress)
+                _download(url, file, size, retries, progress)
                 os.fsync(file.fileno())
-            if got != digest.lower():
+            if wrong := _fault(part, size, digest):
                 part.unlink()
                 raise BadInput(
-                    f"{url}: expected {_kind(digest, size)[0]} {digest}, got {got}; what came is removed: "
-                    f"run the same command again, and if that does not help, {CHANGED}"
+                    f"{url}: {wrong}; what came is removed: run the same command again, and if that does not "
+                    f"help, {CHANGED}"
                 )
             part.replace(path)
     except OSError as error:
@@ -91,16 +91,15 @@ def fetch(
     return path
 
 
-def read(url: str, limit: int, *, retries: int = 5, timeout: float = 60.0) -> bytes:
+def read(url: str, limit: int) -> bytes:
     """What ``url`` sends, of a size and digest nobody knows: at most ``limit`` bytes, kept in memory.
 
     Raises:
         BadInput: the address is wrong, the server does not answer or sends more.
     """
-    _allow(url)
-    for failures in range(retries + 1):
+    for failures in itertools.count():
         try:
-            response, _ = _ask(url, 0, None, timeout)
+            response, _ = _ask(url, 0, None)
             data = b""
             for block in _blocks(response):
                 data += block
@@ -111,28 +110,24 @@ def read(url: str, limit: int, *, retries: int = 5, timeout: float = 60.0) -> by
                 raise _Again("the connection ended early")
             return data
         except _Again as error:
-            if failures == retries:
+            if failures == RETRIES:
                 raise BadInput(f"{url}: {error}; run the same command again later") from None
-            sleep(min(LONGEST, max(error.wait, 2.0**failures)))
-    raise AssertionError
+            _wait(error, failures)
+    raise AssertionError("never reached")
 
 
-def _allow(url: str) -> None:
-    if not re.fullmatch(r"https?://[^/?#\s][!-~]*", url, re.IGNORECASE):
-        raise BadInput(f"expected an address that begins with https:// or http://, got {url!r}")
-
-
-def _kind(digest: str, size: int) -> tuple[str, bytes]:
-    """The algorithm that ``digest`` is of, and what it hashes before the ``size`` bytes of the file."""
-    return ("sha1", b"blob %d\0" % size) if len(digest) == 40 else ("sha256", b"")
+def _fault(path: Path, size: int, digest: str) -> str:
+    """What is wrong with a file, in words; nothing, if it is the one that is expected."""
+    if (length := path.stat().st_size) != size:
+        return f"expected {size} bytes, got {length}"
+    kind, before = ("sha1", b"blob %d\0" % size) if len(digest) == 40 else ("sha256", b"")
+    got = files.digest(path, kind, before)
+    return "" if got == digest.lower() else f"expected {kind} {digest}, got {got}"
 
 
 def _verified(path: Path, size: int, digest: str) -> Path:
-    advice = "move it away and run the same command again to download it"
-    if (length := path.stat().st_size) != size:
-        raise BadInput(f"{path}: expected {size} bytes, got {length}; {advice}")
-    if (got := files.digest(path, *_kind(digest, size))) != digest.lower():
-        raise BadInput(f"{path}: expected {_kind(digest, size)[0]} {digest}, got {got}; {advice}")
+    if wrong := _fault(path, size, digest):
+        raise BadInput(f"{path}: {wrong}; move it away and run the same command again to download it")
     return path
 
 
@@ -159,38 +154,26 @@ def _alone(part: Path, path: Path) -> Iterator[None]:
                 part.unlink()
 
 
-def _download(
-    url: str,
-    file: FileIO,
-    size: int,
-    digest: str,
-    retries: int,
-    timeout: float,
-    progress: Callable[[int], object],
-) -> str:
-    """Fill ``file`` up to ``size`` bytes, from what it holds on; return the digest of all of it."""
+def _download(url: str, file: FileIO, size: int, retries: int, progress: Callable[[int], object]) -> None:
+    """Fill ``file`` up to ``size`` bytes, from what it holds on."""
     if os.fstat(file.fileno()).st_size > size:
         file.truncate(0)
-    kind = _kind(digest, size)
-    hashed, have, most, failures = hashlib.new(*kind), 0, 0, 0
-    while block := file.read(BLOCK):
-        hashed.update(block)
-        have += len(block)
+    have = most = file.seek(0, os.SEEK_END)
+    failures = 0
+    if have:
         progress(have)
     while have < size:
         try:
-            response, start = _ask(url, have, size, timeout)
+            response, start = _ask(url, have, size)
             if start != have:
-                file.seek(0)
+                have = file.seek(0)
                 file.truncate()
-                hashed, have = hashlib.new(*kind), 0
             for block in _blocks(response):
                 if have + len(block) > size:
                     file.truncate(0)
                     raise BadInput(f"{url}: expected {size} bytes, the server sends more; {CHANGED}")
                 while block:  # a disk that is nearly full takes less than it is given
                     written = file.write(block)
-                    hashed.update(block[:written])
                     have, block = have + written, block[written:]
                 progress(have)
             if have < size:
@@ -204,20 +187,26 @@ def _download(
                 raise BadInput(
                     f"{url}: {error}; {have} of {size} bytes are kept, and the same command continues there"
                 ) from None
-            sleep(min(LONGEST, max(error.wait, 2.0**failures)))
+            _wait(error, failures)
             failures += 1
-    return hashed.hexdigest()
 
 
-def _ask(url: str, have: int, size: int | None, timeout: float) -> tuple[HTTPResponse, int]:
+def _wait(error: _Again, failures: int) -> None:
+    """Longer after every failure, or as long as the server asks for."""
+    sleep(min(LONGEST, max(error.wait, 2.0**failures)))
+
+
+def _ask(url: str, have: int, size: int | None) -> tuple[HTTPResponse, int]:
     """Ask for the bytes from ``have`` on; return the response and the byte it begins with, ``have`` or 0."""
+    if not re.fullmatch(r"https?://[^/?#\s][!-~]*", url, re.IGNORECASE):
+        raise BadInput(f"expected an address that begins with https:// or http://, got {url!r}")
     headers = {"User-Agent": f"seran/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        response = _opener().open(request.Request(url, headers=headers), timeout=timeout)
+        response = _opener().open(request.Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
         error.close()
         if error.code == 416 and have:
-            return _ask(url, 0, size, timeout)
+            return _ask(url, 0, size)
         text = f"the server answers {error.code} {error.reason}"
         if error.code == 429 or error.code >= 500:
             raise _Again(text, _seconds(error.headers.get("Retry-After", ""))) from None
@@ -232,7 +221,7 @@ def _ask(url: str, have: int, size: int | None, timeout: float) -> tuple[HTTPRes
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
         if not match or int(match[1]) != have:
             response.close()
-            return _ask(url, 0, size, timeout)
+            return _ask(url, 0, size)
         total, start = None if match[2] == "*" else int(match[2]), have
     if size is not None and total not in (None, size):
         response.close()

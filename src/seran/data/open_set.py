@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -38,6 +39,8 @@ LONGEST = 1 << 25
 """Bytes of a listing, at most; GitHub's end at 7 MB."""
 LARGEST = 1 << 30
 """Bytes of a series, at most."""
+SERIES = ".series"
+"""Folder of a series' files, in that of the sources, until all series are converted."""
 LINK = "120000"
 """Mode of a symbolic link in git."""
 NAME = re.compile(r"[^.]+|.+\.dcm", re.IGNORECASE)
@@ -75,9 +78,12 @@ class Row:
         """Where it comes from; the parts and echoes of a series have it in common."""
         return self.source_repository, self.source_commit, self.source_path
 
+    def url(self, address: str, path: str) -> str:
+        """Where a file of its repository is downloaded from."""
+        return f"{address.rstrip('/')}/{self.source_repository}/{self.source_commit}/{quote(path)}"
 
-@dataclass(frozen=True)
-class Blob:
+
+class Blob(NamedTuple):
     """A file of a repository, as listed."""
 
     path: str
@@ -130,9 +136,7 @@ def collect(
         path = folder / row.path
         path.parent.mkdir(parents=True, exist_ok=True)
         if not row.voxels:
-            repository, commit, source = row.origin
-            url = f"{address.rstrip('/')}/{repository}/{commit}/{quote(source)}"
-            fetch.fetch(url, path, int(row.size), row.sha256)
+            fetch.fetch(row.url(address, row.source_path), path, int(row.size), row.sha256)
         elif not path.exists():
             _convert(folder, [r for r in found if r.origin == row.origin], address, listings)
         elif not fits(io.read(path, affine="either"), row):
@@ -140,34 +144,26 @@ def collect(
                 f"{path}: expected the voxels of {row.source_repository} at {row.source_commit[:7]}, got "
                 "others; move it away and run the same command again to download it"
             )
-    for repository in {row.source_repository for row in found if row.voxels}:
-        shutil.rmtree(_place(folder, repository), ignore_errors=True)
+    shutil.rmtree(folder / SERIES, ignore_errors=True)
     return [
         Source(folder / r.path, r.subject, r.contrast, r.split, r.licence, r.sha256, r.source_repository)
         for r in found
     ]
 
 
-def _place(folder: Path, repository: str) -> Path:
-    """Where the files of a series are until it is converted."""
-    return folder / f".{repository.replace('/', '-')}"
-
-
 def _convert(folder: Path, wanted: list[Row], address: str, listings: str) -> None:
     """Download a series and write the scans of it that are wanted and not there."""
     repository, commit, prefix = wanted[0].origin
-    place = _place(folder, repository)
+    place = folder / SERIES
     place.mkdir(exist_ok=True)
-    groups: dict[str, list[Blob]] = {}
-    for blob in _listing(f"{listings.rstrip('/')}/{repository}/git/trees/{commit}?recursive=1", prefix):
-        groups.setdefault(blob.path.rpartition("/")[0], []).append(blob)
+    groups = _listing(f"{listings.rstrip('/')}/{repository}/git/trees/{commit}?recursive=1", prefix)
     left = {row.path: row for row in wanted if not (folder / row.path).exists()}
     trouble = []
     for name, blobs in sorted(groups.items(), reverse=True):
-        paths = []
-        for blob in {blob.sha1: blob for blob in blobs}.values():
-            url = f"{address.rstrip('/')}/{repository}/{commit}/{quote(blob.path)}"
-            paths.append(fetch.fetch(url, place / blob.sha1, blob.size, blob.sha1))
+        paths = [
+            fetch.fetch(wanted[0].url(address, blob.path), place / blob.sha1, blob.size, blob.sha1)
+            for blob in blobs.values()
+        ]
         try:
             _write(folder, paths, left)
         except BadInput as error:
@@ -190,8 +186,8 @@ def _write(folder: Path, paths: Iterable[Path], left: dict[str, Row]) -> None:
             del left[row.path]
 
 
-def _listing(url: str, prefix: str) -> list[Blob]:
-    """The files of a repository whose paths begin with ``prefix``.
+def _listing(url: str, prefix: str) -> dict[str, dict[str, Blob]]:
+    """The files of a repository whose paths begin with ``prefix``: by folder, by SHA-1.
 
     Raises:
         BadInput: if the listing is not one, is cut off, or has paths or sizes that cannot be.
@@ -200,9 +196,10 @@ def _listing(url: str, prefix: str) -> list[Blob]:
         tree = json.loads(fetch.read(url, LONGEST))
         if tree["truncated"]:
             raise BadInput(f"{url}: expected a whole listing, the server cuts it off; use another server")
-        blobs = []
+        groups: dict[str, dict[str, Blob]] = {}
+        total = 0
         for entry in tree["tree"]:
-            path, name = entry["path"], entry["path"].rpartition("/")[2]
+            path, (parent, _, name) = entry["path"], entry["path"].rpartition("/")
             if entry["type"] != "blob" or entry["mode"] == LINK:
                 continue
             if path.startswith(prefix) and NAME.fullmatch(name):
@@ -212,11 +209,12 @@ def _listing(url: str, prefix: str) -> list[Blob]:
                     raise BadInput(
                         f"{url}: expected path, size and SHA-1 of a file in it, got {path[:200]!r}"
                     )
-                blobs.append(Blob(path, size, sha1))
-        if (total := sum(blob.size for blob in blobs)) > LARGEST:
+                groups.setdefault(parent, {})[sha1] = Blob(path, size, sha1)
+                total += size
+        if total > LARGEST:
             raise BadInput(f"{url}: expected at most {LARGEST} bytes at {prefix}, it lists {total}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f"{url}: expected a listing of a repository as JSON ({error!r})") from error
-    if not blobs:
+    if not groups:
         raise BadInput(f"{url}: expected DICOM files at {prefix}, the listing has none")
-    return blobs
+    return groups

@@ -48,6 +48,11 @@ class Packed:
     sha256: str
     high_sha256: str
 
+    @property
+    def span(self) -> float:
+        """Largest less smallest intensity of the truth, what PSNR and SSIM count from."""
+        return self.range[1] - self.range[0]
+
 
 @dataclass(frozen=True)
 class PreparedSet:
@@ -70,14 +75,19 @@ class PreparedSet:
         rows = {v.sha256: {name: getattr(v, name) for name in names} for v in self.pick(split)}
         return list(rows.values())
 
+    def file(self, name: str, scale: int = 1) -> Path:
+        """Where the slices of a volume lie: low-resolution ones of a scale, or the truth."""
+        return self.root / ("high" if scale == 1 else f"x{scale}") / f"{name}.npy"
+
     def high(self, volume: Packed) -> Real[ndarray, "n h w"]:
         """Memory-mapped ground truth."""
-        return np.load(self.root / "high" / f"{volume.name}.npy", mmap_mode="r", allow_pickle=False)
+        return np.load(self.file(volume.name), mmap_mode="r", allow_pickle=False)
 
     def low(self, volume: Packed, scale: int) -> Real[ndarray, "n a b"]:
-        """Memory-mapped input at ``scale``."""
-        path = self.root / f"x{scale}" / f"{volume.name}.npy"
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        """Memory-mapped input at ``scale``; `BadInput` if it was prepared without."""
+        if str(scale) not in volume.unit:
+            raise BadInput(f"{self.root}: it was prepared without x{scale}; run `seran prepare` again")
+        return np.load(self.file(volume.name, scale), mmap_mode="r", allow_pickle=False)
 
 
 def load_prepared(root: Path | str) -> PreparedSet:

@@ -15,8 +15,8 @@ from numpy import ndarray
 from scipy import fft
 from torch import Tensor
 
-from seran.data.pairs import Packed, PreparedSet
-from seran.degrade import DEGRADATIONS
+from seran import degrade
+from seran.data.pairs import PreparedSet
 from seran.errors import BadInput
 
 TRIES = 8
@@ -33,7 +33,13 @@ NEGATIVES = 0.2
 
 
 def dihedral(patch: Real[ndarray, "h w"], swap: bool, mirrored: tuple[bool, bool]) -> Real[ndarray, "a b"]:
-    """One of the eight symmetries of the square: rows and columns mirrored or not, then exchanged or not."""
+    """One of the eight symmetries of the square.
+
+    Args:
+        patch: a patch.
+        swap: exchange rows and columns, after mirroring.
+        mirrored: reverse the order of (rows, columns).
+    """
     turned = patch[:: -1 if mirrored[0] else 1, :: -1 if mirrored[1] else 1]
     return turned.T if swap else turned
 
@@ -70,14 +76,17 @@ def recontrasted(patch: Float[ndarray, "h w"], rng: np.random.Generator) -> Floa
 
 
 @dataclass(frozen=True)
-class Scan:
-    """One training volume: memory-mapped pairs, and the way to about [0, 1]."""
+class TrainingVolume:
+    """Memory-mapped pairs of a scan, and the way to about [0, 1]."""
 
     low: Real[ndarray, "n a b"]
     high: Real[ndarray, "n h w"]
     offset: float
     gain: float
-    contrast: str
+
+    def unit(self, patch: Real[ndarray, "h w"]) -> Float[ndarray, "h w"]:
+        """A patch of it as a network sees it."""
+        return ((patch - self.offset) / self.gain).astype(np.float32)
 
 
 class Patches:
@@ -101,25 +110,28 @@ class Patches:
     ) -> None:
         self.made_of = (prepared, split, scale, seed, augment)
         self.scale, self.seed, self.augment = scale, seed, augment
-        self.degrade = DEGRADATIONS[prepared.degradation](scale)
+        self.degrade = degrade.named(prepared.degradation)((scale, scale))
         self.lead = (scale - 1) * (self.degrade.anchor == "center")
-        if augment and prepared.degradation != "bd":
-            raise BadInput("--augment is for bicubic degradation (bd): truncation needs the whole slice")
-        self.scans = [_scan(prepared, v, scale) for v in prepared.pick(split)]
-        if not self.scans:
+        if augment and not self.degrade.local:
+            raise BadInput(f"--augment degrades patches apart; {self.degrade.words} needs the whole slice")
+        self.groups: dict[str, list[TrainingVolume]] = {}
+        for packed in sorted(prepared.pick(split), key=lambda packed: packed.contrast):
+            low, high = prepared.low(packed, scale), prepared.high(packed)
+            volume = TrainingVolume(low, high, *packed.unit[str(scale)])
+            self.groups.setdefault(packed.contrast, []).append(volume)
+        if not self.groups:
             raise BadInput(f"{prepared.root}: expected volumes in the split {split!r}, found none")
-        self.groups = [
-            [s for s in self.scans if s.contrast == c] for c in sorted({s.contrast for s in self.scans})
-        ]
 
     def __reduce__(self) -> tuple[type["Patches"], tuple[object, ...]]:
         """Another process opens the files itself; pickled, memory-mapped arrays would be copied whole."""
         return type(self), self.made_of
 
-    def _fitting(self, patch: int) -> list[list[Scan]]:
-        """The groups without the scans whose slices are smaller than a patch."""
+    def _fitting(self, patch: int) -> list[list[TrainingVolume]]:
+        """The groups without the volumes whose slices are smaller than a patch."""
         first = min(1, self.lead)
-        fitting = [[s for s in g if min(s.low.shape[1:]) >= patch + first] for g in self.groups]
+        fitting = [
+            [v for v in group if min(v.low.shape[1:]) >= patch + first] for group in self.groups.values()
+        ]
         if not any(fitting):
             raise BadInput(f"no training slice holds a patch of {patch}x{patch} low-resolution pixels")
         return [group for group in fitting if group]
@@ -127,7 +139,13 @@ class Patches:
     def batch(
         self, step: int, samples: range, patch: int
     ) -> tuple[Float[Tensor, "b 1 p p"], Float[Tensor, "b 1 sp sp"]]:
-        """Samples of one step: low patches of ``patch`` pixels a side and their high patches."""
+        """Pairs of patches.
+
+        Args:
+            step: of training, from 0.
+            samples: which of this step.
+            patch: low-resolution pixels a side.
+        """
         pairs = [self._pair(np.random.default_rng((self.seed, step, i)), patch) for i in samples]
         low, high = (np.ascontiguousarray(np.stack(side)[:, None]) for side in zip(*pairs, strict=True))
         return torch.from_numpy(low), torch.from_numpy(high)
@@ -135,29 +153,31 @@ class Patches:
     def _pair(self, rng: np.random.Generator, patch: int) -> tuple[ndarray, ndarray]:
         groups = self._fitting(patch)
         group = groups[rng.integers(len(groups))]
-        weight = np.sqrt([len(s.low) for s in group])
-        scan = group[rng.choice(len(group), p=weight / weight.sum())]
+        weight = np.sqrt([len(volume.low) for volume in group])
+        volume = group[rng.choice(len(group), p=weight / weight.sum())]
         p, s = patch, self.scale
         swap, rows, columns = (bool(bit) for bit in rng.integers(2, size=3))
         first = min(1, self.lead)
         if self.augment and rng.random() < self.augment:
-            high = dihedral(self._varied(rng, scan, s * p), swap, (rows, columns))
+            high = dihedral(self._varied(rng, volume, s * p), swap, (rows, columns))
             return self.degrade(high), high
-        k, y, x = _place(rng, scan.low, (p, p), scan.gain, (first * rows, first * columns))
-        low = scan.low[k, y : y + p, x : x + p]
+        k, y, x = _place(rng, volume.low, (p, p), volume.gain, (first * rows, first * columns))
+        low = volume.low[k, y : y + p, x : x + p]
         top, left = s * y - self.lead * rows, s * x - self.lead * columns
-        high = scan.high[k, top : top + s * p, left : left + s * p]
+        high = volume.high[k, top : top + s * p, left : left + s * p]
         turned = (dihedral(side, swap, (rows, columns)) for side in (low, high))
-        return tuple(_unit(side, scan) for side in turned)  # type: ignore[return-value]
+        return tuple(volume.unit(side) for side in turned)  # type: ignore[return-value]
 
-    def _varied(self, rng: np.random.Generator, scan: Scan, size: int) -> Float[ndarray, "size size"]:
+    def _varied(
+        self, rng: np.random.Generator, volume: TrainingVolume, size: int
+    ) -> Float[ndarray, "size size"]:
         resample, recontrast = (bool(bit) for bit in rng.integers(2, size=2))
         least, most = np.log(RATIOS).tolist()
         ratio = np.exp(rng.uniform(least, most, size=2)) if resample else np.ones(2)
-        h, w = (min(round(size * r), n) for r, n in zip(ratio, scan.high.shape[1:], strict=True))
-        k, y, x = _place(rng, scan.high, (h, w), scan.gain)
-        cut = scan.high[k, y : y + h, x : x + w]
-        high = _unit(resampled(cut, (size, size)) if resample else cut, scan)
+        h, w = (min(round(size * r), n) for r, n in zip(ratio, volume.high.shape[1:], strict=True))
+        k, y, x = _place(rng, volume.high, (h, w), volume.gain)
+        cut = volume.high[k, y : y + h, x : x + w]
+        high = volume.unit(resampled(cut, (size, size)) if resample else cut)
         return recontrasted(high, rng) if recontrast else high
 
 
@@ -176,14 +196,3 @@ def _place(
         if stack[k, y : y + a, x : x + b].std() > TEXTURE * gain:
             break
     return int(k), int(y), int(x)
-
-
-def _unit(patch: ndarray, scan: Scan) -> Float[ndarray, "h w"]:
-    return ((patch - scan.offset) / scan.gain).astype(np.float32)
-
-
-def _scan(prepared: PreparedSet, volume: Packed, scale: int) -> Scan:
-    if str(scale) not in volume.unit:
-        raise BadInput(f"{prepared.root}: it was prepared without x{scale}; run `seran prepare` again")
-    offset, gain = volume.unit[str(scale)]
-    return Scan(prepared.low(volume, scale), prepared.high(volume), offset, gain, volume.contrast)

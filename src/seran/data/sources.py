@@ -16,6 +16,8 @@ from seran.volume import Volume
 SHARE = 0.1
 """Of the subjects of a folder that go to test, and to val."""
 CONTRAST = re.compile(r"(T1c|T1|T2|PD|FLAIR)w?$", re.IGNORECASE)
+COLUMNS = ("subject", "contrast", "split", "licence", "sha256", "source_repository")
+"""Of a manifest, beside the path, in the order of `Source`."""
 SUBJECT = re.compile(r"(sub-[A-Za-z0-9]+)")
 
 
@@ -40,16 +42,7 @@ def from_manifest(path: Path) -> list[Source]:
     if missing:
         raise BadInput(f"{path}: expected the columns split, path, contrast, subject; no {sorted(missing)}")
     return [
-        Source(
-            path.parent / (row["path"] or ""),
-            row["subject"] or "",
-            row["contrast"] or "",
-            row["split"] or "",
-            row.get("licence") or "",
-            row.get("sha256") or "",
-            row.get("source_repository") or "",
-        )
-        for row in rows
+        Source(path.parent / (row["path"] or ""), *(row.get(name) or "" for name in COLUMNS)) for row in rows
     ]
 
 
@@ -111,19 +104,12 @@ def find(source: Path) -> list[Source]:
     Raises:
         BadInput: if the path is neither, or a subject would be in two splits.
     """
-    found = _find(source)
+    manifest = source if source.suffix == ".csv" and source.is_file() else source / "MANIFEST.csv"
+    if not manifest.is_file() and not source.is_dir():
+        raise BadInput(f"{source}: expected a folder of scans or a CSV manifest")
+    found = from_manifest(manifest) if manifest.is_file() else from_folder(source)
     splits: dict[str, str] = {}
     for one in found:
         if splits.setdefault(one.subject, one.split) != one.split:
             raise BadInput(f"{source}: subject {one.subject} is in {splits[one.subject]} and in {one.split}")
     return found
-
-
-def _find(source: Path) -> list[Source]:
-    if source.suffix == ".csv" and source.is_file():
-        return from_manifest(source)
-    if (source / "MANIFEST.csv").is_file():
-        return from_manifest(source / "MANIFEST.csv")
-    if source.is_dir():
-        return from_folder(source)
-    raise BadInput(f"{source}: expected a folder of scans or a CSV manifest")
