@@ -29,6 +29,7 @@ from seran.data.pairs import PreparedSet, load_prepared
 from seran.machine import cpus
 from seran.models import build
 from seran.recipes import RECIPES, Recipe
+from seran.run import CHECKPOINT, Run
 
 Rates = list[float]
 
@@ -40,7 +41,7 @@ def whole(recipe: Recipe, data: PreparedSet, folder: Path, seconds: float, devic
     """
     fabric = Fabric(accelerator=device, devices=1, precision=train.native(device))
     fabric.launch()
-    before = train.Run.load(folder / train.CHECKPOINT).step if folder.is_dir() else 0
+    before = Run.load(folder / CHECKPOINT).step if folder.is_dir() else 0
     every = 1 if device == "cpu" else 100
     run = train.train(recipe, data, folder, fabric, every, validate_every=10**9, minutes=seconds / 60)
     return [row["patches_per_s"] for row in run.rows[before + 1 :]]

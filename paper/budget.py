@@ -14,6 +14,7 @@ from seran.errors import BadInput
 from seran.export import export
 from seran.machine import cpus
 from seran.recipes import Recipe, differences
+from seran.run import CHECKPOINT, Run
 
 
 def _fabric() -> Fabric:
@@ -32,12 +33,12 @@ def fitted(recipe: Recipe, name: str, data: PreparedSet, runs: Path, minutes: fl
     Raises:
         BadInput: if that run began with another budget.
     """
-    file, checkpoint = runs / f"{name}.onnx", runs / name / train.CHECKPOINT
+    file, checkpoint = runs / f"{name}.onnx", runs / name / CHECKPOINT
     if file.is_file():
         card = weights.read(file)[1]
         steps, command = card.recipe["steps"], card.command
     elif checkpoint.is_file():
-        run = train.Run.load(checkpoint)
+        run = Run.load(checkpoint)
         steps, command = run.recipe.steps, run.command
     else:
         pace = _pace(recipe, data, runs / f"{name}-pilot", minutes)

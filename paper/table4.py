@@ -20,9 +20,9 @@ from seran.degrade import Bicubic
 from seran.machine import cpus
 from seran.methods import Method, is_network, method
 from seran.recipes import RECIPES
+from seran.run import Run
 from seran.sharpen import sharpen
 from seran.systems import title
-from seran.train import Run
 
 ORDER = ("bicubic", "nlm", "srcnn", "vdsr", "idn", "fscwrn", "rdn", "csn", "edsr", "seab", "seran", "seran+")
 LONG = 60.0

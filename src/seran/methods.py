@@ -16,9 +16,6 @@ from seran.machine import cpus
 from seran.sharpen import Predict, ensembled
 from seran.systems import SYSTEMS
 
-DEGRADATION_OF = {"bicubic": "bd", "zerofill": "td", "nlm": "bd"}
-"""The degradation whose grid a classical method undoes; networks state theirs in their card."""
-
 
 @dataclass(frozen=True)
 class Engine:
@@ -127,7 +124,7 @@ def method(
     if not is_network(name):
         if file is not None:
             raise BadInput(f"the method {plain} has no weights; leave --weights out")
-        undone = DEGRADATION_OF[plain]
+        undone = SYSTEMS[plain].undoes
         found = Method(
             name,
             scale,

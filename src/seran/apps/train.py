@@ -1,5 +1,6 @@
 """``seran train``."""
 
+import dataclasses
 import difflib
 import functools
 import math
@@ -17,7 +18,9 @@ from seran.apps import FLAT, Positional
 from seran.data.pairs import load_prepared
 from seran.errors import BadInput
 from seran.machine import cpus
+from seran.models import adopt
 from seran.recipes import RECIPES, VARIANTS, Recipe
+from seran.systems import SYSTEMS
 
 
 def _listed() -> str:
@@ -69,7 +72,7 @@ def train(
     Args:
         data: a folder made by `seran prepare`.
         out: folder of the run: checkpoint, log.csv, TensorBoard's events.
-        recipe: what to train; all of it but the network and its options can be changed here.
+        recipe: what to train.
         accelerator: where; auto takes a GPU if there is one.
         devices: processes on this machine (more than one: DDP).
         nodes: machines; start the same command on each, with torchrun.
@@ -87,6 +90,11 @@ def train(
             "expected --threads of 0 or more, and --devices, --nodes and --validate-every of 1 or more"
         )
     pairs = load_prepared(data)
+    if recipe.model not in SYSTEMS:
+        own = adopt(recipe.model, recipe.scale, recipe.options)
+        recipe = dataclasses.replace(recipe, model=own)
+    if recipe.residual and SYSTEMS[recipe.model].adds_bicubic:
+        raise BadInput(f"{recipe.model} adds the bicubic enlargement itself; give --no-residual")
     torch.set_num_threads(threads or max(1, cpus() // devices))
     strategy = "ddp" if devices * nodes > 1 else "auto"
     chosen = library.native(accelerator) if precision == "auto" else precision

@@ -12,7 +12,7 @@ class Card:
     """What was trained, on what, and how well it does.
 
     Attributes:
-        model: a name in `seran.models.MODELS`.
+        model: a name in `seran.systems.SYSTEMS`, or of a user's own network.
         scale: 2, 3 or 4.
         degradation: ``bd`` or ``td``.
         anchor: the grid convention that follows from the degradation.
