@@ -241,7 +241,7 @@ def test_unknown_names_and_positions_are_refused() -> None:
     for name in ("srgan", "bicubic", "os:system"):
         with pytest.raises(BadInput, match=r"must be one of srcnn, vdsr, .*, seran, got"):
             build(name, 2, {}, False)
-    with pytest.raises(BadInput, match=r"vdsr cannot be made with {'scale': 2, 'wide': 1}: .*'wide'"):
+    with pytest.raises(BadInput, match=r"vdsr cannot be made with scale 2 and options {'wide': 1}: .*'wide'"):
         build("vdsr", 2, {"wide": 1}, False)
     with pytest.raises(ValueError, match="between 1 and 40"):
         SERAN(2, positions=(41,))

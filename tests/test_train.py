@@ -604,7 +604,7 @@ def own(tmp_path: Path) -> Iterator[Path]:
     ("name", "said"),
     [
         ("my.py:Same", r"low \(2, 1, 11, 14\) must become high \(2, 1, 22, 28\), got \(2, 1, 11, 14\)"),
-        ("my.py:Scaleless", r"scaleless cannot be made with {'scale': 2}: .*unexpected keyword"),
+        ("my.py:Scaleless", r"scaleless cannot be made with scale 2 and options {}: .*unexpected keyword"),
         ("my.py:Failing", "AttributeError: 'Failing' object has no attribute 'missing'"),
         ("my.py:Bare", "must be a torch.nn.Module with parameters"),
         ("my.py:Nobody", "AttributeError: .* has no attribute 'Nobody'"),

@@ -14,16 +14,9 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from seran.systems import SYSTEMS, networks
 
-
-def _object(words: list[str]) -> dict[str, Any]:
-    found = json.loads(words[0])
-    if not isinstance(found, dict):
-        raise ValueError("must be a JSON object")
-    return found
-
-
-JSON = PrimitiveConstructorSpec(1, "JSON", _object, lambda x: isinstance(x, dict), lambda x: [json.dumps(x)])
-"""A dictionary on the command line."""
+JSON: PrimitiveConstructorSpec[dict[str, Any]] = PrimitiveConstructorSpec(
+    1, "JSON", lambda words: json.loads(words[0]), lambda x: isinstance(x, dict), lambda x: [json.dumps(x)]
+)
 
 
 @dataclass(frozen=True)

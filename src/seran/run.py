@@ -21,6 +21,8 @@ from seran.recipes import Recipe, differences, stated
 from seran.systems import SYSTEMS
 
 CHECKPOINT = "checkpoint.safetensors"
+STATE = ("step", "seconds", "patches", "scans", "rows", "command")
+"""What a checkpoint states besides tensors and the recipe."""
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -100,32 +102,20 @@ class Run:
         run.restore(path)
         return run
 
-    @classmethod
-    def begin(cls, recipe: Recipe, path: Path) -> "Run":
-        """A run that continues from the checkpoint ``path`` if there is one."""
-        run = cls(recipe, fresh=not path.is_file())
-        if path.is_file():
-            run.restore(path)
-        return run
-
     @property
     def best(self) -> nn.Module:
         """The network to validate and export: the average if the recipe keeps one."""
         return self.average.module if self.recipe.ema else self.network
 
-    def progress(self) -> dict[str, Any]:
-        """What a checkpoint states besides tensors and the recipe."""
-        names = ("step", "seconds", "patches", "scans", "rows", "command")
-        return {name: getattr(self, name) for name in names}
-
     def save(self, path: Path) -> None:
         """Write everything to one safetensors file, atomically; no pickle is involved."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
+        for i, kept in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in kept.items()}
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        meta = {"recipe": json.dumps(stated(self.recipe)), "state": json.dumps(self.progress())}
+        state = {name: getattr(self, name) for name in STATE}
+        meta = {"recipe": json.dumps(stated(self.recipe)), "state": json.dumps(state)}
         with files.atomic(path) as part:
             part.write_bytes(save(tensors, metadata=meta))
 

@@ -14,7 +14,7 @@ import csv
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,6 @@ from seran.machine import cpus
 from seran.recipes import Recipe
 from seran.run import CHECKPOINT, Run
 
-Pair = tuple[Float[Tensor, "b 1 p p"], Float[Tensor, "b 1 sp sp"]]
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": F.l1_loss,
     "l2": F.mse_loss,
@@ -91,7 +90,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, patches: Patches, recipe: Recipe, rank: int, world: int) -> None:
         self.patches, self.recipe, self.rank, self.world = patches, recipe, rank, world
 
-    def __getitem__(self, step: int) -> Pair:
+    def __getitem__(self, step: int) -> tuple[Float[Tensor, "b 1 p p"], Float[Tensor, "b 1 sp sp"]]:
         _, patch, batch = stage(self.recipe, step)
         return self.patches.batch(step, share(batch, self.rank, self.world), patch)
 
@@ -120,19 +119,10 @@ def limit(
 
 
 @torch.inference_mode()
-def validate(
-    fabric: Fabric, network: nn.Module, data: PreparedSet, scale: int, slices: int
-) -> dict[str, float]:
-    """Mean PSNR in dB per contrast of the validation split.
-
-    Args:
-        fabric: launched; its precision is used.
-        network: of this ``scale``, on the device of ``fabric``.
-        data: pairs.
-        scale: 2, 3 or 4.
-        slices: whole slices per volume.
-    """
+def _validate(run: Run, data: PreparedSet, fabric: Fabric, slices: int) -> dict[str, float]:
+    """Mean PSNR in dB per contrast of the validation split, over ``slices`` whole slices per volume."""
     found: dict[str, list[float]] = {}
+    network = run.best
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         with fabric.autocast():
@@ -143,7 +133,9 @@ def validate(
     for volume in data.pick("val"):
         n = len(data.high(volume))
         at = [round((i + 1) * (n - 1) / (slices + 1)) for i in range(min(slices, n))]
-        found.setdefault(volume.contrast, []).append(evaluate.psnr(predict, data, volume, scale, at))
+        found.setdefault(volume.contrast, []).append(
+            evaluate.psnr(predict, data, volume, run.recipe.scale, at)
+        )
     return {k: sum(v) / len(v) for k, v in sorted(found.items())}
 
 
@@ -201,7 +193,7 @@ def train(
         row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": (run.patches - seen) / (clock - mark)}
         if main:
             if judged:
-                psnr = validate(fabric, run.best, data, recipe.scale, slices)
+                psnr = _validate(run, data, fabric, slices)
                 row |= {f"psnr_{k}": v for k, v in psnr.items()}
                 bar.write(f"step {run.step}: " + ", ".join(f"{k} {v:.3f} dB" for k, v in psnr.items()))
             run.rows.append(row)
@@ -219,12 +211,15 @@ def train(
 
 def _begin(
     recipe: Recipe, data: PreparedSet, out: Path, fabric: Fabric, workers: int
-) -> tuple[Run, DataLoader[Pair]]:
+) -> tuple[Run, DataLoader[Sequence[Tensor]]]:
     """The run, new or from its checkpoint, and the batches of the steps that it has not made yet."""
     if data.degradation != recipe.degradation:
         raise BadInput(f"{data.root} holds {data.degradation} pairs, the recipe wants {recipe.degradation}")
     patches = Patches(data, "train", recipe.scale, recipe.seed, recipe.augment)
-    run = Run.begin(recipe, out / CHECKPOINT)
+    checkpoint = out / CHECKPOINT
+    run = Run(recipe, fresh=not checkpoint.is_file())
+    if checkpoint.is_file():
+        run.restore(checkpoint)
     run.scans += [scan for scan in data.scans("train") if scan not in run.scans]
     if run.step != fabric.broadcast(run.step):
         raise BadInput(f"{out}: processes start from different steps; RUN must be on a disk they share")
@@ -241,7 +236,7 @@ def _begin(
 
 
 def _learn(
-    run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, fabric: Fabric, pair: Pair
+    run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, fabric: Fabric, pair: Sequence[Tensor]
 ) -> Float[Tensor, ""]:
     """One step of the run; the loss before it."""
     recipe = run.recipe

@@ -86,13 +86,11 @@ def train(
         BadInput: for settings that cannot be, another recipe than RUN's, or if another process was lost.
     """
     if threads < 0 or devices < 1 or nodes < 1 or validate_every < 1:
-        raise BadInput(
-            "expected --threads of 0 or more, and --devices, --nodes and --validate-every of 1 or more"
-        )
+        raise BadInput("--threads must be 0 or more; --devices, --nodes and --validate-every 1 or more")
     pairs = load_prepared(data)
     if recipe.model not in SYSTEMS:
-        own = adopt(recipe.model, recipe.scale, recipe.options)
-        recipe = dataclasses.replace(recipe, model=own)
+        name = adopt(recipe.model, recipe.scale, recipe.options)
+        recipe = dataclasses.replace(recipe, model=name)
     if recipe.residual and SYSTEMS[recipe.model].adds_bicubic:
         raise BadInput(f"{recipe.model} adds the bicubic enlargement itself; give --no-residual")
     torch.set_num_threads(threads or max(1, cpus() // devices))
@@ -108,13 +106,7 @@ def train(
     command = f"seran {shlex.join(sys.argv[1:])}"
     try:
         run = library.train(
-            recipe,
-            pairs,
-            out,
-            fabric,
-            command=command,
-            validate_every=validate_every,
-            minutes=minutes,
+            recipe, pairs, out, fabric, validate_every=validate_every, minutes=minutes, command=command
         )
     except RuntimeError as error:
         if not _lost(error):

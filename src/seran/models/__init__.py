@@ -16,9 +16,6 @@ from seran.systems import SYSTEMS, System, networks
 
 __all__ = ["adopt", "build"]
 
-SHAPES = ((2, 11, 14), (1, 16, 9))
-"""Slices, rows and columns on which a user's own network is tried."""
-
 
 def build(model: str, scale: int, options: dict[str, Any], residual: bool) -> nn.Module:
     """The network of a system, with new parameters.
@@ -38,12 +35,12 @@ def build(model: str, scale: int, options: dict[str, Any], residual: bool) -> nn
             "and exported with --model FILE.py:CLASS, and its weights run on the CPU"
         )
     module, name = SYSTEMS[model].network.split(":")
-    arguments = {"scale": scale, **SYSTEMS[model].options, **options}
+    network = getattr(importlib.import_module(module), name)
     try:
-        network = getattr(importlib.import_module(module), name)(**arguments)
+        made = network(scale=scale, **{**SYSTEMS[model].options, **options})
     except (TypeError, ValueError) as error:
-        raise BadInput(f"{model} cannot be made with {arguments}: {error}") from error
-    return OverBicubic(network, scale) if residual else network
+        raise BadInput(f"{model} cannot be made with scale {scale} and options {options}: {error}") from error
+    return OverBicubic(made, scale) if residual else made
 
 
 def adopt(given: str, scale: int, options: dict[str, Any]) -> str:
@@ -86,7 +83,7 @@ def adopt(given: str, scale: int, options: dict[str, Any]) -> str:
 def _refuse_other_shapes(network: object, scale: int) -> None:
     if not isinstance(network, nn.Module) or not list(network.parameters()):
         raise BadInput("a network must be a torch.nn.Module with parameters")
-    for n, h, w in SHAPES:
+    for n, h, w in (2, 11, 14), (1, 16, 9):
         high = network(torch.rand(n, 1, h, w))
         wanted, got = (n, 1, scale * h, scale * w), tuple(getattr(high, "shape", ()))
         if got != wanted:
