@@ -43,7 +43,15 @@ def stored(text: str) -> dict[str, float]:
 def table(
     machines: dict[str, tuple[float, int]], sizes: dict[str, float], volumes: int, cores: int, price: float
 ) -> list[str]:
-    """A row for each machine, and what the results take on disk."""
+    """A row for each machine, and what the results take on disk.
+
+    Args:
+        machines: name -> seconds of a volume, and cores that took them.
+        sizes: type of voxel -> bytes that one takes on disk.
+        volumes: how many.
+        cores: of all machines together.
+        price: of an hour of one core.
+    """
     head = f"| machine | seconds a volume | core-hours | hours on {cores} cores | at {price:g} a core-hour |"
     lines = [head, "|---" * 5 + "|"]
     for name, (seconds, used) in machines.items():

@@ -29,6 +29,7 @@ from seran.data.pairs import PreparedSet, load_prepared
 from seran.machine import cpus
 from seran.models import build
 from seran.recipes import RECIPES, Recipe
+from seran.run import CHECKPOINT, Run
 
 Rates = list[float]
 
@@ -37,17 +38,30 @@ def whole(recipe: Recipe, data: PreparedSet, folder: Path, seconds: float, devic
     """Patches a second of each step of seran's loop after this call's first; it goes on in ``folder``.
 
     On a GPU of each hundred steps: what is drawn ahead while a row is written must not count.
+
+    Args:
+        recipe: what to train.
+        data: pairs to train on.
+        folder: of the run, which may have begun.
+        seconds: of this call.
+        device: ``cpu`` or ``cuda``.
     """
     fabric = Fabric(accelerator=device, devices=1, precision=train.native(device))
     fabric.launch()
-    before = train.Run.load(folder / train.CHECKPOINT).step if folder.is_dir() else 0
+    before = Run.load(folder / CHECKPOINT).step if folder.is_dir() else 0
     every = 1 if device == "cpu" else 100
     run = train.train(recipe, data, folder, fabric, every, validate_every=10**9, minutes=seconds / 60)
     return [row["patches_per_s"] for row in run.rows[before + 1 :]]
 
 
 def timed(step: Callable[[], object], batch: int, seconds: float) -> Rates:
-    """Patches a second of each step after the first."""
+    """Patches a second of each step after the first.
+
+    Args:
+        step: makes one step.
+        batch: patches of a step.
+        seconds: after which no further step begins.
+    """
     times = [time.perf_counter()]
     while times[-1] - times[0] < seconds or len(times) < 4:
         step()
@@ -114,19 +128,16 @@ def main(
     recipe = dataclasses.replace(recipe, patch=patch, batch=batch, steps=10**9, warmup=10**9)
     pairs, folder = load_prepared(data), Path(tempfile.mkdtemp())
     alone, bare = network_alone(recipe, device), plain(recipe, device)
-    rates: dict[str, Rates] = {"seran train": [], "plain loop, float32": [], "of seran's, the network": []}
+    ways: dict[str, Callable[[], Rates]] = {
+        "seran train": lambda: whole(recipe, pairs, folder / "run", seconds, device),
+        "plain loop, float32": lambda: timed(bare, batch, seconds),
+        "of seran's, the network": lambda: timed(alone, batch, seconds),
+    }
+    rates: dict[str, Rates] = {name: [] for name in ways}
     try:
         for _ in range(rounds):
-            for row, made in zip(
-                rates.values(),
-                (
-                    whole(recipe, pairs, folder / "run", seconds, device),
-                    timed(bare, batch, seconds),
-                    timed(alone, batch, seconds),
-                ),
-                strict=True,
-            ):
-                row += made
+            for name, way in ways.items():
+                rates[name] += way()
     finally:
         shutil.rmtree(folder)
     own, other, core = (median(row) for row in rates.values())

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import tyro
 from budget import fitted, lasting, trained
-from results import Rows, heading, load, score, write
+from results import Rows, heading, load, markdown, score, write
 
 from seran import evaluate
 from seran.data.pairs import PreparedSet, load_prepared
@@ -40,8 +40,7 @@ def _row(variant: str, seed: int, file: Path, data: PreparedSet, slices: int) ->
 def table(rows: Rows, titles: dict[str, str]) -> list[str]:
     """One line per variant: mean PSNR over the seeds, with the largest distance from it, and the gain."""
     columns = heading(rows)
-    lines = [f"| variant | parameters | seeds | {' | '.join(columns.values())} |"]
-    lines.append("|---" * (3 + len(columns)) + "|")
+    lines = []
     for variant, title in titles.items():
         group = [row for row in rows.values() if row["variant"] == variant]
         if not group:
@@ -52,8 +51,8 @@ def table(rows: Rows, titles: dict[str, str]) -> list[str]:
             gain = fmean(row["means"][contrast]["gain"] for row in group)
             spread = f" ± {max(abs(psnr - fmean(found)) for psnr in found):.2f}" * (len(found) > 1)
             cells.append(f"{fmean(found):.2f}{spread} ({gain:+.2f})")
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        lines.append(cells)
+    return markdown(["variant", "parameters", "seeds", *columns.values()], lines)
 
 
 def compare(

@@ -14,6 +14,7 @@ from seran.errors import BadInput
 from seran.export import export
 from seran.machine import cpus
 from seran.recipes import Recipe, differences
+from seran.run import CHECKPOINT, Run
 
 
 def _fabric() -> Fabric:
@@ -29,15 +30,22 @@ def fitted(recipe: Recipe, name: str, data: PreparedSet, runs: Path, minutes: fl
     The pace is that of a pilot's quick steps, so that the run takes hardly less than the minutes; it takes
     longer where something else runs.
 
+    Args:
+        recipe: but for its steps.
+        name: of the run in ``runs``.
+        data: pairs to train on.
+        runs: folder of the training runs.
+        minutes: of one run on a quiet machine.
+
     Raises:
         BadInput: if that run began with another budget.
     """
-    file, checkpoint = runs / f"{name}.onnx", runs / name / train.CHECKPOINT
+    file, checkpoint = runs / f"{name}.onnx", runs / name / CHECKPOINT
     if file.is_file():
         card = weights.read(file).card
         steps, command = card.recipe["steps"], card.command
     elif checkpoint.is_file():
-        run = train.Run.load(checkpoint)
+        run = Run.load(checkpoint)
         steps, command = run.recipe.steps, run.command
     else:
         pace = _pace(recipe, data, runs / f"{name}-pilot", minutes)
@@ -50,7 +58,13 @@ def fitted(recipe: Recipe, name: str, data: PreparedSet, runs: Path, minutes: fl
 
 
 def lasting(recipe: Recipe, steps: int, seed: int = 0) -> Recipe:
-    """The recipe with so many steps; a warm-up longer than a tenth of them is cut to it."""
+    """The recipe with another length; a warm-up longer than a tenth of it is cut to that.
+
+    Args:
+        recipe: the rest of the settings.
+        steps: optimiser steps.
+        seed: of initialisation and sampling.
+    """
     return dataclasses.replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 10), seed=seed)
 
 
@@ -68,6 +82,15 @@ def trained(
     recipe: Recipe, name: str, data: PreparedSet, runs: Path, machine: str, command: str, notes: str
 ) -> Path:
     """Train ``runs/name`` to the recipe's last step; return the weights file ``runs/name.onnx``.
+
+    Args:
+        recipe: what to train.
+        name: of the run.
+        data: pairs to train on.
+        runs: folder of the training runs.
+        machine: what trains it, in words, for the card.
+        command: that repeats it, for the card.
+        notes: for the card.
 
     Raises:
         BadInput: if there is one of another recipe.

@@ -13,6 +13,7 @@ from typing import Any
 
 import tyro
 from published import CONTRASTS, TABLE1, TABLE2, TABLE3, TABLE4
+from results import markdown
 
 from seran import files
 from seran.systems import title
@@ -31,7 +32,13 @@ def _stated(made: dict[str, Any]) -> list[str]:
 
 
 def ablation(made: dict[str, Any], printed: dict[str, tuple[float, float, float]], base: str) -> list[str]:
-    """PSNR over the row ``base``, the paper's and ours, per contrast."""
+    """PSNR over one row, the paper's and ours, per contrast.
+
+    Args:
+        made: the table's JSON.
+        printed: variant -> the paper's PSNR in dB per contrast.
+        base: the variant that the others are compared with.
+    """
     ours: dict[str, dict[str, float]] = {}
     for variant in printed:
         group = [r["means"] for r in made["results"].values() if r["variant"] == variant]
@@ -39,22 +46,22 @@ def ablation(made: dict[str, Any], printed: dict[str, tuple[float, float, float]
             ours[variant] = {c: fmean(means[c]["psnr"] for means in group) for c in group[0]}
     columns = [text for c in CONTRASTS for text in (f"{c} paper", f"{c} ours")]
     lines = [*_stated(made), f"PSNR over {base}, in dB.", ""]
-    lines += [f"| variant | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    rows = []
     for variant, numbers in printed.items():
         cells = []
         for contrast, number, zero in zip(CONTRASTS, numbers, printed[base], strict=True):
             known = base in ours and contrast in ours.get(variant, {})
             cells += [f"{number - zero:+.2f}"]
             cells += [f"{ours[variant][contrast] - ours[base][contrast]:+.2f}" if known else "–"]
-        lines.append(f"| {variant} | {' | '.join(cells)} |")
-    return lines
+        rows.append([variant, *cells])
+    return lines + markdown(["variant", *columns], rows)
 
 
 def systems(made: dict[str, Any], printed: dict[str, tuple[str, str, str]]) -> list[str]:
     """PSNR over bicubic, the paper's and ours, per contrast."""
     columns = [text for c in CONTRASTS for text in (f"{c} paper", f"{c} ours")]
     lines = [*_stated(made), "PSNR over bicubic, in dB; the paper's absolute PSNR / SSIM in brackets.", ""]
-    lines += [f"| system | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    rows = []
     for name in dict.fromkeys([*printed, *made["results"]]):
         cells = []
         for i, contrast in enumerate(CONTRASTS):
@@ -63,23 +70,23 @@ def systems(made: dict[str, Any], printed: dict[str, tuple[str, str, str]]) -> l
             cells.append(f"{gain:+.2f} ({theirs[i]})" if theirs else "–")
             mean = made["results"].get(name, {}).get("means", {}).get(contrast)
             cells.append(f"{mean['gain']:+.2f}" if mean else "–")
-        lines.append(f"| {title(name)} | {' | '.join(cells)} |")
-    return lines
+        rows.append([title(name), *cells])
+    return lines + markdown(["system", *columns], rows)
 
 
 def seconds(made: dict[str, Any]) -> list[str]:
     """Seconds per volume: the paper's on its GPU, ours on the machine that the protocol names."""
     columns = [text for s in (2, 3, 4) for text in (f"x{s} paper", f"x{s} ours")]
     lines = [*_stated(made), "Paper: a Titan Xp.", ""]
-    lines += [f"| system | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    rows = []
     for name in dict.fromkeys([*TABLE4, *made["results"]]):
         cells = []
         for i, scale in enumerate(("x2", "x3", "x4")):
             found = made["results"].get(name, {}).get(scale)
             cells += [f"{TABLE4[name][i]:g}" if name in TABLE4 else "–"]
             cells += [f"{median(found):.2f}" if found else "–"]
-        lines.append(f"| {title(name)} | {' | '.join(cells)} |")
-    return lines
+        rows.append([title(name), *cells])
+    return lines + markdown(["system", *columns], rows)
 
 
 def text(folder: Path) -> str:

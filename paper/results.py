@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,14 @@ def load(path: Path, protocol: list[str]) -> Rows:
 
 
 def write(path: Path, protocol: list[str], rows: Rows, table: Callable[[Rows], list[str]]) -> None:
-    """``path`` as JSON, and the ``table`` of the same rows beside it as markdown."""
+    """Keep rows, as JSON and as a table.
+
+    Args:
+        path: the JSON file; the table lies beside it as markdown.
+        protocol: how the rows came about, in words.
+        rows: by name.
+        table: from rows to the lines of the table.
+    """
     lines = [f"# {path.stem}", "", *(f"- {line}" for line in protocol), "", *table(rows)]
     text = json.dumps({"protocol": protocol, "results": rows}, indent=1)
     for end, content in ((".json", text), (".md", "\n".join(lines))):
@@ -44,7 +51,13 @@ def write(path: Path, protocol: list[str], rows: Rows, table: Callable[[Rows], l
 
 
 def score(chosen: Method, data: PreparedSet, slices: int) -> dict[str, Any]:
-    """Means over the test volumes of each contrast, and the volumes; gains are over bicubic."""
+    """Means over the test volumes of each contrast, and the volumes; gains are over bicubic.
+
+    Args:
+        chosen: the method.
+        data: pairs; the split ``test`` is scored.
+        slices: central slices of each volume that are scored; 0 for all.
+    """
     tested = [method("bicubic", chosen.scale)] + [chosen] * (chosen.name != "bicubic")
     report = evaluate.evaluate(data, tested, "test", slices=slices)
     means = report.means()
@@ -69,6 +82,12 @@ def heading(rows: Rows) -> dict[str, str]:
     """Contrast -> its column's title, with the number of test volumes."""
     first = next(iter(rows.values()))["means"]
     return {contrast: f"{contrast} ({mean['volumes']})" for contrast, mean in first.items()}
+
+
+def markdown(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """The lines of a table."""
+    head, *body = (f"| {' | '.join(cells)} |" for cells in (columns, *rows))
+    return [head, "|---" * (head.count(" | ") + 1) + "|", *body]
 
 
 def program(main: Callable[..., None]) -> None:

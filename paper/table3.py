@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from budget import fitted, lasting, trained
-from results import Rows, heading, load, ordered, program, score, write
+from results import Rows, heading, load, markdown, ordered, program, score, write
 from torch.utils.flop_counter import FlopCounterMode
 
 from seran import evaluate, weights
@@ -62,7 +62,13 @@ def seconds(chosen: Method, data: PreparedSet) -> float:
 
 
 def described(name: str, scale: int, file: Path | None) -> dict[str, Any]:
-    """Size and cost of a system, and what its weights saw."""
+    """Size and cost of a system, and what its weights saw.
+
+    Args:
+        name: of the system, with or without a ``+``.
+        scale: 2, 3 or 4.
+        file: its weights; none for a classical method.
+    """
     plain = name.removesuffix("+")
     if file is None:
         return {"parameters": 0, "gmacs": 0.0, "patches": 0}
@@ -79,10 +85,7 @@ def described(name: str, scale: int, file: Path | None) -> dict[str, Any]:
 def table(rows: Rows) -> list[str]:
     """One row per system: size, cost, what it saw, PSNR/SSIM and gain per contrast."""
     columns = heading(rows)
-    lines = [
-        f"| system | parameters | GMACs | s / volume | patches | minutes | {' | '.join(columns.values())} |"
-    ]
-    lines.append("|---" * (6 + len(columns)) + "|")
+    lines = []
     for name, r in rows.items():
         cells = [
             title(name),
@@ -95,8 +98,9 @@ def table(rows: Rows) -> list[str]:
         for c in columns:
             mean = r["means"][c]
             cells.append(f"{mean['psnr']:.2f} / {mean['ssim_volume']:.4f} ({mean['gain']:+.2f})")
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        lines.append(cells)
+    facts = ("system", "parameters", "GMACs", "s / volume", "patches", "minutes")
+    return markdown([*facts, *columns.values()], lines)
 
 
 def main(

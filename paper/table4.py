@@ -13,16 +13,16 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from results import Rows, load, ordered, program, write
+from results import Rows, load, markdown, ordered, program, write
 
 from seran import export
 from seran.degrade import Bicubic
 from seran.machine import cpus
 from seran.methods import Method, is_network, method
 from seran.recipes import RECIPES
+from seran.run import Run
 from seran.sharpen import sharpen
 from seran.systems import title
-from seran.train import Run
 
 ORDER = ("bicubic", "nlm", "srcnn", "vdsr", "idn", "fscwrn", "rdn", "csn", "edsr", "seab", "seran", "seran+")
 LONG = 60.0
@@ -54,7 +54,13 @@ def ready(name: str, scale: int) -> Method:
 
 
 def measure(scale: int, names: tuple[str, ...], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every method, run in turn."""
+    """Seconds of every method, run in turn.
+
+    Args:
+        scale: 2, 3 or 4.
+        names: of the methods.
+        repeats: runs of each.
+    """
     low = volume(scale)
     chosen = [ready(name, scale) for name in names]
     found: dict[str, list[float]] = {name: [] for name in names}
@@ -72,11 +78,14 @@ def measure(scale: int, names: tuple[str, ...], repeats: int) -> dict[str, list[
 
 def table(rows: Rows) -> list[str]:
     """Seconds at x2, x3 and x4."""
-    lines = ["| system | x2 | x3 | x4 |", "|---|---|---|---|"]
-    for name, row in rows.items():
-        cells = [f"{median(row[s]):.2f}" if s in row else "–" for s in ("x2", "x3", "x4")]
-        lines.append(f"| {title(name)} | {' | '.join(cells)} |")
-    return lines
+    scales = ("x2", "x3", "x4")
+    return markdown(
+        ["system", *scales],
+        (
+            [title(name), *(f"{median(row[s]):.2f}" if s in row else "–" for s in scales)]
+            for name, row in rows.items()
+        ),
+    )
 
 
 def main(

@@ -51,7 +51,14 @@ def gains(card: dict[str, Any]) -> dict[str, float]:
 
 
 def draw(ax: Axes, found: dict[str, float], seconds: dict[str, float], heading: str) -> None:
-    """One panel: a point and a name for every method."""
+    """One panel: a point and a name for every method.
+
+    Args:
+        ax: the panel.
+        found: method -> gain in dB.
+        seconds: method -> seconds for a volume.
+        heading: of the panel.
+    """
     for name, gain in sorted(found.items()):
         ax.plot(seconds[name], gain, "o", color="C3" if name.startswith("seran") else "C0")
         off, ha, va = PLACES[BESIDE.get(name, "below")]

@@ -11,10 +11,10 @@ import nibabel as nib
 import pydicom
 import pytest
 
-from seran import train
 from seran.data import prepare
 from seran.errors import BadInput
 from seran.extras import EXTRAS, missing, needed
+from seran.run import CHECKPOINT, Run
 from tests.conftest import oblique, phantom
 from tests.test_train import TINY
 
@@ -72,7 +72,7 @@ def test_training(module: str, pairs: Path, tmp_path: Path) -> None:
         line = refused(module, tmp_path, "train", "srcnn-x2-bd", pairs, "new", "--precision", "32-true")
         assert line == f"seran: seran train needs {module}; pip install 'seran[train]'"
         assert not list(tmp_path.glob("new/*"))
-    train.Run(TINY).save(tmp_path / train.CHECKPOINT)
+    Run(TINY).save(tmp_path / CHECKPOINT)
     if module not in ("lightning_fabric", "tensorboard"):
         line = refused(module, tmp_path, "export", tmp_path, "out.onnx")
         assert line == f"seran: seran export needs {module}; pip install 'seran[train]'"

@@ -1,8 +1,13 @@
-"""The contract of every network in MODELS."""
+"""The contract of every network in SYSTEMS."""
 
 import dataclasses
 import io
 import math
+import runpy
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,17 +15,20 @@ import pytest
 import torch
 from torch import nn
 
-from seran import subpixel, weights
+from seran import recipes, subpixel, weights
+from seran.apps.methods import methods
+from seran.classical import CLASSICAL
+from seran.degrade import DEGRADATIONS
 from seran.engines import openvino
 from seran.engines.runtime import ov
 from seran.errors import BadInput
 from seran.export import difference, halve, to_onnx
-from seran.models import MODELS, build, layers
+from seran.models import build, layers
 from seran.models.layers import Enlarge
 from seran.models.seran import SERAN
-from seran.recipes import VARIANTS
+from seran.recipes import RECIPES, VARIANTS
 from seran.resize import imresize
-from seran.systems import SYSTEMS
+from seran.systems import SYSTEMS, System, networks
 
 PRINTED = {  # millions of parameters in the paper's Table 3; SERAN's are cut after two decimals, not rounded
     "srcnn": (0.02451, 0.02451, 0.02451),
@@ -44,7 +52,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 FOLDED = {"rdn", "csn", "edsr", "seab", "seran"}
 """Networks that end in an upsampler and one convolution; others work on the fine grid, or end otherwise."""
-FAMILY = [(name, scale) for name in MODELS for scale in (2, 3, 4)]
+FAMILY = [(name, scale) for name in networks() for scale in (2, 3, 4)]
 
 
 def small(name: str, scale: int, residual: bool = False) -> nn.Module:
@@ -125,7 +133,7 @@ def test_shapes_gradients_and_saving(name: str, scale: int, residual: bool) -> N
     assert torch.equal(other(low), high)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", networks())
 @pytest.mark.parametrize("residual", [False, True])
 def test_only_the_upsampling_differs_between_scales(name: str, residual: bool) -> None:
     """What a network of one scale may begin with from another."""
@@ -207,15 +215,13 @@ def test_options_keep_the_shape_and_train_every_parameter(name: str, options: di
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", ["vdsr", "idn", "fscwrn"])
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_networks_that_add_bicubic_are_bicubic_without_their_last_layer(name: str, scale: int) -> None:
+@pytest.mark.parametrize(("name", "scale"), FAMILY)
+def test_networks_without_parameters_are_bicubic_or_nothing(name: str, scale: int) -> None:
     network = small(name, scale).requires_grad_(False)
-    for key, parameter in network.named_parameters():
-        if key.startswith(("tail", "body.6")):
-            parameter.zero_()
+    for parameter in network.parameters():
+        parameter.zero_()
     low = torch.rand(1, 1, 9, 14)
-    torch.testing.assert_close(network(low), Enlarge(scale)(low))
+    torch.testing.assert_close(network(low), Enlarge(scale)(low) * SYSTEMS[name].adds_bicubic)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -257,9 +263,62 @@ def test_attention_against_the_equations_written_out() -> None:
 
 
 def test_unknown_names_and_positions_are_refused() -> None:
-    with pytest.raises(BadInput, match=r"srcnn, vdsr, .*, seran"):
-        build("srgan", 2, {}, False)
+    for name in ("srgan", "bicubic", "os:system"):
+        with pytest.raises(BadInput, match=r"must be one of srcnn, vdsr, .*, seran, got"):
+            build(name, 2, {}, False)
+    with pytest.raises(BadInput, match=r"vdsr cannot be made with scale 2 and options {'wide': 1}: .*'wide'"):
+        build("vdsr", 2, {"wide": 1}, False)
     with pytest.raises(ValueError, match="between 1 and 40"):
         SERAN(2, positions=(41,))
     with pytest.raises(ValueError, match="2, 3 or 4"):
         SERAN(5)
+
+
+def test_every_system_is_a_network_or_a_classical_method() -> None:
+    assert set(SYSTEMS) - set(networks()) == set(CLASSICAL)
+    assert all((SYSTEMS[name].undoes in DEGRADATIONS) is (name in CLASSICAL) for name in SYSTEMS)
+
+
+TOY = """
+from torch import nn
+
+
+class Toy(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        sizes = {"stride": scale, "padding": scale - 1, "output_padding": scale - 1}
+        self.up = nn.ConvTranspose2d(1, 1, 2 * scale - 1, **sizes)
+
+    def forward(self, x):
+        return self.up(x)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
+    """One file and one entry."""
+    (tmp_path / "toys.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    counts = tuple((2 * scale - 1) ** 2 + 1 for scale in (2, 3, 4))
+    monkeypatch.setitem(SYSTEMS, "toy", System("Toy [2D]", 2031, "Anyone, Nowhere", counts, "toys:Toy"))
+    monkeypatch.setitem(SMALL, "toy", {})
+    yield SYSTEMS["toy"]
+    sys.modules.pop("toys", None)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_network_is_added_by_one_file_and_one_entry(toy: System, scale: int) -> None:
+    """The contract holds for it, it has a recipe, and it is listed."""
+    test_what_is_trained_is_what_is_used("toy", scale)
+    test_parameter_count("toy", scale)
+    test_slices_of_a_batch_do_not_see_each_other("toy", scale)
+    test_bf16_is_near_fp32("toy", scale)
+    for residual in (False, True):
+        test_shapes_gradients_and_saving("toy", scale, residual)
+    test_networks_without_parameters_are_bicubic_or_nothing("toy", scale)
+    made = runpy.run_path(recipes.__file__)["RECIPES"]
+    assert set(made) - set(RECIPES) == {f"toy-x{s}-bd" for s in (2, 3, 4)}
+    ours, theirs = (asdict(made[f"{name}-x{scale}-bd"]) for name in ("toy", "seran"))
+    assert ours == {**theirs, "model": "toy"}
+    row = next(line.split() for line in methods().splitlines() if line.startswith("toy "))
+    assert row[:4] == ["toy", "Toy", "[2D]", "2031"]

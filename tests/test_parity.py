@@ -16,8 +16,8 @@ from PIL import Image
 from torch import nn
 
 from seran import resize
-from seran.models.edsr import EDSR
 from seran.models.rdn import RDN
+from seran.models.seran import SERAN
 from seran.models.vdsr import VDSR
 from tests.conftest import phantom
 
@@ -55,7 +55,7 @@ def grey(low: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @torch.no_grad()
 def test_edsr(scale: int) -> None:
-    ours = EDSR(scale, width=12, depth=3)
+    ours = SERAN(scale, width=12, depth=3, positions=())
     theirs = torchsr("edsr").EDSR(3, 12, scale, 1.0)
     for shift in (theirs.sub_mean, theirs.add_mean):
         shift.bias.zero_()

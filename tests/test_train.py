@@ -1,12 +1,16 @@
 """Training on a made set: what it draws, that it resumes bit for bit, that processes agree, export."""
 
+import csv
 import dataclasses
+import hashlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from seran import recipes, train, weights
+from seran import cli, recipes, train, weights
 from seran.classical import zerofill
 from seran.data import patches as data
 from seran.data import prepare
@@ -23,9 +27,12 @@ from seran.data.prepare import PrepareOptions
 from seran.degrade import Truncation
 from seran.errors import BadInput
 from seran.export import export, restore
-from seran.models import MODELS, build
+from seran.methods import Engine, method
+from seran.models import adopt, build
 from seran.models.layers import INITIALIZERS
 from seran.recipes import RECIPES, Recipe
+from seran.run import CHECKPOINT, Run, averaging
+from seran.systems import SYSTEMS, networks
 from tests.conftest import phantom
 from tests.test_prepare import save
 
@@ -49,20 +56,20 @@ def cpu(precision: str = "32-true") -> Fabric:
     return fabric
 
 
-def run(pairs: PreparedSet, out: Path, recipe: Recipe = TINY, **options: float) -> train.Run:
+def run(pairs: PreparedSet, out: Path, recipe: Recipe = TINY, **options: float) -> Run:
     return train.train(recipe, pairs, out, cpu(), every=3, validate_every=6, slices=2, **options)
 
 
-def state(run: train.Run) -> dict[str, torch.Tensor]:
+def state(run: Run) -> dict[str, torch.Tensor]:
     return {**run.network.state_dict(), **run.average.state_dict()}
 
 
-def same(a: train.Run, b: train.Run) -> bool:
+def same(a: Run, b: Run) -> bool:
     left, right = state(a), state(b)
     return all(torch.equal(left[k], right[k]) for k in left)
 
 
-def close(a: train.Run, b: train.Run) -> None:
+def close(a: Run, b: Run) -> None:
     torch.testing.assert_close(state(a), state(b), atol=1e-5, rtol=0)
 
 
@@ -173,12 +180,20 @@ def test_the_common_recipe_is_common() -> None:
     for scale in (2, 3, 4):
         common = [r for name, r in RECIPES.items() if name.endswith(f"-x{scale}-bd")]
         own = [
-            dataclasses.replace(r, model="", options={}, residual=r.residual or r.model in recipes.ITSELF)
+            dataclasses.replace(r, model="", options={}, residual=r.residual or SYSTEMS[r.model].adds_bicubic)
             for r in common
         ]
         assert len(own) == len(recipes.VARIANTS)
         assert all(r == own[0] for r in own)
-        assert {r.model for r in common} == set(MODELS)
+        assert {r.model for r in common} == set(networks())
+
+
+def test_recipes_stay_what_they_are() -> None:
+    """Runs are continued, and weights retrained, by these names; each line is the SHA-256 of all settings."""
+    with (Path(__file__).parent / "recipes.csv").open(newline="") as file:
+        known = {row["name"]: row["sha256"] for row in csv.DictReader(file)}
+    texts = {name: json.dumps(dataclasses.asdict(r), sort_keys=True) for name, r in RECIPES.items()}
+    assert {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()} == known
 
 
 def test_every_published_recipe_takes_a_step(pairs: PreparedSet) -> None:
@@ -191,7 +206,7 @@ def test_every_published_recipe_takes_a_step(pairs: PreparedSet) -> None:
     patches = data.Patches(pairs, "train", 3, seed=0)
     for name in ("srcnn", "vdsr", "idn", "rdn", "csn"):
         recipe = RECIPES[f"{name}-x3-bd-paper"]
-        made = train.Run(dataclasses.replace(recipe, options=small.get(name, {})))
+        made = Run(dataclasses.replace(recipe, options=small.get(name, {})))
         before = {k: v.clone() for k, v in made.network.state_dict().items()}
         for step in range(2):  # the second reaches what zero biases and tiny weights hid from the first
             low, high = patches.batch(step, range(2), 14)
@@ -213,8 +228,8 @@ def test_initializers() -> None:
         return float(layer.weight.detach().std())
 
     he, xavier = (2 / (64 * 9)) ** 0.5, (2 / (128 * 9)) ** 0.5
-    made = {k: train.Run(dataclasses.replace(RECIPES["vdsr-x2-bd"], initializer=k)) for k in INITIALIZERS}
-    made["network"] = train.Run(RECIPES["vdsr-x2-bd"])
+    made = {k: Run(dataclasses.replace(RECIPES["vdsr-x2-bd"], initializer=k)) for k in INITIALIZERS}
+    made["network"] = Run(RECIPES["vdsr-x2-bd"])
     for kind, expected in (("he", he), ("xavier", xavier), ("gaussian", 1e-3), ("network", he)):
         assert spread(made[kind].network) == pytest.approx(expected, rel=0.02)
     assert spread(build("idn", 2, {}, False).head) == pytest.approx(he, rel=0.02)
@@ -230,17 +245,17 @@ def test_mixed_precision_is_the_default_only_where_the_cpu_computes_it() -> None
 
 
 def test_rates_optimiser_and_clipping_of_the_published_recipes() -> None:
-    srcnn = train.Run(RECIPES["srcnn-x2-bd-paper"])
+    srcnn = Run(RECIPES["srcnn-x2-bd-paper"])
     assert isinstance(srcnn.optimizer, torch.optim.SGD)
     sizes = {g["factor"]: sum(p.numel() for p in g["params"]) for g in srcnn.optimizer.param_groups}
     assert sizes == {1.0: 24_513 - 801, 0.1: 801}
-    idn = train.Run(RECIPES["idn-x2-bd-paper"])
+    idn = Run(RECIPES["idn-x2-bd-paper"])
     assert {g["factor"]: g["weight_decay"] for g in idn.optimizer.param_groups} == {1.0: 1e-4, 0.1: 1e-4}
     slow = {n for n, _ in idn.network.named_parameters() if n.startswith("tail.") or n.endswith(".bias")}
     slower = next(g["params"] for g in idn.optimizer.param_groups if g["factor"] == 0.1)
     assert {id(p) for p in slower} == {id(idn.network.get_parameter(n)) for n in slow}
     with pytest.raises(BadInput, match=r"no parameter of seran is named like \*\.bias2"):
-        train.Run(dataclasses.replace(TINY, rates={"*.bias2": 0.1}))
+        Run(dataclasses.replace(TINY, rates={"*.bias2": 0.1}))
     vdsr = RECIPES["vdsr-x2-bd-paper"]
     layer = torch.nn.Linear(3, 2)
     layer.weight.grad, layer.bias.grad = torch.full((2, 3), 9.0), torch.tensor([0.05, -7.0])
@@ -286,12 +301,12 @@ def test_a_pause_changes_nothing(pairs: PreparedSet, tmp_path: Path) -> None:
     whole = run(pairs, tmp_path / "whole")
     halted = tmp_path / "halted"
     run(pairs, halted, dataclasses.replace(TINY, steps=6, schedule="step"))
-    shorter = train.Run.load(halted / train.CHECKPOINT)
+    shorter = Run.load(halted / CHECKPOINT)
     assert shorter.step == 6
     paused = tmp_path / "paused"
     for step in (1, 2):
         assert run(pairs, paused, minutes=0).step == step
-        assert train.Run.load(paused / train.CHECKPOINT).step == step
+        assert Run.load(paused / CHECKPOINT).step == step
     again = run(pairs, paused)
     assert same(whole, again)
     assert [row["step"] for row in again.rows] == [1, 2, 3, 6, 9, 12]
@@ -299,7 +314,7 @@ def test_a_pause_changes_nothing(pairs: PreparedSet, tmp_path: Path) -> None:
 
 def test_the_average_soon_forgets_the_initialisation() -> None:
     """A plain mean until that is 1/(1 - decay) long, an exponential one from then on."""
-    update = train.averaging(0.75)
+    update = averaging(0.75)
     value = [torch.tensor(100.0)]
     expected = 100.0
     for n, new in enumerate([10.0, 20.0, 60.0, 8.0, 4.0], start=1):
@@ -403,11 +418,11 @@ def test_patches_drawn_by_other_processes_are_the_same(pairs: PreparedSet, tmp_p
 def test_a_killed_run_continues_bit_for_bit(pairs: PreparedSet, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     process = start(command(tmp_path, pairs, "killed", 1))
-    checkpoint = tmp_path / "killed" / train.CHECKPOINT
+    checkpoint = tmp_path / "killed" / CHECKPOINT
     until_there(checkpoint, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    at = train.Run.load(checkpoint).step
+    at = Run.load(checkpoint).step
     assert 0 < at < TINY.steps, "killed too late to show anything"
     torch.set_num_threads(1)
     try:
@@ -421,7 +436,7 @@ def test_two_processes_equal_one(pairs: PreparedSet, tmp_path: Path) -> None:
     """DDP over gloo: half the batch each, the same parameters within 1e-5."""
     for out, devices in (("one", 1), ("two", 2)):
         finish(start(command(tmp_path, pairs, out, devices)))
-    one, two = (train.Run.load(tmp_path / out / train.CHECKPOINT) for out in ("one", "two"))
+    one, two = (Run.load(tmp_path / out / CHECKPOINT) for out in ("one", "two"))
     assert one.step == two.step == TINY.steps
     close(one, two)
 
@@ -438,23 +453,23 @@ def runs(process: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(pairs: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> train.Run:
+def undisturbed(pairs: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two dozen steps of two processes that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
     finish(start(command(folder, pairs, "run", 2, "--steps", 24)))
-    return train.Run.load(folder / "run" / train.CHECKPOINT)
+    return Run.load(folder / "run" / CHECKPOINT)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a run in /proc")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_one_of_two_processes_is_killed(
-    pairs: PreparedSet, tmp_path: Path, undisturbed: train.Run, rank: int
+    pairs: PreparedSet, tmp_path: Path, undisturbed: Run, rank: int
 ) -> None:
     """The other one ends, with an error; the same command continues as if nothing had happened."""
     words = command(tmp_path, pairs, "run", 2, "--steps", 24)
     first = start(words)
-    checkpoint = tmp_path / "run" / train.CHECKPOINT
+    checkpoint = tmp_path / "run" / CHECKPOINT
     until_there(checkpoint, first)
     (second,) = children(first.pid)
     os.kill((first.pid, second)[rank], signal.SIGKILL)
@@ -466,9 +481,9 @@ def test_one_of_two_processes_is_killed(
     assert first.returncode == (-signal.SIGKILL, 2)[rank], text
     assert "seran: another process of this run has ended; the same command continues" in text
     assert "Traceback" not in text
-    assert 0 < train.Run.load(checkpoint).step < 24, "killed too late to show anything"
+    assert 0 < Run.load(checkpoint).step < 24, "killed too late to show anything"
     finish(start(words))
-    again = train.Run.load(checkpoint)
+    again = Run.load(checkpoint)
     assert again.step == 24
     assert same(again, undisturbed)
     assert not list((tmp_path / "run").glob(".part-*"))
@@ -476,7 +491,7 @@ def test_one_of_two_processes_is_killed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
-def test_two_machines(pairs: PreparedSet, tmp_path: Path, undisturbed: train.Run, launcher: str) -> None:
+def test_two_machines(pairs: PreparedSet, tmp_path: Path, undisturbed: Run, launcher: str) -> None:
     """Two machines make what two processes make, within rounding; both are this one, SLURM its variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -492,7 +507,7 @@ def test_two_machines(pairs: PreparedSet, tmp_path: Path, undisturbed: train.Run
         nodes = [start(words, **job, SLURM_PROCID=str(i), SLURM_NODEID=str(i)) for i in range(2)]
     for node in nodes:
         finish(node)
-    made = train.Run.load(tmp_path / "run" / train.CHECKPOINT)
+    made = Run.load(tmp_path / "run" / CHECKPOINT)
     assert made.step == 24
     close(made, undisturbed)
 
@@ -519,21 +534,137 @@ def test_export_and_back(pairs: PreparedSet, tmp_path: Path) -> None:
 def test_fine_tuning_starts_from_a_weights_file(pairs: PreparedSet, tmp_path: Path) -> None:
     path = tmp_path / "tiny.onnx"
     export(run(pairs, tmp_path / "run"), path)
-    tuned = train.Run(dataclasses.replace(TINY, init=str(path), seed=99))
+    tuned = Run(dataclasses.replace(TINY, init=str(path), seed=99))
     expected = restore(path)[0].state_dict()
     for key, value in tuned.network.state_dict().items():
         assert torch.equal(value, expected[key])
     assert tuned.patches == 8 * 4 + 4 * 2
     assert tuned.seconds > 0
     assert tuned.scans == pairs.scans("train")
-    shipped = train.Run(Recipe("seran", 2, residual=True, init="seran-x2-bd"))
+    shipped = Run(Recipe("seran", 2, residual=True, init="seran-x2-bd"))
     assert shipped.patches > 50_000
     assert len(shipped.scans) > 30
-    assert train.Run(dataclasses.replace(TINY, init="moved.onnx"), fresh=False).step == 0
+    assert Run(dataclasses.replace(TINY, init="moved.onnx"), fresh=False).step == 0
     narrow = {"width": 8, "depth": 2, "positions": [2]}
     for scale in (2, 3):
         with pytest.raises(BadInput, match="holds another network"):
-            train.Run(dataclasses.replace(TINY, init=str(path), options=narrow, scale=scale))
+            Run(dataclasses.replace(TINY, init=str(path), options=narrow, scale=scale))
+
+
+OWN = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, scale, width=8):
+        super().__init__()
+        layers = nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()
+        self.body = nn.Sequential(*layers, nn.Conv2d(width, scale**2, 3, padding=1), nn.PixelShuffle(scale))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+class Same(Net):
+    def forward(self, x):
+        return x
+
+
+class Scaleless(nn.Module):
+    def __init__(self):
+        super().__init__()
+
+
+class Failing(Net):
+    def forward(self, x):
+        return self.missing(x)
+
+
+class Bare(nn.Identity):
+    def __init__(self, scale):
+        super().__init__()
+
+
+class SERAN(Net):
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Path]:
+    """A file with networks of a user's own, whose entries are gone afterwards."""
+    before = dict(SYSTEMS)
+    (tmp_path / "my.py").write_text(OWN)
+    yield tmp_path / "my.py"
+    SYSTEMS.clear()
+    SYSTEMS.update(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("my.py:Same", r"low \(2, 1, 11, 14\) must become high \(2, 1, 22, 28\), got \(2, 1, 11, 14\)"),
+        ("my.py:Scaleless", r"scaleless cannot be made with scale 2 and options {}: .*unexpected keyword"),
+        ("my.py:Failing", "AttributeError: 'Failing' object has no attribute 'missing'"),
+        ("my.py:Bare", "must be a torch.nn.Module with parameters"),
+        ("my.py:Nobody", "AttributeError: .* has no attribute 'Nobody'"),
+        ("my.py:SERAN", "seran is a method of seran; give the class another name"),
+        ("my.py", "must be FILE.py:CLASS with a file that exists"),
+        ("your.py:Net", "must be FILE.py:CLASS with a file that exists"),
+    ],
+)
+def test_what_is_no_network_is_refused(own: Path, name: str, said: str) -> None:
+    before = dict(SYSTEMS)
+    with pytest.raises(BadInput, match=said):
+        adopt(str(own.with_name(name)), 2, {})
+    assert before == SYSTEMS
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_from_its_file_to_a_scan(
+    pairs: PreparedSet, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of seran is edited; without its file named again, its code is not run again."""
+
+    def seran(*words: object) -> tuple[int, str]:
+        status = cli.run([str(word) for word in words])
+        SYSTEMS.pop("net", None)  # as in another process
+        return status, capsys.readouterr().err
+
+    threads, out, file = torch.get_num_threads(), tmp_path / "run", tmp_path / "mine.onnx"
+    words = ["train", "seran-x2-bd", pairs.root, out, "--model", f"{own}:Net", "--options", '{"width": 6}']
+    words += ["--patch", 8, "--last-patch", 8, "--batch", 2, "--accelerator", "cpu", "--precision", "32-true"]
+    for steps in (2, 3):
+        assert seran(*words, "--steps", steps)[0] == 0
+    torch.set_num_threads(threads)
+    status, said = seran("export", out, file)
+    assert (status, "is of my.py:Net sha256:" in said) == (2, True)
+    own.write_text(OWN + "print('changed')")
+    status, said = seran("export", out, file, "--model", f"{own}:Net")
+    assert (status, "give that very file again" in said) == (2, True)
+    own.write_text(OWN)
+    assert seran("export", out, file, "--model", f"{own}:Net")[0] == 0
+    card = weights.read(file)[1]
+    digest = hashlib.sha256(OWN.encode()).hexdigest()
+    assert (card.model, card.recipe["source"]) == ("net", f"my.py:Net sha256:{digest}")
+
+    trained = Run.load(out / CHECKPOINT, f"{own}:Net")
+    assert trained.step == 3
+    low = np.random.default_rng(0).random((3, 17, 22), dtype=np.float32)
+    with torch.inference_mode():
+        expected = trained.best.half().float().eval()(torch.from_numpy(low)[:, None])[:, 0].numpy()
+    tuned = Run(dataclasses.replace(trained.recipe, init=str(file), seed=9))
+    assert all(torch.equal(v, trained.best.state_dict()[k]) for k, v in tuned.network.named_parameters())
+    own.unlink()
+    SYSTEMS.pop("net")
+    made = method("net", 2, file=file, engine=Engine(precision="f32")).predict(low)
+    np.testing.assert_allclose(made, expected, atol=1e-5)
+    with pytest.raises(BadInput, match="its weights run on the CPU"):
+        restore(file)
+    scored = ("evaluate", pairs.root, "--methods", "bicubic", "net", "--weights", file, "--split", "val")
+    assert seran(*scored)[0] == 0
+    scan = pairs.root.parent / "raw" / "sub-2_T2w.nii.gz"
+    assert seran("upscale", scan, tmp_path / "fine.nii", "--method", "net", "--weights", file)[0] == 0
 
 
 @pytest.mark.slow
@@ -543,8 +674,8 @@ def test_another_scale_starts_from_all_but_the_upsampling(
 ) -> None:
     path = tmp_path / "tiny.onnx"
     export(run(pairs, tmp_path / "run"), path)
-    fresh = train.Run(dataclasses.replace(TINY, scale=scale, seed=99)).network.state_dict()
-    tuned = train.Run(dataclasses.replace(TINY, scale=scale, seed=99, init=str(path))).network.state_dict()
+    fresh = Run(dataclasses.replace(TINY, scale=scale, seed=99)).network.state_dict()
+    tuned = Run(dataclasses.replace(TINY, scale=scale, seed=99, init=str(path))).network.state_dict()
     given = restore(path)[0].state_dict()
     own = {k for k, v in tuned.items() if k not in given or v.shape != given[k].shape}
     assert own

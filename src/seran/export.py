@@ -4,9 +4,7 @@ The file is compared with torch on several slice sizes before it is written.
 """
 
 import copy
-import dataclasses
 import io
-import json
 import logging
 import math
 import warnings
@@ -25,7 +23,8 @@ from seran.degrade import DEGRADATIONS
 from seran.engines import Engine, openvino
 from seran.engines.torch import network as torch_network
 from seran.errors import BadInput
-from seran.train import Run
+from seran.recipes import stated
+from seran.run import Run
 from seran.weights import Card, Evidence, Weights
 
 SIZES = ((1, 24, 32), (2, 33, 20), (1, 61, 47))
@@ -135,7 +134,7 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
         anchor=DEGRADATIONS[recipe.degradation].anchor,
         options=recipe.options,
         residual=recipe.residual,
-        recipe=json.loads(json.dumps(dataclasses.asdict(recipe))),
+        recipe=stated(recipe),
         scans=run.scans,
         patches=run.patches,
         seconds=run.seconds,

@@ -18,8 +18,6 @@ from seran.weights import Weights
 DEFAULT = "seran"
 KEPT = 4
 """Networks that stay loaded."""
-DEGRADATION_OF = {"bicubic": "bd", "zerofill": "td", "nlm": "bd"}
-"""The degradation whose grid a classical method undoes; networks state theirs in their card."""
 
 
 def names() -> list[str]:
@@ -95,7 +93,7 @@ def method(
     elif file is not None:
         raise BadInput(f"the method {plain} has no weights; leave --weights out")
     else:
-        undone = DEGRADATION_OF[plain]
+        undone = SYSTEMS[plain].undoes
         found = Method(
             plain,
             (scale, scale),

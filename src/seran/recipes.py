@@ -1,4 +1,4 @@
-"""How a network is trained: presets as values. Each field but three is an option of ``seran train``.
+"""How a network is trained: presets as values. Each field but `rates` is an option of ``seran train``.
 
 ``NAME-xSCALE-bd`` is the common recipe, the same for every system, for fair comparison on one data set;
 ``NAME-xSCALE-bd-paper`` is the recipe that the system was published with.
@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from seran.systems import SYSTEMS, networks
+
+JSON: PrimitiveConstructorSpec[dict[str, Any]] = PrimitiveConstructorSpec(
+    1, "JSON", lambda words: json.loads(words[0]), lambda x: isinstance(x, dict), lambda x: [json.dumps(x)]
+)
 
 
 @dataclass(frozen=True)
@@ -17,10 +24,11 @@ class Recipe:
     """Everything that decides the result of a training run, data apart.
 
     Attributes:
-        model: a name in `seran.models.MODELS`.
+        model: a name in `seran.systems.SYSTEMS`, or a network of your own: a class in a file, made by
+            ``CLASS(scale=2, **options)``, from low (b, 1, h, w) to high (b, 1, scale·h, scale·w).
         scale: 2, 3 or 4.
         degradation: what the data were made with (``bd`` or ``td``).
-        options: further arguments of the network.
+        options: further arguments of the network, as a JSON object.
         residual: learn a correction of bicubic enlargement (off in the paper).
         initializer: of the convolutions: ``network`` keeps what the network's file sets (PyTorch's default
             where it sets nothing); ``he``, ``xavier``, ``gaussian`` (standard deviation 1e-3): zero biases.
@@ -52,10 +60,10 @@ class Recipe:
         seed: of initialisation and sampling.
     """
 
-    model: Annotated[str, tyro.conf.Fixed]
+    model: Annotated[str, tyro.conf.arg(metavar="FILE.py:CLASS")]
     scale: int
     degradation: str = "bd"
-    options: Annotated[dict[str, Any], tyro.conf.Fixed] = field(default_factory=dict)
+    options: Annotated[dict[str, Any], JSON] = field(default_factory=dict)
     residual: bool = False
     initializer: Literal["network", "he", "xavier", "gaussian"] = "network"
     init: str = ""
@@ -81,10 +89,15 @@ class Recipe:
     seed: int = 0
 
 
-def differences(recipe: Recipe, stated: dict[str, Any]) -> list[str]:
-    """The settings in which a recipe is unlike one that a checkpoint or a card states."""
-    ours = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    return [name for name in ours if ours[name] != stated.get(name)]
+def stated(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a checkpoint and a card state it; with the ``source`` of a user's own network."""
+    source = SYSTEMS[recipe.model].source
+    return json.loads(json.dumps(dataclasses.asdict(recipe))) | ({"source": source} if source else {})
+
+
+def differences(recipe: Recipe, other: dict[str, Any]) -> list[str]:
+    """The settings in which a recipe is unlike the one that a checkpoint or a card states."""
+    return [name for name, value in stated(recipe).items() if value != other.get(name)]
 
 
 COMMON = Recipe(
@@ -103,10 +116,10 @@ COMMON = Recipe(
     clip=0.5,
     ema=0.998,
 )
-"""The common recipe: small batches, high rate, cosine, average; l2 and larger patches last."""
+"""The common recipe: small batches, high rate, cosine, average; l2 and larger patches last.
 
-ITSELF = ("vdsr", "idn", "fscwrn")
-"""Networks that add the bicubic enlargement by design; in the common recipe it is added to all others."""
+Bicubic enlargement is added to every network that does not add it by itself.
+"""
 
 EDSR = Recipe("edsr", 0)
 """SERAN §4.1-4.2: patches of 32, batch 96, Adam, 1e-4 halved every 200 epochs (500 steps: 48,000 slices).
@@ -138,10 +151,7 @@ PUBLISHED: dict[str, Recipe] = {
     # There ×3 and ×4 begin from ×2 (here with `--init`), and intensities are 0 … 255 less their mean.
     "rdn": Recipe("rdn", 0, patch=32, batch=16, steps=1_000_000, step_every=200_000),
     # Not readable in the paper; the first author's own framework of that year.
-    "csn": Recipe(
-        "csn", 0, patch=48, batch=16, steps=1_000_000,
-        step_every=200_000,
-    ),
+    "csn": Recipe("csn", 0, patch=48, batch=16, steps=1_000_000, step_every=200_000),
     "edsr": EDSR,
     "seab": EDSR,
     "seran": EDSR,
@@ -152,43 +162,38 @@ PATCH = {("srcnn", 2): 17, ("srcnn", 4): 8, ("vdsr", 2): 21, ("vdsr", 4): 10, ("
          ("rdn", 2): 48}  # fmt: skip
 """Low pixels a side where they differ from ×3."""
 
-POSITIONS = ((1,), (20,), (1, 20), (1, 40), (20, 40), (1, 20, 40))
-"""Of the attention blocks, besides the last residual block alone (Table 2)."""
+ATTENTION = ((1,), (20,), (1, 20), (1, 40), (20, 40), (1, 20, 40))
+"""After which residual blocks SERAN's attention stands, besides the last alone (Table 2)."""
 
-
-def _joined(positions: tuple[int, ...]) -> str:
-    return "-".join(map(str, positions))
-
+ALTERED: dict[str, dict[str, dict[str, Any]]] = {
+    "idn": {"idn-caffe": {"groups": 4, "tail": "deconv"}},
+    "rdn": {"rdn-sum": {"fusion": "sum"}},
+    "seab": {"seab-norescale": {"scaling": 1.0}},
+    "seran": {
+        "seran-p16": {"primitives": 16},
+        **{f"seran-at-{'-'.join(map(str, at))}": {"positions": list(at)} for at in ATTENTION},
+    },
+}
+"""System -> its networks with other options, by their names in recipes: those of Tables 1 to 3."""
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "srcnn": ("srcnn", {}),
-    "vdsr": ("vdsr", {}),
-    "idn": ("idn", {}),
-    "idn-caffe": ("idn", {"groups": 4, "tail": "deconv"}),
-    "fscwrn": ("fscwrn", {}),
-    "rdn": ("rdn", {}),
-    "rdn-sum": ("rdn", {"fusion": "sum"}),
-    "csn": ("csn", {}),
-    "edsr": ("edsr", {}),
-    "seab": ("seab", {}),
-    "seab-norescale": ("seab", {"scaling": 1.0}),
-    "seran": ("seran", {}),
-    "seran-p16": ("seran", {"primitives": 16}),
-    **{f"seran-at-{_joined(p)}": ("seran", {"positions": list(p)}) for p in POSITIONS},
+    name: (model, options)
+    for model in networks()
+    for name, options in [(model, {}), *ALTERED.get(model, {}).items()]
 }
-"""Name in a recipe -> model and options: the networks of Tables 1 to 3."""
+"""Name in a recipe -> model and options: every system as it is, and the altered ones."""
 
 
 def _common(model: str, scale: int, options: dict[str, Any]) -> Recipe:
-    residual = model not in ITSELF
+    residual = not SYSTEMS[model].adds_bicubic
     return dataclasses.replace(COMMON, model=model, scale=scale, options=options, residual=residual)
 
 
 def _published(model: str, scale: int, options: dict[str, Any]) -> Recipe:
-    recipe = PUBLISHED[model]
-    patch = PATCH.get((model, scale), recipe.patch)
-    own = {"model": model, "scale": scale, "options": options, "patch": patch, "last_patch": patch}
-    return dataclasses.replace(recipe, **own)  # type: ignore[arg-type]
+    patch = PATCH.get((model, scale), PUBLISHED[model].patch)
+    return dataclasses.replace(
+        PUBLISHED[model], model=model, scale=scale, options=options, patch=patch, last_patch=patch
+    )
 
 
 RECIPES: dict[str, Recipe] = {

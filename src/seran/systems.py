@@ -1,11 +1,11 @@
-"""The systems of the paper's Table 3, as facts: who published them, and how large they are.
+"""The methods of the paper's Table 3: who published them, how large they are, which network each one is.
 
-Nothing here is needed to run them; `seran methods` and the table in README are made of it, and a test
-holds the counts against the networks.
+Networks are built, trained, tested and listed from this one registry: one is added by its file and an entry.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,15 +14,25 @@ class System:
 
     Attributes:
         title: what the paper's tables call it.
-        year: of publication.
+        year: of publication; 0 for a user's own network.
         paper: authors and venue.
         parameters: of this project's default network at ×2, ×3 and ×4; none for classical methods.
+        network: ``module:Class``, imported when it is built; empty for classical methods.
+        options: arguments of the class that make it this system; those of a recipe override them.
+        adds_bicubic: the network adds the bicubic enlargement by itself.
+        undoes: the degradation whose grid a classical method undoes; a network's card states its own.
+        source: of a user's own network, its file, class and SHA-256; empty for the networks of seran.
     """
 
     title: str
     year: int
     paper: str
     parameters: tuple[int, int, int] | None = None
+    network: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    adds_bicubic: bool = False
+    undoes: str = ""
+    source: str = ""
 
     def sizes(self) -> str:
         """The counts in words: one where all scales agree."""
@@ -33,21 +43,35 @@ class System:
         )
 
 
-SYSTEMS: Mapping[str, System] = {
-    "bicubic": System("Bicubic [2D]", 1981, "Keys, IEEE TASSP 29; as in MATLAB's imresize"),
-    "zerofill": System("Zero-filling", 1994, "Du et al., JMRI 4; the baseline for truncated k-space"),
-    "nlm": System("NLM", 2010, "Manjón et al., Medical Image Analysis 14"),
-    "srcnn": System("SRCNN", 2014, "Dong et al., ECCV", (24_513, 24_513, 24_513)),
-    "vdsr": System("VDSR", 2016, "Kim et al., CVPR", (665_921, 665_921, 665_921)),
-    "idn": System("IDN", 2018, "Hui et al., CVPR", (732_676, 825_161, 954_640)),
-    "rdn": System("RDN", 2018, "Zhang et al., CVPR", (22_121_089, 22_305_729, 22_268_801)),
-    "fscwrn": System("FSCWRN", 2019, "Shi et al., IEEE JBHI 23", (3_503_297, 3_503_297, 3_503_297)),
-    "csn": System("CSN", 2019, "Zhao et al., IEEE TIP 28", (13_644_801, 16_595_201, 16_005_121)),
-    "edsr": System("EDSR, 40 blocks", 2017, "Lim et al., CVPRW", (3_140_097, 3_324_737, 3_287_809)),
-    "seab": System("SEAB", 2021, "Zhang et al., CVPR", (3_148_417, 3_333_057, 3_296_129)),
-    "seran": System("SERAN", 2021, "Zhang et al., CVPR", (3_165_057, 3_349_697, 3_312_769)),
-}
+SYSTEMS: dict[str, System] = {
+    "bicubic": System("Bicubic [2D]", 1981, "Keys, IEEE TASSP 29; as in MATLAB's imresize", undoes="bd"),
+    "zerofill": System("Zero-filling", 1994, "Du et al., JMRI 4; the baseline for truncated k-space",
+                       undoes="td"),
+    "nlm": System("NLM", 2010, "Manjón et al., Medical Image Analysis 14", undoes="bd"),
+    "srcnn": System("SRCNN", 2014, "Dong et al., ECCV", (24_513, 24_513, 24_513), "seran.models.srcnn:SRCNN"),
+    "vdsr": System("VDSR", 2016, "Kim et al., CVPR", (665_921, 665_921, 665_921), "seran.models.vdsr:VDSR",
+                   adds_bicubic=True),
+    "idn": System("IDN", 2018, "Hui et al., CVPR", (732_676, 825_161, 954_640), "seran.models.idn:IDN",
+                  adds_bicubic=True),
+    "rdn": System("RDN", 2018, "Zhang et al., CVPR", (22_121_089, 22_305_729, 22_268_801),
+                  "seran.models.rdn:RDN"),
+    "fscwrn": System("FSCWRN", 2019, "Shi et al., IEEE JBHI 23", (3_503_297, 3_503_297, 3_503_297),
+                     "seran.models.fscwrn:FSCWRN", adds_bicubic=True),
+    "csn": System("CSN", 2019, "Zhao et al., IEEE TIP 28", (13_644_801, 16_595_201, 16_005_121),
+                  "seran.models.csn:CSN"),
+    "edsr": System("EDSR, 40 blocks", 2017, "Lim et al., CVPRW", (3_140_097, 3_324_737, 3_287_809),
+                   "seran.models.seran:SERAN", {"positions": ()}),
+    "seab": System("SEAB", 2021, "Zhang et al., CVPR", (3_148_417, 3_333_057, 3_296_129),
+                   "seran.models.seran:SERAN", {"reasoning": False}),
+    "seran": System("SERAN", 2021, "Zhang et al., CVPR", (3_165_057, 3_349_697, 3_312_769),
+                    "seran.models.seran:SERAN"),
+}  # fmt: skip
 """Every method by name."""
+
+
+def networks() -> list[str]:
+    """The names of the methods that are networks."""
+    return [name for name, system in SYSTEMS.items() if system.network]
 
 
 def title(name: str) -> str:

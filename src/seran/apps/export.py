@@ -1,11 +1,14 @@
 """``seran export``."""
 
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from seran import export as library
 from seran.apps import Positional
 from seran.errors import BadInput
-from seran.train import CHECKPOINT, Run
+from seran.run import CHECKPOINT, Run
 
 
 def export(
@@ -13,6 +16,7 @@ def export(
     out: Positional[Path],
     machine: str = "",
     notes: str = "",
+    model: Annotated[str, tyro.conf.arg(metavar="FILE.py:CLASS")] = "",
     force: bool = False,
 ) -> str:
     """Turn a training run into a weights file: float16 ONNX with a card and a digest inside.
@@ -22,11 +26,12 @@ def export(
         out: the weights file (.onnx); for a shipped set, MODEL-xSCALE-DEGRADATION.onnx.
         machine: what it was trained on, in words, for the card.
         notes: anything else a user should know.
+        model: the network, if it is your own: the same file that `seran train` was given.
         force: replace an existing file.
     """
     if out.exists() and not force:
         raise BadInput(f"{out} exists; give --force to replace it")
-    card = library.export(Run.load(run / CHECKPOINT), out, machine, notes)
+    card = library.export(Run.load(run / CHECKPOINT, model), out, machine, notes)
     return (
         f"{out}: {card.model} x{card.scale} {card.degradation}, {out.stat().st_size / 1e6:.1f} MB, "
         f"largest difference from torch {card.export_error:.1e} for inputs in [0, 1]"

@@ -1,5 +1,6 @@
 """``seran train``."""
 
+import dataclasses
 import difflib
 import functools
 import math
@@ -17,7 +18,9 @@ from seran.apps import FLAT, Positional
 from seran.data.pairs import load_prepared
 from seran.errors import BadInput
 from seran.machine import cpus
+from seran.models import adopt
 from seran.recipes import RECIPES, VARIANTS, Recipe
+from seran.systems import SYSTEMS
 
 
 def _listed() -> str:
@@ -69,7 +72,7 @@ def train(
     Args:
         data: a folder made by `seran prepare`.
         out: folder of the run: checkpoint, log.csv, TensorBoard's events.
-        recipe: what to train; all of it but the network and its options can be changed here.
+        recipe: what to train.
         accelerator: where; auto takes a GPU if there is one.
         devices: processes on this machine (more than one: DDP).
         nodes: machines; start the same command on each, with torchrun.
@@ -83,10 +86,13 @@ def train(
         BadInput: for settings that cannot be, another recipe than RUN's, or if another process was lost.
     """
     if threads < 0 or devices < 1 or nodes < 1 or validate_every < 1:
-        raise BadInput(
-            "expected --threads of 0 or more, and --devices, --nodes and --validate-every of 1 or more"
-        )
+        raise BadInput("--threads must be 0 or more; --devices, --nodes and --validate-every 1 or more")
     pairs = load_prepared(data)
+    if recipe.model not in SYSTEMS:
+        name = adopt(recipe.model, recipe.scale, recipe.options)
+        recipe = dataclasses.replace(recipe, model=name)
+    if recipe.residual and SYSTEMS[recipe.model].adds_bicubic:
+        raise BadInput(f"{recipe.model} adds the bicubic enlargement itself; give --no-residual")
     torch.set_num_threads(threads or max(1, cpus() // devices))
     strategy = "ddp" if devices * nodes > 1 else "auto"
     chosen = library.native(accelerator) if precision == "auto" else precision
@@ -100,13 +106,7 @@ def train(
     command = f"seran {shlex.join(sys.argv[1:])}"
     try:
         run = library.train(
-            recipe,
-            pairs,
-            out,
-            fabric,
-            command=command,
-            validate_every=validate_every,
-            minutes=minutes,
+            recipe, pairs, out, fabric, validate_every=validate_every, minutes=minutes, command=command
         )
     except RuntimeError as error:
         if not _lost(error):

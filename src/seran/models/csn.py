@@ -3,8 +3,7 @@
 Only the abstract could be read: features are split along the channels into a residual branch (reuse) and a
 dense branch (new features), and merge-and-run mapping exchanges information between the two. SERAN's
 Table 3 prints 13.64/16.60/16.01M parameters, whose differences give a trunk of 256 maps with EDSR's
-upsampler. The rest is inferred: hundreds of structures fit the counts, this is a plain one that does
-(13,644,801 / 16,595,201 / 16,005,121):
+upsampler. The rest is inferred: hundreds of structures fit the counts, this is a plain one that does:
 
     h = conv3 1→256;  a, b = its halves of 128
     8 units:  m = (a + b)/2;  a ← A(a) + m;  b ← B(b) + m                       (merge-and-run, IJCAI 2018)

@@ -11,9 +11,9 @@ the last; initialised after He et al., as the authors' solver does.
 
 The published network groups the second convolution of either half by four and ends in a transposed
 convolution with stride s: 552,769 parameters at every scale. SERAN's Table 3 (cited from CSN) prints
-0.73/0.83/0.95M. The variant here reproduces these counts: no groups, and a 17x17 convolution to s² maps
-with a pixel shuffle, 732,676 / 825,161 / 954,640. That CSN's authors had this one is inferred from the
-counts alone. ``groups=4, tail="deconv"`` is the published network (recipe ``idn-caffe``).
+0.73/0.83/0.95M. The variant here has these counts: no groups, and a 17x17 convolution to s² maps with a pixel
+shuffle. That CSN's authors had this one is inferred from the counts alone. ``groups=4, tail="deconv"`` is the
+published network (recipe ``idn-caffe``).
 """
 
 from itertools import pairwise

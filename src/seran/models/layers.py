@@ -14,7 +14,13 @@ from seran.subpixel import WINDOWS
 
 
 def conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
-    """A stride-1 convolution with zero padding that keeps h and w, and a bias."""
+    """A stride-1 convolution with zero padding that keeps h and w, and a bias.
+
+    Args:
+        inputs: maps it sees.
+        outputs: maps it makes.
+        size: of its kernels, odd.
+    """
     return nn.Conv2d(inputs, outputs, size, padding=size // 2)
 
 
@@ -85,6 +91,11 @@ def finish(
     That has the same gradients, and needs no features on the fine grid, but 3x3 pixels at least. Its kernels
     are computed in float32 from the parameters of both, anew each time (online re-parameterization; Hu et
     al., CVPR 2022).
+
+    Args:
+        up: the upsampler, c maps.
+        tail: a 3x3 convolution to one map.
+        features: on the grid of the input.
     """
     if not tail.training:
         return tail(up(features))  # type: ignore[no-any-return]

@@ -2,12 +2,11 @@
 
 x_{-1} = conv3 1→64; x_0 = conv3 64→64; 16 residual dense blocks, each with 8 layers conv3 (64 + 64i)→64 and
 ReLU, all concatenated, conv1 576→64, + the block's input; global fusion: the 16 outputs concatenated,
-conv1 1024→64, conv3; + x_{-1}; sub-pixel upsampler; conv3 64→1. 22,121,089 / 22,305,729 / 22,268,801
-parameters.
+conv1 1024→64, conv3; + x_{-1}; sub-pixel upsampler; conv3 64→1.
 
-SERAN's Table 3 (cited from CSN) prints 22.06/22.24/22.21M. With ``fusion="sum"`` the outputs of the blocks
-are added rather than concatenated before a conv1 64→64: 22,059,649 / 22,244,289 / 22,207,361, which is all
-three. That CSN's authors fused so (or took the last block alone) is inferred from the counts.
+SERAN's Table 3 (cited from CSN) prints 22.06/22.24/22.21M parameters. With ``fusion="sum"`` the outputs of
+the blocks are added rather than concatenated before a conv1 64→64, which gives all three. That CSN's authors
+fused so (or took the last block alone) is inferred from the counts.
 """
 
 from typing import Literal

@@ -7,14 +7,16 @@ With features E (C × N, N = h·w positions) and P primitives, one attention blo
 3. excitation  D = softmax_P(ρ(E)),  Z = V D                          (eq. 6)
 4. output      O = α Z + E,          α = 0.01
 
-SEAB is the block without step 2, SERAB the block with it. SERAN is the 40-block EDSR baseline with
-one SERAB after the last residual block, before the closing convolution of the trunk.
+SEAB is the block without step 2, SERAB the block with it. SERAN is EDSR (Lim et al., CVPRW 2017) with one
+SERAB after the last of 40 residual blocks; without it, it is the baseline of the ablation:
+
+    x0 = conv3(x);  40 × [x + conv3(ReLU(conv3(x)))];  SERAB;  conv3;  + x0;  sub-pixel upsampler;  conv3
 
 The paper leaves open, and this file chooses:
 
-- P and the width d of φ, ϕ: 64 and 64 (every layer "has 64 filters"; 3,165,057 / 3,349,697 /
-  3,312,769 parameters, the printed 3.16/3.34/3.31M cut after two decimals). P = 16 also gives the
-  printed counts, rounded.
+- the baseline: no batch norm, no mean shift, residual scale 1, as EDSR has at 64 features.
+- P and the width d of φ, ϕ: 64 and 64 (every layer "has 64 filters"; the parameters are the printed
+  3.16/3.34/3.31M, cut after two decimals). P = 16 also gives the printed counts, rounded.
 - the scale of R: R/P, as VSRN's code by the same group; ``none`` and ``softmax`` are options. Without it the
   gate saturates.
 - W_r: no batch norm, zero-initialised with its bias, so that the gate starts at 1/2.
@@ -98,7 +100,7 @@ class SERAN(nn.Module):
         embed: d, the width of φ and ϕ.
         reasoning: SERAB (the paper's network) or, without it, SEAB (Table 1).
         scaling: α; 1.0 is the paper's "without residual scaling" (Table 1).
-        positions: after which residual blocks (1 … depth) an attention block stands (Table 2).
+        positions: after which residual blocks (1 … depth) an attention block stands (Table 2); none: EDSR.
         affinity: how R is normalised.
     """
 

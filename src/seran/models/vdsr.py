@@ -12,7 +12,13 @@ from seran.models.layers import Enlarge, conv, initialise
 
 
 class VDSR(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1]."""
+    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
+
+    Args:
+        scale: 2, 3 or 4.
+        width: maps of every layer but the last.
+        depth: convolutions.
+    """
 
     def __init__(self, scale: int, width: int = 64, depth: int = 20) -> None:
         super().__init__()

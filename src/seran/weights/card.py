@@ -17,7 +17,7 @@ class Card:
     """What was trained, and on what: sealed with the parameters and never changed.
 
     Attributes:
-        model: a name in `seran.models.MODELS`.
+        model: a name in `seran.systems.SYSTEMS`, or of a user's own network.
         scale: 2, 3 or 4.
         degradation: ``bd`` or ``td``.
         anchor: the grid convention that follows from the degradation.

@@ -1,0 +1,153 @@
+"""A training run: network, average and optimiser, and the checkpoint that holds them."""
+
+import fnmatch
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from seran import files, weights
+from seran.engines.torch import parameters
+from seran.errors import BadInput
+from seran.models import adopt, build
+from seran.models.layers import initialise
+from seran.recipes import Recipe, differences, stated
+from seran.systems import SYSTEMS
+
+CHECKPOINT = "checkpoint.safetensors"
+STATE = ("step", "seconds", "patches", "scans", "rows", "command")
+"""What a checkpoint states besides tensors and the recipe."""
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """Exponential moving average that starts as a plain mean, so that it soon forgets the initialisation."""
+
+    @torch.no_grad()
+    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
+        n = int(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, n / (n + 1)))
+
+    return update
+
+
+def optimise(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser; each group of parameters carries its ``factor`` of the learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        factors = [f for pattern, f in recipe.rates.items() if fnmatch.fnmatch(name, pattern)]
+        groups.setdefault((factors or [1.0])[0], []).append(parameter)
+    if recipe.rates and len(groups) == 1:
+        raise BadInput(f"no parameter of {recipe.model} is named like {', '.join(recipe.rates)}")
+    params = [{"params": members, "factor": factor} for factor, members in groups.items()]
+    shared: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(params, momentum=recipe.betas[0], **shared)
+    return torch.optim.Adam(params, betas=recipe.betas, **shared)
+
+
+class Run:
+    """The parameters of a run and where they are kept: network, average, optimiser, step."""
+
+    def __init__(self, recipe: Recipe, fresh: bool = True) -> None:
+        """A run at step 0; without ``fresh`` one that a checkpoint will fill, without `init`."""
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.patches, self.seconds = 0, 0.0
+        self.scans: list[dict[str, str]] = []
+        self.network = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
+        if recipe.initializer != "network":
+            initialise(self.network, recipe.initializer)
+        if recipe.init and fresh:
+            start = weights.read(weights.at_hand().get(recipe.init, Path(recipe.init)))
+            card, rescaled = start.card, start.card.scale != recipe.scale
+            self.network.load_state_dict(parameters(self.network, start, rescaled))
+            self.patches, self.seconds, self.scans = card.patches, card.seconds, card.scans
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = AveragedModel(self.network, multi_avg_fn=averaging(recipe.ema))
+        self.average.requires_grad_(False)
+        self.optimizer = optimise(self.network, recipe)
+        self.step = 0
+        self.rows: list[dict[str, Any]] = []
+        self.command = ""
+
+    @classmethod
+    def load(cls, path: Path, model: str = "") -> "Run":
+        """The run of a checkpoint.
+
+        Args:
+            path: the checkpoint.
+            model: ``FILE.py:CLASS`` of a user's own network: what a checkpoint names is never imported.
+
+        Raises:
+            BadInput: if there is none, or if it is of another network than the one named.
+        """
+        if not path.is_file():
+            raise BadInput(f"{path}: no such checkpoint; expected a folder made by `seran train`")
+        with safe_open(path, "pt") as file:
+            settings = json.loads(file.metadata()["recipe"])
+        source = settings.pop("source", "")
+        recipe = Recipe(**{**settings, "betas": tuple(settings["betas"])})
+        name = adopt(model, recipe.scale, recipe.options) if model else recipe.model
+        if source != (SYSTEMS[name].source if name in SYSTEMS else ""):
+            told = "give that very file again, --model FILE.py:CLASS" if source else "leave --model out"
+            raise BadInput(f"{path} is of {source or recipe.model}; {told}")
+        run = cls(recipe, fresh=False)
+        run.restore(path)
+        return run
+
+    @property
+    def best(self) -> nn.Module:
+        """The network to validate and export: the average if the recipe keeps one."""
+        return self.average.module if self.recipe.ema else self.network
+
+    def save(self, path: Path) -> None:
+        """Write everything to one safetensors file, atomically; no pickle is involved."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for i, kept in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in kept.items()}
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        state = {name: getattr(self, name) for name in STATE}
+        meta = {"recipe": json.dumps(stated(self.recipe)), "state": json.dumps(state)}
+        with files.atomic(path) as part:
+            part.write_bytes(save(tensors, metadata=meta))
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint of the same recipe (``steps`` may differ).
+
+        Raises:
+            BadInput: if the checkpoint belongs to another recipe.
+        """
+        with safe_open(path, "pt") as file:
+            meta = file.metadata()
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        differ = [k for k in differences(self.recipe, json.loads(meta["recipe"])) if k != "steps"]
+        if differ:
+            raise BadInput(
+                f"{path} was trained with another recipe ({', '.join(differ)} differ); "
+                "name another folder, or give the same settings to continue"
+            )
+        self.network.load_state_dict(_under("network.", tensors))
+        self.average.load_state_dict(_under("average.", tensors))
+        kept: dict[int, dict[str, Tensor]] = {}
+        for key, value in _under("optimizer.", tensors).items():
+            index, name = key.split(".")
+            laid_out = value.dim() == 4  # as the parameters: the fused update goes through memory in order
+            kept.setdefault(int(index), {})[name] = (
+                value.contiguous(memory_format=torch.channels_last) if laid_out else value
+            )
+        state = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**state, "state": kept})
+        for name, value in json.loads(meta["state"]).items():
+            setattr(self, name, value)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
