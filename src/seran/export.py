@@ -4,6 +4,7 @@ The file is compared with torch on several slice sizes before it is written.
 """
 
 import copy
+import dataclasses
 import io
 import logging
 import math
