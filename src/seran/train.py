@@ -42,6 +42,7 @@ from seran.errors import BadInput
 from seran.machine import cpus
 from seran.models import build
 from seran.models.layers import initialise
+from seran.progress import QUIET
 from seran.recipes import Recipe, differences
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -317,7 +318,8 @@ def train(
     run.optimizer = optimizer.optimizer
     run.average.to(fabric.device)
     board = _board(out, run.step) if main else None
-    bar = tqdm(total=recipe.steps, initial=run.step, unit="step", disable=not main, smoothing=0.05)
+    hidden = not main or QUIET.get()
+    bar = tqdm(total=recipe.steps, initial=run.step, unit="step", disable=hidden, smoothing=0.05)
     began = mark = time.perf_counter()
     first, seen, loss_sum, paused = run.step, 0, torch.zeros((), device=fabric.device), False
     workers = drawers(fabric.device) if workers is None else workers

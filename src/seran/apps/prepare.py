@@ -6,6 +6,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from seran import progress
 from seran.apps import Positional
 from seran.data import ixi as ixi_set
 from seran.data import open_set
@@ -54,7 +55,7 @@ def ixi(
     library.refuse_settings(out, degradation, scales)
     archive = ixi_set.ARCHIVES[contrast]
     archives.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(total=archive.size, unit="B", unit_scale=True, desc=archive.name, leave=False, disable=None)
+    bar = progress.bar(archive.size, "B", archive.name)
     with bar:
         path = fetch(
             address + archive.name,
@@ -91,14 +92,14 @@ def benchmark(
         listings: what lists DICOM series, as LISTINGS/OWNER/REPOSITORY/git/trees/COMMIT?recursive=1.
     """
     library.refuse_settings(out, degradation, scales)
-    bar = tqdm(total=len(open_set.rows()), unit="scan", desc="sources", leave=False, disable=None)
+    bar = progress.bar(len(open_set.rows()), "scan", "sources")
 
-    def progress(path: str) -> None:
+    def fetched(path: str) -> None:
         bar.set_postfix_str(path)
         bar.update()
 
     with bar:
-        found = open_set.collect(sources, address, listings, progress)
+        found = open_set.collect(sources, address, listings, fetched)
     made = library.prepare(
         found, out, degradation, scales, False, fourier_crop, _report, also_stored=also_stored
     )

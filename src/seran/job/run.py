@@ -22,7 +22,7 @@ import tyro
 from numpy import ndarray
 
 import seran
-from seran import files, grid, io, kspace, methods, resample, scratch, sharpen
+from seran import files, grid, io, kspace, methods, progress, resample, scratch, sharpen
 from seran.errors import BadInput
 from seran.grid import Plane
 from seran.job import labels
@@ -247,7 +247,8 @@ def run(
     refuse_output(source, out, force)
     scan, allocate = options.scan, scratch.allocator(out.parent)
     series = io.read_series(source, scan.affine, scan.fill, allocate, scan.volume, scan.series)
-    first = next(series.volumes)
+    with progress.stage(f"read {source}"):
+        first = next(series.volumes)
     if scan.label_check:
         labels.refuse_labels(source, "" if source.is_dir() else _stem(source), first)
     axis = grid.slice_axis(first.affine, first.data.shape, scan.plane)
@@ -259,7 +260,12 @@ def run(
         volumes = itertools.chain([first], volumes)
     scale, to = options.target.grid(first, axis)
     name = options.method.removesuffix("+") + "+" * (options.ensemble or options.method.endswith("+"))
-    chosen = network(name, scale, options.weights, engine)
+    with progress.stage(f"load {name} x{scale}"):
+        chosen = network(name, scale, options.weights, engine)
+    progress.log.info(
+        "%s %s, %s in %s; slices along axis %d of %s",
+        chosen.name, chosen.weights, chosen.engine, chosen.precision, axis, first.data.shape,
+    )  # fmt: skip
     digest = files.sha256_of(io.sources(source, scan.series))
     stated: dict[str, Any] = {
         "Software": "seran",
@@ -287,12 +293,14 @@ def run(
     def sharpened() -> Iterator[Volume]:
         for i, volume in enumerate(volumes):
             shown = chosen.name + f" {i + 1}/{series.count}" * (series.count > 1)
-            progress = watch(shown, volume.data.shape[axis])
-            result = sharpen.upscale(
-                volume, chosen.predict, scale, chosen.anchor, axis, progress, chosen.whole, allocate
-            )
+            seen = watch(shown, volume.data.shape[axis])
+            with progress.stage(f"sharpen {shown}"):
+                result = sharpen.upscale(
+                    volume, chosen.predict, scale, chosen.anchor, axis, seen, chosen.whole, allocate
+                )
             if to is not None:
-                result = resample.onto(result, *to)
+                with progress.stage("resample"):
+                    result = resample.onto(result, *to)
             for when, one in (("Before", volume), ("After", result)):
                 stated[f"Shape{when}"] = list(one.data.shape)
                 stated[f"VoxelSize{when}"] = grid.spacing(one.affine).round(6).tolist()
