@@ -51,7 +51,8 @@ class Argument:
         with contextlib.suppress(ValueError):
             if value in self.choices or (value and not self.choices and self.kind(value) is not None):
                 return ""
-        return any_of(self.choices) or NEEDS.get(self.kind, "a value")
+        several = f"{self.count} numbers" if self.count > 1 else ""
+        return several or any_of(self.choices) or NEEDS.get(self.kind, "a value")
 
     def shown(self) -> str:
         """It and its values, as the help shows them."""
@@ -160,7 +161,7 @@ def page(name: str, command: Command) -> str:
 
 def mistake(name: str, command: Command, words: Sequence[str]) -> str:
     """What is wrong with these words after the name of a command, in a line; empty if nothing is."""
-    known, rest, places = [*of(command), *COMMON], list(words), []
+    known, rest, places, given = [*of(command), *COMMON], list(words), [], []
     flags, more = {flag: a for a in known for flag in a.flags}, f"seran {name} --help"
     while rest:
         word, attached, value = rest.pop(0).partition("=")
@@ -174,6 +175,7 @@ def mistake(name: str, command: Command, words: Sequence[str]) -> str:
             return f"{word} takes no value"
         found = [value] if attached else list(itertools.takewhile(lambda one: not OPTION.match(one), rest))
         found = found[: option.count] if option.count >= 0 else found
+        given.append(option)
         rest = rest[len(found) * (not attached) :]
         wrong = [one for one in found if option.needs(one)]
         if wrong or len(found) < option.count:
@@ -183,6 +185,7 @@ def mistake(name: str, command: Command, words: Sequence[str]) -> str:
         if a.needs(word):
             return f"{name} {word}: expected {a.needs()}"
     absent = [a.metavar for a in fixed[len(places) :] if a.default is REQUIRED and a.count > 0]
+    absent += [a.flags[-1] for a in known if a.flags and a.default is REQUIRED and a not in given]
     if absent:
         return f"{name} needs {' and '.join(absent)}; see {more}"
     extra = places[len(fixed) :] if all(a.count > 0 for a in fixed) else []
@@ -200,12 +203,8 @@ def bound(name: str, command: Command, words: Sequence[str]) -> Callable[[], str
     Raises:
         BadInput: if these words cannot be its arguments.
     """
-
-    def collect(**values: Any) -> Callable[[], str]:  # noqa: ANN401
-        return functools.partial(command, **values)
-
+    collect = functools.update_wrapper(lambda **values: functools.partial(command, **values), command)
     collect.__annotations__ = get_type_hints(getattr(command, "func", command), include_extras=True)
-    collect.__dict__["__signature__"] = inspect.signature(command)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

@@ -37,20 +37,17 @@ def commands() -> dict[str, Command]:
     """Every command; one that lacks the modules of an extra comes without its options."""
     found = {}
     for name in (module.name for module in pkgutil.iter_modules(apps.__path__)):
-        known = list(arguments.COMMON)
+        known, lacks = list(arguments.COMMON), False
         try:
             module = importlib.import_module(f"seran.apps.{name}")
             for function in (name, *OTHERS.get(name, ())):
                 known += arguments.of(getattr(module, function))
         except ModuleNotFoundError:
             lacks = True
-        words = tuple(choice for a in known if not a.flags for choice in a.choices)
-        options = {
-            flag: (a.choices or tuple(VALUES.get(flag, ()))) if a.count else None
-            for a in known
-            for flag in a.flags
-        }
-        found[name] = Command(FIRST.get(name, ()) + words, options, lacks)
+        words = [choice for a in known if not a.flags for choice in a.choices]
+        flags = [(flag, a) for a in known for flag in a.flags]
+        options = {f: a.choices or tuple(VALUES.get(f, ())) if a.count else None for f, a in flags}
+        found[name] = Command((*FIRST.get(name, ()), *words), options, lacks)
     return {**found, "help": Command(tuple(found), {})}
 
 
