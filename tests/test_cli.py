@@ -3,8 +3,10 @@
 import fcntl
 import gzip
 import json
+import logging
 import os
 import pty
+import re
 import resource
 import shutil
 import signal
@@ -19,7 +21,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import files, weights
+from seran import cli, files, progress, weights
 from seran.systems import SYSTEMS
 from tests.conftest import oblique, phantom
 
@@ -46,7 +48,116 @@ def test_help_names_every_command() -> None:
         assert f"  {name} " in done.stdout
     assert "not a medical device" in done.stdout
     assert seran("--version").stdout.startswith("seran 0.")
-    assert "upscale, " in fails("upscle")
+    for heading in ("use", "train", "maintain"):
+        assert f"\n{heading}:\n" in done.stdout
+    assert seran("help").stdout == done.stdout
+    assert seran("help", "prepare", "ixi").stdout == seran("prepare", "ixi", "--help").stdout
+
+
+def test_help_is_plain_and_in_groups(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in cli.COMMANDS:
+        for words in {"train": [["seran-x2-bd"]], "prepare": [[], ["ixi"], ["open"]]}.get(name, [[]]):
+            for width in ("60", "80", "400"):
+                monkeypatch.setenv("COLUMNS", width)
+                assert cli.run(["help", name, *words]) == 0
+                text = capsys.readouterr().out
+                assert text.startswith(f"usage: {' '.join(['seran', name, *words])} "), text
+                assert text.isascii() or not re.search("[\u2500-\u257f\x1b]", text), text
+                assert not re.search("`|None|FLOAT|INT|Raises|(^|\\W)Args", text), text
+                flow = [line for line in text.splitlines() if line.startswith(" " * 26)]
+                assert all(len(line) <= min(int(width), 100) or " " not in line.strip() for line in flow)
+    cli.run(["upscale", "--help"])
+    text = capsys.readouterr().out
+    assert "usage: seran upscale IN ... OUT [OPTIONS]" in text
+    assert "  -i, --in IN ...  " in text
+    assert "  -o, --out OUT    " in text
+    assert re.search(r"\nHow networks are run:\n  --device DEVICE .*?\(default:\s+auto\)", text, re.DOTALL)
+    assert "\n  --plane {auto,axial,coronal,sagittal}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("upscle", "unknown command upscle; did you mean upscale?"),
+        ("xyz", "unknown command xyz; see seran --help"),
+        ("--xyz", "unknown option --xyz; see seran --help"),
+        ("help upscle", "unknown command upscle; did you mean upscale?"),
+        ("upscale", "upscale needs IN and OUT; see seran upscale --help"),
+        ("upscale a.nii", "upscale needs IN and OUT; see seran upscale --help"),
+        ("compare a.nii", "compare needs AFTER and OUT; see seran compare --help"),
+        ("compare a b c d", "unexpected d; see seran compare --help"),
+        ("upscale a b --spaceing 2", "unknown option --spaceing; did you mean --spacing?"),
+        ("upscale a b --spaceing=2", "unknown option --spaceing; did you mean --spacing?"),
+        ("upscale a b --zzz", "unknown option --zzz; see seran upscale --help"),
+        ("upscale a b --hlp", "unknown option --hlp; did you mean --help?"),
+        ("upscale a b -x", "unknown option -x; see seran upscale --help"),
+        ("upscale a b --scale two", "--scale two: expected a number"),
+        ("upscale a b --scale=two", "--scale two: expected a number"),
+        ("upscale a b --fourier_crop --volume 1.5", "--volume 1.5: expected a whole number"),
+        ("upscale a b --scale", "--scale: expected a number"),
+        ("upscale a b --weights --force", "--weights: expected a value"),
+        ("upscale a b --plane axal", "--plane axal: expected auto, axial, coronal or sagittal"),
+        ("upscale a b --force=yes", "--force takes no value"),
+        ("prepare in out --scales 2 three", "--scales three: expected a whole number"),
+        ("evaluate pairs --scale 5", "--scale 5: expected 2, 3 or 4"),
+        ("prepare ixi out", "prepare ixi needs --contrast; see seran prepare ixi --help"),
+        ("prepare ixi --contrast T1", "prepare ixi needs OUT; see seran prepare ixi --help"),
+        ("weights foo", "weights foo: expected list, pull, verify, export or register"),
+        ("train seran-x2-bd a b --lr x", "--lr x: expected a number"),
+        ("train seran-x2-bd a b --betas 1", "--betas: expected 2 numbers"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(words: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(words.split()) == 2
+    assert capsys.readouterr() == ("", f"seran: {line}\n")
+
+
+def test_in_and_out_by_name(scan: Path, tmp_path: Path) -> None:
+    assert cli.run(["upscale", "-o", str(tmp_path / "a.nii"), "--method", "bicubic", "-i", str(scan)]) == 0
+    assert cli.run(["upscale", str(scan), "--out", str(tmp_path / "b.nii"), "--method", "bicubic"]) == 0
+    assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
+
+
+def test_quiet_and_verbose(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("seran")
+    before = log.level, log.handlers[:]
+    words = ["upscale", str(scan), str(tmp_path / "out.nii"), "--method", "bicubic"]
+    assert cli.run(["--quiet", *words]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert cli.run([*words, "-q"]) == 2  # it is there
+    assert capsys.readouterr().err.startswith("seran: ")
+    assert cli.run([*words, "--force", "-v"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("bicubic: ")
+    for part in (f"read {scan}: ", "load bicubic x2: ", "numpy in f32", "(26, 34, 5)", "sharpen bicubic: 0."):
+        assert part in told.err
+    assert (log.level, log.handlers) == before
+    folder = tmp_path / "many"
+    folder.mkdir()
+    scan.rename(folder / "good.nii.gz")
+    (folder / "bad.nii").write_text("hello")
+    assert cli.run(["upscale", str(folder), str(tmp_path / "results"), "--method", "bicubic", "-q"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "good.nii.gz" not in told.err
+    assert "bad.nii: cannot be read" in told.err
+    assert progress.QUIET.get() is False
+
+
+def test_a_fault_of_the_program(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def methods(cards: bool = False) -> str:
+        raise RuntimeError(f"cards {cards}\nof no use")
+
+    monkeypatch.setattr("seran.apps.methods.methods", methods)
+    line = "seran: unexpected RuntimeError: cards True of no use; --verbose shows where\n"
+    assert cli.run(["methods", "--cards"]) == 3
+    assert capsys.readouterr().err == line
+    assert cli.run(["-v", "methods", "--cards"]) == 3
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback")
+    assert told.endswith(line)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -164,8 +275,7 @@ def test_bad_requests(scan: Path, tmp_path: Path) -> None:
     for args, reason in cases.items():
         assert reason in fails("upscale", *args), args
     assert not list(out.parent.iterdir())
-    done = seran("upscale", scan, out, "--scale", "5")
-    assert done.returncode == 2
+    assert "5" in fails("upscale", scan, out, "--scale", "5")
     for args in ((tmp_path / "nan.nii", "--fill", "0"), (tmp_path / "forms.nii", "--affine", "qform")):
         assert seran("upscale", args[0], out, *args[1:], "--method", "bicubic", "--force").returncode == 0
 

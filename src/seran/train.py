@@ -32,6 +32,7 @@ from seran.data.pairs import PreparedSet
 from seran.data.patches import Patches
 from seran.errors import BadInput
 from seran.machine import cpus, has_bf16
+from seran.progress import QUIET
 from seran.recipes import Recipe
 from seran.run import CHECKPOINT, Run
 
@@ -175,7 +176,8 @@ def train(
     run.average.to(fabric.device)
     main, paused = fabric.is_global_zero, False
     board = _board(out, run.step) if main else None
-    bar = tqdm(total=recipe.steps, initial=run.step, unit="step", disable=not main, smoothing=0.05)
+    hidden = not main or QUIET.get()
+    bar = tqdm(total=recipe.steps, initial=run.step, unit="step", disable=hidden, smoothing=0.05)
     began = mark = time.perf_counter()
     first, seen, loss_sum = run.step, run.patches, torch.zeros((), device=fabric.device)
     for pair in loader:

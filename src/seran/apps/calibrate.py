@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from seran import calibrate as library
+from seran import progress
 from seran.apps import Positional
 from seran.data.pairs import load_prepared
 
@@ -20,7 +19,7 @@ def calibrate(weights: Positional[Path], data: Positional[Path]) -> str:
         data: a folder made by `seran prepare`; its split val is used.
     """
     pairs = load_prepared(data)
-    with tqdm(unit="choice", leave=False, disable=None) as bar:
+    with progress.bar(None, "choice") as bar:
         found = library.calibrate(weights, pairs, bar.update)
     cost = f"at most {found.int8_loss:.3f} dB on a volume"
     return f"{weights}: 8 bits in {len(found.ranges)} convolutions cost {cost}"

@@ -4,77 +4,53 @@ The script is complete in itself: it lists commands, options and the values of o
 words, so that pressing the key starts no Python. All of it is read from the signatures of the commands.
 """
 
-import dataclasses
 import importlib
 import pkgutil
 import shlex
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
-
-import tyro
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 import seran
 from seran import apps
-from seran.apps import FLAT, Positional
+from seran.apps import Positional, arguments
 from seran.degrade import DEGRADATIONS
 from seran.recipes import RECIPES
 from seran.systems import SYSTEMS
 
-Options = dict[str, tuple[str, ...] | None]
-"""Option -> the words that it takes one of; empty: anything; None: nothing."""
 OTHERS = {"prepare": ("ixi", "benchmark")}
 """Functions of a command's module whose options it has, too, after some first words."""
 NAMES = {"method": tuple(SYSTEMS), "methods": tuple(SYSTEMS), "degradation": tuple(DEGRADATIONS)}
 """What options of these names take one of."""
 FIRST = {"prepare": ("ixi", "open"), "train": tuple(RECIPES)}
 """First words of a command that its signature does not list."""
+VALUES = {"--method": [*SYSTEMS], "--methods": [*SYSTEMS], "--degradation": [*DEGRADATIONS]}
+"""Words that an option takes one of though its type does not list them."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """What may follow the name of a command: words, and options; of one that ``lacks`` modules, not all."""
+class Command(NamedTuple):
+    """What may follow a command: words; options, with the words that each takes one of, none of a flag."""
 
     words: tuple[str, ...]
-    options: Options
+    options: dict[str, tuple[str, ...] | None]
     lacks: bool = False
 
 
 def commands() -> dict[str, Command]:
     """Every command; one that lacks the modules of an extra comes without its options."""
     found = {}
-    for name in (module.name for module in pkgutil.iter_modules(apps.__path__)):
-        words = list(FIRST.get(name, ()))
-        options: Options = {"--help": None}
+    for name in sorted({m.name for m in pkgutil.iter_modules(apps.__path__)} - {"arguments"}):
+        known, lacks = list(arguments.COMMON), False
         try:
             module = importlib.import_module(f"seran.apps.{name}")
+            for function in (name, *OTHERS.get(name, ())):
+                known += arguments.of(getattr(module, function))
         except ModuleNotFoundError:
-            found[name] = Command(tuple(words), options, lacks=True)
-            continue
-        for function in (name, *OTHERS.get(name, ())):
-            _read(getattr(module, function), words, options)
-        found[name] = Command(tuple(words), options)
-    return found
-
-
-def _read(source: Callable[..., Any] | type, words: list[str], options: Options) -> None:
-    """Add what a function's arguments, or a dataclass's fields, are on the command line."""
-    hints = get_type_hints(source, include_extras=True)
-    hints.pop("return", None)
-    for name, hint in hints.items():
-        marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-        plain = get_args(hint)[0] if marks else hint
-        choices = tuple(map(str, get_args(plain))) if get_origin(plain) is Literal else ()
-        flag = name.replace("_", "-")
-        if tyro.conf.Fixed in marks:
-            continue
-        if FLAT in marks:
-            _read(plain, words, options)
-        elif tyro.conf.Positional in marks:
-            words += choices
-        elif plain is bool:
-            options |= {f"--{flag}": None, f"--no-{flag}": None}
-        else:
-            options[f"--{flag}"] = NAMES.get(name, choices)
+            lacks = True
+        words = [choice for a in known if not a.flags for choice in a.choices]
+        flags = [(flag, a) for a in known for flag in a.flags]
+        options = {f: a.choices or tuple(VALUES.get(f, ())) if a.count else None for f, a in flags}
+        found[name] = Command((*FIRST.get(name, ()), *words), options, lacks)
+    return {**found, "help": Command(tuple(found), {})}
 
 
 def _quoted(words: Iterable[str]) -> str:
@@ -83,69 +59,62 @@ def _quoted(words: Iterable[str]) -> str:
 
 def bash(known: dict[str, Command]) -> str:
     """A function for bash's ``complete``."""
-    values = [
+    values = "\n".join(
         f"    '{name} {option}') words={_quoted(choices)} ;;"
         for name, command in known.items()
         for option, choices in command.options.items()
         if choices
-    ]
-    return "\n".join(
-        [
-            "_seran() {",
-            "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=",
-            '  if [ "$cur" = "=" ]; then cur=; fi',
-            '  if [ "$prev" = "=" ]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi',
-            '  case "${COMP_WORDS[1]} $prev" in',
-            *values,
-            "  esac",
-            '  if [ "$COMP_CWORD" -eq 1 ]; then',
-            f"    words={_quoted([*known, '--help', '--version'])}",
-            '  elif [ -z "$words" ]; then',
-            '    case "${COMP_WORDS[1]} $cur" in',
-            *(f"    '{name} -'*) words={_quoted(command.options)} ;;" for name, command in known.items()),
-            *(f"    '{name} '*) words={_quoted(c.words)} ;;" for name, c in known.items() if c.words),
-            "    esac",
-            "  fi",
-            "  # shellcheck disable=SC2207  # no word of ours has a space",
-            '  COMPREPLY=($(compgen -W "$words" -- "$cur"))',
-            "}",
-            "complete -o default -F _seran seran",
-        ]
     )
-
-
-def zsh(known: dict[str, Command]) -> str:
-    """The same, through zsh's own emulation of ``complete``."""
-    ready = "autoload -Uz compinit bashcompinit\n(( $+functions[compdef] )) || compinit\nbashcompinit\n"
-    return ready + bash(known)
+    options = "\n".join(f"    '{name} -'*) words={_quoted(c.options)} ;;" for name, c in known.items())
+    words = "\n".join(f"    '{name} '*) words={_quoted(c.words)} ;;" for name, c in known.items() if c.words)
+    return f"""_seran() {{
+  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} words=
+  if [ "$cur" = "=" ]; then cur=; fi
+  if [ "$prev" = "=" ]; then prev=${{COMP_WORDS[COMP_CWORD-2]}}; fi
+  case "${{COMP_WORDS[1]}} $prev" in
+{values}
+  esac
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    words={_quoted([*known, "--help", "--version"])}
+  elif [ -z "$words" ]; then
+    case "${{COMP_WORDS[1]}} $cur" in
+{options}
+{words}
+    esac
+  fi
+  # shellcheck disable=SC2207  # no word of ours has a space
+  COMPREPLY=($(compgen -W "$words" -- "$cur"))
+}}
+complete -o default -F _seran seran"""
 
 
 def fish(known: dict[str, Command]) -> str:
     """A line for each option."""
     lines = ["complete -c seran -n __fish_use_subcommand -f -a " + _quoted([*known, "--help", "--version"])]
     for name, command in known.items():
-        of = f"complete -c seran -n '__fish_seen_subcommand_from {name}'"
-        if command.words:
-            lines.append(f"{of} -a {_quoted(command.words)}")
+        after = f"complete -c seran -n '__fish_seen_subcommand_from {name}'"
+        lines += [f"{after} -a {_quoted(command.words)}"] * bool(command.words)
         for option, choices in command.options.items():
             takes = "" if choices is None else f" -x -a {_quoted(choices)}" if choices else " -r"
-            lines.append(f"{of} -l {option.removeprefix('--')}{takes}")
+            lines.append(f"{after} -{'l' if option[:2] == '--' else 's'} {option.lstrip('-')}{takes}")
     return "\n".join(lines)
 
 
 def tcsh(known: dict[str, Command]) -> str:
     """Commands, and the options of all of them, because tcsh does not look at the second word."""
-    every: Options = {}
+    every: dict[str, dict[str, None]] = {}
     for command in known.values():
         for option, choices in command.options.items():
-            every[option] = tuple(dict.fromkeys([*(every.get(option) or ()), *(choices or ())]))
+            every.setdefault(option, {}).update(dict.fromkeys(choices or ()))
     rules = [f"p/1/({' '.join(known)})/"]
     rules += [f"n/{option}/({' '.join(choices)})/" for option, choices in every.items() if choices]
-    rules.append(f"c/--/({' '.join(option.removeprefix('--') for option in every)})/")
+    rules.append(f"c/--/({' '.join(option[2:] for option in every if option[:2] == '--')})/")
     return "complete seran " + " ".join(f"'{rule}'" for rule in rules)
 
 
-SHELLS = {"bash": bash, "zsh": zsh, "fish": fish, "tcsh": tcsh}
+ZSH = "autoload -Uz compinit bashcompinit\n(( $+functions[compdef] )) || compinit\nbashcompinit\n"
+"""How zsh comes to emulate bash's ``complete``."""
+SHELLS = {"bash": bash, "zsh": lambda known: ZSH + bash(known), "fish": fish, "tcsh": tcsh}
 
 
 def completion(shell: Positional[Literal["bash", "zsh", "fish", "tcsh"]]) -> str:
@@ -158,10 +127,8 @@ def completion(shell: Positional[Literal["bash", "zsh", "fish", "tcsh"]]) -> str
         shell: which.
     """
     known = commands()
-    bare = [name for name, command in known.items() if command.lacks]
     lines = [f"# Made by `seran completion {shell}`, seran {seran.__version__}."]
+    bare = ", ".join(name for name, command in known.items() if command.lacks)
     if bare:
-        lines.append(
-            f"# Without the options of {', '.join(bare)}: pip install 'seran[train]', and make it again."
-        )
+        lines.append(f"# Without the options of {bare}: pip install 'seran[train]', and make it again.")
     return "\n".join([*lines, SHELLS[shell](known)])

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tqdm import tqdm
-
 from seran import evaluate as library
-from seran import files
+from seran import files, progress
 from seran.apps import FLAT, Positional
 from seran.data.pairs import load_prepared
 from seran.engines import Engine
@@ -47,7 +45,7 @@ def evaluate(
     own = dict(zip(models, weights, strict=True))
     chosen = [method(n, scale, pairs.degradation, own.get(n.removesuffix("+")), engine) for n in methods]
     total = len(pairs.pick(split)) * len(chosen)
-    with tqdm(total=total, unit="volume", leave=False, disable=None) as bar:
+    with progress.bar(total, "volume") as bar:
         report = library.evaluate(pairs, chosen, split, bar.update, slices)
     if out is not None:
         for end, text in ((".json", report.json()), (".md", report.markdown())):

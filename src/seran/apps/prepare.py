@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from tqdm import tqdm
 
+from seran import progress
 from seran.apps import FLAT, Positional
 from seran.data import ixi as ixi_set
 from seran.data import open_set
@@ -52,7 +53,7 @@ def ixi(
     options = PrepareOptions(degradation, scales, integer=True, fourier_crop=False)
     archive = ixi_set.ARCHIVES[contrast]
     archives.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(total=archive.size, unit="B", unit_scale=True, desc=archive.name, leave=False, disable=None)
+    bar = progress.bar(archive.size, "B", archive.name)
     with bar:
         path = fetch(
             address + archive.name,
@@ -89,14 +90,14 @@ def benchmark(
     """
     library.refuse_existing(out)
     options = PrepareOptions(degradation, scales, fourier_crop=fourier_crop, also_stored=also_stored)
-    bar = tqdm(total=len(open_set.rows()), unit="scan", desc="sources", leave=False, disable=None)
+    bar = progress.bar(len(open_set.rows()), "scan", "sources")
 
-    def progress(path: str) -> None:
+    def fetched(path: str) -> None:
         bar.set_postfix_str(path)
         bar.update()
 
     with bar:
-        found = open_set.collect(sources, address, listings, progress)
+        found = open_set.collect(sources, address, listings, fetched)
     return _summary(library.prepare(found, out, options, tqdm.write), out)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from seran import io
-from seran.apps import FLAT, compare
+from seran.apps import FLAT, Positional, compare
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
 from seran.job import batch, record
@@ -49,7 +49,9 @@ def planned(sources: tuple[Path, ...], out: Path) -> list[Task]:
 
 
 def upscale(
-    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IN ... OUT")],
+    paths: Annotated[Positional[tuple[Path, ...]], "IN ... OUT"],
+    inputs: Annotated[tuple[Path, ...], tyro.conf.arg(name="in", aliases=("-i",)), "IN ..."] = (),
+    out: Annotated[Path | None, tyro.conf.arg(aliases=("-o",)), "OUT"] = None,
     force: bool = False,
     resume: bool = False,
     report: Path | None = None,
@@ -70,6 +72,8 @@ def upscale(
             input's units and in the format that its name ends in; a name without an ending becomes the folder
             of a derived DICOM series, if the input is one; in a folder that is there, a file keeps its name
             and format. Or scans, or a folder of them, and a folder.
+        inputs: the same as IN.
+        out: the same as OUT.
         force: replace existing results.
         resume: pass over scans whose result is there, made from the same scan by the same weights, options
             and version; replace others.
@@ -83,11 +87,10 @@ def upscale(
         Incomplete: if some of several scans could not be sharpened, or a check of the report fails.
         OSError: if a result cannot be written; nothing half-written is left behind.
     """
-    if len(paths) < 2:
-        raise BadInput(
-            f"expected a scan and the name of its result, got {' '.join(map(str, paths)) or 'nothing'}"
-        )
-    *sources, out = paths
+    named = (*inputs, *paths, *([out] if out else ()))
+    if len(named) < 2:
+        raise BadInput("upscale needs IN and OUT; see seran upscale --help")
+    *sources, out = named
     chosen = options.read.series is not None  # of a DICOM folder, whatever else lies there
     single = len(sources) == 1 and (chosen or not (sources[0].is_dir() and scans_in(sources[0])))
     if single and where != Cluster():

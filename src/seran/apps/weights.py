@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tqdm import tqdm
 
-from seran import files
+from seran import files, progress
 from seran import weights as library
 from seran.apps import Positional
 from seran.data import fetch
@@ -54,7 +53,7 @@ def verify(names: Sequence[str]) -> str:
 
 
 def _fetched(url: str, path: Path, size: int, digest: str) -> None:
-    with tqdm(total=size, unit="B", unit_scale=True, desc=path.stem, leave=False, disable=None) as bar:
+    with progress.bar(size, "B", path.stem) as bar:
         fetch.fetch(url, path, size, digest, progress=lambda have: bar.update(have - bar.n))
 
 

@@ -34,7 +34,8 @@ from numba import get_num_threads, njit, prange, set_num_threads
 from numpy import ndarray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import uniform_filter
-from tqdm import tqdm
+
+from seran import progress
 
 PEAK = 256.0
 RATIO = 1.2
@@ -134,7 +135,7 @@ def _sweep(image: Float[ndarray, "n h w"], h: Float[ndarray, "n h w"], name: str
     mean = np.pad(uniform_filter(image, 3), PAD, constant_values=FAR)
     padded = np.pad(image, PAD, mode="symmetric")
     result = image.copy()
-    with tqdm(total=len(image), desc=name, unit="slice", leave=False, disable=None) as bar:
+    with progress.bar(len(image), "slice", name) as bar:
         for first in range(0, len(image), BLOCK):
             last = min(first + BLOCK, len(image))
             tiles = _tiles(h[first:last] >= 1)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from seran import progress
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
 from seran.job import cluster, record
@@ -41,7 +42,7 @@ def bars() -> Iterator[job.Watch]:
     def watch(name: str, total: int) -> Progress:
         while shown:
             shown.pop().close()
-        shown.append(tqdm(total=total, unit="slice", desc=name, leave=False, disable=None))
+        shown.append(progress.bar(total, "slice", name))
         return shown[-1].update
 
     try:
@@ -118,7 +119,7 @@ def run(
         counts = dict.fromkeys(("sharpened", "there", "failed"), 0)
         for i, (kind, text) in enumerate(outcomes):
             counts[kind] += 1
-            if kind != "there":
+            if kind == "failed" or (kind == "sharpened" and not progress.QUIET.get()):
                 sys.stderr.write(f"[{i + 1}/{len(tasks)}] {text}\n")
     summary = "{sharpened} sharpened, {there} there already, {failed} failed".format(**counts)
     if counts["failed"]:

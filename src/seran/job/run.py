@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from seran import files, io, scratch
+from seran import files, io, progress, scratch
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.job import labels
@@ -96,10 +96,13 @@ def run(
     reading, allocate = options.read, scratch.allocator(out.parent)
     found = io.resolve(source, reading.series)
     series = io.read_series(found, reading.affine, reading.fill, allocate, reading.volume)
-    first = next(series.volumes)
+    with progress.stage(f"read {source}"):
+        first = next(series.volumes)
     if reading.label_check:
         labels.refuse_labels(source, first)
-    steps = Steps.of(first, options, engine)
+    with progress.stage("plan, and load the method"):
+        steps = Steps.of(first, options, engine)
+    progress.log.info("%r in %s; %s", steps.method, steps.method.precision, steps.plan)
     digest = files.sha256_of(found.files)
     made = steps.record(source.name, digest, key(digest, options, engine), series.count, facts)
     outs = [out, spread_of(out)][: 1 + steps.method.spread]
@@ -115,7 +118,9 @@ def run(
             ]
             for i, volume in enumerate(itertools.chain([first], series.volumes)):
                 shown = made.method + f" {i + 1}/{series.count}" * (series.count > 1)
-                result = steps(volume, watch(shown, volume.data.shape[made.slice_axis]), allocate)
+                seen = watch(shown, volume.data.shape[made.slice_axis])
+                with progress.stage(f"sharpen and check {shown}"):
+                    result = steps(volume, seen, allocate)
                 for writer, image in zip(writers, (result.image, result.spread), strict=False):
                     assert image is not None
                     writer.add(image)
