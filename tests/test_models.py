@@ -43,7 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "seran": {"depth": 2, "width": 16, "positions": (1, 2)},
 }
 FOLDED = {"rdn", "csn", "edsr", "seab", "seran"}
-"""Networks that end in an upsampler and one convolution; the others work on the fine grid, or end otherwise."""
+"""Networks that end in an upsampler and one convolution."""
 FAMILY = [(name, scale) for name in MODELS for scale in (2, 3, 4)]
 
 
