@@ -51,7 +51,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "seran": {"depth": 2, "width": 16, "positions": (1, 2)},
 }
 FOLDED = {"rdn", "csn", "edsr", "seab", "seran"}
-"""Networks that end in an upsampler and one convolution; others work on the fine grid, or end otherwise."""
+"""Networks that end in an upsampler and one convolution."""
 FAMILY = [(name, scale) for name in networks() for scale in (2, 3, 4)]
 
 

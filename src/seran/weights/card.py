@@ -118,11 +118,9 @@ def of_this_version(kind: type[Facts], stated: Mapping[str, Any]) -> Facts:
     Raises:
         ValueError: if fields are unknown or missing.
     """
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    unset = dataclasses.MISSING
-    needed = {n for n, f in fields.items() if f.default is unset and f.default_factory is unset}
-    unknown, absent = sorted(stated.keys() - fields.keys()), sorted(needed - stated.keys())
-    if unknown or absent:
-        said = {"unknown": unknown, "missing": absent}
-        raise ValueError("; ".join(f"{what}: {', '.join(names)}" for what, names in said.items() if names))
+    fields, unset = dataclasses.fields(kind), dataclasses.MISSING
+    needed = {f.name for f in fields if f.default is unset and f.default_factory is unset}
+    wrong = {"unknown": stated.keys() - {f.name for f in fields}, "missing": needed - stated.keys()}
+    if any(wrong.values()):
+        raise ValueError("; ".join(f"{what}: {', '.join(sorted(n))}" for what, n in wrong.items() if n))
     return kind(**stated)

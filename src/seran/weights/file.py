@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,21 +141,19 @@ def read(path: Path) -> Weights:
     try:
         card = json.loads(_metadata(body)["seran.card"])
         measured = {name: card.pop(name) for name in ONCE_IN_CARD if name in card}
-        known = Evidence.of(json.loads(evidence) if evidence else measured)
+        known = Evidence.of(evidence or measured)
         return Weights(path, data, of_this_version(Card, card), known, digest)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise BadInput(f"{path}: its card is not one this version of seran reads ({error})") from error
 
 
-def _evidence(behind: bytes, digest: str) -> str | None:
-    """The JSON in what follows a seal, empty if nothing does; None if any byte of it has changed."""
-    if not behind:
-        return ""
-    try:
-        stated = _metadata(behind)["seran.evidence"]
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-    return stated if behind == _entries(stated, digest) else None
+def _evidence(behind: bytes, digest: str) -> dict[str, Any] | None:
+    """The fields in what follows a seal, if anything does; None if any byte of it has changed."""
+    with suppress(KeyError, IndexError, TypeError, ValueError):
+        stated = _metadata(behind).get("seran.evidence", "{}")
+        if behind in (b"", _entries(stated, digest)):
+            return dict(json.loads(stated))
+    return None
 
 
 def _metadata(body: bytes) -> dict[str, str]:
