@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from seran import cli, files, weights
 from seran.engines import Engine
@@ -78,7 +79,8 @@ def test_weights_that_are_overwritten_are_loaded_anew(scan: Path, tmp_path: Path
 @pytest.mark.parametrize(("dtype", "verdict"), [("float32", "PASS"), ("uint8", "FAIL")])
 def test_the_verdict_is_of_what_was_written(tmp_path: Path, dtype: str, verdict: str) -> None:
     """Held at 255, another scan; of a series the worst volume counts."""
-    data = np.stack([np.zeros((26, 34, 5)), 40 * phantom((26, 34, 5)), phantom((26, 34, 5)) / 9], -1)
+    smooth = gaussian_filter(phantom((26, 34, 5)), (2, 2, 0))
+    data = np.stack([np.zeros((26, 34, 5)), 40 * smooth, smooth / 9], -1)
     nib.save(nib.Nifti1Image(data.astype(np.float32), oblique()), tmp_path / "in.nii")
     out = tmp_path / "out.nii"
     args = ["upscale", str(tmp_path / "in.nii"), str(out), "--method", "bicubic", "--dtype", dtype]

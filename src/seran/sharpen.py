@@ -85,6 +85,9 @@ class Method:
         """The factor of the finer axis."""
         return max(self.factors)
 
+    def __repr__(self) -> str:
+        return f"Method({self.name}, x{self.scale}, {self.weights or self.degradation}, {self.engine})"
+
 
 def tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
     """The least intensities, ascending, and the greatest, descending: `EXTREME` of them, and one more."""

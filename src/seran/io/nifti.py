@@ -136,7 +136,7 @@ def image(volume: Volume) -> nib.Nifti1Image:
     """A volume as nibabel has it in memory, with the header that `receive` would write."""
     header = _header(volume, 1, False, np.dtype(np.float32))
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    return kind(volume.data, None, header)
+    return kind(volume.data, header.get_best_affine(), header)
 
 
 def _header(volume: Volume, count: int, pair: bool, dtype: np.dtype) -> nib.Nifti1Header:
