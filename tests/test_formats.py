@@ -316,24 +316,22 @@ def test_no_more_than_a_few_volumes_of_a_series_are_alive(
 def test_a_writer_takes_as_many_volumes_as_were_announced(end: str, tmp_path: Path) -> None:
     """One by one, the same bytes as ever; too few, too many or of another shape are an error."""
     volume = Volume(phantom((9, 7, 5)), oblique())
-    with io.writer(tmp_path / f"out{end}", 2) as out:
-        out.add(volume)
-        out.add(volume.on(volume.data + 1, volume.affine))
+    put(tmp_path / f"out{end}", 2, [volume, volume.on(volume.data + 1, volume.affine)])
     np.testing.assert_array_equal(load(tmp_path / f"out{end}")[0][..., 1], volume.data + 1)
-    with (
-        pytest.raises(ValueError, match="expected 3 volumes, got 1"),
-        io.writer(tmp_path / f"a{end}", 3) as out,
-    ):
-        out.add(volume)
-    with pytest.raises(ValueError, match="as number 2"), io.writer(tmp_path / f"b{end}", 1) as out:  # noqa: PT012
-        out.add(volume)
-        out.add(volume)
-    with (  # noqa: PT012
-        pytest.raises(ValueError, match="of 9x7x5 voxels, got 8x7x5"),
-        io.writer(tmp_path / f"c{end}", 2) as out,
-    ):
-        out.add(volume)
-        out.add(volume.on(volume.data[:8], volume.affine))
+    cases = {
+        "expected 3 volumes, got 1": (3, [volume]),
+        "as number 2": (1, [volume, volume]),
+        "of 9x7x5 voxels, got 8x7x5": (2, [volume, volume.on(volume.data[:8], volume.affine)]),
+    }
+    for text, (count, volumes) in cases.items():
+        with pytest.raises(ValueError, match=text):
+            put(tmp_path / f"bad{end}", count, volumes)
+
+
+def put(path: Path, count: int, volumes: list[Volume]) -> None:
+    with io.writer(path, count) as out:
+        for volume in volumes:
+            out.add(volume)
 
 
 @pytest.mark.parametrize("end", ENDS)

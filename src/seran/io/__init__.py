@@ -114,8 +114,14 @@ def read_series(
         raise BadInput(f"expected a finite number for --fill, got {fill}")
     source = scan if isinstance(scan, Source) else resolve(scan, pick)
     if source.path.is_dir():
-        return dicom.read(source.path, source.files, source.series, only)
-    return _module(source.path).read(source.path, Reading(affine, fill, allocate, only))
+        count, volume = dicom.read(source.path, source.files, source.series)
+    else:
+        count, volume = _module(source.path).read(source.path, Reading(affine, fill, allocate))
+    if only is None:
+        return Series(count, map(volume, range(count)))
+    if not 0 <= only < count:
+        raise BadInput(f"{source.path}: expected a --volume between 0 and {count - 1}, got {only}")
+    return Series(1, map(volume, [only]))
 
 
 def read(
@@ -124,9 +130,9 @@ def read(
     """Read the one volume of a file.
 
     Args:
-        scan: as for `read_series`.
-        affine: so, too.
-        fill: so, too.
+        scan: the file, folder or source.
+        affine: which transform to trust, as for `read_series`.
+        fill: value for voxels that are not finite.
         allocate: where the voxels lie.
 
     Raises:
@@ -174,8 +180,8 @@ def write(volume: Volume, path: Path, dtype: str = "float32") -> None:
 
     Args:
         volume: the volume.
-        path: as for `writer`.
-        dtype: so, too.
+        path: the file, or the folder of a derived DICOM series.
+        dtype: numpy's name of the type of a voxel.
 
     Raises:
         BadInput: as `writer`.

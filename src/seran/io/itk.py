@@ -19,8 +19,8 @@ from seran import files, grid
 from seran.errors import BadInput
 from seran.extras import needed
 from seran.io import voxels
-from seran.io.voxels import Reading, Receiver
-from seran.volume import Series, Volume
+from seran.io.voxels import Found, Reading, Receiver
+from seran.volume import Volume
 
 READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
 HEADER_BYTES = 1 << 20
@@ -109,7 +109,7 @@ def _compressed(path: Path) -> bool:
     return compressed
 
 
-def read(path: Path, how: Reading) -> Series:
+def read(path: Path, how: Reading) -> Found:
     """Read a scan or a series; see `seran.io.read_series`."""
     sitk = _library()
     compressed = _compressed(path)
@@ -135,7 +135,7 @@ def read(path: Path, how: Reading) -> Series:
         array = sitk.GetArrayViewFromImage(image).T.reshape((x, y, z, count), order="F")
         return Volume(voxels.filled(path, array[..., t].__getitem__, (x, y, z), how), matrix, kept)
 
-    return voxels.series(path, count, volume, how.only)
+    return count, volume
 
 
 def _affine(reader: Any) -> np.ndarray:  # noqa: ANN401

@@ -15,8 +15,8 @@ from nibabel.wrapstruct import WrapStructError
 
 from seran.errors import BadInput
 from seran.io import voxels
-from seran.io.voxels import Reading, Receiver, packed
-from seran.volume import Series, Volume
+from seran.io.voxels import Found, Reading, Receiver, packed
+from seran.volume import Volume
 
 DTYPES = ("uint8", "int16", "int32", "float32")
 """Types of a voxel that MGH has."""
@@ -49,7 +49,7 @@ def _opened(path: Path) -> Iterator[tuple[nib.MGHImage, bool]]:
         yield image, placed
 
 
-def read(path: Path, how: Reading) -> Series:
+def read(path: Path, how: Reading) -> Found:
     """Read a scan or a series; see `seran.io.read_series`."""
     with _opened(path) as (image, placed):
         with voxels.readable(path, "MGH", UNREADABLE):
@@ -71,7 +71,7 @@ def read(path: Path, how: Reading) -> Series:
 
             return Volume(voxels.filled(path, part, (x, y, z), how), matrix, image.header.copy())
 
-    return voxels.series(path, count, volume, how.only)
+    return count, volume
 
 
 def receive(path: Path, count: int, dtype: np.dtype) -> Receiver:

@@ -23,8 +23,8 @@ from numpy import ndarray
 from seran import grid
 from seran.errors import BadInput
 from seran.io import voxels
-from seran.io.voxels import Reading, Receiver, packed
-from seran.volume import Series, Volume
+from seran.io.voxels import Found, Reading, Receiver, packed
+from seran.volume import Volume
 
 TOLERANCE = 0.05
 """sform and qform agree when no corner of the field of view differs by more than this many voxels.
@@ -80,7 +80,7 @@ def _without_remarks() -> Iterator[None]:
         log.removeFilter(none)
 
 
-def read(path: Path, how: Reading) -> Series:
+def read(path: Path, how: Reading) -> Found:
     """Read a scan or a series; see `seran.io.read_series`."""
     with voxels.readable(path, "NIfTI", UNREADABLE), _without_remarks():
         # A packed file is kept open, and so unpacked once, not once for each part.
@@ -108,7 +108,7 @@ def read(path: Path, how: Reading) -> Series:
 
         return Volume(voxels.filled(path, part, (x, y, z), how), matrix, header)
 
-    return voxels.series(path, count, volume, how.only)
+    return count, volume
 
 
 def receive(path: Path, count: int, dtype: np.dtype) -> Receiver:

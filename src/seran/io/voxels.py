@@ -15,7 +15,7 @@ from numpy import ndarray
 from seran import grid, scratch
 from seran.errors import BadInput
 from seran.scratch import Allocator
-from seran.volume import Series, Volume
+from seran.volume import Volume
 
 GZIP_RATIO = 1100
 """A byte of gzip holds at most about so many bytes."""
@@ -27,6 +27,9 @@ LARGEST_INTENSITY = 1e30
 Part = Callable[[tuple[slice, slice, slice]], ndarray]
 """From slices of the three axes to the voxels there, in the file's own units."""
 
+Found = tuple[int, Callable[[int], Volume]]
+"""How many volumes a file holds, and what reads one, counted from 0."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -35,7 +38,6 @@ class Reading:
     affine: str
     fill: float | None
     allocate: Allocator
-    only: int | None
 
 
 def packed(path: Path) -> bool:
@@ -154,25 +156,6 @@ def usable_affine(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "
             f"{path}: expected an invertible affine below {LARGEST_MM:g} mm in it, got {affine.tolist()}"
         )
     return affine
-
-
-def series(path: Path, count: int, volume: Callable[[int], Volume], only: int | None) -> Series:
-    """All volumes of a file, or one of them.
-
-    Args:
-        path: the file.
-        count: how many volumes it holds.
-        volume: what reads one, counted from 0.
-        only: the one that is wanted; all without it.
-
-    Raises:
-        BadInput: if there is no such volume.
-    """
-    if only is None:
-        return Series(count, map(volume, range(count)))
-    if not 0 <= only < count:
-        raise BadInput(f"{path}: expected a --volume between 0 and {count - 1}, got {only}")
-    return Series(1, map(volume, [only]))
 
 
 Receiver = Generator[None, Volume, None]

@@ -27,8 +27,8 @@ from seran import grid
 from seran.errors import BadInput
 from seran.io.dicom.derived import Slices
 from seran.io.dicom.listing import decoded, header
-from seran.io.voxels import GZIP_RATIO, LARGEST_INTENSITY, printable, series
-from seran.volume import Series, Volume
+from seran.io.voxels import GZIP_RATIO, LARGEST_INTENSITY, Found, printable
+from seran.volume import Volume
 
 TOLERANCE = 0.05
 """A slice may lie so far from its place on the grid, in units of the distance between slices."""
@@ -224,14 +224,13 @@ def _volume(slices: list[_Slice], pitch: float, normal: Float[ndarray, "3"]) -> 
     return Volume(data, affine, source)
 
 
-def read(folder: Path, paths: Sequence[Path], name: str, only: int | None) -> Series:
+def read(folder: Path, paths: Sequence[Path], name: str) -> Found:
     """The volumes of a series: its echoes and moments, in the order of their times.
 
     Args:
         folder: the folder that it was found in.
         paths: its files.
         name: what it is called.
-        only: which volume, counted from 0; all without it.
 
     Raises:
         BadInput: also if slices are missing; see `scans`.
@@ -247,4 +246,4 @@ def read(folder: Path, paths: Sequence[Path], name: str, only: int | None) -> Se
             f"{folder}: slices are missing in series {name}, or the gaps between them vary: it falls into "
             f"{', '.join(where)}; complete it, or put one part into a folder of its own"
         )
-    return series(folder, len(volumes), lambda t: volumes[t], only)
+    return len(volumes), lambda t: volumes[t]
