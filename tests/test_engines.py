@@ -253,11 +253,11 @@ def test_engines_that_there_are_not() -> None:
 
 
 LEFT = """
-import logging, sys, warnings
+import logging, os, sys
 names = [None, "torch.onnx", "openvino", "seran"]
 def state():
     loggers = [(logging.getLogger(n).level, list(logging.getLogger(n).handlers)) for n in names]
-    return loggers, sys.stdout, sys.stderr, sys.excepthook, list(warnings.filters), list(sys.meta_path)
+    return loggers, sys.stdout, sys.stderr, sys.excepthook, dict(os.environ)
 if sys.argv[1:]:
     import openvino_telemetry
 telemetry, before = sys.modules.get("openvino_telemetry", "absent"), state()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from seran.machine import cpus
+from seran.engines.openvino import native
+from seran.machine import cpus, has_bf16
 
 CPU = Path("/sys/fs/cgroup/cpu")
 
@@ -76,3 +77,28 @@ def test_limits_of_containers_are_seen(
 @pytest.mark.usefixtures("_many")
 def test_without_control_groups(tmp_path: Path) -> None:
     assert cpus(tmp_path / "none", tmp_path / "neither") == 64
+
+
+@pytest.mark.parametrize(
+    ("flags", "cap", "expected"),
+    [
+        ("flags : fpu avx512f avx512_bf16 amx_bf16", "", True),
+        ("flags : fpu avx2 avx_ne_convert", "", True),
+        ("Features : fp asimd bf16 i8mm", "", True),
+        ("flags : fpu avx2 avx512f", "", False),
+        ("flags : fpu avx512f avx512_bf16", "AVX512_CORE_BF16", True),
+        ("flags : fpu avx512f avx512_bf16", "avx512_core", False),
+        (None, "", False),
+    ],
+)
+def test_bf16_is_what_the_processor_and_the_user_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, cap: str, expected: bool
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
+    assert has_bf16(tmp_path / "cpuinfo") == expected
+
+
+def test_bf16_is_known_without_openvino() -> None:
+    assert has_bf16() == (native() == "bf16")
