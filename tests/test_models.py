@@ -175,7 +175,6 @@ def test_exported_is_torch(name: str, scale: int) -> None:
 OTHERS = [
     ("idn", {"width": 16, "kept": 4, "blocks": 1, "groups": 4, "tail": "deconv"}),
     ("rdn", {"width": 16, "growth": 8, "blocks": 2, "layers": 2, "fusion": "sum"}),
-    ("csn", {"width": 16, "units": 1, "growth": 8, "fusion": "branches"}),
 ]
 
 
