@@ -200,7 +200,6 @@ def test_the_names_of_an_ending_are_a_contract(
 OTHERS = [
     ("idn", {"width": 16, "kept": 4, "blocks": 1, "groups": 4, "tail": "deconv"}),
     ("rdn", {"width": 16, "growth": 8, "blocks": 2, "layers": 2, "fusion": "sum"}),
-    ("csn", {"width": 16, "units": 1, "growth": 8, "fusion": "branches"}),
 ]
 
 

@@ -386,7 +386,7 @@ def until_there(checkpoint: Path, process: subprocess.Popen[bytes]) -> None:
 AHEAD = """
 import sys
 from pathlib import Path
-from seran.data import prepare
+from seran.data.pairs import load_prepared
 from tests.test_train import TINY, dataclasses, run, same
 
 def main():

@@ -14,8 +14,6 @@ upsampler. The rest is inferred: hundreds of structures fit the counts, this is 
 Initialised with Xavier's normal distribution, as the first author's framework of that time does.
 """
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -52,7 +50,6 @@ class CSN(nn.Module):
         convs: of the residual branch of a unit.
         layers: of the dense branch of a unit.
         growth: maps that each dense layer adds.
-        fusion: what is fused at the end: ``all`` is [h, a, b], ``branches`` is [a, b].
     """
 
     def __init__(
@@ -63,13 +60,11 @@ class CSN(nn.Module):
         convs: int = 3,
         layers: int = 3,
         growth: int = 128,
-        fusion: Literal["all", "branches"] = "all",
     ) -> None:
         super().__init__()
         self.head = conv(1, width)
         self.units = nn.ModuleList(Unit(width // 2, convs, growth, layers) for _ in range(units))
-        self.fusion = fusion
-        self.fuse = conv(2 * width if fusion == "all" else width, width, 1)
+        self.fuse = conv(2 * width, width, 1)
         self.up = upsampler(width, scale)
         self.tail = conv(width, 1)
         initialise(self, "xavier")
@@ -80,5 +75,4 @@ class CSN(nn.Module):
         a, b = shallow.chunk(2, 1)
         for unit in self.units:
             a, b = unit(a, b)
-        parts = [shallow, a, b] if self.fusion == "all" else [a, b]
-        return finish(self.up, self.tail, self.fuse(torch.cat(parts, 1)) + shallow)
+        return finish(self.up, self.tail, self.fuse(torch.cat([shallow, a, b], 1)) + shallow)

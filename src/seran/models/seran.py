@@ -17,15 +17,13 @@ The paper leaves open, and this file chooses:
 - the baseline: no batch norm, no mean shift, residual scale 1, as EDSR has at 64 features.
 - P and the width d of φ, ϕ: 64 and 64 (every layer "has 64 filters"; the parameters are the printed
   3.16/3.34/3.31M, cut after two decimals). P = 16 also gives the printed counts, rounded.
-- the scale of R: R/P, as VSRN's code by the same group; ``none`` and ``softmax`` are options. Without it the
-  gate saturates.
+- the scale of R: R/P, as VSRN's code by the same group. Without it the gate saturates.
 - W_r: no batch norm, zero-initialised with its bias, so that the gate starts at 1/2.
 - equation (6) prints E Mᵀ D, ignoring step 2; the refined V is used.
 - the insertion point: "the last RB" and "before the element-wise adding of the long skip" both hold here.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -33,13 +31,11 @@ from torch import Tensor, nn
 
 from seran.models.layers import ResidualBlock, conv, finish, upsampler
 
-Affinity = Literal["mean", "none", "softmax"]
-
 
 class PrimitiveReasoning(nn.Module):
     """Step 2: a graph over the primitives, fully connected and not symmetric."""
 
-    def __init__(self, width: int, embed: int, affinity: Affinity) -> None:
+    def __init__(self, width: int, embed: int) -> None:
         super().__init__()
         self.phi = nn.Conv1d(width, embed, 1)
         self.varphi = nn.Conv1d(width, embed, 1)
@@ -47,14 +43,10 @@ class PrimitiveReasoning(nn.Module):
         self.residual = nn.Conv1d(width, width, 1)
         nn.init.zeros_(self.residual.weight)
         nn.init.zeros_(self.residual.bias)  # type: ignore[arg-type]
-        self.affinity = affinity
 
     def relations(self, v: Float[Tensor, "b c p"]) -> Float[Tensor, "b p p"]:
         """The reasoning graph R."""
-        r = self.phi(v).transpose(1, 2) @ self.varphi(v)
-        if self.affinity == "softmax":
-            return r.softmax(-1)
-        return r / v.shape[-1] if self.affinity == "mean" else r
+        return self.phi(v).transpose(1, 2) @ self.varphi(v) / v.shape[-1]
 
     def forward(self, v: Float[Tensor, "b c p"]) -> Float[Tensor, "b c p"]:
         """Refined primitives."""
@@ -101,7 +93,6 @@ class SERAN(nn.Module):
         reasoning: SERAB (the paper's network) or, without it, SEAB (Table 1).
         scaling: α; 1.0 is the paper's "without residual scaling" (Table 1).
         positions: after which residual blocks (1 … depth) an attention block stands (Table 2); none: EDSR.
-        affinity: how R is normalised.
     """
 
     def __init__(
@@ -114,7 +105,6 @@ class SERAN(nn.Module):
         reasoning: bool = True,
         scaling: float = 0.01,
         positions: Sequence[int] = (40,),
-        affinity: Affinity = "mean",
     ) -> None:
         super().__init__()
         if not set(positions) <= set(range(1, depth + 1)):
@@ -124,7 +114,7 @@ class SERAN(nn.Module):
         for block in range(1, depth + 1):
             body.append(ResidualBlock(width))
             if block in positions:
-                graph = PrimitiveReasoning(width, embed, affinity) if reasoning else nn.Identity()
+                graph = PrimitiveReasoning(width, embed) if reasoning else nn.Identity()
                 body.append(SEAB(width, primitives, scaling, graph))
         self.body = nn.Sequential(*body, conv(width, width))
         self.up = upsampler(width, scale)
