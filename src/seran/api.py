@@ -249,6 +249,6 @@ def _scan(scan: Readable) -> Scan:
     x, y, z, count = shaped(here, voxels.shape, voxels.dtype)
     if count > 1:
         raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
-    reading = Reading("auto", None, scratch.memory, None)
+    reading = Reading("auto", None, scratch.memory)
     data = filled(here, voxels.reshape((x, y, z)).__getitem__, (x, y, z), reading)
     return Scan(Volume(data, usable_affine(here, np.asarray(affine, float)), header))
