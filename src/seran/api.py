@@ -10,7 +10,7 @@ scan and of a method travels with them, and a result carries its record.
 Scan(48x40x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,9 +62,9 @@ class Scan:
         return io.nifti.image(self.volume)
 
     def __repr__(self) -> str:
-        shown = grid.dimensions(self.data.shape), grid.dimensions(grid.spacing(self.affine), ".3f")
+        shape, size = grid.dimensions(self.data.shape), grid.dimensions(grid.spacing(self.affine), ".3f")
         made = f"; {self.record.method}, x{self.record.scale}: {self.record.verdict}" if self.record else ""
-        return f"Scan({shown[0]} voxels of {shown[1]} mm, {grid.orientation(self.affine)}{made})"
+        return f"Scan({shape} voxels of {size} mm, {grid.orientation(self.affine)}{made})"
 
 
 Readable = Any
@@ -112,9 +112,9 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
     """
     out = Path(path)
     refuse_output(out, force)
-    beside = [sidecar(out)] if scan.record is not None else []
+    beside = [sidecar(out)] if scan.record else []
     with files.together(*beside, *io.written(out)) as parts:
-        if scan.record is not None:
+        if scan.record:
             scan.record.write(parts[0])
         with io.writer(parts[len(beside)], 1, dtype) as writer:
             writer.add(scan.volume)
@@ -134,7 +134,7 @@ def upscale(
     label_check: bool = True,
     engine: Engine = Engine(),  # noqa: B008
 ) -> Scan:
-    """Sharpen a scan in the plane of its slices, on exactly the right grid.
+    """Sharpen a scan in the plane of its slices, on exactly the right grid; the result has a ``record``.
 
     Args:
         scan: a `Scan`, a path, an image of nibabel, or voxels (x, y, z) and their affine (4, 4; to mm, RAS+).
@@ -149,43 +149,26 @@ def upscale(
         label_check: refuse what looks like a segmentation.
         engine: device, precision and threads.
 
-    Returns:
-        The result, in the scan's units; its ``record`` says how it came about.
-
     Raises:
         BadInput: for a scan or options that cannot be used.
     """
-    options = Options(
-        method=method,
-        weights=None if weights is None else Path(weights),
-        ensemble=ensemble,
-        target=Target(scale, spacing, None if like is None else Path(like)),
-        read=ReadOptions(plane=plane, fourier_crop=fourier_crop, label_check=label_check),
-    )
-    return _upscaled(_scan(scan), options, engine, None)
+    target = Target(scale, spacing, None if like is None else Path(like))
+    reading = ReadOptions(plane=plane, fourier_crop=fourier_crop, label_check=label_check)
+    file = None if weights is None else Path(weights)
+    return _upscaled(scan, Options(method, file, ensemble, target=target, read=reading), engine)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A method that is ready to run; may be used by several threads. See `load`.
-
-    Attributes:
-        method: the predictor, with what must be known of it.
-        options: how a scan is read and put on its grid.
-        engine: how the network runs.
-    """
+    """A method that is ready to run; may be used by several threads. See `load`."""
 
     method: Method
     options: Options
-    engine: Engine = field(repr=False)
+    engine: Engine
 
     def __call__(self, scan: Readable) -> Scan:
-        """Sharpen a scan, as `upscale` does.
-
-        Raises:
-            BadInput: for a scan that cannot be used.
-        """
-        return _upscaled(_scan(scan), self.options, self.engine, self.method)
+        """Sharpen a scan, as `upscale` does, or raise `BadInput` if it cannot be used."""
+        return _upscaled(scan, self.options, self.engine, self.method)
 
     def __repr__(self) -> str:
         return f"Model({self.method.name}, x{self.method.scale}, {self.method.weights or self.method.engine})"
@@ -214,27 +197,22 @@ def load(
         BadInput: for an unknown method, or weights that do not fit it.
     """
     file = None if weights is None else Path(weights)
-    name, default = methods.implied(method, file)
-    name = name.removesuffix("+") + "+" * (ensemble or name.endswith("+"))
-    found = methods.method(name, scale or default, file=file, engine=engine)
-    options = Options(name, file, target=Target(found.scale), read=ReadOptions(plane=plane))
-    return Model(found, options, engine)
+    options = Options(method, file, ensemble, target=Target(scale), read=ReadOptions(plane=plane))
+    name, default = options.implied()
+    return Model(methods.method(name, scale or default, file=file, engine=engine), options, engine)
 
 
-def _upscaled(scan: Scan, options: Options, engine: Engine, loaded: Method | None) -> Scan:
+def _upscaled(scan: Readable, options: Options, engine: Engine, loaded: Method | None = None) -> Scan:
+    given = _scan(scan)
     if options.read.label_check:
-        labels.refuse_labels(Path(scan.name), scan.volume)
-    steps = Steps.of(scan.volume, options, engine, loaded)
-    result = steps(scan.volume)
-    return Scan(result.image, steps.record(scan.name).judged(result.checks), scan.name)
+        labels.refuse_labels(Path(given.name), given.volume)
+    steps = Steps.of(given.volume, options, engine, loaded)
+    image, _, checks = steps(given.volume)
+    return Scan(image, replace(steps.record, input=given.name).judged(checks), given.name)
 
 
 def _scan(scan: Readable) -> Scan:
-    """Anything that holds a scan, as a `Scan`.
-
-    Raises:
-        BadInput: if it does not, or cannot be used.
-    """
+    """Anything that holds a scan, as a `Scan`, or `BadInput` if it does not, or cannot be used."""
     if isinstance(scan, Scan):
         return scan
     if isinstance(scan, str | Path):

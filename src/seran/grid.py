@@ -27,42 +27,30 @@ NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a volume lie.
+    """Where the voxels of a volume lie."""
 
-    Attributes:
-        shape: voxels along each array axis.
-        affine: voxel index to mm (RAS+).
-    """
-
-    shape: tuple[int, int, int]
-    affine: Float[ndarray, "4 4"]
+    shape: tuple[int, int, int]  # voxels along each array axis
+    affine: Float[ndarray, "4 4"]  # voxel index to mm (RAS+)
 
 
 @dataclass(frozen=True)
 class Plan:
     """From the grid of a scan to that of its result: computed once, and what everybody asks.
 
-    Attributes:
-        scan: the grid of the scan.
-        axis: the array axis along which its slices are stacked; rows and columns of a slice are the other
-            two, in the array's order.
-        factors: fine voxels for each voxel, along rows and columns, that the predictor makes.
-        anchor: what the predictor's grid has in common with that of the scan.
-        target: the grid that is wanted, where that of the predictor is not.
+    Rows and columns of a slice are the two array axes other than ``axis``, in the array's order.
     """
 
     scan: Grid
-    axis: int
-    factors: tuple[int, int]
-    anchor: Anchor
-    target: Grid | None = None
+    axis: int  # the array axis along which its slices are stacked
+    factors: tuple[int, int]  # fine voxels for each voxel, along rows and columns, that the predictor makes
+    anchor: Anchor  # what the predictor's grid has in common with that of the scan
+    target: Grid | None = None  # the grid that is wanted, where that of the predictor is not
 
     @property
     def along(self) -> tuple[int, int, int]:
         """The factor of every array axis."""
-        plane = iter(self.factors)
-        f = [1 if i == self.axis else next(plane) for i in range(3)]
-        return f[0], f[1], f[2]
+        x, y, z = np.insert(self.factors, self.axis, 1).tolist()
+        return x, y, z
 
     @property
     def enlarged(self) -> Grid:
@@ -92,7 +80,13 @@ def spacing(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "3"]:
 def rescale(
     affine: Float[ndarray, "4 4"], factors: tuple[float, float, float], anchor: Anchor
 ) -> Float[ndarray, "4 4"]:
-    """Affine of the grid with ``factors`` times as many voxels per axis (below 1: fewer)."""
+    """Affine of the grid with more voxels, or fewer, in one field of view.
+
+    Args:
+        affine: voxel index to mm (RAS+).
+        factors: voxels of the new grid for each voxel, per array axis.
+        anchor: what stays where it is.
+    """
     k = np.asarray(factors, float)
     change = np.diag([*(1 / k), 1.0])
     if anchor == "corner":
@@ -113,9 +107,8 @@ def world_axes(affine: Float[ndarray, "4 4"]) -> tuple[int, int, int]:
 
 def rows_of(directions: Float[ndarray, "3 3"]) -> tuple[int, int, int]:
     """The row where each column is largest, no row twice: the assignment with the largest sum."""
-    size = np.abs(directions)
-    best = max(permutations(range(3)), key=lambda p: sum(size[p[i], i] for i in range(3)))
-    return best[0], best[1], best[2]
+    x, y, z = max(permutations(range(3)), key=lambda rows: np.abs(directions)[rows, range(3)].sum())
+    return x, y, z
 
 
 def orientation(affine: Float[ndarray, "4 4"]) -> str:
@@ -131,17 +124,17 @@ def lps(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
 def slice_axis(affine: Float[ndarray, "4 4"], shape: tuple[int, int, int], plane: Plane = "auto") -> int:
     """The array axis along which slices are stacked.
 
-    ``auto``: of a single slice, the axis with one voxel; else the axis with the coarsest spacing (to 1 % of
-    it), so that the plane has the two finest; when spacings tie, the last such array axis. A named plane
-    overrides: the axis nearest its normal.
+    Args:
+        affine: voxel index to mm (RAS+).
+        shape: voxels along each array axis.
+        plane: ``auto``: of a single slice, the axis with one voxel; else the last of those with the coarsest
+            spacing (to 1 % of it), so that the plane has the two finest. Or that which the slices lie in.
     """
     if plane != "auto":
         return world_axes(affine).index(NORMALS[plane])
-    flat = [i for i in range(3) if shape[i] == 1]
-    if len(flat) == 1:
-        return flat[0]
-    size = spacing(affine)
-    return max(i for i in range(3) if size[i] >= 0.99 * size.max())
+    if shape.count(1) == 1:
+        return shape.index(1)
+    return int(np.flatnonzero(spacing(affine) >= 0.99 * spacing(affine).max())[-1])
 
 
 def dimensions(numbers: Iterable[float], form: str = "d", by: str = "x") -> str:

@@ -32,14 +32,13 @@ def finer(scan: Grid, axis: int, spacing: tuple[float, float]) -> Grid:
         axis: along which the slices are stacked.
         spacing: in mm, of rows and columns.
     """
-    size, found = grid.spacing(scan.affine), list(scan.shape)
-    change = np.eye(4)
-    plane = [i for i in range(3) if i != axis]
-    for i, new in zip(plane, spacing, strict=True):
+    size, found, change = grid.spacing(scan.affine), np.array(scan.shape), np.eye(4)
+    for i, new in zip(np.delete(range(3), axis), spacing, strict=True):
         found[i] = max(1, round(scan.shape[i] * size[i] / new))
         change[i, i] = new / size[i]
         change[i, 3] = (scan.shape[i] - 1) / 2 - change[i, i] * (found[i] - 1) / 2
-    return Grid((found[0], found[1], found[2]), scan.affine @ change)
+    x, y, z = found.tolist()
+    return Grid((x, y, z), scan.affine @ change)
 
 
 def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
@@ -55,7 +54,7 @@ def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
         BadInput: if the target is not finer in the plane of the slices, or finer than 4 times.
     """
     per = np.abs(np.linalg.inv(scan.affine[:3, :3]) @ target.affine[:3, :3])  # source voxels a target step
-    asked = [1 / per[i].max() for i in range(3) if i != axis]
+    asked = np.delete(1 / per.max(1), axis).tolist()
     if not 1 + 1e-6 < max(asked) <= LARGEST + 1e-6 or min(asked) < 1 - 1e-6:
         raise BadInput(
             f"{name}: {' and '.join(f'{a:.6g}' for a in asked)} times as fine as the scan in the plane of "
@@ -79,13 +78,11 @@ def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:
         band: the part that was measured, of rows and columns.
     """
     stack = np.moveaxis(volume.data, axis, 0)
-    size = stack.shape[1:]
-    rows, columns = (round(n * b) for n, b in zip(size, band, strict=True))
+    _, h, w = stack.shape
+    rows, columns = round(h * band[0]), round(w * band[1])
     cropped = np.concatenate([kspace.crop(part[None], (rows, columns)) for part in stack])
-    plane = iter((rows / size[0], columns / size[1]))
-    factors = [1.0 if i == axis else next(plane) for i in range(3)]
-    affine = grid.rescale(volume.affine, (factors[0], factors[1], factors[2]), "center")
-    return volume.on(np.moveaxis(cropped, 0, axis), affine)
+    x, y, z = np.insert((rows / h, columns / w), axis, 1.0).tolist()
+    return volume.on(np.moveaxis(cropped, 0, axis), grid.rescale(volume.affine, (x, y, z), "center"))
 
 
 def onto(volume: Volume, target: Grid) -> Volume:
@@ -103,6 +100,11 @@ def onto(volume: Volume, target: Grid) -> Volume:
     return volume.on(data, target.affine)
 
 
+def _along(data: Float[ndarray, "x y z"], i: int, weights: Float[ndarray, "n m"]) -> Float[ndarray, "a b c"]:
+    """Weighted sums along axis ``i``."""
+    return np.moveaxis(np.tensordot(weights.astype(np.float32), data, (1, i)), 0, i)
+
+
 def _parallel(
     data: Float[ndarray, "x y z"],
     to: Float[ndarray, "4 4"],
@@ -114,30 +116,28 @@ def _parallel(
         u = to[i, j] * np.arange(shape[j]) + to[i, 3]
         weights = sampled(u, data.shape[i], min(1.0, 1 / abs(to[i, j])))
         weights[(u < -0.5) | (u > data.shape[i] - 0.5)] = 0
-        if not (
-            weights.shape[0] == weights.shape[1] and np.allclose(weights, np.eye(len(weights)), atol=1e-9)
-        ):
-            data = np.moveaxis(np.tensordot(weights.astype(np.float32), data, (1, i)), 0, i)
+        if not (shape[j] == data.shape[i] and np.allclose(weights, np.eye(shape[j]), atol=1e-9)):
+            data = _along(data, i, weights)
     return np.ascontiguousarray(np.transpose(data, order), np.float32)
 
 
 def _turned(
     data: Float[ndarray, "x y z"], to: Float[ndarray, "4 4"], shape: tuple[int, int, int]
 ) -> Float[ndarray, "a b c"]:
+    """By smoothing and splines."""
     from scipy.ndimage import affine_transform, spline_filter  # a tenth of a second, and rarely needed
 
     for i in range(3):
         step = np.abs(to[i, :3]).max()
         if step > 1:
-            weights = sampled(np.arange(float(data.shape[i])), data.shape[i], 1 / step).astype(np.float32)
-            data = np.moveaxis(np.tensordot(weights, data, (1, i)), 0, i)
+            data = _along(data, i, sampled(np.arange(float(data.shape[i])), data.shape[i], 1 / step))
     smooth = spline_filter(data, 3, np.float32, "nearest")
     made = np.empty(shape, np.float32)
     for at in scratch.blocks(made):  # coordinates take 24 bytes for each voxel
         start = np.array([s.start or 0 for s in (*at, slice(None), slice(None))[:3]])
         offset = to[:3, :3] @ start + to[:3, 3]
         size = made[at].shape
-        u = np.tensordot(to[:3, :3], np.indices(size, sparse=False), 1) + offset[:, None, None, None]
+        u = np.tensordot(to[:3, :3], np.indices(size), 1) + offset[:, None, None, None]
         inside = ((u >= -0.5) & (u <= np.array(data.shape)[:, None, None, None] - 0.5)).all(0)
         part = affine_transform(smooth, to[:3, :3], offset, size, np.float32, 3, "nearest", prefilter=False)
         made[at] = np.where(inside, part, np.float32(0))

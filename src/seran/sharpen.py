@@ -32,12 +32,7 @@ SMALLEST = 4
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a predictor that knows its own error returns.
-
-    Attributes:
-        image: the intensities.
-        spread: how far each may be off, in the same units; none where the predictor does not say.
-    """
+    """An image, and where the predictor knows it, how far each intensity may be off, in the same units."""
 
     image: Float[ndarray, "n sh sw"]
     spread: Float[ndarray, "n sh sw"] | None = None
@@ -48,37 +43,21 @@ Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"] | Estima
 
 @dataclass(frozen=True)
 class Method:
-    """A predictor and what must be known of it.
+    """A predictor and what must be known of it."""
 
-    Attributes:
-        name: as `seran methods` lists it; a trailing + says that it is self-ensembled.
-        factors: fine pixels for each pixel, along rows and columns.
-        predict: the predictor, on intensities of about [0, 1].
-        degradation: what it undoes.
-        anchor: the grid convention of its result.
-        context: neighbouring slices that it looks at on either side; None: all of the stack.
-        spread: it gives an `Estimate`.
-        weights: what the weights are called, empty for classical methods.
-        sha256: digest stated and verified in the weights file.
-        engine: what runs it, in words.
-        precision: of its convolutions.
-        scans: what the weights were trained on, see `seran.weights.Card`.
-        spacings: mm that the weights saw, see `seran.weights.Evidence`.
-    """
-
-    name: str
-    factors: tuple[int, int]
-    predict: Predict
-    degradation: str
-    anchor: Anchor
-    context: int | None = 0
-    spread: bool = False
-    weights: str = ""
-    sha256: str = ""
-    engine: str = "numpy"
-    precision: str = "f32"
-    scans: Sequence[dict[str, str]] = ()
-    spacings: tuple[float, float, float, float] | None = None
+    name: str  # as `seran methods` lists it; a trailing + says that it is self-ensembled
+    factors: tuple[int, int]  # fine pixels for each pixel, along rows and columns
+    predict: Predict  # on intensities of about [0, 1]
+    degradation: str  # what it undoes
+    anchor: Anchor  # the grid convention of its result
+    context: int | None = 0  # neighbouring slices that it looks at on either side; None: all of the stack
+    spread: bool = False  # it gives an `Estimate` with a spread
+    weights: str = ""  # what the weights are called, empty for classical methods
+    sha256: str = ""  # digest stated and verified in the weights file
+    engine: str = "numpy"  # what runs it, in words
+    precision: str = "f32"  # of its convolutions
+    scans: Sequence[dict[str, str]] = ()  # what the weights were trained on, see `seran.weights.Card`
+    spacings: tuple[float, float, float, float] | None = None  # mm seen, see `seran.weights.Evidence`
 
     @property
     def scale(self) -> int:
@@ -89,7 +68,7 @@ class Method:
         return f"Method({self.name}, x{self.scale}, {self.weights or self.degradation}, {self.engine})"
 
 
-def tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
+def _tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
     """The least intensities, ascending, and the greatest, descending: `EXTREME` of them, and one more."""
     keep = int(EXTREME * (stack.size - 1)) + 2
     ends = {sign: np.empty(0, np.float32) for sign in (1, -1)}
@@ -121,14 +100,13 @@ class Normalisation:
     @classmethod
     def of(cls, stack: Float[ndarray, "n h w"]) -> "Normalisation":
         """That of a scan."""
-        least, greatest = tails(stack)
+        least, greatest = _tails(stack)
         if least[0] == greatest[0]:
             return cls(float(least[0]), 0.0)
         at = EXTREME * (stack.size - 1)
         low, high = (float(np.interp(at, np.arange(len(end)), end)) for end in (least, greatest))
         offset = min(0.0, low)
-        gain = high - offset
-        return cls(offset, gain if gain > 0 else float(greatest[0]) - offset)
+        return cls(offset, (high if high > offset else float(greatest[0])) - offset)
 
     def apply(self, x: Real[ndarray, "*n"]) -> Float[ndarray, "*n"]:
         """From the scan's units."""
@@ -158,7 +136,7 @@ def ensembled(method: Method) -> Method:
             turn = (slice(None), *(slice(None, None, -1 if m else 1) for m in mirrored))
             view = low[turn].swapaxes(1, 2) if swap else low[turn]
             found = method.predict(np.ascontiguousarray(view))
-            parts = [found] if isinstance(found, ndarray) else [found.image, found.spread]
+            parts = [found.image, found.spread] if isinstance(found, Estimate) else [found]
             highs = [(p.swapaxes(1, 2) if swap else p)[turn] for p in parts if p is not None]
             if not totals:
                 totals = [np.zeros_like(high) for high in highs]
@@ -198,23 +176,22 @@ def sharpen(
             array[:] = value
         progress(n)
         return Estimate(*made)
-    reach = n if method.context is None else method.context
-    step = n if method.context is None else max(1, CHUNK_PIXELS // (rows * columns * h * w))
+    reach, step = method.context, max(1, CHUNK_PIXELS // (rows * columns * h * w))
+    if reach is None:
+        reach = step = n
     for start in range(0, n, step):
         low, first = stack[start : start + step], max(0, start - reach)
         found = method.predict(norm.apply(stack[first : start + step + reach]))
-        parts = (found.image, found.spread) if isinstance(found, Estimate) else (found, None)
-        if method.spread == (parts[1] is None):
-            raise ValueError(
-                f"{method.name}: its predictor must give {'a' if method.spread else 'no'} spread"
-            )
-        image, spread = (None if p is None else p[start - first :][: len(low)] for p in parts)
-        assert image is not None
-        norm.undo(image)
+        found = found if isinstance(found, Estimate) else Estimate(found)
+        if method.spread == (found.spread is None):
+            said = "a" if method.spread else "no"
+            raise ValueError(f"{method.name}: its predictor must give {said} spread")
+        here, there = slice(start, start + step), slice(start - first, start - first + len(low))
+        image = norm.undo(found.image[there])
         fine = (low >= 0).repeat(rows, 1).repeat(columns, 2) if norm.offset or low.min() < 0 else True
-        made[0][start : start + step] = np.maximum(image, 0, out=image, where=fine)
-        if spread is not None:
-            made[1][start : start + step] = np.maximum(spread, 0) * np.float32(norm.gain)
+        made[0][here] = np.maximum(image, 0, out=image, where=fine)
+        if found.spread is not None:
+            made[1][here] = np.maximum(found.spread[there], 0) * np.float32(norm.gain)
         for array in (stack, *made):
             scratch.release(array)
         progress(len(low))
@@ -228,7 +205,7 @@ def upscale(
     progress: Progress = lambda _: None,
     allocate: Allocator = scratch.memory,
 ) -> tuple[Volume, Volume | None]:
-    """Super-resolve a scan in the plane of its slices.
+    """Super-resolve a scan in the plane of its slices: the image and, of a method that gives one, its spread.
 
     Args:
         volume: the scan; every voxel finite.
@@ -236,9 +213,6 @@ def upscale(
         plan: where the result lies, made for this method's factors and anchor.
         progress: called as slices are finished.
         allocate: makes the arrays of the result.
-
-    Returns:
-        The image and, of a method that gives one, its spread.
 
     Raises:
         BadInput: if its slices are too small.
@@ -257,10 +231,9 @@ def upscale(
         n, h, w = shape  # in a file the first axis varies fastest
         return allocate((n, w, h)).swapaxes(1, 2)
 
+    def placed(made: Float[ndarray, "n sh sw"]) -> Volume:
+        fine = volume.on(plan.unstack(made), plan.enlarged.affine)
+        return resample.onto(fine, plan.target) if plan.target else fine
+
     high = sharpen(stack, method, progress, turned)
-    found = []
-    for made in (high.image, high.spread):
-        fine = None if made is None else volume.on(plan.unstack(made), plan.enlarged.affine)
-        found.append(resample.onto(fine, plan.target) if fine and plan.target else fine)
-    assert found[0] is not None
-    return found[0], found[1]
+    return placed(high.image), None if high.spread is None else placed(high.spread)

@@ -1,15 +1,14 @@
 """Many scans: each by a network that is loaded once; a bad one is named and counted, and stops no other."""
 
+import argparse
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from seran import progress
 from seran.engines import Engine
@@ -37,22 +36,16 @@ class Task:
 @contextmanager
 def bars() -> Iterator[job.Watch]:
     """A progress bar for each volume, on a terminal; nothing in a log."""
-    shown: list[tqdm] = []
+    with ExitStack() as shown:
 
-    def watch(name: str, total: int) -> Progress:
-        while shown:
-            shown.pop().close()
-        shown.append(progress.bar(total, "slice", name))
-        return shown[-1].update
+        def watch(name: str, total: int) -> Progress:
+            shown.close()
+            return shown.enter_context(progress.bar(total, "slice", name)).update
 
-    try:
         yield watch
-    finally:
-        while shown:
-            shown.pop().close()
 
 
-def one(
+def _one(
     task: Task,
     options: Options,
     engine: Engine,
@@ -60,11 +53,7 @@ def one(
     resume: bool,
     watch: job.Watch = lambda name, total: lambda n: None,
 ) -> Outcome:
-    """Sharpen one scan of several; what is wrong with it is told, not raised.
-
-    Raises:
-        OSError: if the result cannot be written.
-    """
+    """Sharpen one scan of several; what is wrong with it is told, not raised."""
     try:
         if resume and record.is_done(task.source, task.out, options, engine):
             return "there", f"{task.out} is there already"
@@ -88,7 +77,7 @@ def run(
     resume: bool = False,
     where: Cluster = Cluster(),  # noqa: B008
 ) -> str:
-    """Sharpen every scan; a line to stderr for each.
+    """Sharpen every scan, with a line to stderr for each; return a summary, or the script for a job array.
 
     Args:
         tasks: what, and where to; folders are made.
@@ -98,9 +87,6 @@ def run(
         resume: pass over results that are there, made from the same scan by the same weights, options and
             version; replace others.
         where: in this process, or on a cluster.
-
-    Returns:
-        A summary, or the script for a job array.
 
     Raises:
         BadInput: if the cluster cannot be used.
@@ -115,7 +101,7 @@ def run(
         if where.cluster:
             outcomes = _spread(tasks, options, engine, force or resume, where)
         else:
-            outcomes = (one(task, options, engine, force, resume, watch) for task in tasks)
+            outcomes = (_one(task, options, engine, force, resume, watch) for task in tasks)
         counts = dict.fromkeys(("sharpened", "there", "failed"), 0)
         for i, (kind, text) in enumerate(outcomes):
             counts[kind] += 1
@@ -139,16 +125,14 @@ def _spread(
             yield _failed(task, f"{record.sidecar(task.out)} exists; give --force to replace it")
     if where.cluster == "local" and not engine.threads:
         engine = dataclasses.replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
-    work = partial(one, options=options, engine=engine, force=True, resume=True)
+    work = partial(_one, options=options, engine=engine, force=True, resume=True)
     yield from cluster.spread(work, free, where, _failed)
 
 
 def _command(resume: bool) -> list[str]:
     """The command line that is running, without what asks for a script."""
-    words, skip = [], False
-    for word in sys.argv[1:]:
-        asks = word.split("=")[0] in ("--cluster", "--workers")
-        if not asks and not skip:
-            words.append(word)
-        skip = asks and "=" not in word
+    asking = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--cluster", "--workers"):
+        asking.add_argument(name)
+    _, words = asking.parse_known_args(sys.argv[1:])
     return ["seran", *words, *(["--resume"] if not resume else [])]

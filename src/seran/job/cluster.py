@@ -42,23 +42,15 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.cluster and not re.fullmatch(r"local|slurm|sbatch|(tcp|tls)://[\w.:\[\]-]+", self.cluster):
-            raise BadInput(
-                "expected a --cluster of local, slurm, sbatch or an address like tcp://host:8786, "
-                f"got {self.cluster!r}"
-            )
+            known = "local, slurm, sbatch or an address like tcp://host:8786"
+            raise BadInput(f"expected a --cluster of {known}, got {self.cluster!r}")
         if self.workers < 0 or self.tries < 1:
-            raise BadInput(
-                f"expected --workers from 0 and --tries from 1, got {self.workers} and {self.tries}"
-            )
-        if self.part:
-            self.share()
+            numbers = f"{self.workers} and {self.tries}"
+            raise BadInput(f"expected --workers from 0 and --tries from 1, got {numbers}")
+        self.share()
 
     def share(self) -> tuple[int, int]:
-        """I and N of `part`.
-
-        Raises:
-            BadInput: if it is not like 3/16.
-        """
+        """I and N of `part`, or `BadInput` if it is not like 3/16."""
         matched = re.fullmatch(r"(\d+)/(\d+)", self.part or "1/1")
         if matched is None or not 1 <= int(matched[1]) <= int(matched[2]):
             raise BadInput(f"expected a --part like 3/16, from 1/16 to 16/16, got {self.part!r}")
@@ -86,17 +78,14 @@ def spread(
         raise needed("--cluster", error) from error
     for name in ("distributed", "distributed.client"):  # what matters is said by what it raises
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    settings = {
+        "distributed.scheduler.allowed-failures": where.tries - 1,
+        "distributed.scheduler.worker-saturation": 1.0,  # who waits at a dead worker is blamed
+        "distributed.comm.retry.count": 3,
+        "distributed.worker.daemon": False,
+    }
     with ExitStack() as stack:
-        stack.enter_context(
-            dask.config.set(
-                {
-                    "distributed.scheduler.allowed-failures": where.tries - 1,
-                    "distributed.scheduler.worker-saturation": 1.0,  # who waits at a dead worker is blamed
-                    "distributed.comm.retry.count": 3,
-                    "distributed.worker.daemon": False,
-                }
-            )
-        )
+        stack.enter_context(dask.config.set(settings))
         client = stack.enter_context(_client(where, stack))
         futures = client.map(work, items, retries=where.tries - 1, pure=False, batch_size=1000)
         of = {future.key: item for future, item in zip(futures, items, strict=True)}
@@ -113,28 +102,21 @@ def spread(
 
 
 def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401
+    """What gives a cluster its work; one that is started here ends with the stack."""
     import distributed
 
     if where.cluster == "local":
-        count = where.workers or cpus()
-        cluster = stack.enter_context(
-            distributed.LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address=None,
-                memory_limit=0,
-            )
-        )
-        return distributed.Client(cluster)
+        size = {"n_workers": where.workers or cpus(), "threads_per_worker": 1, "memory_limit": 0}
+        local = distributed.LocalCluster(**size, host="127.0.0.1", dashboard_address=None)
+        return distributed.Client(stack.enter_context(local))
     if where.cluster == "slurm":
         try:
             from dask_jobqueue import SLURMCluster
         except ModuleNotFoundError as error:
             raise needed("--cluster slurm", error) from error
-        cluster = stack.enter_context(SLURMCluster())
-        cluster.scale(jobs=where.workers or 8)
-        return distributed.Client(cluster)
+        jobs = stack.enter_context(SLURMCluster())
+        jobs.scale(jobs=where.workers or 8)
+        return distributed.Client(jobs)
     try:
         return distributed.Client(where.cluster, timeout="10s")
     except (OSError, TimeoutError) as error:
@@ -150,7 +132,6 @@ def script(command: Sequence[str], count: int, jobs: int) -> str:
         jobs: members of the array.
     """
     jobs = max(1, min(jobs or 8, count))
-    again = shlex.join(command)
     return f"""#!/bin/bash
 # {count} scans in {jobs} jobs. Scans that are done are passed over: submit the same script again to continue.
 #SBATCH --job-name=seran
@@ -160,5 +141,5 @@ def script(command: Sequence[str], count: int, jobs: int) -> str:
 #SBATCH --time=24:00:00
 #SBATCH --output=seran-%A_%a.log
 set -euo pipefail
-exec {again} --threads "$SLURM_CPUS_PER_TASK" --part "$SLURM_ARRAY_TASK_ID/{jobs}"
+exec {shlex.join(command)} --threads "$SLURM_CPUS_PER_TASK" --part "$SLURM_ARRAY_TASK_ID/{jobs}"
 """

@@ -4,6 +4,7 @@ A network, like any interpolation, would make labels up along every edge: betwee
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
@@ -23,17 +24,10 @@ FEW = 16
 
 
 def refuse_labels(path: Path, volume: Volume) -> None:
-    """Refuse a scan that is a label image by its header, its name, or its voxels.
+    """Raise `BadInput` for a scan whose header, name (of a file) or voxels are those of a label image.
 
     By its voxels: 2 to `FEW` different values, all of them whole, none negative, each on two voxels or more
     (a scan's brightest value usually is on one).
-
-    Args:
-        path: of the scan; the name of a folder says nothing.
-        volume: its first volume.
-
-    Raises:
-        BadInput: if it is one.
     """
     why = _header(volume) or _name("" if path.is_dir() else io.stem(path)) or _voxels(volume)
     if why:
@@ -57,16 +51,13 @@ def _name(stem: str) -> str:
 
 
 def _voxels(volume: Volume) -> str:
-    seen: dict[float, int] = {}
+    seen: Counter[float] = Counter()
     for at in scratch.blocks(volume.data):
         if len(np.unique(volume.data[at][::5, ::5, ::5])) > FEW:  # most scans: no need to sort all voxels
             return ""
         values, counts = np.unique(volume.data[at], return_counts=True)
         scratch.release(volume.data)
-        if len(values) > FEW or values[0] < 0 or (values != np.rint(values)).any():
-            return ""
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            seen[value] = seen.get(value, 0) + count
-        if len(seen) > FEW:
+        seen.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        if len(seen) > FEW or values[0] < 0 or (values != np.rint(values)).any():
             return ""
     return f"{len(seen)} different whole numbers" if len(seen) > 1 and min(seen.values()) > 1 else ""

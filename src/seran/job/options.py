@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
-from seran import grid, io, resample
+from seran import grid, io, methods, resample
 from seran.errors import BadInput
 from seran.grid import Grid, Plane
 
@@ -56,10 +57,8 @@ class Target:
         given = [n for n in ("scale", "spacing", "like") if getattr(self, n) is not None]
         if len(given) > 1:
             raise BadInput(f"expected one of --scale, --spacing and --like, got {' and '.join(given)}")
-        for name in set(given) - {"like"}:
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise BadInput(f"--{name} {value:g}: must be a positive number")
+        if self.spacing is not None and not 0 < self.spacing < math.inf:
+            raise BadInput(f"--spacing {self.spacing:g}: must be a positive number")
         if self.scale is not None and not 1 < self.scale <= resample.LARGEST:
             raise BadInput(f"--scale {self.scale:g}: must be above 1 and at most {resample.LARGEST:g}")
 
@@ -76,8 +75,7 @@ class Target:
         """
         scale = self.scale or default
         if self.like is not None:
-            reference = next(io.read_series(self.like, "auto", 0.0).volumes)
-            to, name = reference.grid, f"--like {self.like}"
+            to, name = next(io.read_series(self.like, "auto", 0.0).volumes).grid, f"--like {self.like}"
             if not resample.meets(scan, to):
                 raise BadInput(
                     f"{name}: its field of view does not meet the scan's; is it of the same person?"
@@ -85,8 +83,7 @@ class Target:
         elif self.spacing is None and scale in (2, 3, 4):
             return int(scale), None
         else:
-            size = [s for i, s in enumerate(grid.spacing(scan.affine)) if i != axis]
-            a, b = (self.spacing or s / scale for s in size)
+            a, b = (self.spacing or s / scale for s in np.delete(grid.spacing(scan.affine), axis).tolist())
             to = resample.finer(scan, axis, (a, b))
             name = f"--spacing {self.spacing:g}" if self.spacing else f"--scale {scale:g}"
         return resample.factor(scan, axis, to, name), to
@@ -112,3 +109,8 @@ class Options:
     dtype: Dtype = "float32"
     target: Annotated[Target, tyro.conf.arg(name="")] = Target()
     read: Annotated[ReadOptions, tyro.conf.arg(name="")] = ReadOptions()
+
+    def implied(self) -> tuple[str, int]:
+        """The method's name, with its ``+`` where it is ensembled, and the scale where none is asked for."""
+        name, scale = methods.implied(self.method, self.weights)
+        return name + "+" * (self.ensemble and not name.endswith("+")), scale

@@ -34,11 +34,11 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
         force: a former result may be replaced.
         source: the scan, which may not.
     """
-    if io.format_of(out) is None:
-        raise BadInput(
-            f"{out}: expected an output name ending in {', '.join(io.FORMATS)}, or none for a DICOM series"
-        )
-    if not io.format_of(out) and source is not None and source.is_file():
+    ending = io.format_of(out)
+    if ending is None:
+        endings = ", ".join(io.FORMATS)
+        raise BadInput(f"{out}: expected an output name ending in {endings}, or none for a DICOM series")
+    if not ending and source is not None and source.is_file():
         raise BadInput(
             f"{out}: only what was read from DICOM can be written as DICOM; name a file.nii.gz instead"
         )
@@ -46,15 +46,14 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if not os.access(out.parent, os.W_OK):
         raise BadInput(f"{out.parent}: the folder is not writable; choose another output")
-    for path in (*io.written(out), sidecar(out)):
-        there = path.exists()
+    for path in filter(Path.exists, (*io.written(out), sidecar(out))):
         if path.is_dir():
             raise BadInput(f"{path} is a folder, which is not replaced; remove it, or name another output")
-        if there and source is not None and source.exists() and path.samefile(source):
+        if source is not None and source.exists() and path.samefile(source):
             raise BadInput(f"{path}: the output would replace the input; name another file")
-        if there and source is not None and io.format_of(source) is not None and sidecar(source) == path:
+        if source is not None and io.format_of(source) is not None and sidecar(source) == path:
             raise BadInput(f"{path} describes the input and would be replaced; name another output")
-        if there and not force:
+        if not force:
             raise BadInput(f"{path} exists; give --force to replace it")
 
 
@@ -84,9 +83,6 @@ def run(
         force: replace an existing result.
         facts: what the record states besides.
 
-    Returns:
-        The record.
-
     Raises:
         BadInput: for anything wrong with the input or the options; nothing is written then.
         OSError: if the result cannot be written; nothing is left behind.
@@ -104,27 +100,32 @@ def run(
         steps = Steps.of(first, options, engine)
     progress.log.info("%r in %s; %s", steps.method, steps.method.precision, steps.plan)
     digest = files.sha256_of(found.files)
-    made = steps.record(source.name, digest, key(digest, options, engine), series.count, facts)
-    outs = [out, spread_of(out)][: 1 + steps.method.spread]
-    for extra in outs[1:]:
-        refuse_output(extra, force, source)
+    made = dataclasses.replace(
+        steps.record,
+        input=source.name,
+        input_sha256=digest,
+        key=key(digest, options, engine),
+        volumes=series.count,
+        facts=facts,
+    )
+    outs = [out]
+    if steps.method.spread:
+        outs.append(spread_of(out))
+        refuse_output(outs[1], force, source)
     written = [path for one in outs for path in io.written(one)]
     with files.together(sidecar(out), *written) as (text, *parts), ExitStack() as stack:
         hidden = dict(zip(written, parts, strict=True))
         try:
-            writers = [
-                stack.enter_context(io.writer(hidden[io.written(one)[0]], series.count, options.dtype))
-                for one in outs
-            ]
+            names = [hidden[io.written(one)[0]] for one in outs]
+            writers = [stack.enter_context(io.writer(n, series.count, options.dtype)) for n in names]
             for i, volume in enumerate(itertools.chain([first], series.volumes)):
                 shown = made.method + f" {i + 1}/{series.count}" * (series.count > 1)
                 seen = watch(shown, volume.data.shape[made.slice_axis])
                 with progress.stage(f"sharpen and check {shown}"):
-                    result = steps(volume, seen, allocate)
-                for writer, image in zip(writers, (result.image, result.spread), strict=False):
-                    assert image is not None
-                    writer.add(image)
-                made = made.judged(result.checks)
+                    image, spread, checks = steps(volume, seen, allocate)
+                for writer, each in zip(writers, filter(None, (image, spread)), strict=True):
+                    writer.add(each)
+                made = made.judged(checks)
             stack.close()
         except BadInput as error:  # of the name that the user gave, not of the temporary one
             raise BadInput(str(error).replace(str(parts[0]), str(out))) from error

@@ -1,10 +1,7 @@
 """What happens to a scan in memory: measured, planned, sharpened, checked; for library and command alike."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
@@ -23,37 +20,14 @@ from seran.volume import Volume
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of a volume.
-
-    Attributes:
-        image: sharper, on its grid.
-        spread: how far each voxel may be off, where the method says.
-        checks: whether it keeps what it promises.
-    """
-
-    image: Volume
-    spread: Volume | None
-    checks: tuple[Check, ...]
-
-
-@dataclass(frozen=True)
 class Steps:
-    """What is decided once for all volumes of a scan.
-
-    Attributes:
-        options: what was asked for.
-        engine: how the network was asked to run.
-        method: what sharpens.
-        plan: where the result lies.
-        band: measured part of k-space along rows and columns.
-    """
+    """What is decided once for all volumes of a scan."""
 
     options: Options
     engine: Engine
     method: Method
     plan: Plan
-    band: tuple[float, float]
+    band: tuple[float, float]  # measured part of k-space along rows and columns
 
     @classmethod
     def of(cls, first: Volume, options: Options, engine: Engine, loaded: Method | None = None) -> "Steps":
@@ -69,26 +43,22 @@ class Steps:
             BadInput: for options that cannot be, or do not fit the scan.
         """
         axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane)
-        band = kspace.support(Plan(first.grid, axis, (1, 1), "corner").stack(first.data))
+        band = kspace.support(np.moveaxis(first.data, axis, 0))
         if options.read.fourier_crop and min(band) < 1:
             first = resample.acquired(first, axis, band)
-        if loaded is None:
-            name, default = methods.implied(options.method, options.weights)
-            scale, target = options.target.reach(first.grid, axis, default)
-            name = name.removesuffix("+") + "+" * (options.ensemble or name.endswith("+"))
-            loaded = methods.method(name, scale, file=options.weights, engine=engine)
-        else:
-            scale, target = options.target.reach(first.grid, axis, loaded.scale)
-        plan = Plan(first.grid, axis, loaded.factors, loaded.anchor, target)
-        return cls(options, engine, loaded, plan, band)
+        name, default = (loaded.name, loaded.scale) if loaded else options.implied()
+        scale, target = options.target.reach(first.grid, axis, default)
+        method = loaded or methods.method(name, scale, file=options.weights, engine=engine)
+        plan = Plan(first.grid, axis, method.factors, method.anchor, target)
+        return cls(options, engine, method, plan, band)
 
     def __call__(
         self,
         volume: Volume,
         progress: Progress = lambda _: None,
         allocate: Allocator = scratch.memory,
-    ) -> Result:
-        """Sharpen one volume, and check it.
+    ) -> tuple[Volume, Volume | None, tuple[Check, ...]]:
+        """Sharpen one volume: the image, its spread where there is one, and the checks of what is stored.
 
         Args:
             volume: as it was read.
@@ -101,31 +71,14 @@ class Steps:
         if self.options.read.fourier_crop and min(self.band) < 1:
             volume = resample.acquired(volume, self.plan.axis, self.band)
         image, spread = sharpen.upscale(volume, self.method, self.plan, progress, allocate)
-        stored = np.dtype(self.options.dtype)
-        kept = (
-            image
-            if stored.kind == "f"
-            else image.on(cast(image.data, stored).astype(np.float32), image.affine)
-        )
-        return Result(image, spread, tuple(checks.all_of(volume, kept, self.record().provenance)))
+        stored, kept = np.dtype(self.options.dtype), image
+        if stored.kind != "f":
+            kept = image.on(cast(image.data, stored).astype(np.float32), image.affine)
+        return image, spread, tuple(checks.all_of(volume, kept, self.record.provenance))
 
-    def record(
-        self,
-        name: str = "",
-        digest: str = "",
-        key: str = "",
-        volumes: int = 1,
-        facts: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Record:
-        """What can be stated before the first volume is sharpened.
-
-        Args:
-            name: of the scan.
-            digest: of its files.
-            key: of all that decides the result.
-            volumes: how many there are.
-            facts: what is stated besides.
-        """
+    @property
+    def record(self) -> Record:
+        """What can be stated before the first volume is sharpened, whatever file it came from."""
         method, before, after = self.method, self.plan.scan, self.plan.result
         sizes = [tuple(grid.spacing(g.affine).round(6).tolist()) for g in (before, after)]
         return Record(
@@ -142,15 +95,10 @@ class Steps:
             grid_anchor=method.anchor,
             engine=method.engine,
             precision=method.precision,
-            input=name,
-            input_sha256=digest,
-            key=key,
-            volumes=volumes,
             requested_engine=dataclasses.asdict(self.engine),
             trained_spacings=method.spacings,
             shape_before=before.shape,
             voxel_size_before=sizes[0],
             shape_after=after.shape,
             voxel_size_after=sizes[1],
-            facts=facts,
         )
