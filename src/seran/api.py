@@ -27,8 +27,7 @@ from seran.io.voxels import Reading, filled, shaped, usable_affine
 from seran.job import labels
 from seran.job.options import Options, ReadOptions, Target
 from seran.job.record import Record, sidecar
-from seran.job.run import refuse_output
-from seran.job.steps import Steps
+from seran.job.run import Steps, refuse_output
 from seran.sharpen import Method
 from seran.volume import Volume
 

@@ -15,7 +15,7 @@ from itertools import permutations, product
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from numpy import ndarray
 
 Anchor = Literal["corner", "center"]
@@ -58,19 +58,6 @@ class Plan:
         x, y, z = (n * f for n, f in zip(self.scan.shape, self.along, strict=True))
         return Grid((x, y, z), rescale(self.scan.affine, self.along, self.anchor))
 
-    @property
-    def result(self) -> Grid:
-        """The grid of the result."""
-        return self.target or self.enlarged
-
-    def stack(self, data: Shaped[ndarray, "x y z"]) -> Shaped[ndarray, "n h w"]:
-        """A volume's voxels as slices of rows and columns: a view."""
-        return np.moveaxis(data, self.axis, 0)
-
-    def unstack(self, stack: Shaped[ndarray, "n h w"]) -> Shaped[ndarray, "x y z"]:
-        """Slices as a volume's voxels: a view."""
-        return np.moveaxis(stack, 0, self.axis)
-
 
 def spacing(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "3"]:
     """Voxel size per array axis in mm."""
@@ -102,12 +89,8 @@ def corners(shape: tuple[int, int, int], affine: Float[ndarray, "4 4"]) -> Float
 
 def world_axes(affine: Float[ndarray, "4 4"]) -> tuple[int, int, int]:
     """The world axis (0 = R, 1 = A, 2 = S) that each array axis follows most closely, one each."""
-    return rows_of(affine[:3, :3] / spacing(affine))
-
-
-def rows_of(directions: Float[ndarray, "3 3"]) -> tuple[int, int, int]:
-    """The row where each column is largest, no row twice: the assignment with the largest sum."""
-    x, y, z = max(permutations(range(3)), key=lambda rows: np.abs(directions)[rows, range(3)].sum())
+    size = np.abs(affine[:3, :3] / spacing(affine))
+    x, y, z = max(permutations(range(3)), key=lambda world: size[world, range(3)].sum())
     return x, y, z
 
 

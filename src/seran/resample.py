@@ -16,6 +16,9 @@ from seran.grid import Grid
 from seran.resize import sampled
 from seran.volume import Volume
 
+Voxels = Float[ndarray, "_ _ _"]
+Affine = Float[ndarray, "4 4"]
+
 TURNED = 0.01
 """Voxels by which a grid may leave the axes of another one and still count as parallel to it."""
 LARGEST = 4.0
@@ -42,24 +45,23 @@ def finer(scan: Grid, axis: int, spacing: tuple[float, float]) -> Grid:
 
 
 def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
-    """The whole factor, 2 to 4, from which a target grid is reached: the next above what its axes ask for.
+    """The whole factor from which a target grid is reached: the next above what its axes ask for.
+
+    `BadInput` if the target is not finer in the plane of the slices, or finer than 4 times.
 
     Args:
         scan: the grid of the scan.
         axis: along which its slices are stacked.
         target: the grid that is wanted.
         name: what asks for it.
-
-    Raises:
-        BadInput: if the target is not finer in the plane of the slices, or finer than 4 times.
     """
     per = np.abs(np.linalg.inv(scan.affine[:3, :3]) @ target.affine[:3, :3])  # source voxels a target step
     asked = np.delete(1 / per.max(1), axis).tolist()
     if not 1 + 1e-6 < max(asked) <= LARGEST + 1e-6 or min(asked) < 1 - 1e-6:
-        raise BadInput(
-            f"{name}: {' and '.join(f'{a:.6g}' for a in asked)} times as fine as the scan in the plane of "
-            f"its slices; must be above 1 and at most {LARGEST:g}"
+        times = (
+            f"{grid.dimensions(asked, '.6g', ' and ')} times as fine as the scan in the plane of its slices"
         )
+        raise BadInput(f"{name}: {times}; must be above 1 and at most {LARGEST:g}")
     return max(2, int(np.ceil(max(asked) - 1e-6)))
 
 
@@ -88,29 +90,22 @@ def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:
 def onto(volume: Volume, target: Grid) -> Volume:
     """The volume on another grid."""
     to = np.linalg.inv(volume.affine) @ target.affine  # index on the target -> index on the source
-    order = grid.rows_of(to[:3, :3])
+    order = grid.world_axes(to)
     off = np.abs(to[:3, :3]) * (np.array(target.shape) - 1)
     off[list(order), range(3)] = 0
-    if off.sum(1).max() <= TURNED:
-        data = _parallel(volume.data, to, target.shape, order)
-    else:
-        data = _turned(volume.data, to, target.shape)
-    if volume.data.min() >= 0:
-        data = np.maximum(data, 0)
-    return volume.on(data, target.affine)
+    turned = off.sum(1).max() > TURNED
+    data = (
+        _turned(volume.data, to, target.shape) if turned else _parallel(volume.data, to, target.shape, order)
+    )
+    return volume.on(np.maximum(data, 0) if volume.data.min() >= 0 else data, target.affine)
 
 
-def _along(data: Float[ndarray, "x y z"], i: int, weights: Float[ndarray, "n m"]) -> Float[ndarray, "a b c"]:
+def _along(data: Voxels, i: int, weights: Float[ndarray, "n m"]) -> Voxels:
     """Weighted sums along axis ``i``."""
     return np.moveaxis(np.tensordot(weights.astype(np.float32), data, (1, i)), 0, i)
 
 
-def _parallel(
-    data: Float[ndarray, "x y z"],
-    to: Float[ndarray, "4 4"],
-    shape: tuple[int, int, int],
-    order: tuple[int, ...],
-) -> Float[ndarray, "a b c"]:
+def _parallel(data: Voxels, to: Affine, shape: tuple[int, int, int], order: tuple[int, ...]) -> Voxels:
     """Axis by axis; target axis j follows source axis ``order[j]``."""
     for j, i in enumerate(order):
         u = to[i, j] * np.arange(shape[j]) + to[i, 3]
@@ -121,9 +116,7 @@ def _parallel(
     return np.ascontiguousarray(np.transpose(data, order), np.float32)
 
 
-def _turned(
-    data: Float[ndarray, "x y z"], to: Float[ndarray, "4 4"], shape: tuple[int, int, int]
-) -> Float[ndarray, "a b c"]:
+def _turned(data: Voxels, to: Affine, shape: tuple[int, int, int]) -> Voxels:
     """By smoothing and splines."""
     from scipy.ndimage import affine_transform, spline_filter  # a tenth of a second, and rarely needed
 
@@ -134,7 +127,7 @@ def _turned(
     smooth = spline_filter(data, 3, np.float32, "nearest")
     made = np.empty(shape, np.float32)
     for at in scratch.blocks(made):  # coordinates take 24 bytes for each voxel
-        start = np.array([s.start or 0 for s in (*at, slice(None), slice(None))[:3]])
+        start = [s.start or 0 for s in (*at, slice(None), slice(None))[:3]]
         offset = to[:3, :3] @ start + to[:3, 3]
         size = made[at].shape
         u = np.tensordot(to[:3, :3], np.indices(size), 1) + offset[:, None, None, None]

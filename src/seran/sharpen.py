@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from seran import resample, scratch
 from seran.errors import BadInput
-from seran.grid import Anchor, Plan
+from seran.grid import Anchor, Plan, dimensions
 from seran.scratch import Allocator
 from seran.volume import Volume
 
@@ -86,16 +86,13 @@ def _tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What takes a scan's intensities to about [0, 1]: ``(x - offset) / gain``.
+    """What takes a scan's intensities to about [0, 1]: ``(x - offset) / gain``; extreme voxels move neither.
 
-    Attributes:
-        offset: 0, or the 0.1st percentile where that is negative.
-        gain: the 99.9th percentile above it (the maximum, where nearly everything is background); 0 where all
-            voxels are alike, whose value then is the offset. A few extreme voxels move neither.
+    The gain is 0 where all voxels are alike, whose value then is the offset.
     """
 
-    offset: float
-    gain: float
+    offset: float  # 0, or the 0.1st percentile where that is negative
+    gain: float  # the 99.9th percentile above it; the maximum, where nearly everything is background
 
     @classmethod
     def of(cls, stack: Float[ndarray, "n h w"]) -> "Normalisation":
@@ -123,9 +120,8 @@ def ensembled(method: Method) -> Method:
     """Geometric self-ensemble ("+"): the mean over the eight symmetries of the slice (EDSR §3.4).
 
     Where voxel 0 keeps its centre (``anchor`` is ``center``), the fine grid is not symmetric about the coarse
-    one: s - 1 fine voxels follow the last coarse one, none precede the first. What a mirrored slice became
-    then lies s - 1 fine voxels off along the mirrored axis; it is moved back, and the voxels at the end that
-    it does not reach are the mean of the others.
+    one: what a mirrored slice became is moved back by s - 1 fine voxels along the mirrored axis. The voxels at
+    the end that it does not reach are the mean of the others.
     """
     even = method.factors[0] == method.factors[1]  # else rows and columns cannot be exchanged
     centred = method.anchor == "center"
@@ -157,12 +153,10 @@ def sharpen(
     progress: Progress = lambda _: None,
     allocate: Allocator = scratch.memory,
 ) -> Estimate:
-    """Apply a method to a stack in its own intensity units, a few slices at a time where it allows.
-
-    The result is never negative where the input is not.
+    """Apply a method to a stack in its own intensity units; never negative where the input is not.
 
     Args:
-        stack: every voxel finite.
+        stack: every voxel finite; a few slices are taken at a time where the method allows.
         method: what is applied.
         progress: called as slices are finished.
         allocate: makes the arrays of the result.
@@ -215,14 +209,13 @@ def upscale(
         allocate: makes the arrays of the result.
 
     Raises:
-        BadInput: if its slices are too small.
-        ValueError: if the plan is not one for this scan and method.
+        BadInput: if its slices are too small; ValueError if the plan is not one for this scan and method.
     """
-    stack = plan.stack(volume.data)
+    stack = np.moveaxis(volume.data, plan.axis, 0)
     if min(stack.shape[1:]) < SMALLEST:
+        got = f"{dimensions(stack.shape[1:])} (slices along array axis {plan.axis})"
         raise BadInput(
-            f"expected slices of at least {SMALLEST}x{SMALLEST} pixels, got {stack.shape[1]}x"
-            f"{stack.shape[2]} (slices along array axis {plan.axis}); choose another --plane"
+            f"expected slices of at least {SMALLEST}x{SMALLEST} pixels, got {got}; choose another --plane"
         )
     if (plan.scan.shape, plan.factors, plan.anchor) != (volume.data.shape, method.factors, method.anchor):
         raise ValueError(f"the plan is not one for {method.name} and a scan of {volume.data.shape}")
@@ -232,7 +225,7 @@ def upscale(
         return allocate((n, w, h)).swapaxes(1, 2)
 
     def placed(made: Float[ndarray, "n sh sw"]) -> Volume:
-        fine = volume.on(plan.unstack(made), plan.enlarged.affine)
+        fine = volume.on(np.moveaxis(made, 0, plan.axis), plan.enlarged.affine)
         return resample.onto(fine, plan.target) if plan.target else fine
 
     high = sharpen(stack, method, progress, turned)

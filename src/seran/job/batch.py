@@ -51,7 +51,7 @@ def _one(
     engine: Engine,
     force: bool,
     resume: bool,
-    watch: job.Watch = lambda name, total: lambda n: None,
+    watch: job.Watch = lambda *_: lambda _: None,
 ) -> Outcome:
     """Sharpen one scan of several; what is wrong with it is told, not raised."""
     try:
@@ -84,14 +84,11 @@ def run(
         options: how.
         engine: how the network is run.
         force: replace existing results.
-        resume: pass over results that are there, made from the same scan by the same weights, options and
-            version; replace others.
+        resume: pass over results that are there, made from the same scan in the same way; replace others.
         where: in this process, or on a cluster.
 
     Raises:
-        BadInput: if the cluster cannot be used.
-        Incomplete: with the summary, if some could not be sharpened.
-        OSError: if a result cannot be written.
+        Incomplete: with the summary, if some could not be sharpened; BadInput if the cluster cannot be used.
     """
     first, step = where.share()
     tasks = tasks[first - 1 :: step]

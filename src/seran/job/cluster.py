@@ -19,7 +19,6 @@ from seran.machine import cpus
 
 T = TypeVar("T")
 R = TypeVar("R")
-LOST = "the same command continues where it stopped"
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,13 @@ class Cluster:
 def spread(
     work: Callable[[T], R], items: Sequence[T], where: Cluster, failed: Callable[[T, str], R]
 ) -> Iterator[R]:
-    """Results of ``work`` on every item, as they come.
+    """Results of ``work`` on every item, as they come; `BadInput` without Dask, or without a scheduler.
 
     Args:
         work: what a worker does; must be picklable, and may be begun again after it was cut off.
         items: what to do it to.
         where: the cluster.
         failed: the result of an item that could not be done, and why.
-
-    Raises:
-        BadInput: if Dask is not installed, or the scheduler cannot be reached or is lost.
     """
     try:
         import dask
@@ -96,7 +92,8 @@ def spread(
             except distributed.scheduler.KilledWorker:
                 yield failed(item, f"its worker died {where.tries} times; out of memory, or killed?")
             except (distributed.comm.CommClosedError, distributed.client.FutureCancelledError) as error:
-                raise BadInput(f"{where.cluster}: the scheduler is lost ({error}); {LOST}") from error
+                lost = f"{where.cluster}: the scheduler is lost ({error})"
+                raise BadInput(f"{lost}; the same command continues where it stopped") from error
             except OSError as error:
                 yield failed(item, f"{error.filename or 'system'}: {error.strerror or error}")
 
@@ -124,12 +121,12 @@ def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401
 
 
 def script(command: Sequence[str], count: int, jobs: int) -> str:
-    """A batch script for SLURM: a job array whose every member does its part of ``command``.
+    """A batch script for SLURM: a job array whose every member does its part of a command.
 
     Args:
         command: the command line, without what asked for this script.
         count: scans.
-        jobs: members of the array.
+        jobs: members of the array, at most.
     """
     jobs = max(1, min(jobs or 8, count))
     return f"""#!/bin/bash

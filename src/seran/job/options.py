@@ -62,23 +62,20 @@ class Target:
         if self.scale is not None and not 1 < self.scale <= resample.LARGEST:
             raise BadInput(f"--scale {self.scale:g}: must be above 1 and at most {resample.LARGEST:g}")
 
-    def reach(self, scan: Grid, axis: int, default: int = 2) -> tuple[int, Grid | None]:
+    def reach(self, scan: Grid, axis: int, default: int) -> tuple[int, Grid | None]:
         """The whole factor of the network, and the grid to resample to, if that is not all.
 
         Args:
             scan: the grid of the scan.
             axis: along which its slices are stacked.
             default: the factor where nothing is asked for.
-
-        Raises:
-            BadInput: if no network leads there.
         """
         scale = self.scale or default
         if self.like is not None:
             to, name = next(io.read_series(self.like, "auto", 0.0).volumes).grid, f"--like {self.like}"
             if not resample.meets(scan, to):
                 raise BadInput(
-                    f"{name}: its field of view does not meet the scan's; is it of the same person?"
+                    f"{name}: its field of view does not meet the scan's; is it the same person's?"
                 )
         elif self.spacing is None and scale in (2, 3, 4):
             return int(scale), None

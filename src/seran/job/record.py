@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -54,13 +54,15 @@ class Record:
         weights = f", {self.weights} in {self.precision}" * bool(self.weights)
         return f"Record({self.method}{weights}, x{self.scale}, {self.verdict})"
 
-    def judged(self, checks: tuple[Check, ...]) -> "Record":
+    def judged(self, checks: Sequence[Check]) -> "Record":
         """With the checks of one more volume."""
         named = {check.name: check for check in self.checks}
         for check in checks:
-            if check.name not in named or worst([check, named[check.name]]) != named[check.name].verdict:
+            known = named.setdefault(check.name, check)
+            if worst([check, known]) != known.verdict:
                 named[check.name] = check
-        return dataclasses.replace(self, checks=tuple(named.values()), verdict=worst(list(named.values())))
+        kept = tuple(named.values())
+        return dataclasses.replace(self, checks=kept, verdict=worst(kept))
 
     def stated(self) -> dict[str, Any]:
         """As it is written."""
@@ -110,12 +112,7 @@ def read(out: Path) -> Record | None:
 
 
 def _parsed(found: dict[str, Any]) -> Record:
-    """From what `Record.stated` gave.
-
-    Raises:
-        TypeError: if a value is not of its field's type, or a field without a default is missing.
-        ValueError: if it is of a method that this version does not have.
-    """
+    """From what `Record.stated` gave; an error if that cannot be, or this version lacks the method."""
     fields = {_camel(f.name): f for f in dataclasses.fields(Record) if f.name != "facts"}
     own = {fields[name].name: _typed(found[name], fields[name].type) for name in fields if name in found}
     facts = {k: v for k, v in found.items() if k not in (*fields, "Software", "ResearchUseOnly")}
@@ -141,17 +138,12 @@ def _typed(value: Any, kind: Any) -> Any:  # noqa: ANN401
 
 
 def key(scan: str, options: Options, engine: Engine) -> str:
-    """Hex digest of all that decides a result: the scan, weights, options, engine as asked for, version.
-
-    Threads are left out: they change when a result is there, not what it is.
+    """Hex digest of all that decides a result: scan, weights, options, engine as asked for, version.
 
     Args:
         scan: digest of the scan's files.
         options: how it is sharpened.
-        engine: how the network is run.
-
-    Raises:
-        BadInput: if the weights cannot be read.
+        engine: how the network is run; threads change when a result is there, not what it is.
     """
     name, _ = methods.implied(options.method, options.weights)
     plain = name.removesuffix("+")
@@ -169,16 +161,13 @@ def key(scan: str, options: Options, engine: Engine) -> str:
 
 
 def is_done(source: Path, out: Path, options: Options, engine: Engine) -> bool:
-    """Whether the result at ``out`` is the one that this run would make.
+    """Whether the result at ``out`` is the one that this run would make; `BadInput` if that cannot be read.
 
     Args:
         source: the scan.
         out: the result.
         options: how the scan is sharpened.
         engine: how the network is run.
-
-    Raises:
-        BadInput: if the scan or the weights cannot be read.
     """
     found = read(out)
     if found is None:

@@ -1,6 +1,7 @@
-"""One scan from file to file: read, sharpened, put on its grid, written, with a record beside it.
+"""One scan: in memory measured, planned, sharpened and checked; from file to file with a record beside it.
 
-Everything that sharpens files does it through `run`: a single scan, a folder of them, a BIDS data set.
+Everything that sharpens files does it through `run`: a single scan, a folder of them, a BIDS data set. The
+library shares its `Steps`.
 """
 
 import dataclasses
@@ -9,21 +10,103 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from seran import files, io, progress, scratch
+import numpy as np
+
+import seran
+from seran import files, grid, io, kspace, methods, progress, resample, scratch, sharpen
 from seran.engines import Engine
 from seran.errors import BadInput
+from seran.grid import Plan
+from seran.io.voxels import cast
 from seran.job import labels
 from seran.job.options import Options
 from seran.job.record import Record, key, sidecar
-from seran.job.steps import Steps
-from seran.sharpen import Progress
+from seran.quality import checks
+from seran.quality.checks import Check
+from seran.scratch import Allocator
+from seran.sharpen import Method, Progress
+from seran.volume import Volume
 
 Watch = Callable[[str, int], Progress]
 """Told what is worked on and of how many slices, gives what is called as they are finished."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is decided once for all volumes of a scan."""
+
+    options: Options
+    engine: Engine
+    method: Method
+    plan: Plan
+    band: tuple[float, float]  # measured part of k-space along rows and columns
+
+    @classmethod
+    def of(cls, first: Volume, options: Options, engine: Engine, loaded: Method | None = None) -> "Steps":
+        """Decide by the first volume; `BadInput` for options that cannot be, or do not fit the scan.
+
+        Args:
+            first: the volume.
+            options: what is asked for.
+            engine: how a network is run.
+            loaded: the method, if it is there already.
+        """
+        axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane)
+        band = kspace.support(np.moveaxis(first.data, axis, 0))
+        if options.read.fourier_crop and min(band) < 1:
+            first = resample.acquired(first, axis, band)
+        name, default = (loaded.name, loaded.scale) if loaded else options.implied()
+        scale, target = options.target.reach(first.grid, axis, default)
+        method = loaded or methods.method(name, scale, file=options.weights, engine=engine)
+        plan = Plan(first.grid, axis, method.factors, method.anchor, target)
+        return cls(options, engine, method, plan, band)
+
+    def __call__(
+        self, volume: Volume, progress: Progress = lambda _: None, allocate: Allocator = scratch.memory
+    ) -> tuple[Volume, Volume | None, list[Check]]:
+        """The sharpened volume, its spread where there is one, and the checks of what is stored.
+
+        Its arguments are those of `seran.sharpen.upscale`, with the volume as it was read.
+        """
+        if self.options.read.fourier_crop and min(self.band) < 1:
+            volume = resample.acquired(volume, self.plan.axis, self.band)
+        image, spread = sharpen.upscale(volume, self.method, self.plan, progress, allocate)
+        stored, kept = np.dtype(self.options.dtype), image
+        if stored.kind != "f":
+            kept = image.on(cast(image.data, stored).astype(np.float32), image.affine)
+        return image, spread, checks.all_of(volume, kept, self.record.provenance)
+
+    @property
+    def record(self) -> Record:
+        """What can be stated before the first volume is sharpened, whatever file it came from."""
+        method, before, after = self.method, self.plan.scan, self.plan.target or self.plan.enlarged
+        old, new = (tuple(grid.spacing(g.affine).round(6).tolist()) for g in (before, after))
+        return Record(
+            version=seran.__version__,
+            method=method.name,
+            weights=method.weights,
+            weights_sha256=method.sha256,
+            scale=method.scale,
+            resampled=self.plan.target is not None,
+            kspace_support=tuple(round(b, 3) for b in self.band),
+            fourier_crop=self.options.read.fourier_crop,
+            slice_axis=self.plan.axis,
+            degradation=method.degradation,
+            grid_anchor=method.anchor,
+            engine=method.engine,
+            precision=method.precision,
+            requested_engine=dataclasses.asdict(self.engine),
+            trained_spacings=method.spacings,
+            shape_before=before.shape,
+            voxel_size_before=old,
+            shape_after=after.shape,
+            voxel_size_after=new,
+        )
 
 
 def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
@@ -39,9 +122,8 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
         endings = ", ".join(io.FORMATS)
         raise BadInput(f"{out}: expected an output name ending in {endings}, or none for a DICOM series")
     if not ending and source is not None and source.is_file():
-        raise BadInput(
-            f"{out}: only what was read from DICOM can be written as DICOM; name a file.nii.gz instead"
-        )
+        why = "only what was read from DICOM can be written as DICOM"
+        raise BadInput(f"{out}: {why}; name a file.nii.gz instead")
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if not os.access(out.parent, os.W_OK):
@@ -84,14 +166,13 @@ def run(
         facts: what the record states besides.
 
     Raises:
-        BadInput: for anything wrong with the input or the options; nothing is written then.
-        OSError: if the result cannot be written; nothing is left behind.
+        BadInput: for anything wrong with the input or the options; OSError if the result cannot be written.
     """
     began = time.perf_counter()
     refuse_output(out, force, source)
     reading, allocate = options.read, scratch.allocator(out.parent)
-    found = io.resolve(source, reading.series)
-    series = io.read_series(found, reading.affine, reading.fill, allocate, reading.volume)
+    scan = io.resolve(source, reading.series)
+    series = io.read_series(scan, reading.affine, reading.fill, allocate, reading.volume)
     with progress.stage(f"read {source}"):
         first = next(series.volumes)
     if reading.label_check:
@@ -99,19 +180,12 @@ def run(
     with progress.stage("plan, and load the method"):
         steps = Steps.of(first, options, engine)
     progress.log.info("%r in %s; %s", steps.method, steps.method.precision, steps.plan)
-    digest = files.sha256_of(found.files)
-    made = dataclasses.replace(
-        steps.record,
-        input=source.name,
-        input_sha256=digest,
-        key=key(digest, options, engine),
-        volumes=series.count,
-        facts=facts,
-    )
-    outs = [out]
-    if steps.method.spread:
-        outs.append(spread_of(out))
-        refuse_output(outs[1], force, source)
+    digest = files.sha256_of(scan.files)
+    made = dataclasses.replace(steps.record, input=source.name, input_sha256=digest, facts=facts)
+    made = dataclasses.replace(made, key=key(digest, options, engine), volumes=series.count)
+    outs = [out, spread_of(out)] if steps.method.spread else [out]
+    for extra in outs[1:]:
+        refuse_output(extra, force, source)
     written = [path for one in outs for path in io.written(one)]
     with files.together(sidecar(out), *written) as (text, *parts), ExitStack() as stack:
         hidden = dict(zip(written, parts, strict=True))
@@ -122,10 +196,10 @@ def run(
                 shown = made.method + f" {i + 1}/{series.count}" * (series.count > 1)
                 seen = watch(shown, volume.data.shape[made.slice_axis])
                 with progress.stage(f"sharpen and check {shown}"):
-                    image, spread, checks = steps(volume, seen, allocate)
+                    image, spread, found = steps(volume, seen, allocate)
                 for writer, each in zip(writers, filter(None, (image, spread)), strict=True):
                     writer.add(each)
-                made = made.judged(checks)
+                made = made.judged(found)
             stack.close()
         except BadInput as error:  # of the name that the user gave, not of the temporary one
             raise BadInput(str(error).replace(str(parts[0]), str(out))) from error

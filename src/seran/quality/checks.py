@@ -5,7 +5,7 @@ What cannot be known, because no record says how the one was made from the other
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +18,6 @@ from seran.sharpen import Normalisation
 from seran.volume import Volume
 
 Verdict = Literal["PASS", "not known", "WARN", "FAIL"]
-ORDER: tuple[Verdict, ...] = ("PASS", "not known", "WARN", "FAIL")
 """From the best to the worst."""
 Answer = tuple[Verdict, str]
 """A verdict, and the numbers behind it."""
@@ -28,8 +27,7 @@ EXACT = 1e-4
 RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03
 """RMS of the degraded result less the input, as a part of the input's range.
 
-On public scans at x2 the shipped networks leave less than 0.3 %, and bicubic enlargement, which blurs, 0.2 to
-0.95 %. So 1 % is worse than no network at all; 3 % is the noise of a poor scan, beyond it is another image.
+On public scans at x2 shipped networks leave below 0.3 %, bicubic up to 0.95 %; 3 % is a poor scan's noise.
 """
 RANGE_WARN, RANGE_FAIL = 0.15, 0.5
 """How much the range of the intensities (99.9th percentile over the offset) may grow or shrink."""
@@ -39,7 +37,7 @@ ROUNDED = 0.01
 
 @dataclass(frozen=True)
 class Check:
-    """One question, its answer, and the numbers behind it."""
+    """A question and its `Answer`."""
 
     name: str
     verdict: Verdict
@@ -71,18 +69,17 @@ def all_of(before: Volume, after: Volume, made: Provenance | None) -> list[Check
         after: what became of it, or any other one.
         made: how, if that is known.
     """
-    answers = {
-        "geometry": _geometry(before, after, made),
-        "intensities": _intensities(before, after, made),
-        "residual": _residual(before, after, made),
-        "spacing": _spacing(before, made),
-    }
-    return [Check(name, *answer) for name, answer in answers.items()]
+    return [
+        Check("geometry", *_geometry(before, after, made)),
+        Check("intensities", *_intensities(before, after, made)),
+        Check("residual", *_residual(before, after, made)),
+        Check("spacing", *_spacing(before, made)),
+    ]
 
 
 def worst(checks: Sequence[Check]) -> Verdict:
     """The verdict on all: PASS only if every check passes."""
-    return max((c.verdict for c in checks), key=ORDER.index, default="not known")
+    return max((c.verdict for c in checks), key=get_args(Verdict).index, default="not known")
 
 
 def apart(a: Float[ndarray, "8 3"], b: Float[ndarray, "8 3"]) -> float:
@@ -108,8 +105,8 @@ def _geometry(before: Volume, after: Volume, made: Provenance | None) -> Answer:
         if due.shape != after.data.shape:
             return "FAIL", _unlike(due.shape, after.data.shape)
         off = float(np.linalg.norm(grid.corners(due.shape, due.affine) - new, axis=1).max())
-        what = {"corner": "the input's field of view", "center": "the centre of the input's first voxel"}
-        place = what[DEGRADATIONS[made.degradation].anchor]
+        places = {"corner": "the input's field of view", "center": "the centre of the input's first voxel"}
+        place = places[DEGRADATIONS[made.degradation].anchor]
         text = f"corners within {off:.2g} mm of where {place} puts them (at most {EXACT:g})"
         return "PASS" if off <= EXACT else "FAIL", text
     off = apart(old, new)
@@ -135,11 +132,8 @@ def _overlap(before: Volume, after: Volume) -> float:
 
 
 def _intensities(before: Volume, after: Volume, made: Provenance | None) -> Answer:
-    """Whether there are negative values where none were, and whether the range stays.
-
-    Two scans of which neither is known to come from the other promise nothing: what differs is a WARN.
-    """
-    broken: Verdict = "FAIL" if made is not None else "WARN"
+    """Whether there are negative values where none were, and whether the range stays."""
+    broken: Verdict = "FAIL" if made is not None else "WARN"  # two scans of anything promise nothing
     low, high = limits(after)
     if limits(before)[0] >= 0 > low:
         return broken, f"down to {low:.4g}, and the scan before has no negative voxel"
@@ -149,11 +143,8 @@ def _intensities(before: Volume, after: Volume, made: Provenance | None) -> Answ
     ratio = new.gain / old.gain
     change = max(ratio, 1 / ratio) - 1 if ratio > 0 else np.inf
     verdict = _graded(change, RANGE_WARN, RANGE_FAIL)
-    text = (
-        f"99.9th percentile {ratio:.3f} times what it was ({old.gain + old.offset:.4g}); all of it within "
-        f"{low:.4g} and {high:.4g}"
-    )
-    return broken if verdict == "FAIL" else verdict, text
+    text = f"99.9th percentile {ratio:.3f} times what it was ({old.gain + old.offset:.4g})"
+    return broken if verdict == "FAIL" else verdict, f"{text}; all of it within {low:.4g} and {high:.4g}"
 
 
 def _residual(before: Volume, after: Volume, made: Provenance | None) -> Answer:
@@ -174,10 +165,8 @@ def _residual(before: Volume, after: Volume, made: Provenance | None) -> Answer:
             return "FAIL", _unlike(due, after.data.shape)
         rms, how = _degraded(before, after, made), f"degraded by {made.degradation} x{made.scale}"
     rms /= high - low
-    text = (
-        f"the result, {how}, is off the input by {rms:.2%} of its range (RMS; WARN from {RESIDUAL_WARN:.0%}, "
-        f"FAIL from {RESIDUAL_FAIL:.0%})"
-    )
+    bounds = f"WARN from {RESIDUAL_WARN:.0%}, FAIL from {RESIDUAL_FAIL:.0%}"
+    text = f"the result, {how}, is off the input by {rms:.2%} of its range (RMS; {bounds})"
     return _graded(rms, RESIDUAL_WARN, RESIDUAL_FAIL), text
 
 
@@ -210,18 +199,15 @@ def _spacing(before: Volume, made: Provenance | None) -> Answer:
         return "not known", "these weights do not say which spacings they saw"
     size = grid.spacing(before.affine).tolist()
     across = size.pop(made.axis)
-    a, b, near, far = made.spacings
-    a, b = a * made.scale, b * made.scale
-    inside = _within(size, a, b) and _within([across], near, far)
+    low, high, near, far = made.spacings
+    low, high = low * made.scale, high * made.scale
+    ranges = [(s, low, high) for s in size] + [(across, near, far)]
+    inside = all(a * (1 - ROUNDED) <= s <= b * (1 + ROUNDED) for s, a, b in ranges)
     text = (
         f"{dimensions(size, '.3g', ' x ')} mm in the plane and {across:.3g} mm across; the weights saw "
-        f"{a:.2f} to {b:.2f} and {near:.2f} to {far:.2f}"
+        f"{low:.2f} to {high:.2f} and {near:.2f} to {far:.2f}"
     )
     return "PASS" if inside else "WARN", text
-
-
-def _within(values: list[float], low: float, high: float) -> bool:
-    return min(values) >= low * (1 - ROUNDED) and max(values) <= high * (1 + ROUNDED)
 
 
 def _graded(value: float, warn: float, fail: float) -> Verdict:
