@@ -34,17 +34,11 @@ from seran.volume import Volume
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan, or what became of one.
+    """A scan, or what became of one."""
 
-    Attributes:
-        volume: voxels (x, y, z) in the scan's units, their affine, and the header they came with.
-        record: of a result, how it came about and what its checks say.
-        name: of the file that it was read from.
-    """
-
-    volume: Volume
-    record: Record | None = None
-    name: str = ""
+    volume: Volume  # voxels (x, y, z) in the scan's units, their affine, and the header they came with
+    record: Record | None = None  # of a result, how it came about and what its checks say
+    name: str = ""  # of the file that it was read from
 
     @property
     def data(self) -> Float[ndarray, "x y z"]:
@@ -66,8 +60,7 @@ class Scan:
         return f"Scan({shape} voxels of {size} mm, {grid.orientation(self.affine)}{made})"
 
 
-Readable = Any
-"""A `Scan`, a path, an image of nibabel, or (voxels, affine): x, y, z, and voxel index to mm (RAS+)."""
+Readable = Any  # a `Scan`, a path, an image of nibabel, or (voxels, affine): x, y, z; to mm (RAS+)
 
 
 def read(
@@ -78,17 +71,14 @@ def read(
     volume: int | None = None,
     series: str | None = None,
 ) -> Scan:
-    """Read a scan, in its own units.
+    """Read a scan, in its own units; `BadInput` if that cannot be.
 
     Args:
         path: a file (NIfTI, MGH, NRRD, MetaImage), or the folder of a DICOM series.
         affine: which transform of the header is right, when they disagree.
         fill: value for voxels that are NaN, infinite or beyond 1e30; without it such a scan is refused.
-        volume: which one of several (4-D, echoes), counted from 0.
+        volume: which one of several (4-D, echoes), counted from 0; must be chosen where there are several.
         series: which series of a DICOM folder, by number or UID.
-
-    Raises:
-        BadInput: if it cannot be read, or holds several volumes and none is chosen.
     """
     found = io.read_series(Path(path), affine, fill, only=volume, pick=series)
     if found.count > 1:
@@ -106,8 +96,7 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
         force: replace what is there.
 
     Raises:
-        BadInput: if it cannot be written there, or the format has no such type.
-        OSError: if the disk is full, for example; nothing is left behind.
+        BadInput: if the format has no such type, for example; OSError if the disk is full. Nothing is left.
     """
     out = Path(path)
     refuse_output(out, force)
@@ -133,7 +122,7 @@ def upscale(
     label_check: bool = True,
     engine: Engine = Engine(),  # noqa: B008
 ) -> Scan:
-    """Sharpen a scan in the plane of its slices, on exactly the right grid; the result has a ``record``.
+    """Sharpen a scan in the plane of its slices; `BadInput` for a scan or options that cannot be used.
 
     Args:
         scan: a `Scan`, a path, an image of nibabel, or voxels (x, y, z) and their affine (4, 4; to mm, RAS+).
@@ -147,9 +136,6 @@ def upscale(
         fourier_crop: first take a scan whose k-space was filled with zeros to the grid that was measured.
         label_check: refuse what looks like a segmentation.
         engine: device, precision and threads.
-
-    Raises:
-        BadInput: for a scan or options that cannot be used.
     """
     target = Target(scale, spacing, None if like is None else Path(like))
     reading = ReadOptions(plane=plane, fourier_crop=fourier_crop, label_check=label_check)
@@ -182,7 +168,7 @@ def load(
     plane: Plane = "auto",
     engine: Engine = Engine(),  # noqa: B008
 ) -> Model:
-    """Load a method once, to use it on many scans.
+    """Load a method once, to use it on many scans; `BadInput` for weights that do not fit it, for example.
 
     Args:
         method: `seran methods` lists them; without it that of the weights, or seran.
@@ -191,9 +177,6 @@ def load(
         ensemble: average over the eight symmetries of a slice.
         plane: which slices to sharpen.
         engine: device, precision and threads.
-
-    Raises:
-        BadInput: for an unknown method, or weights that do not fit it.
     """
     file = None if weights is None else Path(weights)
     options = Options(method, file, ensemble, target=Target(scale), read=ReadOptions(plane=plane))
@@ -226,6 +209,6 @@ def _scan(scan: Readable) -> Scan:
     x, y, z, count = shaped(here, voxels.shape, voxels.dtype)
     if count > 1:
         raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
-    reading = Reading("auto", None, scratch.memory)
-    data = filled(here, voxels.reshape((x, y, z)).__getitem__, (x, y, z), reading)
+    part, reading = voxels.reshape((x, y, z)).__getitem__, Reading("auto", None, scratch.memory)
+    data = filled(here, part, (x, y, z), reading)
     return Scan(Volume(data, usable_affine(here, np.asarray(affine, float)), header))

@@ -1,6 +1,6 @@
 """Affines of voxel grids: where a sample lies, in millimetres, before and after a change of factor.
 
-A grid is a pair (shape, affine). Two conventions for a finer grid matter here, called anchors:
+Two conventions for a finer grid matter here, called anchors:
 
 - ``corner`` (MATLAB's imresize, half-pixel centres): the outer corner of the field of view stays,
   ``A_new = A [[1/k, (1/k - 1)/2], [0, 1]]`` per axis.
@@ -18,11 +18,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+Affine = Float[ndarray, "4 4"]
 Anchor = Literal["corner", "center"]
 Plane = Literal["auto", "axial", "coronal", "sagittal"]
 
-NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}
-"""The world axis (R, A, S) that a plane of slices is stacked along."""
+NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}  # the world axis (R, A, S) that slices are stacked along
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Grid:
     """Where the voxels of a volume lie."""
 
     shape: tuple[int, int, int]  # voxels along each array axis
-    affine: Float[ndarray, "4 4"]  # voxel index to mm (RAS+)
+    affine: Affine  # voxel index to mm (RAS+)
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,12 @@ class Plan:
         return Grid((x, y, z), rescale(self.scan.affine, self.along, self.anchor))
 
 
-def spacing(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "3"]:
+def spacing(affine: Affine) -> Float[ndarray, "3"]:
     """Voxel size per array axis in mm."""
     return np.sqrt((affine[:3, :3] ** 2).sum(0))
 
 
-def rescale(
-    affine: Float[ndarray, "4 4"], factors: tuple[float, float, float], anchor: Anchor
-) -> Float[ndarray, "4 4"]:
+def rescale(affine: Affine, factors: tuple[float, float, float], anchor: Anchor) -> Affine:
     """Affine of the grid with more voxels, or fewer, in one field of view.
 
     Args:
@@ -81,30 +79,30 @@ def rescale(
     return affine @ change
 
 
-def corners(shape: tuple[int, int, int], affine: Float[ndarray, "4 4"]) -> Float[ndarray, "8 3"]:
+def corners(shape: tuple[int, int, int], affine: Affine) -> Float[ndarray, "8 3"]:
     """The eight outer corners of the field of view in mm (voxel faces, not voxel centres)."""
     voxels = np.array(list(product(*[(-0.5, n - 0.5) for n in shape])))
     return voxels @ affine[:3, :3].T + affine[:3, 3]
 
 
-def world_axes(affine: Float[ndarray, "4 4"]) -> tuple[int, int, int]:
+def world_axes(affine: Affine) -> tuple[int, int, int]:
     """The world axis (0 = R, 1 = A, 2 = S) that each array axis follows most closely, one each."""
     size = np.abs(affine[:3, :3] / spacing(affine))
     x, y, z = max(permutations(range(3)), key=lambda world: size[world, range(3)].sum())
     return x, y, z
 
 
-def orientation(affine: Float[ndarray, "4 4"]) -> str:
+def orientation(affine: Affine) -> str:
     """Where each array axis leads, as nibabel and FreeSurfer write it: ``RAS``, ``LPI``, ``ASR``, ..."""
     return "".join(("LPI" if affine[w, i] < 0 else "RAS")[w] for i, w in enumerate(world_axes(affine)))
 
 
-def lps(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
+def lps(affine: Affine) -> Affine:
     """An affine to RAS+ as one to LPS+, the millimetres of DICOM and ITK, or the other way round."""
     return affine * [[-1.0], [-1.0], [1.0], [1.0]]
 
 
-def slice_axis(affine: Float[ndarray, "4 4"], shape: tuple[int, int, int], plane: Plane = "auto") -> int:
+def slice_axis(affine: Affine, shape: tuple[int, int, int], plane: Plane = "auto") -> int:
     """The array axis along which slices are stacked.
 
     Args:

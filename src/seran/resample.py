@@ -1,9 +1,8 @@
 """A volume on another grid, in one step: from a network's whole factor to the grid that is wanted.
 
-Along parallel axes each sample is Keys' cubic over the source, stretched where the new grid is coarser, as
-`seran.resize` does. Where the new grid is turned, the source is smoothed by the same kernels and then
-interpolated by cubic B-splines. What lies outside the source is 0. Where no voxel of the source is negative,
-none of the result is, though both kernels undershoot at edges.
+Along parallel axes each sample is Keys' cubic over the source, stretched where the new grid is coarser, as in
+`seran.resize`. Where the new grid is turned, the source is smoothed by the same kernels, then interpolated by
+cubic B-splines. Outside the source is 0. Where no voxel of the source is negative, none of the result is.
 """
 
 import numpy as np
@@ -12,23 +11,18 @@ from numpy import ndarray
 
 from seran import grid, kspace, scratch
 from seran.errors import BadInput
-from seran.grid import Grid
+from seran.grid import Affine, Grid
 from seran.resize import sampled
 from seran.volume import Volume
 
 Voxels = Float[ndarray, "_ _ _"]
-Affine = Float[ndarray, "4 4"]
 
-TURNED = 0.01
-"""Voxels by which a grid may leave the axes of another one and still count as parallel to it."""
-LARGEST = 4.0
-"""The largest scale that there are networks for."""
+TURNED = 0.01  # voxels by which a grid may leave the axes of another one and still count as parallel to it
+LARGEST = 4.0  # the largest scale that there are networks for
 
 
 def finer(scan: Grid, axis: int, spacing: tuple[float, float]) -> Grid:
-    """A grid with exactly this spacing in the plane across ``axis``, about the centre of the field of view.
-
-    Its size is the nearest whole number of voxels: the field of view changes by less than one of them.
+    """A grid of exactly this spacing about the centre of another; its extent changes by less than a voxel.
 
     Args:
         scan: the grid that it is finer than.
@@ -45,9 +39,7 @@ def finer(scan: Grid, axis: int, spacing: tuple[float, float]) -> Grid:
 
 
 def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
-    """The whole factor from which a target grid is reached: the next above what its axes ask for.
-
-    `BadInput` if the target is not finer in the plane of the slices, or finer than 4 times.
+    """The whole factor next above what a target grid asks for; `BadInput` if that is not from 2 to 4.
 
     Args:
         scan: the grid of the scan.
@@ -59,7 +51,7 @@ def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
     asked = np.delete(1 / per.max(1), axis).tolist()
     if not 1 + 1e-6 < max(asked) <= LARGEST + 1e-6 or min(asked) < 1 - 1e-6:
         times = (
-            f"{grid.dimensions(asked, '.6g', ' and ')} times as fine as the scan in the plane of its slices"
+            grid.dimensions(asked, ".6g", " and ") + " times as fine as the scan in the plane of its slices"
         )
         raise BadInput(f"{name}: {times}; must be above 1 and at most {LARGEST:g}")
     return max(2, int(np.ceil(max(asked) - 1e-6)))
@@ -90,13 +82,10 @@ def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:
 def onto(volume: Volume, target: Grid) -> Volume:
     """The volume on another grid."""
     to = np.linalg.inv(volume.affine) @ target.affine  # index on the target -> index on the source
-    order = grid.world_axes(to)
     off = np.abs(to[:3, :3]) * (np.array(target.shape) - 1)
-    off[list(order), range(3)] = 0
-    turned = off.sum(1).max() > TURNED
-    data = (
-        _turned(volume.data, to, target.shape) if turned else _parallel(volume.data, to, target.shape, order)
-    )
+    off[grid.world_axes(to), range(3)] = 0
+    make = _turned if off.sum(1).max() > TURNED else _parallel
+    data = make(volume.data, to, target.shape)
     return volume.on(np.maximum(data, 0) if volume.data.min() >= 0 else data, target.affine)
 
 
@@ -105,8 +94,9 @@ def _along(data: Voxels, i: int, weights: Float[ndarray, "n m"]) -> Voxels:
     return np.moveaxis(np.tensordot(weights.astype(np.float32), data, (1, i)), 0, i)
 
 
-def _parallel(data: Voxels, to: Affine, shape: tuple[int, int, int], order: tuple[int, ...]) -> Voxels:
+def _parallel(data: Voxels, to: Affine, shape: tuple[int, int, int]) -> Voxels:
     """Axis by axis; target axis j follows source axis ``order[j]``."""
+    order = grid.world_axes(to)
     for j, i in enumerate(order):
         u = to[i, j] * np.arange(shape[j]) + to[i, 3]
         weights = sampled(u, data.shape[i], min(1.0, 1 / abs(to[i, j])))
@@ -117,7 +107,6 @@ def _parallel(data: Voxels, to: Affine, shape: tuple[int, int, int], order: tupl
 
 
 def _turned(data: Voxels, to: Affine, shape: tuple[int, int, int]) -> Voxels:
-    """By smoothing and splines."""
     from scipy.ndimage import affine_transform, spline_filter  # a tenth of a second, and rarely needed
 
     for i in range(3):

@@ -19,15 +19,10 @@ from seran.grid import Anchor, Plan, dimensions
 from seran.scratch import Allocator
 from seran.volume import Volume
 
-Progress = Callable[[int], None]
-"""Called with the number of slices that have just been finished."""
-
-CHUNK_PIXELS = 1 << 23
-"""High-resolution pixels asked of a predictor at a time: bounds memory for any number of slices."""
-EXTREME = 0.001
-"""Part of the voxels beyond the percentiles that bound a scan's intensities."""
-SMALLEST = 4
-"""Slices below this many pixels a side carry no plane to sharpen."""
+Progress = Callable[[int], None]  # called with the number of slices that have just been finished
+CHUNK_PIXELS = 1 << 23  # fine pixels asked of a predictor at a time: bounds memory for any number of slices
+EXTREME = 0.001  # part of the voxels beyond the percentiles that bound a scan's intensities
+SMALLEST = 4  # slices below this many pixels a side carry no plane to sharpen
 
 
 @dataclass(frozen=True)
@@ -120,8 +115,8 @@ def ensembled(method: Method) -> Method:
     """Geometric self-ensemble ("+"): the mean over the eight symmetries of the slice (EDSR §3.4).
 
     Where voxel 0 keeps its centre (``anchor`` is ``center``), the fine grid is not symmetric about the coarse
-    one: what a mirrored slice became is moved back by s - 1 fine voxels along the mirrored axis. The voxels at
-    the end that it does not reach are the mean of the others.
+    one: what a mirrored slice became is moved back by s - 1 fine voxels along the mirrored axis. The voxels
+    at the end that it does not reach are the mean of the others.
     """
     even = method.factors[0] == method.factors[1]  # else rows and columns cannot be exchanged
     centred = method.anchor == "center"

@@ -20,8 +20,7 @@ from seran.job.options import Options
 from seran.machine import cpus
 from seran.sharpen import Progress
 
-Outcome = tuple[str, str]
-"""``sharpened``, ``there`` or ``failed``, and a line about it."""
+Outcome = tuple[str, str]  # ``sharpened``, ``there`` or ``failed``, and a line about it
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def run(
     first, step = where.share()
     tasks = tasks[first - 1 :: step]
     if where.cluster == "sbatch":
-        return cluster.script(_command(resume), len(tasks), where.workers)
+        return where.script(_command(resume), len(tasks))
     with bars() as watch:
         if where.cluster:
             outcomes = _spread(tasks, options, engine, force or resume, where)

@@ -55,6 +55,21 @@ class Cluster:
             raise BadInput(f"expected a --part like 3/16, from 1/16 to 16/16, got {self.part!r}")
         return int(matched[1]), int(matched[2])
 
+    def script(self, command: Sequence[str], count: int) -> str:
+        """A batch script for SLURM: a job array whose every member does its part of so many scans."""
+        jobs = max(1, min(self.workers or 8, count))
+        return f"""#!/bin/bash
+# {count} scans in {jobs} jobs. Scans that are done are passed over: submit the same script again to continue.
+#SBATCH --job-name=seran
+#SBATCH --array=1-{jobs}
+#SBATCH --cpus-per-task=4
+#SBATCH --mem=4G
+#SBATCH --time=24:00:00
+#SBATCH --output=seran-%A_%a.log
+set -euo pipefail
+exec {shlex.join(command)} --threads "$SLURM_CPUS_PER_TASK" --part "$SLURM_ARRAY_TASK_ID/{jobs}"
+"""
+
 
 def spread(
     work: Callable[[T], R], items: Sequence[T], where: Cluster, failed: Callable[[T, str], R]
@@ -118,25 +133,3 @@ def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401
         return distributed.Client(where.cluster, timeout="10s")
     except (OSError, TimeoutError) as error:
         raise BadInput(f"{where.cluster}: no scheduler answers there ({error}); start one first") from error
-
-
-def script(command: Sequence[str], count: int, jobs: int) -> str:
-    """A batch script for SLURM: a job array whose every member does its part of a command.
-
-    Args:
-        command: the command line, without what asked for this script.
-        count: scans.
-        jobs: members of the array, at most.
-    """
-    jobs = max(1, min(jobs or 8, count))
-    return f"""#!/bin/bash
-# {count} scans in {jobs} jobs. Scans that are done are passed over: submit the same script again to continue.
-#SBATCH --job-name=seran
-#SBATCH --array=1-{jobs}
-#SBATCH --cpus-per-task=4
-#SBATCH --mem=4G
-#SBATCH --time=24:00:00
-#SBATCH --output=seran-%A_%a.log
-set -euo pipefail
-exec {shlex.join(command)} --threads "$SLURM_CPUS_PER_TASK" --part "$SLURM_ARRAY_TASK_ID/{jobs}"
-"""

@@ -15,12 +15,10 @@ from seran.errors import BadInput
 from seran.io.itk import Kept
 from seran.volume import Volume
 
-INTENTS = {1002: "label", 1005: "NeuroNames"}
-"""NIfTI's intent codes of images whose values are names."""
+INTENTS = {1002: "label", 1005: "NeuroNames"}  # NIfTI's intent codes of images whose values are names
 NAME = re.compile(r"(?:^|[-_.+])(d?seg|mask|labels?|labelmap|segmentation|aseg|aparc|wmparc|ribbon)$", re.I)
 """The end of such an image's name, without the ending of its format: BIDS, FreeSurfer, Slicer."""
-FEW = 16
-"""Different values that an image has at most to be taken for one; the quietest 8-bit scan has many more."""
+FEW = 16  # different values that labels have at most; the quietest 8-bit scan has many more
 
 
 def refuse_labels(path: Path, volume: Volume) -> None:
@@ -29,7 +27,8 @@ def refuse_labels(path: Path, volume: Volume) -> None:
     By its voxels: 2 to `FEW` different values, all of them whole, none negative, each on two voxels or more
     (a scan's brightest value usually is on one).
     """
-    why = _header(volume) or _name("" if path.is_dir() else io.stem(path)) or _voxels(volume)
+    named = None if path.is_dir() else NAME.search(io.stem(path))
+    why = _header(volume) or (f"its name ends in {named[1]}" if named else _voxels(volume))
     if why:
         raise BadInput(
             f"{path}: expected an image, got what looks like labels ({why}); a segmentation or mask wants "
@@ -43,11 +42,6 @@ def _header(volume: Volume) -> str:
         return f"its intent is {INTENTS[code]}" if code in INTENTS else ""
     texts = volume.header.texts if isinstance(volume.header, Kept) else {}
     return "its header lists segments" if "Segment0_ID" in texts else ""
-
-
-def _name(stem: str) -> str:
-    found = NAME.search(stem)
-    return f"its name ends in {found[1]}" if found else ""
 
 
 def _voxels(volume: Volume) -> str:

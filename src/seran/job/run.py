@@ -32,8 +32,7 @@ from seran.scratch import Allocator
 from seran.sharpen import Method, Progress
 from seran.volume import Volume
 
-Watch = Callable[[str, int], Progress]
-"""Told what is worked on and of how many slices, gives what is called as they are finished."""
+Watch = Callable[[str, int], Progress]  # from what is worked on, and how many slices, to who is told of them
 
 
 @dataclass(frozen=True)

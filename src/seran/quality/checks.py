@@ -17,22 +17,17 @@ from seran.grid import Grid, Plan, dimensions
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
-Verdict = Literal["PASS", "not known", "WARN", "FAIL"]
-"""From the best to the worst."""
-Answer = tuple[Verdict, str]
-"""A verdict, and the numbers behind it."""
+Verdict = Literal["PASS", "not known", "WARN", "FAIL"]  # from the best to the worst
+Answer = tuple[Verdict, str]  # a verdict, and the numbers behind it
 
-EXACT = 1e-4
-"""Millimetres by which a corner of the field of view may move: float32 affines are not finer than that."""
+EXACT = 1e-4  # mm by which a corner of the field of view may move: float32 affines are not finer than that
 RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03
 """RMS of the degraded result less the input, as a part of the input's range.
 
 On public scans at x2 shipped networks leave below 0.3 %, bicubic up to 0.95 %; 3 % is a poor scan's noise.
 """
-RANGE_WARN, RANGE_FAIL = 0.15, 0.5
-"""How much the range of the intensities (99.9th percentile over the offset) may grow or shrink."""
-ROUNDED = 0.01
-"""Part by which a spacing may leave what is stated with two decimals."""
+RANGE_WARN, RANGE_FAIL = 0.15, 0.5  # how much the 99.9th percentile over the offset may grow or shrink
+ROUNDED = 0.01  # part by which a spacing may leave what is stated with two decimals
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,8 @@
 """A page to send to a colleague: a scan before and after, how they differ, and whether promises were kept.
 
-One HTML file with everything inside it, the viewer (NiiVue) and the voxels included. It asks for nothing from
-anywhere: its Content-Security-Policy forbids every request, and runs no script but the two it was made with,
-known by their SHA-256. Every text in it that came from a file is escaped.
-
-The page shows voxels in 256 steps, and every n-th slice of a large volume, and says so; checks and spectrum
-are computed from all voxels as they are.
+One HTML file with everything inside it, the viewer (NiiVue) and the voxels included. It shows them in 256
+steps, and every n-th slice of a large volume. Its Content-Security-Policy forbids every request, and runs no
+script but the two it was made with, known by their SHA-256. Every text that came from a file is escaped.
 """
 
 import base64
@@ -33,17 +30,12 @@ from seran.sharpen import Normalisation
 from seran.volume import Volume
 
 VIEWER = Path(__file__).parent / "viewer"
-SHOWN = 32 << 20
-"""Voxels of the finer volume that a page holds at most, about 35 MB; beyond, it holds every n-th slice."""
-HEADROOM = 1.25
-"""Greatest intensity that is shown, as a multiple of the 99.9th percentile: above lie few vessels."""
-STEPS = 200
-"""Steps of the difference in the range of the first scan: half a percent each, so that noise packs well."""
+SHOWN = 32 << 20  # voxels that a page holds at most, about 35 MB; beyond, it holds every n-th slice
+HEADROOM = 1.25  # greatest intensity shown, in 99.9th percentiles: above lie few vessels
+STEPS = 200  # of the difference in the range of the first scan: half a percent each, so that noise packs well
 GRAY, BLUE = "#7d8791", "#2f8be6"
-SAME = 1e-3
-"""Voxels by which corners may differ for two grids to be drawn as they are, one over the other."""
-UNKNOWN = """<p>No record of seran lies beside the second file, or it is of another input: how the one came
-from the other is not known.</p>"""
+SAME = 1e-3  # voxels by which corners may differ for two grids to be drawn as they are, one over the other
+UNKNOWN = "no record of seran lies beside the second file, or it is of another input"
 
 
 @dataclass(frozen=True)
@@ -207,10 +199,6 @@ def _chart(curves: Sequence[tuple[ndarray, ndarray]]) -> str:
     return f'<img alt="{label}" src="data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}">'
 
 
-def _hashed(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
 def page(
     before: Side,
     after: Side,
@@ -219,7 +207,7 @@ def page(
     record: Mapping[str, Any],
     notes: Sequence[str] = (),
 ) -> str:
-    """The report.
+    """The report, or `BadInput` if the viewer is not here.
 
     Args:
         before: the scan.
@@ -228,44 +216,32 @@ def page(
         made: how the one came from the other, if that is known.
         record: what is stated of it; shown as it is.
         notes: what must be said besides.
-
-    Raises:
-        BadInput: if the viewer is not here.
     """
     version, niivue = viewer()
     names = ("report.html", "report.css", "report.js", "niivue.LICENSE")
     template, style, script, licence = ((VIEWER / name).read_text() for name in names)
+    hashes = [hashlib.sha256(text.encode()).digest() for text in (niivue, script, style)]
+    trusted = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes]
     drawn = shown(before.volume, after.volume)
     axis = made.axis if made else grid.slice_axis(before.volume.affine, before.volume.data.shape)
     norm = Normalisation.of(before.volume.data)
     offset, gain = norm.offset, norm.gain or 1.0
-    step = HEADROOM * gain / 255
-    facts = {
-        "low": offset,
-        "high": offset + gain,
-        "top": offset + HEADROOM * gain,
-        "range": gain,
-        "line": float(grid.spacing(after.volume.affine).min()),
-    }
-    about = [_described(before), _described(after)]
-    policy = (
-        f"default-src 'none'; script-src {_hashed(niivue)} {_hashed(script)}; "
-        f"style-src {_hashed(style)}; img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
+    step, top, line = HEADROOM * gain / 255, offset + HEADROOM * gain, grid.spacing(after.volume.affine).min()
+    facts = {"low": offset, "high": offset + gain, "top": top, "range": gain, "line": float(line)}
+    one, two = _described(before), _described(after)
+    origin = [
+        (k, json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v) for k, v in record.items()
+    ]
     return Template(template).substitute(
-        policy=html.escape(policy),
+        trusted_scripts=" ".join(trusted[:2]),
+        trusted_style=trusted[2],
         title=html.escape(f"{before.name} → {after.name}"),
         summary=html.escape(summary(checks)),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drawn.notes)),
-        checks=_table(
-            [(c.name, c.verdict, c.text) for c in checks],
-            marks=[c.verdict.split()[0].lower() for c in checks],
-        ),
+        checks=_table([(c.name, c.verdict, c.text) for c in checks], marks=[c.verdict[:4] for c in checks]),
         spectrum=_chart(_spectra(before.volume, after.volume, axis)),
-        headers=_table(
-            [[n, *(a.get(n, "") for a in about)] for n in about[0] | about[1]], ("", "before", "after")
-        ),
-        provenance=_table((k, _told(v)) for k, v in record.items()) if record else UNKNOWN,
+        headers=_table([(n, one.get(n, ""), two.get(n, "")) for n in one | two], ("", "before", "after")),
+        provenance=_table(origin or [("not known", UNKNOWN)]),
         version=html.escape(seran.__version__),
         niivue_version=html.escape(version),
         licence=html.escape(licence),
@@ -277,7 +253,3 @@ def page(
         after=packed(drawn.after, offset, step, np.uint8),
         difference=packed(drawn.difference, 0.0, gain / STEPS, np.int8),
     )
-
-
-def _told(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
