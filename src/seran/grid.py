@@ -1,12 +1,8 @@
 """Affines of voxel grids: where a sample lies, in millimetres, before and after a change of factor.
 
-Two conventions for a finer grid matter here, called anchors:
-
-- ``corner`` (MATLAB's imresize, half-pixel centres): the outer corner of the field of view stays,
-  ``A_new = A [[1/k, (1/k - 1)/2], [0, 1]]`` per axis.
-- ``center`` (centred truncation of k-space): the centre of voxel 0 stays, ``A_new = A [[1/k, 0], [0, 1]]``.
-
-They differ by (k - 1)/2 fine voxels. ``nibabel.affines.rescale_affine`` is neither.
+A finer grid keeps one of two anchors, which differ by (k - 1)/2 fine voxels (`nibabel.affines.rescale_affine`
+keeps neither): ``corner`` (MATLAB's imresize), the outer corner of the field of view, so that per axis
+``A_new = A [[1/k, (1/k - 1)/2], [0, 1]]``; or ``center`` (centred truncation of k-space), the centre of voxel 0.
 """
 
 from collections.abc import Iterable

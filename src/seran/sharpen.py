@@ -1,8 +1,7 @@
 """From a predictor on stacks of slices to a scan on its finer grid: the one path of library and command.
 
-A predictor is a function ``low (n, h, w) -> high (n, sh, sw)``: a network on any engine, bicubic
-interpolation, and every wrapper around either, are this one thing. It may give an `Estimate` instead, which
-has a spread beside the image. A `Method` is a predictor with all that must be known to use it rightly.
+A predictor is a function ``low (n, h, w) -> high (n, sh, sw)``, or to an `Estimate`: a network on any engine,
+bicubic interpolation, and wrappers around them. A `Method` is a predictor with all that must be known of it.
 """
 
 import itertools
@@ -16,7 +15,6 @@ from numpy import ndarray
 from seran import resample, scratch
 from seran.errors import BadInput
 from seran.grid import Anchor, Plan, dimensions
-from seran.scratch import Allocator
 from seran.volume import Volume
 
 Progress = Callable[[int], None]  # called with the number of slices that have just been finished
@@ -146,7 +144,7 @@ def sharpen(
     stack: Float[ndarray, "n h w"],
     method: Method,
     progress: Progress = lambda _: None,
-    allocate: Allocator = scratch.memory,
+    allocate: scratch.Allocator = scratch.memory,
 ) -> Estimate:
     """Apply a method to a stack in its own intensity units; never negative where the input is not.
 
@@ -192,7 +190,7 @@ def upscale(
     method: Method,
     plan: Plan,
     progress: Progress = lambda _: None,
-    allocate: Allocator = scratch.memory,
+    allocate: scratch.Allocator = scratch.memory,
 ) -> tuple[Volume, Volume | None]:
     """Super-resolve a scan in the plane of its slices: the image and, of a method that gives one, its spread.
 
@@ -208,10 +206,8 @@ def upscale(
     """
     stack = np.moveaxis(volume.data, plan.axis, 0)
     if min(stack.shape[1:]) < SMALLEST:
-        got = f"{dimensions(stack.shape[1:])} (slices along array axis {plan.axis})"
-        raise BadInput(
-            f"expected slices of at least {SMALLEST}x{SMALLEST} pixels, got {got}; choose another --plane"
-        )
+        got = f"{dimensions(stack.shape[1:])} (slices along array axis {plan.axis}); choose another --plane"
+        raise BadInput(f"expected slices of at least {SMALLEST}x{SMALLEST} pixels, got {got}")
     if (plan.scan.shape, plan.factors, plan.anchor) != (volume.data.shape, method.factors, method.anchor):
         raise ValueError(f"the plan is not one for {method.name} and a scan of {volume.data.shape}")
 

@@ -1,11 +1,10 @@
 """Many scans: each by a network that is loaded once; a bad one is named and counted, and stops no other."""
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,12 +44,7 @@ def bars() -> Iterator[job.Watch]:
 
 
 def _one(
-    task: Task,
-    options: Options,
-    engine: Engine,
-    force: bool,
-    resume: bool,
-    watch: job.Watch = lambda *_: lambda _: None,
+    task: Task, options: Options, engine: Engine, force: bool, resume: bool, watch: job.Watch = job.unseen
 ) -> Outcome:
     """Sharpen one scan of several; what is wrong with it is told, not raised."""
     try:
@@ -76,7 +70,7 @@ def run(
     resume: bool = False,
     where: Cluster = Cluster(),  # noqa: B008
 ) -> str:
-    """Sharpen every scan, with a line to stderr for each; return a summary, or the script for a job array.
+    """Sharpen every scan, with a line to stderr for each, and sum up; or give the script for a job array.
 
     Args:
         tasks: what, and where to; folders are made.
@@ -87,7 +81,7 @@ def run(
         where: in this process, or on a cluster.
 
     Raises:
-        Incomplete: with the summary, if some could not be sharpened; BadInput if the cluster cannot be used.
+        Incomplete: with the sum, if some could not be sharpened; BadInput if the cluster cannot be used.
     """
     first, step = where.share()
     tasks = tasks[first - 1 :: step]
@@ -110,17 +104,17 @@ def run(
 
 
 def _spread(
-    tasks: Sequence[Task], options: Options, engine: Engine, replace: bool, where: Cluster
+    tasks: Sequence[Task], options: Options, engine: Engine, renew: bool, where: Cluster
 ) -> Iterator[Outcome]:
     """The same on a cluster, where a scan may be begun twice: so a worker passes over what is done."""
     free = []
     for task in tasks:
-        if replace or not record.sidecar(task.out).exists():
+        if renew or not record.sidecar(task.out).exists():
             free.append(task)
         else:
             yield _failed(task, f"{record.sidecar(task.out)} exists; give --force to replace it")
     if where.cluster == "local" and not engine.threads:
-        engine = dataclasses.replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
+        engine = replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
     work = partial(_one, options=options, engine=engine, force=True, resume=True)
     yield from cluster.spread(work, free, where, _failed)
 

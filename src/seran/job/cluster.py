@@ -1,8 +1,6 @@
 """Many scans on many processes or machines, by Dask; or a job array for SLURM without Dask.
 
-Each worker loads the network once, and writes its results itself, whole or not at all. A scan whose worker
-dies, or meets a full disk, is begun again elsewhere; after so many tries it fails alone. What is there
-already by content is passed over, so a scan is never sharpened twice and a stopped run continues.
+A scan whose worker dies, or meets a full disk, is begun again elsewhere; after so many tries it fails alone.
 """
 
 import logging
@@ -11,6 +9,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from seran.errors import BadInput
@@ -19,6 +18,7 @@ from seran.machine import cpus
 
 T = TypeVar("T")
 R = TypeVar("R")
+ARRAY = Path(__file__).with_name("array.sh")
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,7 @@ class Cluster:
     def script(self, command: Sequence[str], count: int) -> str:
         """A batch script for SLURM: a job array whose every member does its part of so many scans."""
         jobs = max(1, min(self.workers or 8, count))
-        return f"""#!/bin/bash
-# {count} scans in {jobs} jobs. Scans that are done are passed over: submit the same script again to continue.
-#SBATCH --job-name=seran
-#SBATCH --array=1-{jobs}
-#SBATCH --cpus-per-task=4
-#SBATCH --mem=4G
-#SBATCH --time=24:00:00
-#SBATCH --output=seran-%A_%a.log
-set -euo pipefail
-exec {shlex.join(command)} --threads "$SLURM_CPUS_PER_TASK" --part "$SLURM_ARRAY_TASK_ID/{jobs}"
-"""
+        return ARRAY.read_text().format(command=shlex.join(command), count=count, jobs=jobs)
 
 
 def spread(

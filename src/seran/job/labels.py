@@ -1,7 +1,4 @@
-"""Segmentations and masks: images whose values are names, between which there is nothing.
-
-A network, like any interpolation, would make labels up along every edge: between 2 and 4 a border of 3.
-"""
+"""Segmentations and masks: values that are names; interpolation makes a border of 3 between 2 and 4."""
 
 import re
 from collections import Counter
@@ -24,8 +21,7 @@ FEW = 16  # different values that labels have at most; the quietest 8-bit scan h
 def refuse_labels(path: Path, volume: Volume) -> None:
     """Raise `BadInput` for a scan whose header, name (of a file) or voxels are those of a label image.
 
-    By its voxels: 2 to `FEW` different values, all of them whole, none negative, each on two voxels or more
-    (a scan's brightest value usually is on one).
+    By its voxels: 2 to `FEW` different values, whole, none negative, each on two voxels or more.
     """
     named = None if path.is_dir() else NAME.search(io.stem(path))
     why = _header(volume) or (f"its name ends in {named[1]}" if named else _voxels(volume))

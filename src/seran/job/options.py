@@ -75,7 +75,7 @@ class Target:
             to, name = next(io.read_series(self.like, "auto", 0.0).volumes).grid, f"--like {self.like}"
             if not resample.meets(scan, to):
                 raise BadInput(
-                    f"{name}: its field of view does not meet the scan's; is it the same person's?"
+                    f"{name}: its field of view does not meet the scan's; is it of the same person?"
                 )
         elif self.spacing is None and scale in (2, 3, 4):
             return int(scale), None
@@ -92,8 +92,7 @@ class Options:
 
     Attributes:
         method: `seran methods` lists them; without it that of the weights, or seran.
-        weights: a weights file to use instead of the shipped ones, or the name of other shipped ones
-            (`seran weights list`).
+        weights: a weights file to use instead of those shipped for it, or a name of `seran weights list`.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
         dtype: type of a voxel of the result; integers are rounded and held at their limits.
         target: the grid of the result; without any of its options twice as fine.

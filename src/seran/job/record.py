@@ -1,10 +1,9 @@
 """The record of a result: how it came about, what was asked for, and what its checks say. JSON beside it."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -56,18 +55,13 @@ class Record:
 
     def judged(self, checks: Sequence[Check]) -> "Record":
         """With the checks of one more volume."""
-        named = {check.name: check for check in self.checks}
-        for check in checks:
-            known = named.setdefault(check.name, check)
-            if worst([check, known]) != known.verdict:
-                named[check.name] = check
-        kept = tuple(named.values())
-        return dataclasses.replace(self, checks=kept, verdict=worst(kept))
+        kept = tuple(worst(pair) for pair in zip(self.checks or checks, checks, strict=True))
+        return replace(self, checks=kept, verdict=worst(kept).verdict)
 
     def stated(self) -> dict[str, Any]:
         """As it is written."""
-        own = {_camel(f.name): getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "facts"}
-        own["Checks"] = [dataclasses.asdict(check) for check in self.checks]
+        own = {_camel(f.name): getattr(self, f.name) for f in fields(self) if f.name != "facts"}
+        own["Checks"] = [asdict(check) for check in self.checks]
         return {"Software": "seran", **own, "ResearchUseOnly": True, **self.facts}
 
     def write(self, path: Path) -> None:
@@ -113,9 +107,9 @@ def read(out: Path) -> Record | None:
 
 def _parsed(found: dict[str, Any]) -> Record:
     """From what `Record.stated` gave; an error if that cannot be, or this version lacks the method."""
-    fields = {_camel(f.name): f for f in dataclasses.fields(Record) if f.name != "facts"}
-    own = {fields[name].name: _typed(found[name], fields[name].type) for name in fields if name in found}
-    facts = {k: v for k, v in found.items() if k not in (*fields, "Software", "ResearchUseOnly")}
+    known = {_camel(f.name): f for f in fields(Record) if f.name != "facts"}
+    own = {f.name: _typed(found[name], f.type) for name, f in known.items() if name in found}
+    facts = {k: v for k, v in found.items() if k not in (*known, "Software", "ResearchUseOnly")}
     made = Record(**own, facts=facts)
     if made.scale not in (2, 3, 4) or made.slice_axis not in range(3) or made.degradation not in DEGRADATIONS:
         raise ValueError("a method that this version does not have")
@@ -148,7 +142,7 @@ def key(scan: str, options: Options, engine: Engine) -> str:
     name, _ = methods.implied(options.method, options.weights)
     plain = name.removesuffix("+")
     used = [methods.named(options.weights)] if options.weights else methods.files_of(plain)
-    stated = dataclasses.asdict(options) | {
+    stated = asdict(options) | {
         "method": name,
         "weights": [files.sha256(path) for path in used],
         "engine": [engine.device, engine.precision],

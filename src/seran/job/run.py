@@ -1,16 +1,14 @@
 """One scan: in memory measured, planned, sharpened and checked; from file to file with a record beside it.
 
-Everything that sharpens files does it through `run`: a single scan, a folder of them, a BIDS data set. The
-library shares its `Steps`.
+Whatever sharpens files does it through `run`: a scan, a folder, a BIDS data set; the library by `Steps`.
 """
 
-import dataclasses
 import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,13 +19,11 @@ import seran
 from seran import files, grid, io, kspace, methods, progress, resample, scratch, sharpen
 from seran.engines import Engine
 from seran.errors import BadInput
-from seran.grid import Plan
 from seran.io.voxels import cast
 from seran.job import labels
 from seran.job.options import Options
 from seran.job.record import Record, key, sidecar
 from seran.quality import checks
-from seran.quality.checks import Check
 from seran.scratch import Allocator
 from seran.sharpen import Method, Progress
 from seran.volume import Volume
@@ -42,7 +38,7 @@ class Steps:
     options: Options
     engine: Engine
     method: Method
-    plan: Plan
+    plan: grid.Plan
     band: tuple[float, float]  # measured part of k-space along rows and columns
 
     @classmethod
@@ -62,16 +58,13 @@ class Steps:
         name, default = (loaded.name, loaded.scale) if loaded else options.implied()
         scale, target = options.target.reach(first.grid, axis, default)
         method = loaded or methods.method(name, scale, file=options.weights, engine=engine)
-        plan = Plan(first.grid, axis, method.factors, method.anchor, target)
+        plan = grid.Plan(first.grid, axis, method.factors, method.anchor, target)
         return cls(options, engine, method, plan, band)
 
     def __call__(
         self, volume: Volume, progress: Progress = lambda _: None, allocate: Allocator = scratch.memory
-    ) -> tuple[Volume, Volume | None, list[Check]]:
-        """The sharpened volume, its spread where there is one, and the checks of what is stored.
-
-        Its arguments are those of `seran.sharpen.upscale`, with the volume as it was read.
-        """
+    ) -> tuple[Volume, Volume | None, list[checks.Check]]:
+        """What `seran.sharpen.upscale` makes of a volume, and the checks of it as it is stored."""
         if self.options.read.fourier_crop and min(self.band) < 1:
             volume = resample.acquired(volume, self.plan.axis, self.band)
         image, spread = sharpen.upscale(volume, self.method, self.plan, progress, allocate)
@@ -99,7 +92,7 @@ class Steps:
             grid_anchor=method.anchor,
             engine=method.engine,
             precision=method.precision,
-            requested_engine=dataclasses.asdict(self.engine),
+            requested_engine=asdict(self.engine),
             trained_spacings=method.spacings,
             shape_before=before.shape,
             voxel_size_before=old,
@@ -138,6 +131,11 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
             raise BadInput(f"{path} exists; give --force to replace it")
 
 
+def unseen(name: str, total: int) -> Progress:
+    """Nobody watches."""
+    return lambda _: None
+
+
 def spread_of(out: Path) -> Path:
     """Where the spread of a result lies: beside it."""
     stem = io.stem(out)
@@ -149,11 +147,11 @@ def run(
     out: Path,
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
-    watch: Watch = lambda name, total: lambda n: None,
+    watch: Watch = unseen,
     force: bool = False,
     facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Record:
-    """Sharpen one scan and write it with its record; all files or none.
+    """Sharpen one scan and write it with its record: all files, or none with `BadInput` or an OSError.
 
     Args:
         source: the scan.
@@ -163,9 +161,6 @@ def run(
         watch: told of the progress.
         force: replace an existing result.
         facts: what the record states besides.
-
-    Raises:
-        BadInput: for anything wrong with the input or the options; OSError if the result cannot be written.
     """
     began = time.perf_counter()
     refuse_output(out, force, source)
@@ -180,8 +175,8 @@ def run(
         steps = Steps.of(first, options, engine)
     progress.log.info("%r in %s; %s", steps.method, steps.method.precision, steps.plan)
     digest = files.sha256_of(scan.files)
-    made = dataclasses.replace(steps.record, input=source.name, input_sha256=digest, facts=facts)
-    made = dataclasses.replace(made, key=key(digest, options, engine), volumes=series.count)
+    made = replace(steps.record, input=source.name, input_sha256=digest, facts=facts)
+    made = replace(made, key=key(digest, options, engine), volumes=series.count)
     outs = [out, spread_of(out)] if steps.method.spread else [out]
     for extra in outs[1:]:
         refuse_output(extra, force, source)
@@ -202,6 +197,6 @@ def run(
             stack.close()
         except BadInput as error:  # of the name that the user gave, not of the temporary one
             raise BadInput(str(error).replace(str(parts[0]), str(out))) from error
-        made = dataclasses.replace(made, seconds=round(time.perf_counter() - began, 3))
+        made = replace(made, seconds=round(time.perf_counter() - began, 3))
         made.write(text)
     return made

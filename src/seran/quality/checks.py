@@ -21,11 +21,8 @@ Verdict = Literal["PASS", "not known", "WARN", "FAIL"]  # from the best to the w
 Answer = tuple[Verdict, str]  # a verdict, and the numbers behind it
 
 EXACT = 1e-4  # mm by which a corner of the field of view may move: float32 affines are not finer than that
-RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03
-"""RMS of the degraded result less the input, as a part of the input's range.
-
-On public scans at x2 shipped networks leave below 0.3 %, bicubic up to 0.95 %; 3 % is a poor scan's noise.
-"""
+# On public scans at x2 shipped networks leave below 0.3 %, bicubic up to 0.95 %; 3 % is a poor scan's noise.
+RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03  # RMS of the degraded result less the input, in the input's range
 RANGE_WARN, RANGE_FAIL = 0.15, 0.5  # how much the 99.9th percentile over the offset may grow or shrink
 ROUNDED = 0.01  # part by which a spacing may leave what is stated with two decimals
 
@@ -72,9 +69,9 @@ def all_of(before: Volume, after: Volume, made: Provenance | None) -> list[Check
     ]
 
 
-def worst(checks: Sequence[Check]) -> Verdict:
-    """The verdict on all: PASS only if every check passes."""
-    return max((c.verdict for c in checks), key=get_args(Verdict).index, default="not known")
+def worst(checks: Sequence[Check]) -> Check:
+    """The first of those with the worst verdict."""
+    return max(checks, key=lambda check: get_args(Verdict).index(check.verdict))
 
 
 def apart(a: Float[ndarray, "8 3"], b: Float[ndarray, "8 3"]) -> float:
@@ -198,11 +195,9 @@ def _spacing(before: Volume, made: Provenance | None) -> Answer:
     low, high = low * made.scale, high * made.scale
     ranges = [(s, low, high) for s in size] + [(across, near, far)]
     inside = all(a * (1 - ROUNDED) <= s <= b * (1 + ROUNDED) for s, a, b in ranges)
-    text = (
-        f"{dimensions(size, '.3g', ' x ')} mm in the plane and {across:.3g} mm across; the weights saw "
-        f"{low:.2f} to {high:.2f} and {near:.2f} to {far:.2f}"
-    )
-    return "PASS" if inside else "WARN", text
+    own = f"{dimensions(size, '.3g', ' x ')} mm in the plane and {across:.3g} mm across"
+    seen = f"{low:.2f} to {high:.2f} and {near:.2f} to {far:.2f}"
+    return "PASS" if inside else "WARN", f"{own}; the weights saw {seen}"
 
 
 def _graded(value: float, warn: float, fail: float) -> Verdict:

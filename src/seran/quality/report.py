@@ -62,11 +62,9 @@ def viewer() -> tuple[str, str]:
     version, digest = (VIEWER / "niivue.lock").read_text().split()
     path = VIEWER / "niivue.umd.js"
     if not path.is_file():
-        raise BadInput(
-            f"reports need the viewer NiiVue {version}, which is not in this installation; `make viewer` in "
-            f"the source tree brings it from npm (or: npm pack @niivue/niivue@{version}, and copy its "
-            f"dist/{path.name} to {VIEWER})"
-        )
+        why = f"reports need the viewer NiiVue {version}, which is not in this installation"
+        by_hand = f"npm pack @niivue/niivue@{version}, and copy its dist/{path.name} to {VIEWER}"
+        raise BadInput(f"{why}; `make viewer` in the source tree brings it from npm (or: {by_hand})")
     if files.sha256(path) != digest:
         raise BadInput(f"{path}: not NiiVue {version} byte for byte; remove it, and `make viewer` again")
     return version, path.read_text(encoding="utf-8")
@@ -94,17 +92,13 @@ def shown(before: Volume, after: Volume) -> Shown:
         first = _every(before, axis, step)
     else:
         first = _every(resample.onto(before, after.grid), axis, step)
-        notes.append(
-            "Before is drawn on the grid of after (cubic interpolation)."
-            if together
-            else "The two grids differ in their field of view: before is drawn on the grid of after (cubic "
-            f"interpolation; corners up to {apart(old, new):.2g} mm apart). What lies outside of it is 0."
-        )
+        far = f", whose field of view is up to {apart(old, new):.2g} mm off; what lies outside is 0"
+        notes.append(f"Before is drawn, interpolated, on the grid of after{'' if together else far}.")
     if step > 1:
+        nth, count = {2: "2nd", 3: "3rd"}.get(step, f"{step}th"), second.data.shape[axis]
+        which = f"every {nth} slice, {count} of {after.data.shape[axis]}"
         notes.append(
-            f"The page holds every {({2: '2nd', 3: '3rd'}).get(step, f'{step}th')} slice, "
-            f"{second.data.shape[axis]} of {after.data.shape[axis]}: all {after.data.size / 1e6:.3g} million "
-            "voxels would be too many for a browser. Checks and spectrum are of all."
+            f"The page holds {which}: all would be too many for a browser. Checks and spectrum are of all."
         )
     enlarged = resample.onto(first, second.grid)
     return Shown(first, second, second.on(second.data - enlarged.data, second.affine), notes)
@@ -116,8 +110,8 @@ def packed(volume: Volume, low: float, step: float, dtype: type) -> str:
     Args:
         volume: what it holds.
         low: the intensity that becomes 0.
-        step: between the intensities of two neighbouring numbers.
-        dtype: of the numbers, an integer's.
+        step: from one number to the next.
+        dtype: of the numbers.
     """
     limit = np.iinfo(dtype)
     steps = np.clip(np.rint((volume.data - np.float32(low)) / np.float32(step)), limit.min, limit.max)
@@ -164,18 +158,14 @@ def _described(side: Side) -> dict[str, str]:
     }
 
 
-def _spectra(before: Volume, after: Volume, axis: int) -> list[tuple[ndarray, ndarray]]:
-    """`kspace.radial` of both, in the plane across ``axis`` of the first."""
-    normal = grid.world_axes(before.affine)[axis]
-    found = []
-    for v in (before, after):
-        at = grid.world_axes(v.affine).index(normal)
-        a, b = np.delete(grid.spacing(v.affine), at).tolist()
-        found.append(kspace.radial(np.moveaxis(v.data, at, 0), (a, b)))
-    return found
+def _spectrum(volume: Volume, normal: int) -> tuple[ndarray, ndarray]:
+    """Frequencies and power in the slices across a world axis."""
+    at = grid.world_axes(volume.affine).index(normal)
+    a, b = np.delete(grid.spacing(volume.affine), at).tolist()
+    return kspace.radial(np.moveaxis(volume.data, at, 0), (a, b))
 
 
-def _chart(curves: Sequence[tuple[ndarray, ndarray]]) -> str:
+def _chart(*curves: tuple[ndarray, ndarray]) -> str:
     """Power over frequency, before and after, as an image in colours for a light and a dark page."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -224,6 +214,7 @@ def page(
     trusted = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes]
     drawn = shown(before.volume, after.volume)
     axis = made.axis if made else grid.slice_axis(before.volume.affine, before.volume.data.shape)
+    normal = grid.world_axes(before.volume.affine)[axis]
     norm = Normalisation.of(before.volume.data)
     offset, gain = norm.offset, norm.gain or 1.0
     step, top, line = HEADROOM * gain / 255, offset + HEADROOM * gain, grid.spacing(after.volume.affine).min()
@@ -239,7 +230,7 @@ def page(
         summary=html.escape(summary(checks)),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drawn.notes)),
         checks=_table([(c.name, c.verdict, c.text) for c in checks], marks=[c.verdict[:4] for c in checks]),
-        spectrum=_chart(_spectra(before.volume, after.volume, axis)),
+        spectrum=_chart(*(_spectrum(side.volume, normal) for side in (before, after))),
         headers=_table([(n, one.get(n, ""), two.get(n, "")) for n in one | two], ("", "before", "after")),
         provenance=_table(origin or [("not known", UNKNOWN)]),
         version=html.escape(seran.__version__),
