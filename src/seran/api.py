@@ -22,7 +22,6 @@ from numpy import ndarray
 from seran import files, grid, io, methods, scratch
 from seran.engines import Engine
 from seran.errors import BadInput
-from seran.grid import Plane
 from seran.io.voxels import Reading, filled, shaped, usable_affine
 from seran.job import labels
 from seran.job.options import Options, ReadOptions, Target
@@ -87,16 +86,13 @@ def read(
 
 
 def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool = False) -> None:
-    """Write a scan or a result, whole or not at all; the record of a result goes beside it.
+    """Write a scan or a result with its record beside it; nothing at all on `BadInput` or an OSError.
 
     Args:
         scan: as `read` or `upscale` gave it.
         path: the file; its ending decides the format. Without an ending: the folder of a DICOM series.
         dtype: numpy's name of the type of a voxel; integers are rounded and held at their limits.
         force: replace what is there.
-
-    Raises:
-        BadInput: if the format has no such type, for example; OSError if the disk is full. Nothing is left.
     """
     out = Path(path)
     refuse_output(out, force)
@@ -117,7 +113,7 @@ def upscale(
     method: str | None = None,
     weights: str | Path | None = None,
     ensemble: bool = False,
-    plane: Plane = "auto",
+    plane: grid.Plane = "auto",
     fourier_crop: bool = False,
     label_check: bool = True,
     engine: Engine = Engine(),  # noqa: B008
@@ -165,7 +161,7 @@ def load(
     scale: int | None = None,
     weights: str | Path | None = None,
     ensemble: bool = False,
-    plane: Plane = "auto",
+    plane: grid.Plane = "auto",
     engine: Engine = Engine(),  # noqa: B008
 ) -> Model:
     """Load a method once, to use it on many scans; `BadInput` for weights that do not fit it, for example.

@@ -1,8 +1,8 @@
 """Affines of voxel grids: where a sample lies, in millimetres, before and after a change of factor.
 
 A finer grid keeps one of two anchors, which differ by (k - 1)/2 fine voxels (`nibabel.affines.rescale_affine`
-keeps neither): ``corner`` (MATLAB's imresize), the outer corner of the field of view, so that per axis
-``A_new = A [[1/k, (1/k - 1)/2], [0, 1]]``; or ``center`` (centred truncation of k-space), the centre of voxel 0.
+keeps neither): ``corner`` (MATLAB's imresize), the outer corner of the field of view, with ``A_new =
+A [[1/k, (1/k - 1)/2], [0, 1]]`` per axis; or ``center`` (truncation of k-space), the centre of voxel 0.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,6 @@ from numpy import ndarray
 Affine = Float[ndarray, "4 4"]
 Anchor = Literal["corner", "center"]
 Plane = Literal["auto", "axial", "coronal", "sagittal"]
-
 NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}  # the world axis (R, A, S) that slices are stacked along
 
 
@@ -43,16 +42,11 @@ class Plan:
     target: Grid | None = None  # the grid that is wanted, where that of the predictor is not
 
     @property
-    def along(self) -> tuple[int, int, int]:
-        """The factor of every array axis."""
-        x, y, z = np.insert(self.factors, self.axis, 1).tolist()
-        return x, y, z
-
-    @property
     def enlarged(self) -> Grid:
         """The predictor's grid."""
-        x, y, z = (n * f for n, f in zip(self.scan.shape, self.along, strict=True))
-        return Grid((x, y, z), rescale(self.scan.affine, self.along, self.anchor))
+        a, b, c = np.insert(self.factors, self.axis, 1).tolist()
+        x, y, z = self.scan.shape
+        return Grid((a * x, b * y, c * z), rescale(self.scan.affine, (a, b, c), self.anchor))
 
 
 def spacing(affine: Affine) -> Float[ndarray, "3"]:

@@ -1,8 +1,7 @@
 """A volume on another grid, in one step: from a network's whole factor to the grid that is wanted.
 
-Along parallel axes each sample is Keys' cubic over the source, stretched where the new grid is coarser, as in
-`seran.resize`. Where the new grid is turned, the source is smoothed by the same kernels, then interpolated by
-cubic B-splines. Outside the source is 0. Where no voxel of the source is negative, none of the result is.
+Along parallel axes by Keys' cubic, stretched where the new grid is coarser, as in `seran.resize`; on a turned
+grid by cubic B-splines after the same smoothing. Where the source has no negative voxel, the result has none.
 """
 
 import numpy as np
@@ -16,7 +15,6 @@ from seran.resize import sampled
 from seran.volume import Volume
 
 Voxels = Float[ndarray, "_ _ _"]
-
 TURNED = 0.01  # voxels by which a grid may leave the axes of another one and still count as parallel to it
 LARGEST = 4.0  # the largest scale that there are networks for
 
@@ -90,7 +88,6 @@ def onto(volume: Volume, target: Grid) -> Volume:
 
 
 def _along(data: Voxels, i: int, weights: Float[ndarray, "n m"]) -> Voxels:
-    """Weighted sums along axis ``i``."""
     return np.moveaxis(np.tensordot(weights.astype(np.float32), data, (1, i)), 0, i)
 
 

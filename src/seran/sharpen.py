@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Float, Real
 from numpy import ndarray
 
-from seran import resample, scratch
+from seran import resample
 from seran.errors import BadInput
 from seran.grid import Anchor, Plan, dimensions
+from seran.scratch import Allocator, blocks, memory, release
 from seran.volume import Volume
 
 Progress = Callable[[int], None]  # called with the number of slices that have just been finished
@@ -65,7 +66,7 @@ def _tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
     """The least intensities, ascending, and the greatest, descending: `EXTREME` of them, and one more."""
     keep = int(EXTREME * (stack.size - 1)) + 2
     ends = {sign: np.empty(0, np.float32) for sign in (1, -1)}
-    for at in scratch.blocks(stack):
+    for at in blocks(stack):
         voxels = stack[at].ravel()
         for sign, kept in ends.items():
             part = sign * voxels
@@ -73,19 +74,16 @@ def _tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
                 part = part[part < kept.max()]
             kept = np.concatenate([kept, part])
             ends[sign] = np.partition(kept, keep)[:keep] if kept.size > keep else kept
-        scratch.release(stack)
+        release(stack)
     return np.sort(ends[1]), -np.sort(ends[-1])
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What takes a scan's intensities to about [0, 1]: ``(x - offset) / gain``; extreme voxels move neither.
+    """What takes intensities to about [0, 1]: ``(x - offset) / gain``; a few extreme voxels move neither."""
 
-    The gain is 0 where all voxels are alike, whose value then is the offset.
-    """
-
-    offset: float  # 0, or the 0.1st percentile where that is negative
-    gain: float  # the 99.9th percentile above it; the maximum, where nearly everything is background
+    offset: float  # 0, or the 0.1st percentile where that is negative; the value of all where all are alike
+    gain: float  # the 99.9th percentile above it, or maximum of mere background; 0 where all voxels are alike
 
     @classmethod
     def of(cls, stack: Float[ndarray, "n h w"]) -> "Normalisation":
@@ -140,11 +138,12 @@ def ensembled(method: Method) -> Method:
     return replace(method, predict=mean)
 
 
+def unseen(_: int) -> None:
+    """A `Progress` that nobody watches."""
+
+
 def sharpen(
-    stack: Float[ndarray, "n h w"],
-    method: Method,
-    progress: Progress = lambda _: None,
-    allocate: scratch.Allocator = scratch.memory,
+    stack: Float[ndarray, "n h w"], method: Method, progress: Progress = unseen, allocate: Allocator = memory
 ) -> Estimate:
     """Apply a method to a stack in its own intensity units; never negative where the input is not.
 
@@ -180,19 +179,15 @@ def sharpen(
         if found.spread is not None:
             made[1][here] = np.maximum(found.spread[there], 0) * np.float32(norm.gain)
         for array in (stack, *made):
-            scratch.release(array)
+            release(array)
         progress(len(low))
     return Estimate(*made)
 
 
 def upscale(
-    volume: Volume,
-    method: Method,
-    plan: Plan,
-    progress: Progress = lambda _: None,
-    allocate: scratch.Allocator = scratch.memory,
+    volume: Volume, method: Method, plan: Plan, progress: Progress = unseen, allocate: Allocator = memory
 ) -> tuple[Volume, Volume | None]:
-    """Super-resolve a scan in the plane of its slices: the image and, of a method that gives one, its spread.
+    """A scan sharpened in the plane of its slices, and its spread if there is one; `BadInput` if too small.
 
     Args:
         volume: the scan; every voxel finite.
@@ -200,9 +195,6 @@ def upscale(
         plan: where the result lies, made for this method's factors and anchor.
         progress: called as slices are finished.
         allocate: makes the arrays of the result.
-
-    Raises:
-        BadInput: if its slices are too small; ValueError if the plan is not one for this scan and method.
     """
     stack = np.moveaxis(volume.data, plan.axis, 0)
     if min(stack.shape[1:]) < SMALLEST:

@@ -70,7 +70,7 @@ def run(
     resume: bool = False,
     where: Cluster = Cluster(),  # noqa: B008
 ) -> str:
-    """Sharpen every scan, with a line to stderr for each, and sum up; or give the script for a job array.
+    """Sharpen every scan and sum up, by `Incomplete` if some failed; or give the script for a job array.
 
     Args:
         tasks: what, and where to; folders are made.
@@ -79,9 +79,6 @@ def run(
         force: replace existing results.
         resume: pass over results that are there, made from the same scan in the same way; replace others.
         where: in this process, or on a cluster.
-
-    Raises:
-        Incomplete: with the sum, if some could not be sharpened; BadInput if the cluster cannot be used.
     """
     first, step = where.share()
     tasks = tasks[first - 1 :: step]

@@ -1,7 +1,4 @@
-"""Many scans on many processes or machines, by Dask; or a job array for SLURM without Dask.
-
-A scan whose worker dies, or meets a full disk, is begun again elsewhere; after so many tries it fails alone.
-"""
+"""Many scans on many processes or machines, by Dask; or a job array for SLURM without Dask."""
 
 import logging
 import re
@@ -44,8 +41,7 @@ class Cluster:
             known = "local, slurm, sbatch or an address like tcp://host:8786"
             raise BadInput(f"expected a --cluster of {known}, got {self.cluster!r}")
         if self.workers < 0 or self.tries < 1:
-            numbers = f"{self.workers} and {self.tries}"
-            raise BadInput(f"expected --workers from 0 and --tries from 1, got {numbers}")
+            raise BadInput(f"expected --workers >= 0 and --tries >= 1, got {self.workers} and {self.tries}")
         self.share()
 
     def share(self) -> tuple[int, int]:
@@ -104,7 +100,6 @@ def spread(
 
 
 def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401
-    """What gives a cluster its work; one that is started here ends with the stack."""
     import distributed
 
     if where.cluster == "local":

@@ -26,10 +26,9 @@ def refuse_labels(path: Path, volume: Volume) -> None:
     named = None if path.is_dir() else NAME.search(io.stem(path))
     why = _header(volume) or (f"its name ends in {named[1]}" if named else _voxels(volume))
     if why:
-        raise BadInput(
-            f"{path}: expected an image, got what looks like labels ({why}); a segmentation or mask wants "
-            "nearest neighbour, on the grid of the sharpened image; if it is an image, give --no-label-check"
-        )
+        how = "a segmentation or mask wants nearest neighbour, on the grid of the sharpened image"
+        looks = f"{path}: expected an image, got what looks like labels ({why})"
+        raise BadInput(f"{looks}; {how}; if it is an image, give --no-label-check")
 
 
 def _header(volume: Volume) -> str:

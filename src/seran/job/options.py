@@ -10,7 +10,6 @@ import tyro
 
 from seran import grid, io, methods, resample
 from seran.errors import BadInput
-from seran.grid import Grid, Plane
 
 Dtype = Literal["float32", "float64", "uint8", "int16", "uint16", "int32"]
 
@@ -29,7 +28,7 @@ class ReadOptions:
         label_check: refuse what looks like a segmentation or a mask by its header, name or values.
     """
 
-    plane: Plane = "auto"
+    plane: grid.Plane = "auto"
     affine: Literal["auto", "sform", "qform"] = "auto"
     fill: float | None = None
     fourier_crop: bool = False
@@ -62,7 +61,7 @@ class Target:
         if self.scale is not None and not 1 < self.scale <= resample.LARGEST:
             raise BadInput(f"--scale {self.scale:g}: must be above 1 and at most {resample.LARGEST:g}")
 
-    def reach(self, scan: Grid, axis: int, default: int) -> tuple[int, Grid | None]:
+    def reach(self, scan: grid.Grid, axis: int, default: int) -> tuple[int, grid.Grid | None]:
         """The whole factor of the network, and the grid to resample to, if that is not all.
 
         Args:
@@ -74,9 +73,8 @@ class Target:
         if self.like is not None:
             to, name = next(io.read_series(self.like, "auto", 0.0).volumes).grid, f"--like {self.like}"
             if not resample.meets(scan, to):
-                raise BadInput(
-                    f"{name}: its field of view does not meet the scan's; is it of the same person?"
-                )
+                apart = "its field of view does not meet the scan's; is it of the same person?"
+                raise BadInput(f"{name}: {apart}")
         elif self.spacing is None and scale in (2, 3, 4):
             return int(scale), None
         else:

@@ -8,8 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-import seran
-from seran import files, io, methods
+from seran import __version__, files, io, methods
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
 from seran.grid import Anchor, dimensions
@@ -140,14 +139,14 @@ def key(scan: str, options: Options, engine: Engine) -> str:
         engine: how the network is run; threads change when a result is there, not what it is.
     """
     name, _ = methods.implied(options.method, options.weights)
-    plain = name.removesuffix("+")
-    used = [methods.named(options.weights)] if options.weights else methods.files_of(plain)
+    file = options.weights
+    used = [methods.named(file)] if file else methods.files_of(name.removesuffix("+"))
     stated = asdict(options) | {
         "method": name,
         "weights": [files.sha256(path) for path in used],
         "engine": [engine.device, engine.precision],
         "source": scan,
-        "version": seran.__version__,
+        "version": __version__,
     }
     if options.target.like is not None:
         stated["target"]["like"] = files.sha256_of(io.resolve(options.target.like).files)

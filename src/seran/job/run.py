@@ -1,7 +1,4 @@
-"""One scan: in memory measured, planned, sharpened and checked; from file to file with a record beside it.
-
-Whatever sharpens files does it through `run`: a scan, a folder, a BIDS data set; the library by `Steps`.
-"""
+"""One scan: `Steps` in memory, for the library too; `run` from file to file, for whatever sharpens files."""
 
 import itertools
 import os
@@ -15,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-import seran
-from seran import files, grid, io, kspace, methods, progress, resample, scratch, sharpen
+from seran import __version__, files, grid, io, kspace, methods, progress, resample, scratch, sharpen
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.io.voxels import cast
@@ -62,7 +58,7 @@ class Steps:
         return cls(options, engine, method, plan, band)
 
     def __call__(
-        self, volume: Volume, progress: Progress = lambda _: None, allocate: Allocator = scratch.memory
+        self, volume: Volume, progress: Progress = sharpen.unseen, allocate: Allocator = scratch.memory
     ) -> tuple[Volume, Volume | None, list[checks.Check]]:
         """What `seran.sharpen.upscale` makes of a volume, and the checks of it as it is stored."""
         if self.options.read.fourier_crop and min(self.band) < 1:
@@ -77,21 +73,18 @@ class Steps:
     def record(self) -> Record:
         """What can be stated before the first volume is sharpened, whatever file it came from."""
         method, before, after = self.method, self.plan.scan, self.plan.target or self.plan.enlarged
+        same = ("weights", "scale", "degradation", "engine", "precision")
         old, new = (tuple(grid.spacing(g.affine).round(6).tolist()) for g in (before, after))
         return Record(
-            version=seran.__version__,
+            version=__version__,
             method=method.name,
-            weights=method.weights,
             weights_sha256=method.sha256,
-            scale=method.scale,
             resampled=self.plan.target is not None,
             kspace_support=tuple(round(b, 3) for b in self.band),
             fourier_crop=self.options.read.fourier_crop,
             slice_axis=self.plan.axis,
-            degradation=method.degradation,
             grid_anchor=method.anchor,
-            engine=method.engine,
-            precision=method.precision,
+            **{name: getattr(method, name) for name in same},
             requested_engine=asdict(self.engine),
             trained_spacings=method.spacings,
             shape_before=before.shape,
@@ -109,18 +102,15 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
         force: a former result may be replaced.
         source: the scan, which may not.
     """
-    ending = io.format_of(out)
-    if ending is None:
-        endings = ", ".join(io.FORMATS)
-        raise BadInput(f"{out}: expected an output name ending in {endings}, or none for a DICOM series")
-    if not ending and source is not None and source.is_file():
+    written = (*io.written(out), sidecar(out))  # refuses names of no format
+    if not io.format_of(out) and source is not None and source.is_file():
         why = "only what was read from DICOM can be written as DICOM"
         raise BadInput(f"{out}: {why}; name a file.nii.gz instead")
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if not os.access(out.parent, os.W_OK):
         raise BadInput(f"{out.parent}: the folder is not writable; choose another output")
-    for path in filter(Path.exists, (*io.written(out), sidecar(out))):
+    for path in filter(Path.exists, written):
         if path.is_dir():
             raise BadInput(f"{path} is a folder, which is not replaced; remove it, or name another output")
         if source is not None and source.exists() and path.samefile(source):
@@ -132,8 +122,8 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
 
 
 def unseen(name: str, total: int) -> Progress:
-    """Nobody watches."""
-    return lambda _: None
+    """A `Watch` that nobody keeps."""
+    return sharpen.unseen
 
 
 def spread_of(out: Path) -> Path:

@@ -13,13 +13,11 @@ from numpy import ndarray
 
 from seran import grid, resample, scratch
 from seran.degrade import DEGRADATIONS
-from seran.grid import Grid, Plan, dimensions
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
 Verdict = Literal["PASS", "not known", "WARN", "FAIL"]  # from the best to the worst
 Answer = tuple[Verdict, str]  # a verdict, and the numbers behind it
-
 EXACT = 1e-4  # mm by which a corner of the field of view may move: float32 affines are not finer than that
 # On public scans at x2 shipped networks leave below 0.3 %, bicubic up to 0.95 %; 3 % is a poor scan's noise.
 RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03  # RMS of the degraded result less the input, in the input's range
@@ -47,10 +45,10 @@ class Provenance:
     weights: bool  # weights made it; else a classical method did
     spacings: tuple[float, ...] | None  # mm that the weights saw: in the plane from, to, across from, to
 
-    def enlarged(self, scan: Grid) -> Grid:
+    def enlarged(self, scan: grid.Grid) -> grid.Grid:
         """The network's grid."""
-        anchor = DEGRADATIONS[self.degradation].anchor
-        return Plan(scan, self.axis, (self.scale, self.scale), anchor).enlarged
+        factors, anchor = (self.scale, self.scale), DEGRADATIONS[self.degradation].anchor
+        return grid.Plan(scan, self.axis, factors, anchor).enlarged
 
 
 def all_of(before: Volume, after: Volume, made: Provenance | None) -> list[Check]:
@@ -163,7 +161,6 @@ def _residual(before: Volume, after: Volume, made: Provenance | None) -> Answer:
 
 
 def _degraded(before: Volume, after: Volume, made: Provenance) -> float:
-    """RMS, slice by slice."""
     degrade, total = DEGRADATIONS[made.degradation]((made.scale, made.scale)), 0.0
     coarse, fine = (np.moveaxis(v.data, made.axis, 0) for v in (before, after))
     for low, high in zip(coarse, fine, strict=True):
@@ -195,7 +192,7 @@ def _spacing(before: Volume, made: Provenance | None) -> Answer:
     low, high = low * made.scale, high * made.scale
     ranges = [(s, low, high) for s in size] + [(across, near, far)]
     inside = all(a * (1 - ROUNDED) <= s <= b * (1 + ROUNDED) for s, a, b in ranges)
-    own = f"{dimensions(size, '.3g', ' x ')} mm in the plane and {across:.3g} mm across"
+    own = f"{grid.dimensions(size, '.3g', ' x ')} mm in the plane and {across:.3g} mm across"
     seen = f"{low:.2f} to {high:.2f} and {near:.2f} to {far:.2f}"
     return "PASS" if inside else "WARN", f"{own}; the weights saw {seen}"
 
@@ -205,4 +202,4 @@ def _graded(value: float, warn: float, fail: float) -> Verdict:
 
 
 def _unlike(due: tuple[int, ...], found: tuple[int, ...]) -> str:
-    return f"expected {dimensions(due, by=' x ')} voxels, got {dimensions(found, by=' x ')} voxels"
+    return f"expected {grid.dimensions(due, by=' x ')} voxels, got {grid.dimensions(found, by=' x ')} voxels"

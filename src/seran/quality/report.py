@@ -1,8 +1,8 @@
 """A page to send to a colleague: a scan before and after, how they differ, and whether promises were kept.
 
-One HTML file with everything inside it, the viewer (NiiVue) and the voxels included. It shows them in 256
-steps, and every n-th slice of a large volume. Its Content-Security-Policy forbids every request, and runs no
-script but the two it was made with, known by their SHA-256. Every text that came from a file is escaped.
+One HTML file with the viewer (NiiVue) and the voxels in it, in 256 steps and, of a large volume, every n-th
+slice. Its Content-Security-Policy forbids every request, and every script but the two it was made with, known
+by their SHA-256. Every text that came from a file is escaped.
 """
 
 import base64
@@ -21,8 +21,7 @@ import nibabel as nib
 import numpy as np
 from numpy import ndarray
 
-import seran
-from seran import files, grid, kspace, resample
+from seran import __version__, files, grid, kspace, resample
 from seran.errors import BadInput
 from seran.io import describe
 from seran.quality.checks import Check, Provenance, apart, limits
@@ -35,7 +34,6 @@ HEADROOM = 1.25  # greatest intensity shown, in 99.9th percentiles: above lie fe
 STEPS = 200  # of the difference in the range of the first scan: half a percent each, so that noise packs well
 GRAY, BLUE = "#7d8791", "#2f8be6"
 SAME = 1e-3  # voxels by which corners may differ for two grids to be drawn as they are, one over the other
-UNKNOWN = "no record of seran lies beside the second file, or it is of another input"
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,6 @@ def summary(checks: Sequence[Check]) -> str:
 
 
 def _described(side: Side) -> dict[str, str]:
-    """What the header and the voxels of a scan are, in words."""
     v = side.volume
     low, high = limits(v)
     return {
@@ -159,7 +156,7 @@ def _described(side: Side) -> dict[str, str]:
 
 
 def _spectrum(volume: Volume, normal: int) -> tuple[ndarray, ndarray]:
-    """Frequencies and power in the slices across a world axis."""
+    """`kspace.radial` in the slices across a world axis."""
     at = grid.world_axes(volume.affine).index(normal)
     a, b = np.delete(grid.spacing(volume.affine), at).tolist()
     return kspace.radial(np.moveaxis(volume.data, at, 0), (a, b))
@@ -220,6 +217,7 @@ def page(
     step, top, line = HEADROOM * gain / 255, offset + HEADROOM * gain, grid.spacing(after.volume.affine).min()
     facts = {"low": offset, "high": offset + gain, "top": top, "range": gain, "line": float(line)}
     one, two = _described(before), _described(after)
+    unknown = [("not known", "no record of seran lies beside the second file, or it is of another input")]
     origin = [
         (k, json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v) for k, v in record.items()
     ]
@@ -232,8 +230,8 @@ def page(
         checks=_table([(c.name, c.verdict, c.text) for c in checks], marks=[c.verdict[:4] for c in checks]),
         spectrum=_chart(*(_spectrum(side.volume, normal) for side in (before, after))),
         headers=_table([(n, one.get(n, ""), two.get(n, "")) for n in one | two], ("", "before", "after")),
-        provenance=_table(origin or [("not known", UNKNOWN)]),
-        version=html.escape(seran.__version__),
+        provenance=_table(origin or unknown),
+        version=html.escape(__version__),
         niivue_version=html.escape(version),
         licence=html.escape(licence),
         facts=in_script(facts),
