@@ -21,17 +21,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Packed:
-    """One prepared volume, as listed in the manifest.
-
-    Attributes:
-        band: measured in-plane k-space support of the source, as fractions of Nyquist.
-        shape: slices, rows, columns of the high-resolution stack.
-        spacing: mm of (slice, row, column) of that stack.
-        range: smallest and largest high-resolution intensity.
-        unit: per scale, the offset and gain that take the low slices to about [0, 1].
-        sha256: of the source file.
-        high_sha256: of ``high/NAME.npy``.
-    """
+    """One prepared volume, as listed in the manifest."""
 
     name: str
     source: str
@@ -40,13 +30,13 @@ class Packed:
     split: str
     licence: str
     repository: str
-    band: tuple[float, float]
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    range: tuple[float, float]
-    unit: dict[str, tuple[float, float]]
-    sha256: str
-    high_sha256: str
+    band: tuple[float, float]  # measured in-plane k-space support of the source, as fractions of Nyquist
+    shape: tuple[int, int, int]  # slices, rows, columns of the high-resolution stack
+    spacing: tuple[float, float, float]  # mm of (slice, row, column) of that stack
+    range: tuple[float, float]  # smallest and largest high-resolution intensity
+    unit: dict[str, tuple[float, float]]  # per scale, the offset and gain that normalise the low slices
+    sha256: str  # of the source file
+    high_sha256: str  # of ``high/NAME.npy``
 
     @property
     def span(self) -> float:
@@ -72,8 +62,7 @@ class PreparedSet:
     def scans(self, split: str) -> list[dict[str, str]]:
         """Where the scans of a split come from, each once, for the card of what is trained on them."""
         names = ("repository", "licence", "contrast", "subject", "sha256")
-        rows = {v.sha256: {name: getattr(v, name) for name in names} for v in self.pick(split)}
-        return list(rows.values())
+        return list({v.sha256: {n: getattr(v, n) for n in names} for v in self.pick(split)}.values())
 
     def file(self, name: str, scale: int = 1) -> Path:
         """Where the slices of a volume lie: low-resolution ones of a scale, or the truth."""
@@ -81,29 +70,23 @@ class PreparedSet:
 
     def high(self, volume: Packed) -> Real[ndarray, "n h w"]:
         """Memory-mapped ground truth."""
-        return np.load(self.file(volume.name), mmap_mode="r", allow_pickle=False)
+        return np.load(self.file(volume.name), mmap_mode="r")
 
     def low(self, volume: Packed, scale: int) -> Real[ndarray, "n a b"]:
         """Memory-mapped input at ``scale``; `BadInput` if it was prepared without."""
         if str(scale) not in volume.unit:
             raise BadInput(f"{self.root}: it was prepared without x{scale}; run `seran prepare` again")
-        return np.load(self.file(volume.name, scale), mmap_mode="r", allow_pickle=False)
+        return np.load(self.file(volume.name, scale), mmap_mode="r")
 
 
 def load_prepared(root: Path | str) -> PreparedSet:
-    """Read the manifest of a prepared folder.
-
-    Raises:
-        BadInput: if ``root`` is not a prepared folder.
-    """
-    root = Path(root)
-    path = root / "manifest.json"
+    """Read the manifest of a prepared folder; `BadInput` if it is none."""
+    path = Path(root, "manifest.json")
     if not path.is_file():
         raise BadInput(f"{root}: expected a folder made by `seran prepare`, but it has no manifest.json")
     try:
         text = json.loads(path.read_text())
-        volumes = [_packed(entry) for entry in text.pop("volumes")]
-        return PreparedSet(root, volumes=volumes, **text)
+        return PreparedSet(path.parent, volumes=[_packed(entry) for entry in text.pop("volumes")], **text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{path}: expected a manifest of `seran prepare` ({error!r}); prepare again"

@@ -6,7 +6,7 @@ uninterrupted one sees, and n processes see together what one process with an n-
 
 import functools
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,18 +18,14 @@ from torch import Tensor
 from seran import degrade
 from seran.data.pairs import PreparedSet
 from seran.errors import BadInput
+from seran.sharpen import Normalisation
 
 TRIES = 8
-TEXTURE = 0.03
-"""A patch whose standard deviation (in units of the scan's range) is below this counts as background."""
-RATIOS = (0.75, 1.35)
-"""Pixels a side that a varied patch is made from, over those it has."""
-POWERS = (0.5, 2.0)
-"""Between these, intensities are raised for another contrast; 1/2 brings bright tissues together."""
-PARTS = (0.25, 1.4)
-"""What part of the range the intensities of a patch of another contrast have."""
-NEGATIVES = 0.2
-"""How many of the patches of another contrast are negatives: T1 has dark fluid, T2 bright."""
+TEXTURE = 0.03  # of the scan's range: a patch with a smaller standard deviation counts as background
+RATIOS = (0.75, 1.35)  # pixels a side that a varied patch is made from, over those it has
+POWERS = (0.5, 2.0)  # that intensities are raised to for another contrast; 1/2 brings bright tissues together
+PARTS = (0.25, 1.4)  # of the range that the intensities of a patch of another contrast have
+NEGATIVES = 0.2  # of the patches of another contrast: T1 has dark fluid, T2 bright
 
 
 def dihedral(patch: Real[ndarray, "h w"], swap: bool, mirrored: tuple[bool, bool]) -> Real[ndarray, "a b"]:
@@ -56,9 +52,9 @@ def _resampling(n: int, size: int) -> Float[ndarray, "size n"]:
 def resampled(patch: Real[ndarray, "h w"], shape: tuple[int, int]) -> Float[ndarray, "a b"]:
     """A patch on another grid of the same outer edges, as a scanner would have made it.
 
-    Fewer pixels: the high frequencies of each axis were not measured. More pixels: k-space was filled with
-    zeros. Cosines take the place of k-space's exponentials, because the edges of a patch do not meet. Never
-    negative where no pixel of the patch was.
+    Fewer pixels: the high frequencies of each axis were not measured; more: k-space was filled with zeros.
+    Cosines take the place of k-space's exponentials, because the edges of a patch do not meet. Never negative
+    where no pixel of the patch was.
     """
     rows, columns = (_resampling(n, size) for n, size in zip(patch.shape, shape, strict=True))
     made = rows @ patch.astype(np.float32) @ columns.T
@@ -75,34 +71,27 @@ def recontrasted(patch: Float[ndarray, "h w"], rng: np.random.Generator) -> Floa
     return (least + part * made).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class TrainingVolume:
+class _Scan(NamedTuple):
     """Memory-mapped pairs of a scan, and the way to about [0, 1]."""
 
     low: Real[ndarray, "n a b"]
     high: Real[ndarray, "n h w"]
-    offset: float
-    gain: float
-
-    def unit(self, patch: Real[ndarray, "h w"]) -> Float[ndarray, "h w"]:
-        """A patch of it as a network sees it."""
-        return ((patch - self.offset) / self.gain).astype(np.float32)
+    unit: Normalisation
 
 
 class Patches:
     """Random pairs of patches from one split of a prepared set.
 
     A contrast is drawn first (all alike, so that rare ones are not drowned), then a volume of it in
-    proportion to the square root of its slices, then a slice, then up to `TRIES` positions until one
-    is not background, then one of eight symmetries.
+    proportion to the square root of its slices, then a slice and a position, up to `TRIES` times until it is
+    not background, then one of eight symmetries.
 
     A fraction ``augment`` of the patches is varied: cut at any fine voxel, half of them made from more or
-    fewer pixels along each axis (`resampled`), half of them given another contrast (`recontrasted`), and only
-    then degraded. Where a slice is too small for more pixels, it is made from what there is.
+    fewer pixels along each axis (`resampled`), as far as the slice has them, half of them given another
+    contrast (`recontrasted`), and only then degraded.
 
     Where voxel 0 keeps its centre (k-space truncation), s - 1 fine voxels follow the last coarse one of a
-    patch and none precede the first. So that a mirrored pair has them at the same end, its high patch
-    begins s - 1 voxels earlier.
+    patch and none precede the first: so the high patch of a mirrored pair begins s - 1 voxels earlier.
     """
 
     def __init__(
@@ -114,27 +103,17 @@ class Patches:
         self.lead = (scale - 1) * (self.degrade.anchor == "center")
         if augment and not self.degrade.local:
             raise BadInput(f"--augment degrades patches apart; {self.degrade.words} needs the whole slice")
-        self.groups: dict[str, list[TrainingVolume]] = {}
+        self.groups: dict[str, list[_Scan]] = {}
         for packed in sorted(prepared.pick(split), key=lambda packed: packed.contrast):
             low, high = prepared.low(packed, scale), prepared.high(packed)
-            volume = TrainingVolume(low, high, *packed.unit[str(scale)])
-            self.groups.setdefault(packed.contrast, []).append(volume)
+            scan = _Scan(low, high, Normalisation(*packed.unit[str(scale)]))
+            self.groups.setdefault(packed.contrast, []).append(scan)
         if not self.groups:
             raise BadInput(f"{prepared.root}: expected volumes in the split {split!r}, found none")
 
     def __reduce__(self) -> tuple[type["Patches"], tuple[object, ...]]:
         """Another process opens the files itself; pickled, memory-mapped arrays would be copied whole."""
         return type(self), self.made_of
-
-    def _fitting(self, patch: int) -> list[list[TrainingVolume]]:
-        """The groups without the volumes whose slices are smaller than a patch."""
-        first = min(1, self.lead)
-        fitting = [
-            [v for v in group if min(v.low.shape[1:]) >= patch + first] for group in self.groups.values()
-        ]
-        if not any(fitting):
-            raise BadInput(f"no training slice holds a patch of {patch}x{patch} low-resolution pixels")
-        return [group for group in fitting if group]
 
     def batch(
         self, step: int, samples: range, patch: int
@@ -150,35 +129,35 @@ class Patches:
         low, high = (np.ascontiguousarray(np.stack(side)[:, None]) for side in zip(*pairs, strict=True))
         return torch.from_numpy(low), torch.from_numpy(high)
 
-    def _pair(self, rng: np.random.Generator, patch: int) -> tuple[ndarray, ndarray]:
-        groups = self._fitting(patch)
+    def _pair(self, rng: np.random.Generator, p: int) -> tuple[ndarray, ndarray]:
+        s, first = self.scale, min(1, self.lead)
+        large = [[v for v in group if min(v.low.shape[1:]) >= p + first] for group in self.groups.values()]
+        groups = [group for group in large if group]
+        if not groups:
+            raise BadInput(f"no training slice holds a patch of {p}x{p} low-resolution pixels")
         group = groups[rng.integers(len(groups))]
-        weight = np.sqrt([len(volume.low) for volume in group])
-        volume = group[rng.choice(len(group), p=weight / weight.sum())]
-        p, s = patch, self.scale
+        weight = np.sqrt([len(scan.low) for scan in group])
+        scan = group[rng.choice(len(group), p=weight / weight.sum())]
         swap, rows, columns = (bool(bit) for bit in rng.integers(2, size=3))
-        first = min(1, self.lead)
         if self.augment and rng.random() < self.augment:
-            high = dihedral(self._varied(rng, volume, s * p), swap, (rows, columns))
+            high = dihedral(_varied(rng, scan, s * p), swap, (rows, columns))
             return self.degrade(high), high
-        k, y, x = _place(rng, volume.low, (p, p), volume.gain, (first * rows, first * columns))
-        low = volume.low[k, y : y + p, x : x + p]
+        k, y, x = _place(rng, scan.low, (p, p), scan.unit.gain, (first * rows, first * columns))
+        low = scan.low[k, y : y + p, x : x + p]
         top, left = s * y - self.lead * rows, s * x - self.lead * columns
-        high = volume.high[k, top : top + s * p, left : left + s * p]
-        turned = (dihedral(side, swap, (rows, columns)) for side in (low, high))
-        return tuple(volume.unit(side) for side in turned)  # type: ignore[return-value]
+        high = scan.high[k, top : top + s * p, left : left + s * p]
+        low, high = (scan.unit.apply(dihedral(side, swap, (rows, columns))) for side in (low, high))
+        return low, high
 
-    def _varied(
-        self, rng: np.random.Generator, volume: TrainingVolume, size: int
-    ) -> Float[ndarray, "size size"]:
-        resample, recontrast = (bool(bit) for bit in rng.integers(2, size=2))
-        least, most = np.log(RATIOS).tolist()
-        ratio = np.exp(rng.uniform(least, most, size=2)) if resample else np.ones(2)
-        h, w = (min(round(size * r), n) for r, n in zip(ratio, volume.high.shape[1:], strict=True))
-        k, y, x = _place(rng, volume.high, (h, w), volume.gain)
-        cut = volume.high[k, y : y + h, x : x + w]
-        high = volume.unit(resampled(cut, (size, size)) if resample else cut)
-        return recontrasted(high, rng) if recontrast else high
+
+def _varied(rng: np.random.Generator, scan: _Scan, size: int) -> Float[ndarray, "size size"]:
+    resample, recontrast = (bool(bit) for bit in rng.integers(2, size=2))
+    ratio = np.exp(rng.uniform(*np.log(RATIOS), size=2)) if resample else np.ones(2)
+    h, w = (min(round(size * r), n) for r, n in zip(ratio, scan.high.shape[1:], strict=True))
+    k, y, x = _place(rng, scan.high, (h, w), scan.unit.gain)
+    cut = scan.high[k, y : y + h, x : x + w]
+    high = scan.unit.apply(resampled(cut, (size, size)) if resample else cut)
+    return recontrasted(high, rng) if recontrast else high
 
 
 def _place(

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -25,6 +24,7 @@ from seran.sharpen import Normalisation
 from seran.volume import Volume
 
 MULTIPLE = 12
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PrepareOptions:
 
 
 def high_resolution(
-    volume: Volume, options: PrepareOptions, shape: tuple[int, int, int] | None = None
+    volume: Volume, options: PrepareOptions, shape: Shape | None = None
 ) -> tuple[Float[ndarray, "n h w"], tuple[float, float], tuple[float, float, float]]:
     """Ground-truth stack of a scan, its measured k-space support, and its spacing in mm.
 
@@ -90,15 +90,10 @@ def high_resolution(
 
 
 def _pack(
-    source: Source,
-    volume: Volume,
-    made: PreparedSet,
-    name: str,
-    options: PrepareOptions,
-    shape: tuple[int, int, int] | None,
-) -> Packed:
-    """Write the stacks of one volume."""
-    stack, band, spacing = high_resolution(volume, options, shape)
+    source: Source, made: PreparedSet, name: str, options: PrepareOptions, shape: Shape | None
+) -> list[Packed]:
+    """Read a source and write its stacks: once, or twice for `PrepareOptions.also_stored`."""
+    stack, band, spacing = high_resolution(read_source(source), options, shape)
     dtype = np.int32 if options.integer else np.float32
     np.save(made.file(name), stack.astype(dtype))
     units = {}
@@ -106,13 +101,12 @@ def _pack(
         apply = degrade.named(options.degradation)((scale, scale), options.integer)
         low = np.concatenate([apply(part[None]) for part in stack]).astype(dtype)
         np.save(made.file(name, scale), low)
-        norm = Normalisation.of(low.astype(np.float32))
-        units[str(scale)] = (norm.offset, norm.gain)
-    about = ("subject", "contrast", "split", "licence", "repository")
-    return Packed(
+        unit = Normalisation.of(low.astype(np.float32))
+        units[str(scale)] = (unit.offset, unit.gain)
+    packed = Packed(
         name=name,
         source=source.path.name,
-        **{fact: getattr(source, fact) for fact in about},
+        **{fact: getattr(source, fact) for fact in ("subject", "contrast", "split", "licence", "repository")},
         band=band,
         shape=stack.shape,
         spacing=spacing,
@@ -121,19 +115,10 @@ def _pack(
         sha256=source.sha256 or files.sha256(source.path),
         high_sha256=files.sha256(made.file(name)),
     )
-
-
-def _pack_source(
-    source: Source, made: PreparedSet, name: str, options: PrepareOptions, shape: tuple[int, int, int] | None
-) -> list[Packed]:
-    """Read a source and write its stacks: once, or twice for `PrepareOptions.also_stored`."""
-    volume = read_source(source)
-    versions = [_pack(source, volume, made, name, options, shape)]
-    cropped = options.fourier_crop and min(versions[0].band) < 1
-    if options.also_stored and cropped and source.split == "train":
+    if options.also_stored and options.fourier_crop and min(band) < 1 and source.split == "train":
         stored = replace(options, fourier_crop=False)
-        versions.append(_pack(source, volume, made, f"{name}-stored", stored, shape))
-    return versions
+        return [packed, *_pack(source, made, f"{name}-stored", stored, shape)]
+    return [packed]
 
 
 def refuse_existing(out: Path) -> None:
@@ -146,17 +131,15 @@ def prepare(
     source: Path | Iterable[Source],
     out: Path,
     options: PrepareOptions = PrepareOptions(),
-    report: Callable[[str], Any] = print,
-    shape: tuple[int, int, int] | None = None,
+    report: Callable[[str], object] = print,
+    shape: Shape | None = None,
 ) -> PreparedSet:
-    """Pack a folder or a manifest of scans into ``out``, which must not exist yet.
-
-    Everything is made in a folder beside ``out`` that takes its name at the very end.
+    """Pack a folder or a manifest of scans into ``out``, made beside it and given its name at the very end.
 
     Args:
         source: a folder of scans, a CSV manifest (columns split, path, contrast, subject), or sources; each
             of these may appear as late as it is asked for.
-        out: the prepared folder.
+        out: the prepared folder; must not exist.
         options: what pairs are made.
         report: called with one line per volume.
         shape: slices, rows and columns of every volume, see `high_resolution`.
@@ -174,7 +157,7 @@ def prepare(
         for i, one in enumerate(sources):
             name = f"{i:04d}-{re.sub(r'[^A-Za-z0-9_-]', '_', one.path.name.split('.')[0])[:80]}"
             try:
-                versions = _pack_source(one, made, name, options, shape)
+                versions = _pack(one, made, name, options, shape)
             except BadInput as error:
                 for leftover in made.root.rglob(f"{name}*.npy"):
                     leftover.unlink()
@@ -182,16 +165,13 @@ def prepare(
                 report(f"skipped {one.path.name}: {error}")
                 continue
             made.volumes.extend(versions)
-            packed = versions[0]
-            report(
-                f"{packed.split:5} {packed.contrast:5} {packed.source}: {grid.dimensions(packed.shape)}, "
-                f"k-space support {packed.band[0]:.2f} x {packed.band[1]:.2f}"
-            )
+            (rows, columns), size = versions[0].band, grid.dimensions(versions[0].shape)
+            support = f"k-space support {rows:.2f} x {columns:.2f}"
+            report(f"{one.split:5} {one.contrast:5} {one.path.name}: {size}, {support}")
         if not made.volumes:
             named = source if isinstance(source, Path) else out
             raise BadInput(f"{named}: no usable scan ({len(made.skipped)} skipped)")
-        manifest = asdict(made)
-        del manifest["root"]
+        manifest = {name: value for name, value in asdict(made).items() if name != "root"}
         with files.atomic(made.root / "manifest.json") as path:
             path.write_text(json.dumps(manifest, indent=1))
         made.root.rename(out)
