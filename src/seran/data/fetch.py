@@ -1,8 +1,7 @@
 """Downloading files of known size and digest from archives that are large, slow and often interrupted.
 
 What has arrived is kept beside the file, in the hidden ``.NAME.part``; the same call continues there after
-Ctrl-C, a lost connection or a full disk. The file gets its name only when every byte has been verified, so
-whether what a server sends after a pause is still the same file needs no other check than the hash.
+Ctrl-C, a lost connection or a full disk, and the file gets its name when its hash has been verified.
 """
 
 import os
@@ -27,6 +26,7 @@ except ImportError:  # Windows
 RETRIES = 5  # attempts in a row that may bring nothing new, after the first
 TIMEOUT = 60.0  # seconds without a byte
 LONGEST = 120.0  # seconds between two attempts, whatever the server asks for
+AGAIN = "run the same command again"
 CHANGED = "the file there has changed, or the address leads to something else (a login page?)"
 
 
@@ -50,29 +50,23 @@ def fetch(
         with nullcontext() if path.exists() else _alone(part):
             if path.exists():  # another process may have finished it a moment ago
                 if wrong := _fault(path, size, digest):
-                    raise BadInput(
-                        f"{path}: {wrong}; move it away and run the same command again to download it"
-                    )
+                    raise BadInput(f"{path}: {wrong}; move it away and {AGAIN} to download it")
                 return path
             _download(url, part, size, progress)
             if wrong := _fault(part, size, digest):
                 part.unlink()
-                raise BadInput(
-                    f"{url}: {wrong}; what came is removed: run the same command again, and if that does not "
-                    f"help, {CHANGED}"
-                )
+                text = f"{wrong}; what came is removed: {AGAIN}, and if that does not help, {CHANGED}"
+                raise BadInput(f"{url}: {text}")
             return part.replace(path)
     except BlockingIOError:
         raise BadInput(f"{path}: another process is downloading it; wait for it or stop it") from None
     except OSError as error:
-        raise BadInput(
-            f"{path}: {error.strerror or error}; once that is mended (room, permission, folder), the same "
-            "command continues where it stopped"
-        ) from error
+        mended = "once that is mended (room, permission, folder), the same command continues where it stopped"
+        raise BadInput(f"{path}: {error.strerror or error}; {mended}") from error
 
 
 def read(url: str, limit: int) -> bytes:
-    """What ``url`` sends, of a size and digest nobody knows; `BadInput` if that is more than ``limit`` bytes."""
+    """What ``url`` sends, of unknown size and digest; `BadInput` if that is more than ``limit`` bytes."""
     data = b""
     for begin, block in _blocks(url, 0, None):
         data = data[:begin] + block
@@ -99,10 +93,9 @@ def _alone(part: Path) -> Iterator[None]:
         else:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise
-            except OSError:  # a network file system without locks; the hash still decides
-                pass
+            except OSError as error:  # of a network file system without locks; the hash still decides
+                if isinstance(error, BlockingIOError):
+                    raise
             if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
                 raise BlockingIOError  # who held the lock has renamed or removed what was opened here
         try:
@@ -129,10 +122,7 @@ def _download(url: str, part: Path, size: int, progress: Callable[[int], object]
 
 
 def _blocks(url: str, have: int, size: int | None) -> Iterator[tuple[int, bytes]]:
-    """What comes, as soon as it has, and where it begins: at byte ``have``, or at 0 if the server starts over.
-
-    After a failure that may pass, it asks for what is missing; if the size is not known, for everything.
-    """
+    """What comes from byte ``have`` on, at once, and where it begins: at 0 when everything comes again."""
     if not re.fullmatch(r"https?://[^/?#\s][!-~]*", url, re.IGNORECASE):
         raise BadInput(f"expected an address that begins with https:// or http://, got {url!r}")
     most, failures = have, 0
@@ -154,25 +144,22 @@ def _blocks(url: str, have: int, size: int | None) -> Iterator[tuple[int, bytes]
                 while block := response.read1(1 << 18):
                     yield have, block
                     have += len(block)
-                if response.length or have < (size or 0):
+                if response.length or have < (size or 1):
                     raise ConnectionError("the connection ended early")
                 return
         except (OSError, HTTPException, ValueError) as error:
             if have == size:
                 return
-            if have and isinstance(error, HTTPError) and error.code == 416:
+            if have and isinstance(error, HTTPError) and error.code == 416:  # it cannot continue there
                 have = 0
                 continue
             text, wait = _trouble(url, error)
-            if size is None:
-                have = 0
-            elif have > most:
+            have = have if size else 0  # what has no digest is not continued
+            if have > most:
                 most, failures = have, 0
             if failures >= RETRIES:
                 kept = f"{have} of {size} bytes are kept, and the same command continues there"
-                raise BadInput(
-                    f"{url}: {text}; {kept if size else 'run the same command again later'}"
-                ) from None
+                raise BadInput(f"{url}: {text}; {kept if size else AGAIN + ' later'}") from None
             sleep(min(LONGEST, max(wait, 2.0**failures)))
             failures += 1
 
@@ -183,9 +170,7 @@ def _trouble(url: str, error: Exception) -> tuple[str, float]:
         error.close()
         text = f"the server answers {error.code} {error.reason}"
         if error.code != 429 and error.code < 500:
-            raise BadInput(
-                f"{url}: {text}; open it in a browser: it may have moved or need a login"
-            ) from None
+            raise BadInput(f"{url}: {text}; open it in a browser: it may have moved or need a login")
         retry_after = error.headers.get("Retry-After", "")
         if retry_after.strip().isdecimal():
             return text, float(retry_after)
@@ -194,7 +179,7 @@ def _trouble(url: str, error: Exception) -> tuple[str, float]:
         return text, 0.0
     reason = error.reason if isinstance(error, URLError) else error
     if isinstance(reason, (str, ValueError, InvalidURL)):  # no such scheme, host, port or certificate
-        raise BadInput(f"{url}: {reason}; check the address and the proxy, if there is one") from None
+        raise BadInput(f"{url}: {reason}; check the address and the proxy, if there is one")
     return str(reason), 0.0
 
 

@@ -21,7 +21,6 @@ ADDRESS = "https://biomedic.doc.ic.ac.uk/brain-development/downloads/IXI/"
 LICENCE = "CC BY-SA 3.0"
 REPOSITORY = "brain-development.org/ixi-dataset"
 SHAPE = (96, 240, 240)  # slices, rows and columns of every volume
-NAME = re.compile(r"(IXI\d{3})-(?:Guys|HH|IOP)-\d{4}-(T1|T2|PD)\.nii\.gz")
 SUBJECTS = Path(__file__).with_name("ixi_subjects.csv")
 
 
@@ -52,24 +51,20 @@ def splits() -> dict[str, str]:
 def sources(archive: Path, contrast: str) -> Iterator[Source]:
     """The scans of the listed subjects in one archive, each unpacked only while it is the latest one.
 
-    Subjects without a scan in the archive come last, with a path at which there is nothing.
-
-    Raises:
-        BadInput: if the archive cannot be read.
+    Subjects without a scan in it come last, with a path at which there is nothing.
     """
     missing = splits()
+    name = re.compile(rf"(IXI\d{{3}})-(?:Guys|HH|IOP)-\d{{4}}-{contrast}\.nii\.gz")
     with tempfile.TemporaryDirectory(prefix="seran-ixi-") as folder:
         try:
             with tarfile.open(archive, "r:") as tar:
                 for member in tar:
                     path = Path(folder, Path(member.name).name)
-                    found = NAME.fullmatch(path.name)
-                    data = tar.extractfile(member) if found and member.isfile() else None
-                    if not found or found[2] != contrast or data is None or found[1] not in missing:
-                        continue
-                    path.write_bytes(data.read())
-                    yield Source(path, found[1], contrast, missing.pop(found[1]), LICENCE, "", REPOSITORY)
-                    path.unlink()
+                    data = tar.extractfile(member) if member.isfile() else None
+                    if data and (found := name.fullmatch(path.name)) and found[1] in missing:
+                        path.write_bytes(data.read())
+                        yield Source(path, found[1], contrast, missing.pop(found[1]), LICENCE, "", REPOSITORY)
+                        path.unlink()
         except tarfile.TarError as error:
             text = f"{archive}: expected a tar archive of IXI scans ({error}); download it again"
             raise BadInput(text) from error

@@ -1,13 +1,9 @@
 """The open benchmark: 61 scans that anyone may download, listed in ``open_sources.csv`` beside this file.
 
-Every row names a repository, a commit, a path in it, and the split of its subject. Most are NIfTI files of
-known size and sha256. Four sources are DICOM series, which every program converts to other bytes: of them a
-digest of the voxels and the size of a voxel are known, and a prefix of their files' paths, from public indices
-that do not say what lies there at this very commit. So the voxels decide: of all series, echoes and parts in
-the folders that a listing of the repository has with this prefix, the one is taken that fits.
-
-A listing is not trusted: its paths go into addresses only; on disk a file is called by its git SHA-1 and
-verified against that and its size.
+Most are NIfTI files of known size and sha256. Of four DICOM series, which every program converts to other
+bytes, a digest of the voxels and a prefix of the files' paths are known: of all series, echoes and parts that
+a listing of the repository has there, the one is taken whose voxels fit. A listing is not trusted: its paths
+go into addresses only; on disk a file is called by its git SHA-1 and verified against that and its size.
 """
 
 import csv
@@ -25,7 +21,7 @@ import numpy as np
 
 from seran import files, grid, io
 from seran.data import fetch
-from seran.data.sources import Source
+from seran.data.sources import COLUMNS, Source
 from seran.errors import BadInput
 from seran.io import dicom
 from seran.volume import Volume
@@ -35,11 +31,8 @@ LISTINGS = "https://api.github.com/repos"
 ROWS = Path(__file__).with_name("open_sources.csv")
 LONGEST = 1 << 25  # bytes of a listing; GitHub's end at 7 MB
 LARGEST = 1 << 30  # bytes of a series
-LINK = "120000"  # git's mode of a symbolic link
 NAME = re.compile(r"[^.]+|.+\.dcm", re.IGNORECASE)  # of DICOM files; others are not asked for
-ORIGIN = attrgetter(
-    "source_repository", "source_commit", "source_path"
-)  # shared by a series' parts and echoes
+ORIGIN = attrgetter("source_repository", "source_commit", "source_path")  # parts and echoes share it
 
 
 @dataclass(frozen=True)
@@ -82,16 +75,13 @@ def digest(volume: Volume) -> str:
 def collect(
     folder: Path, address: str, listings: str, progress: Callable[[str], object] = lambda path: None
 ) -> list[Source]:
-    """Bring all scans into ``folder``, where they lie under the paths of the list; what is there is verified.
+    """Bring all scans into ``folder``, under the paths of the list; `BadInput` for a different file there.
 
     Args:
         folder: of the sources, made if need be; a series is kept in it while it is incomplete.
         address: what raw files are downloaded from, as ADDRESS/OWNER/REPOSITORY/COMMIT/PATH.
         listings: what series are listed by, as LISTINGS/OWNER/REPOSITORY/git/trees/COMMIT?recursive=1.
         progress: is told the path of each scan before it is looked at.
-
-    Raises:
-        BadInput: a file that is there is not the one of the list, or a scan cannot be downloaded.
     """
     found = rows()
     series = folder / ".series"  # files of series, until all are converted
@@ -101,23 +91,17 @@ def collect(
         path.parent.mkdir(parents=True, exist_ok=True)
         if not row.voxels:
             fetch.fetch(row.url(address, row.source_path), path, int(row.size), row.sha256)
-        elif path.exists():
-            if not _fits(io.read(path, affine="either"), row):
-                raise BadInput(
-                    f"{path}: expected the voxels of {row.source_repository} at {row.source_commit[:7]}, got "
-                    "others; move it away and run the same command again to download it"
-                )
-        else:
+        elif not path.exists():
             series.mkdir(exist_ok=True)
-            missing = {
-                r.path: r for r in found if ORIGIN(r) == ORIGIN(row) and not (folder / r.path).exists()
-            }
+            missing = [r for r in found if ORIGIN(r) == ORIGIN(row) and not (folder / r.path).exists()]
             _convert(series, missing, address, listings)
+        elif not _fits(io.read(path, affine="either"), row):
+            raise BadInput(
+                f"{path}: expected the voxels of {row.source_repository} at {row.source_commit[:7]}, got "
+                "others; move it away and run the same command again to download it"
+            )
     shutil.rmtree(series, ignore_errors=True)
-    return [
-        Source(folder / r.path, r.subject, r.contrast, r.split, r.licence, r.sha256, r.source_repository)
-        for r in found
-    ]
+    return [Source(folder / row.path, *(getattr(row, name) for name in COLUMNS)) for row in found]
 
 
 def _fits(volume: Volume, row: Row) -> bool:
@@ -127,10 +111,9 @@ def _fits(volume: Volume, row: Row) -> bool:
     return same and digest(volume) == row.voxels
 
 
-def _convert(series: Path, left: dict[str, Row], address: str, listings: str) -> None:
+def _convert(series: Path, left: list[Row], address: str, listings: str) -> None:
     """Download a series and write the scans of it that are left to write, beside its folder."""
-    row = next(iter(left.values()))
-    repository, commit, prefix = ORIGIN(row)
+    row, (repository, commit, prefix) = left[0], ORIGIN(left[0])
     groups = _listing(f"{listings.rstrip('/')}/{repository}/git/trees/{commit}?recursive=1", prefix)
     trouble = []
     for name, listed in sorted(groups.items(), reverse=True):  # ``…_anon`` before its twin without
@@ -141,17 +124,17 @@ def _convert(series: Path, left: dict[str, Row], address: str, listings: str) ->
         try:
             slices = [path for path in paths if dicom.is_dicom(path)]
             for volume in dicom.scans(slices) if slices else []:
-                for fitting in [r for r in left.values() if _fits(volume, r)]:
+                for fitting in [r for r in left if _fits(volume, r)]:
                     with files.atomic(series.parent / fitting.path) as part:
                         io.write(volume, part)
-                    del left[fitting.path]
+                    left.remove(fitting)
         except BadInput as error:
             trouble.append(f"{name}: {error}")
         if not left:
             return
     raise BadInput(
-        f"{repository} at {commit[:7]}: expected the voxels of {', '.join(left)} in a DICOM series of "
-        f"{', '.join(groups)}, got others; the list or the server is wrong. {' '.join(trouble)}"
+        f"{repository} at {commit[:7]}: expected the voxels of {', '.join(r.path for r in left)} in a DICOM "
+        f"series of {', '.join(groups)}, got others; the list or the server is wrong. {' '.join(trouble)}"
     )
 
 
@@ -165,7 +148,7 @@ def _listing(url: str, prefix: str) -> dict[str, dict[str, tuple[str, int]]]:
         for entry in tree["tree"]:
             path, (parent, _, name) = entry["path"], entry["path"].rpartition("/")
             wanted = path.startswith(prefix) and NAME.fullmatch(name)
-            if not wanted or entry["type"] != "blob" or entry["mode"] == LINK:
+            if not wanted or entry["type"] != "blob" or entry["mode"] == "120000":  # a symbolic link
                 continue
             size, sha1 = entry["size"], entry["sha"]
             inside = path.isprintable() and not {"", ".", ".."} & set(path.split("/"))

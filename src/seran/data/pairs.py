@@ -1,14 +1,12 @@
 """Prepared sets: folders of packed pairs of high- and low-resolution slices, with a manifest.
 
-A prepared folder holds, per volume, ``high/NAME.npy`` (slices, h, w) and ``x2/NAME.npy`` … for every
-scale, all float32 (or int32, with ``integer``) and meant to be memory-mapped, and ``manifest.json``,
-which is written last: a folder without it is not a prepared set.
+A prepared folder holds, per volume, ``high/NAME.npy`` (slices, h, w) and ``x2/NAME.npy`` … for every scale,
+float32 (int32 with ``integer``), and ``manifest.json``, without which it is not a prepared set.
 """
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Real
@@ -34,7 +32,7 @@ class Packed:
     shape: tuple[int, int, int]  # slices, rows, columns of the high-resolution stack
     spacing: tuple[float, float, float]  # mm of (slice, row, column) of that stack
     range: tuple[float, float]  # smallest and largest high-resolution intensity
-    unit: dict[str, tuple[float, float]]  # per scale, the offset and gain that normalise the low slices
+    unit: dict[str, list[float]]  # per scale, the offset and gain that normalise the low slices
     sha256: str  # of the source file
     high_sha256: str  # of ``high/NAME.npy``
 
@@ -86,15 +84,11 @@ def load_prepared(root: Path | str) -> PreparedSet:
         raise BadInput(f"{root}: expected a folder made by `seran prepare`, but it has no manifest.json")
     try:
         text = json.loads(path.read_text())
-        return PreparedSet(path.parent, volumes=[_packed(entry) for entry in text.pop("volumes")], **text)
+        volumes = [
+            Packed(**{fact: tuple(v) if isinstance(v, list) else v for fact, v in row.items()})  # type: ignore[arg-type]
+            for row in text.pop("volumes")
+        ]
+        return PreparedSet(path.parent, volumes=volumes, **text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(
-            f"{path}: expected a manifest of `seran prepare` ({error!r}); prepare again"
-        ) from error
-
-
-def _packed(entry: dict[str, Any]) -> Packed:
-    """One row of the manifest: JSON has lists where `Packed` has tuples."""
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
-    values["unit"] = {scale: tuple(pair) for scale, pair in entry["unit"].items()}
-    return Packed(**values)
+        wrong = f"{path}: expected a manifest of `seran prepare` ({error!r}); prepare again"
+        raise BadInput(wrong) from error

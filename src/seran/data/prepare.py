@@ -1,9 +1,4 @@
-"""Raw scans -> a prepared set (`seran.data.pairs`).
-
-High-resolution slices are first taken to the k-space support that was really measured (`seran.kspace`:
-zero-filled volumes flatter super-resolution), then cropped centrally to multiples of twelve, so that
-×2, ×3 and ×4 share one ground truth.
-"""
+"""Raw scans -> a prepared set (`seran.data.pairs`)."""
 
 import json
 import re
@@ -23,7 +18,7 @@ from seran.errors import BadInput
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
-MULTIPLE = 12
+MULTIPLE = 12  # of pixels along each axis, so that x2, x3 and x4 share one ground truth
 Shape = tuple[int, int, int]
 
 
@@ -38,9 +33,6 @@ class PrepareOptions:
         fourier_crop: first take zero-filled scans to the k-space support that was really measured.
         also_stored: pack such scans of the training split once more, as stored, so that a network learns of
             zero-filled scans, too, which is what most users have.
-
-    Raises:
-        BadInput: for a degradation or a scale that there is not.
     """
 
     degradation: str = "bd"
@@ -55,20 +47,10 @@ class PrepareOptions:
         degrade.named(self.degradation)
 
 
-def high_resolution(
-    volume: Volume, options: PrepareOptions, shape: Shape | None = None
+def _high_resolution(
+    volume: Volume, options: PrepareOptions, shape: Shape | None
 ) -> tuple[Float[ndarray, "n h w"], tuple[float, float], tuple[float, float, float]]:
-    """Ground-truth stack of a scan, its measured k-space support, and its spacing in mm.
-
-    Args:
-        volume: the scan.
-        options: whether it is cropped to its support, and rounded.
-        shape: slices, rows and columns, cut from its centre; without it all slices of as many pixels as are
-            multiples of twelve.
-
-    Raises:
-        BadInput: if the scan is smaller than that, or too little is left in the plane to make pairs from.
-    """
+    """Ground-truth stack of a scan, its measured k-space support, and its spacing in mm."""
     axis = grid.slice_axis(volume.affine, volume.data.shape)
     band = kspace.support(np.moveaxis(volume.data, axis, 0))
     if options.fourier_crop and min(band) < 1:
@@ -84,16 +66,15 @@ def high_resolution(
     stack = np.ascontiguousarray(stack[first : first + n, top : top + h, left : left + w])
     if options.integer:
         stack = np.maximum(np.floor(stack + 0.5), 0)
-    size = [float(mm) for mm in grid.spacing(volume.affine)]
-    across = size.pop(axis)
-    return stack, band, (across, size[0], size[1])
+    mm = grid.spacing(volume.affine).tolist()
+    return stack, band, (mm.pop(axis), *mm)
 
 
 def _pack(
     source: Source, made: PreparedSet, name: str, options: PrepareOptions, shape: Shape | None
 ) -> list[Packed]:
     """Read a source and write its stacks: once, or twice for `PrepareOptions.also_stored`."""
-    stack, band, spacing = high_resolution(read_source(source), options, shape)
+    stack, band, spacing = _high_resolution(read_source(source), options, shape)
     dtype = np.int32 if options.integer else np.float32
     np.save(made.file(name), stack.astype(dtype))
     units = {}
@@ -102,7 +83,7 @@ def _pack(
         low = np.concatenate([apply(part[None]) for part in stack]).astype(dtype)
         np.save(made.file(name, scale), low)
         unit = Normalisation.of(low.astype(np.float32))
-        units[str(scale)] = (unit.offset, unit.gain)
+        units[str(scale)] = [unit.offset, unit.gain]
     packed = Packed(
         name=name,
         source=source.path.name,
@@ -134,18 +115,14 @@ def prepare(
     report: Callable[[str], object] = print,
     shape: Shape | None = None,
 ) -> PreparedSet:
-    """Pack a folder or a manifest of scans into ``out``, made beside it and given its name at the very end.
+    """Pack scans into ``out``, made beside it and named at the very end; `BadInput` if none is usable.
 
     Args:
-        source: a folder of scans, a CSV manifest (columns split, path, contrast, subject), or sources; each
-            of these may appear as late as it is asked for.
+        source: a folder of scans, a CSV manifest, or sources, whose files may appear when they are asked for.
         out: the prepared folder; must not exist.
         options: what pairs are made.
         report: called with one line per volume.
-        shape: slices, rows and columns of every volume, see `high_resolution`.
-
-    Raises:
-        BadInput: if nothing usable is found, or ``out`` exists.
+        shape: slices, rows and columns, cut from every centre; without it multiples of twelve pixels.
     """
     refuse_existing(out)
     sources = find(source) if isinstance(source, Path) else source
@@ -169,11 +146,11 @@ def prepare(
             support = f"k-space support {rows:.2f} x {columns:.2f}"
             report(f"{one.split:5} {one.contrast:5} {one.path.name}: {size}, {support}")
         if not made.volumes:
-            named = source if isinstance(source, Path) else out
-            raise BadInput(f"{named}: no usable scan ({len(made.skipped)} skipped)")
+            raise BadInput(
+                f"{source if isinstance(source, Path) else out}: no usable scan ({len(made.skipped)} skipped)"
+            )
         manifest = {name: value for name, value in asdict(made).items() if name != "root"}
-        with files.atomic(made.root / "manifest.json") as path:
-            path.write_text(json.dumps(manifest, indent=1))
+        (made.root / "manifest.json").write_text(json.dumps(manifest, indent=1))
         made.root.rename(out)
     finally:
         shutil.rmtree(made.root, ignore_errors=True)

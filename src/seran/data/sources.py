@@ -15,8 +15,7 @@ from seran.volume import Volume
 
 SHARE = 0.1  # of the subjects of a folder that go to test, and to val
 CONTRAST = re.compile(r"(T1c|T1|T2|PD|FLAIR)w?$", re.IGNORECASE)
-COLUMNS = ("subject", "contrast", "split", "licence", "sha256", "source_repository")
-"""Of a manifest, beside the path, in the order of `Source`."""
+COLUMNS = ("subject", "contrast", "split", "licence", "sha256", "source_repository")  # as `Source` has them
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,7 @@ class Source:
 
 
 def find(source: Path) -> list[Source]:
-    """The sources that a path names: a CSV, a folder with a MANIFEST.csv, or a folder of scans.
-
-    Raises:
-        BadInput: if the path is neither, or a subject would be in two splits.
-    """
+    """What a CSV or a folder (with a MANIFEST.csv, or of scans) names; no subject may be in two splits."""
     manifest = source if source.suffix == ".csv" and source.is_file() else source / "MANIFEST.csv"
     if not manifest.is_file() and not source.is_dir():
         raise BadInput(f"{source}: expected a folder of scans or a CSV manifest")
@@ -59,11 +54,7 @@ def _from_manifest(path: Path) -> list[Source]:
 
 
 def _from_folder(root: Path) -> list[Source]:
-    """Every file below ``root``, split by subject: about a tenth each to val and test.
-
-    A subject's split follows from the hash of its name alone, so further subjects change nothing for those
-    that are there.
-    """
+    """Every file below ``root``; the hash of a subject's name alone decides its split, whoever is added."""
     found = []
     for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")):
         subject = _subject(path.relative_to(root))
@@ -76,10 +67,7 @@ def _from_folder(root: Path) -> list[Source]:
 
 
 def _subject(path: Path) -> str:
-    """Who was scanned: the ``sub-`` entity of a path below the folder (BIDS), or the first folder in it.
-
-    For files that lie in the folder itself it is the IXI number or the stem without its contrast.
-    """
+    """Who was scanned: the ``sub-`` entity (BIDS), first folder, IXI number, or stem without contrast."""
     if named := re.search(r"sub-[A-Za-z0-9]+", path.as_posix()):
         return named[0]
     if len(path.parts) > 1:
