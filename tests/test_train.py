@@ -104,13 +104,13 @@ def test_patches_belong_together_and_are_not_background(pairs: PreparedSet) -> N
 def test_all_symmetries_and_contrasts_are_drawn(pairs: PreparedSet, monkeypatch: pytest.MonkeyPatch) -> None:
     patch = np.arange(12.0).reshape(3, 4)
     codes = [(bool(k & 4), (bool(k & 2), bool(k & 1))) for k in range(8)]
-    views = {(data.dihedral(patch, *c).tobytes(), data.dihedral(patch, *c).shape) for c in codes}
+    views = {(data._dihedral(patch, *c).tobytes(), data._dihedral(patch, *c).shape) for c in codes}
     assert len(views) == 8
     patches = data.Patches(pairs, "train", 2, seed=0)
     assert list(patches.groups) == ["T1", "T2"]
-    original = data.dihedral
+    original = data._dihedral
     seen: set[tuple[bool, tuple[bool, bool]]] = set()
-    monkeypatch.setattr(data, "dihedral", lambda patch, *c: seen.add(c) or original(patch, *c))
+    monkeypatch.setattr(data, "_dihedral", lambda patch, *c: seen.add(c) or original(patch, *c))
     patches.batch(0, range(100), 8)
     assert seen == set(codes)
 
