@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import seran
-from seran import cli, extras, files, weights
+from seran import cli, files, machine, weights
 from seran.apps import info as apps
 from seran.weights import registry
 from tests.conftest import oblique
@@ -46,7 +46,7 @@ def test_a_broken_installation_is_described(
     del kept["vdsr-x2-bd"]
     monkeypatch.setattr(registry, "shipped", lambda: kept)
     monkeypatch.setenv("SERAN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(extras, "EXTRAS", {"itk": ("SimpleITK", "no_such_module")})
+    monkeypatch.setattr(machine, "EXTRAS", {"itk": ("SimpleITK", "no_such_module")})
 
     def broken(name: str) -> None:
         raise OSError(f"lib{name}.so: cannot open shared object file")

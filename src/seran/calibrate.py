@@ -34,39 +34,34 @@ def calibrate(path: Path, data: PreparedSet, progress: Callable[[int], object] =
         data: pairs of its degradation; the split ``val`` is used.
         progress: called with 1 before each choice of convolutions is scored.
 
-    Returns:
-        The new evidence; its ``int8_loss`` is that of the worst volume.
-
     Raises:
         BadInput: if there is nothing to measure on, or the loss is above `MOST`; the file stays as it was.
     """
     held = weights.read(path)
-    card = held.card
-    volumes = data.pick("val")
+    scale, volumes = held.card.scale, data.pick("val")
     if not volumes:
         raise BadInput(f"{data.root}: expected volumes in the split 'val', found none")
-    if data.degradation != card.degradation:
-        raise BadInput(f"{data.root} holds {data.degradation} pairs, {path} is for {card.degradation}")
-    stacks = (evaluate.low_unit(data, v, card.scale, _slices(v, data, scored=False)) for v in volumes)
+    if data.degradation != held.card.degradation:
+        raise BadInput(f"{data.root} holds {data.degradation} pairs, {path} is for {held.card.degradation}")
+    stacks = (evaluate.low_unit(data, v, scale, _slices(v, data, scored=False)) for v in volumes)
     found = int8.spans(ov.Core().read_model(held.data), stacks)
-    wider = {name: [SPARE * a, SPARE * b] for name, (a, b) in found.items()}
+    wider = [(name, [SPARE * a, SPARE * b]) for name, (a, b) in found.items()]
 
     def scores(ranges: dict[str, list[float]]) -> dict[str, float]:
         given = dataclasses.replace(held, evidence=dataclasses.replace(held.evidence, ranges=ranges))
-        predict = openvino.direct(given, Engine(precision="int8" if ranges else "f32")).predict
+        engine = Engine(precision="int8" if ranges else "f32")
+        predict = openvino.load(given, engine, direct=True).predict
         return {
-            v.name: evaluate.psnr(predict, data, v, card.scale, _slices(v, data, scored=True))
-            for v in volumes
+            v.name: evaluate.psnr(predict, data, v, scale, _slices(v, data, scored=True)) for v in volumes
         }
 
     exact, loss, worst = scores({}), np.inf, "every volume: no convolution is left"
     for ends in ENDS:
         progress(1)
-        ranges = dict(list(wider.items())[ends : len(wider) - ends])
-        if not ranges:
-            break
-        loss, worst = max((exact[name] - psnr, name) for name, psnr in scores(ranges).items())
-        if loss <= MOST:
+        ranges = dict(wider[ends : len(wider) - ends])
+        if ranges:
+            loss, worst = max((exact[name] - psnr, name) for name, psnr in scores(ranges).items())
+        if loss <= MOST or not ranges:
             break
     if not loss <= MOST:
         raise BadInput(

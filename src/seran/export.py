@@ -10,7 +10,6 @@ import logging
 import math
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +21,6 @@ import seran
 from seran import files, weights
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine, openvino
-from seran.engines.torch import network as torch_network
 from seran.errors import BadInput
 from seran.recipes import stated
 from seran.run import Run
@@ -35,22 +33,6 @@ WORST = 2e-4
 OPSET = 18
 
 
-def _program(network: nn.Module, dynamic: dict[int, Any]) -> torch.onnx.ONNXProgram:
-    made = torch.onnx.export(
-        network.eval(),
-        (torch.rand(2, 1, 24, 32),),
-        input_names=["low"],
-        output_names=["high"],
-        dynamic_shapes=(dynamic,),
-        opset_version=OPSET,
-        dynamo=True,
-        optimize=False,  # it would merge parameters that happen to be equal; engines optimise on their own
-        verbose=False,
-    )
-    assert made is not None
-    return made
-
-
 def to_onnx(network: nn.Module) -> onnx.ModelProto:
     """A float32 ONNX model with dynamic batch and slice size; parameters keep their torch names."""
     batch, rows, columns = (torch.export.Dim(n, min=4 if n != "n" else 1) for n in ("n", "h", "w"))
@@ -60,9 +42,20 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning)  # of torch about itself
-            program = _program(network, {0: batch, 2: rows, 3: columns})
+            program = torch.onnx.export(
+                network.eval(),
+                (torch.rand(2, 1, 24, 32),),
+                input_names=["low"],
+                output_names=["high"],
+                dynamic_shapes=({0: batch, 2: rows, 3: columns},),
+                opset_version=OPSET,
+                dynamo=True,
+                optimize=False,  # it would merge parameters that happen to be equal; engines do it themselves
+                verbose=False,
+            )
     finally:
         logger.setLevel(level)
+    assert program is not None
     program.save(stream)  # type: ignore[arg-type]
     model = onnx.load_from_string(stream.getvalue())
     del model.graph.value_info[:]
@@ -74,14 +67,12 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
 
 def halve(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
     """Store the named float32 initializers as float16, each followed by a cast: half the size, same graph."""
-    graph = model.graph
-    casts = []
+    graph, casts = model.graph, []
     for tensor in graph.initializer:
         if tensor.name in names and tensor.data_type == TensorProto.FLOAT:
-            half = numpy_helper.to_array(tensor).astype(np.float16)
-            wide = tensor.name
-            tensor.CopyFrom(numpy_helper.from_array(half, wide + weights.HALF))
-            casts.append(helper.make_node("Cast", [wide + weights.HALF], [wide], to=TensorProto.FLOAT))
+            wide, half = tensor.name, tensor.name + weights.HALF
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), half))
+            casts.append(helper.make_node("Cast", [half], [wide], to=TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -90,15 +81,14 @@ def halve(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
 
 def difference(made: Weights, network: nn.Module) -> float:
     """Largest absolute difference between weights, run in float32, and a torch network."""
-    predict, scale = openvino.direct(made, Engine(precision="f32")).predict, made.card.scale
-    worst = 0.0
+    predict, worst = openvino.load(made, Engine(precision="f32"), direct=True).predict, 0.0
     for seed, shape in enumerate(SIZES):
         low = np.random.default_rng(seed).random(shape, dtype=np.float32)
         with torch.inference_mode():
             expected = network(torch.from_numpy(low)[:, None])[:, 0].numpy()
         high = predict(low)
         if high.shape != expected.shape:
-            raise BadInput(f"export failed: {shape} became {high.shape} at scale {scale}")
+            raise BadInput(f"export failed: {shape} became {high.shape} at scale {made.card.scale}")
         worst = max(worst, float(np.abs(high - expected).max()))
     return worst
 
@@ -123,10 +113,8 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
     if missing:
         raise BadInput(f"export failed: the exporter lost the names of {sorted(missing)[:3]}")
     plain = halve(model, names).SerializeToString()
-    validated = [
-        {k.removeprefix("psnr_"): v for k, v in row.items() if k.startswith("psnr_")}
-        for row in run.rows
-        if any(k.startswith("psnr_") for k in row)
+    scored = [
+        {k.removeprefix("psnr_"): v for k, v in row.items() if k.startswith("psnr_")} for row in run.rows
     ]
     card = Card(
         model=recipe.model,
@@ -141,7 +129,7 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
         seconds=run.seconds,
         machine=machine,
         command=run.command,
-        validation=validated[-1] if validated else {},
+        validation=next(filter(None, reversed(scored)), {}),
         export_error=math.nan,
         version=seran.__version__,
         notes=notes,
@@ -153,9 +141,3 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
     with files.atomic(path) as part:
         part.write_bytes(weights.seal(plain, card))
     return card
-
-
-def restore(path: Path) -> tuple[nn.Module, Card]:
-    """The torch network of a weights file, for fine-tuning."""
-    held = weights.read(path)
-    return torch_network(held), held.card

@@ -1,8 +1,8 @@
 """From the name of a method to a predictor: classical ones, shipped networks, weights of one's own."""
 
 import dataclasses
+import functools
 import threading
-from collections import OrderedDict
 from pathlib import Path
 
 from seran import weights
@@ -10,7 +10,7 @@ from seran.classical import CLASSICAL, VOLUMETRIC
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine, Running
 from seran.errors import BadInput
-from seran.extras import needed
+from seran.machine import needed
 from seran.sharpen import Method, ensembled
 from seran.systems import SYSTEMS
 from seran.weights import Weights
@@ -18,6 +18,8 @@ from seran.weights import Weights
 DEFAULT = "seran"
 KEPT = 4
 """Networks that stay loaded."""
+LOADING = threading.Lock()
+"""Held while one is loaded, so that threads that want the same one share it."""
 
 
 def names() -> list[str]:
@@ -53,8 +55,7 @@ def implied(name: str | None, file: Path | None) -> tuple[str, int]:
 
 
 def _file(name: str, scale: int, degradation: str) -> Path:
-    found = weights.at_hand()
-    key = f"{name}-x{scale}-{degradation}"
+    found, key = weights.at_hand(), f"{name}-x{scale}-{degradation}"
     if key in found:
         return found[key]
     if name not in names():
@@ -113,7 +114,8 @@ def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
         raise BadInput(f"{path}: expected weights for --scale {scale}, these are for x{card.scale}")
     if card.model != name:
         raise BadInput(f"{path}: expected weights of {name}, these are of {card.model}")
-    running = _running(held, engine)
+    with LOADING:
+        running = _running(held, engine)
     return Method(
         name,
         (scale, scale),
@@ -129,29 +131,9 @@ def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
     )
 
 
-_kept: OrderedDict[tuple[str, str, Engine], Running] = OrderedDict()
-_loading = threading.Lock()
-
-
+@functools.lru_cache(maxsize=KEPT)
 def _running(held: Weights, engine: Engine) -> Running:
     """A network loaded once for all that want it, known by what its file holds, whatever that is called."""
-    key = held.digest, held.evidence.json(), engine
-    with _loading:
-        if key not in _kept:
-            _kept[key] = _load(held, engine)
-        _kept.move_to_end(key)
-        while len(_kept) > KEPT:
-            _kept.popitem(last=False)
-        return _kept[key]
-
-
-def forget() -> None:
-    """Let go of the networks that are loaded."""
-    with _loading:
-        _kept.clear()
-
-
-def _load(held: Weights, engine: Engine) -> Running:
     if engine.device in ("auto", "cpu"):
         from seran.engines import openvino
 
@@ -161,3 +143,7 @@ def _load(held: Weights, engine: Engine) -> Running:
     except ModuleNotFoundError as error:
         raise needed(f"the device {engine.device}", error) from error
     return torch.load(held, engine)
+
+
+forget = _running.cache_clear
+"""Let go of the networks that are loaded."""

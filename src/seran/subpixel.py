@@ -60,18 +60,20 @@ def folds(names: Iterable[str]) -> bool:
 
 
 def folded(parameters: Mapping[str, ndarray]) -> tuple[Kernels, Biases]:
-    """The kernels of the one convolution, and what is added.
+    """The kernels of the one convolution, and what is added, from the parameters of a network that `folds`.
 
-    Args:
-        parameters: of a network that `folds`, among them ``tail.weight`` (1, C, 3, 3), ``up.0.weight``
-            (s²·C, C, 3, 3), at x4 also ``up.2.weight``, and the ``bias`` of each.
+    These are ``tail.weight`` (1, C, 3, 3), ``up.0.weight`` (s²·C, C, 3, 3), at x4 also ``up.2.weight``, and
+    the ``bias`` of each.
     """
-    parameters = {own(name): value for name, value in parameters.items() if in_ending(name)}
-    kernels = np.tile(parameters["tail.weight"].astype(np.float64)[0], (3, 3, 1, 1, 1, 1, 1))
-    biases = np.full((3, 3, 1, 1), parameters["tail.bias"][0], np.float64)
+    parameters = {
+        own(name): value.astype(np.float64) for name, value in parameters.items() if in_ending(name)
+    }
+    kernels = np.tile(parameters[TAIL][0], (3, 3, 1, 1, 1, 1, 1))
+    biases = np.full((3, 3, 1, 1), parameters["tail.bias"][0])
     for name in sorted((n for n in parameters if n.startswith("up.") and n.endswith("weight")), reverse=True):
-        bias = parameters[name.replace("weight", "bias")]
-        kernels, biases = _through(kernels, biases, parameters[name], bias)
+        kernels, biases = _through(
+            kernels, biases, parameters[name], parameters[name.replace("weight", "bias")]
+        )
     return kernels.astype(np.float32), biases.astype(np.float32)
 
 
@@ -83,11 +85,11 @@ def _through(
     s = round((len(weight) / maps) ** 0.5)
     taps, outputs = phases(s, fine, kernels.shape[-1] // 2)
     by_phase = np.einsum(BY_PHASE, taps, kernels, taps, optimize=True)
-    own = weight.astype(np.float64).reshape(maps, s, s, -1, 3, 3)
-    made = np.zeros((3, 3, s * fine, s * fine, own.shape[3], 2 * REACH + 1, 2 * REACH + 1))
+    weight, bias = weight.reshape(maps, s, s, -1, 3, 3), bias.reshape(maps, s, s)
+    made = np.zeros((3, 3, s * fine, s * fine, weight.shape[3], 2 * REACH + 1, 2 * REACH + 1))
     for y, x in np.ndindex(3, 3):
-        made[..., y : y + 3, x : x + 3] += np.tensordot(by_phase[..., y, x], own, 3)
-    constant = np.tensordot(by_phase.sum((7, 8)), bias.astype(np.float64).reshape(maps, s, s), 3)
+        made[..., y : y + 3, x : x + 3] += np.tensordot(by_phase[..., y, x], weight, 3)
+    constant = np.tensordot(by_phase.sum((7, 8)), bias, 3)
     return made, constant + np.einsum(REPEATED, outputs, biases, outputs)
 
 
@@ -95,12 +97,16 @@ def _through(
 def phases(
     s: int, fine: int, reach: int
 ) -> tuple[Float[ndarray, "3 t s 3 3 r k"], Float[ndarray, "3 t 3 r"]]:
-    """What a pixel looks at along an axis through kernels on an s times finer grid, as ones and zeros.
+    """What a pixel looks at along an axis through kernels on a finer grid, as ones and zeros.
 
-    Returns:
-        For each place of a pixel, each of its s·r sub-pixels, each of the s phases and each pixel from -1 to
-        1 that it meets: the place on the finer grid, the sub-pixel there and the tap of the kernel that does,
-        none beyond the edge. And for each place and sub-pixel the place and sub-pixel on the finer grid.
+    The first array has, for each place of a pixel, each of its sub-pixels, each phase and each pixel from -1
+    to 1 that it meets, the place on the finer grid, the sub-pixel there and the tap of the kernel that does,
+    none beyond the edge; the second, for each place and sub-pixel, those on the finer grid.
+
+    Args:
+        s: how many times finer the grid is: the phases.
+        fine: sub-pixels of the kernels on it.
+        reach: taps on either side of their middle one.
     """
     taps, outputs = np.zeros((3, s * fine, s, 3, 3, fine, 2 * reach + 1)), np.zeros((3, s * fine, 3, fine))
     for place, sub, output in np.ndindex(3, s, fine):

@@ -5,9 +5,11 @@ engine for CUDA and Apple GPUs.
 """
 
 import re
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +18,9 @@ from numpy import ndarray
 from seran.errors import BadInput
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
+Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
+Lane = Callable[[Float[ndarray, "n h w"]], Callable[[], Float[ndarray, "n sh sw"]]]
+"""Starts a batch, beside other lanes; what it returns waits for the result, which holds until the next."""
 
 
 @dataclass(frozen=True)
@@ -48,48 +53,36 @@ class Engine:
 
 @dataclass(frozen=True)
 class Running:
-    """A network that is ready to run.
+    """A network that is ready to run."""
 
-    Attributes:
-        predict: slices of about [0, 1] to finer ones; of threads that call it at once, one waits.
-        engine: what runs it, in words.
-        precision: bf16, f32 or int8.
-    """
-
-    predict: Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
-    engine: str
-    precision: str
+    predict: Predict  # slices of about [0, 1] to finer ones; of threads that call it at once, one waits
+    engine: str  # what runs it, in words
+    precision: str  # bf16, f32 or int8
 
 
-@runtime_checkable
-class Lane(Protocol):
-    """What computes one batch at a time, beside others."""
-
-    def start(self, low: Float[ndarray, "n h w"]) -> None:
-        """Give it slices; it may return before they are done."""
-
-    def result(self) -> Float[ndarray, "n sh sw"]:
-        """What it made of them, valid until the next start."""
-
-
-def in_turn(
-    low: Float[ndarray, "n h w"],
-    high: Float[ndarray, "n sh sw"],
-    lanes: Sequence[Lane],
-    batch: int,
-) -> None:
-    """Every slice of ``low`` to its place in ``high``; the lanes take turns at batches.
+def predictor(scale: int, lanes: Callable[[int, int], tuple[Sequence[Lane], int]]) -> Predict:
+    """A predictor whose lanes take turns at batches of slices.
 
     Args:
-        low: the slices.
-        high: is filled.
-        lanes: one or more; each computes a batch while the others' results are fetched.
-        batch: slices that a lane gets at a time.
+        scale: of the network.
+        lanes: gives those for slices of h x w pixels, and how many slices a lane gets at a time.
     """
-    parts = [slice(i, i + batch) for i in range(0, len(low), batch)]
-    for i in range(len(parts) + len(lanes)):
-        lane, done = lanes[i % len(lanes)], i - len(lanes)
-        if done >= 0:
-            high[parts[done]] = lane.result()
-        if i < len(parts):
-            lane.start(np.ascontiguousarray(low[parts[i]], np.float32))
+    turn = threading.Lock()
+
+    def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
+        n, h, w = low.shape
+        high = np.empty((n, scale * h, scale * w), np.float32)
+        started: deque[tuple[slice, Callable[[], ndarray]]] = deque()
+        with turn:  # lanes serve one caller at a time
+            found, batch = lanes(h, w)
+            for i, first in enumerate(range(0, n, batch)):
+                if len(started) == len(found):
+                    done, result = started.popleft()
+                    high[done] = result()
+                part = slice(first, first + batch)
+                started.append((part, found[i % len(found)](np.ascontiguousarray(low[part], np.float32))))
+            for done, result in started:
+                high[done] = result()
+        return high
+
+    return predict

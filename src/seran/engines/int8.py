@@ -15,9 +15,6 @@ from numpy import ndarray
 from seran import subpixel
 from seran.engines.runtime import hint, opset, ov
 
-Ranges = Mapping[str, list[float]]
-"""Name of a convolution's weights -> least and greatest value of its input."""
-
 FEWEST = 16
 """Channels in and out below which a convolution is left alone."""
 LEVELS, SYMMETRIC = 256, 255
@@ -50,11 +47,11 @@ def spans(model: ov.Model, stacks: Iterator[Float[ndarray, "n h w"]]) -> dict[st
     return {name: [float(a), float(b)] for name, a, b in zip(found, least, greatest, strict=True)}
 
 
-def quantized(model: ov.Model, ranges: Ranges, parameters: Mapping[str, ndarray]) -> ov.Model:
-    """The model with convolutions in 8 bits; it is changed in place.
+def quantize(model: ov.Model, ranges: Mapping[str, list[float]], parameters: Mapping[str, ndarray]) -> None:
+    """Make a model's convolutions compute in 8 bits.
 
     Args:
-        model: the network.
+        model: the network, changed in place.
         ranges: of `spans`, for the convolutions that are quantized; an input beyond them saturates.
         parameters: of the model, float32, by the names that `seran.weights.tensors` gives.
 
@@ -64,18 +61,15 @@ def quantized(model: ov.Model, ranges: Ranges, parameters: Mapping[str, ndarray]
     found = dict(convolutions(model))
     values = {subpixel.own(name): value for name, value in parameters.items()}
     for name, (least, greatest) in ranges.items():
-        op, step = found[name], (max(greatest, 0.0) - min(least, 0.0)) / (LEVELS - 1)
+        op, weights = found[name], values[name]
+        step = (max(greatest, 0.0) - min(least, 0.0)) / (LEVELS - 1)
         low = step * round(min(least, 0.0) / step)  # 0, with which slices are padded, is a level
-        bounds = [
-            opset.constant(np.full((1, 1, 1, 1), b, np.float32)) for b in (low, low + (LEVELS - 1) * step)
-        ]
-        op.input(0).replace_source_output(
-            opset.fake_quantize(op.input_value(0), *bounds, *bounds, LEVELS).output(0)
-        )
-        weights = values[name]
+        bounds = [np.full((1, 1, 1, 1), b, np.float32) for b in (low, low + (LEVELS - 1) * step)]
         most = np.maximum(np.abs(weights).max((1, 2, 3), keepdims=True), np.finfo(np.float32).tiny)
-        limits = [opset.constant(b) for b in (-most, most)]
-        op.input(1).replace_source_output(
-            opset.fake_quantize(opset.constant(weights), *limits, *limits, SYMMETRIC).output(0)
-        )
-    return model
+        op.input(0).replace_source_output(_rounded(op.input_value(0), bounds, LEVELS))
+        op.input(1).replace_source_output(_rounded(opset.constant(weights), [-most, most], SYMMETRIC))
+
+
+def _rounded(value: ov.Output | ov.Node, bounds: list[ndarray], levels: int) -> ov.Output:
+    limits = [opset.constant(b) for b in bounds]
+    return opset.fake_quantize(value, *limits, *limits, levels).output(0)

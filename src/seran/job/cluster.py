@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from seran.errors import BadInput
-from seran.extras import needed
-from seran.machine import cpus
+from seran.machine import cpus, needed
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -2,9 +2,9 @@
 
 from seran.weights.card import Card, Evidence, Spacings
 from seran.weights.file import HALF, Weights, read, seal, tensors, with_evidence
-from seran.weights.registry import REGISTRY, at_hand, cache_folder, listed, shipped, state, with_digest
+from seran.weights.registry import REGISTRY, at_hand, cache_folder, listed, shipped, state
 
 __all__ = [
     "HALF", "REGISTRY", "Card", "Evidence", "Spacings", "Weights", "at_hand", "cache_folder",
-    "listed", "read", "seal", "shipped", "state", "tensors", "with_digest", "with_evidence",
+    "listed", "read", "seal", "shipped", "state", "tensors", "with_evidence",
 ]  # fmt: skip

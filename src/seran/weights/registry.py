@@ -2,13 +2,10 @@
 
 import csv
 import os
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from seran import files
-from seran.errors import BadInput
-from seran.weights.file import Weights, read
 
 SHIPPED = Path(__file__).parent / "shipped"
 REGISTRY = SHIPPED / "registry.csv"
@@ -50,13 +47,3 @@ def state(name: str) -> str:
     if path.stat().st_size != size or files.sha256(path) != digest:
         return f"damaged: {path}"
     return "with the package" if path.parent == SHIPPED else str(path)
-
-
-def with_digest(digest: str) -> Weights | None:
-    """The weights at hand that a record names by their digest, None if they are not here or damaged."""
-    for path in at_hand().values():
-        with suppress(BadInput):
-            found = read(path)
-            if found.digest == digest:
-                return found
-    return None
