@@ -408,7 +408,7 @@ def test_patches_drawn_by_other_processes_are_the_same(pairs: PreparedSet, tmp_p
     script = tmp_path / "ahead.py"
     script.write_text(AHEAD)
     root = Path(__file__).parents[1]
-    env = {**os.environ, "PYTHONPATH": str(root)}
+    env = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, str(script), str(pairs.root), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr

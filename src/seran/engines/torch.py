@@ -29,12 +29,13 @@ def parameters(network: nn.Module, weights: Weights, rescaled: bool = False) -> 
     Raises:
         BadInput: if the weights are of another network.
     """
-    found, wanted = tensors(weights.data), network.state_dict()
-    fitting = {k for k in wanted if k in found and found[k].shape == wanted[k].shape}
-    for k in wanted:
-        if k not in fitting and not (rescaled and subpixel.in_ending(k)):
-            raise BadInput(f"{weights.path} holds another network: {k} is missing or of another shape")
-    return {k: torch.from_numpy(found[k]) if k in fitting else v for k, v in wanted.items()}
+    state, found = network.state_dict(), tensors(weights.data)
+    for name, value in state.items():
+        if name in found and found[name].shape == value.shape:
+            state[name] = torch.from_numpy(found[name])
+        elif value.is_floating_point() and not (rescaled and subpixel.in_ending(name)):  # no count of steps
+            raise BadInput(f"{weights.path} holds another network: {name} is missing or of another shape")
+    return state
 
 
 def network(weights: Weights) -> nn.Module:
