@@ -21,7 +21,6 @@ from seran.engines import Engine
 from seran.engines.runtime import ov
 from seran.errors import BadInput
 from seran.systems import SYSTEMS
-from seran.weights import registry
 from seran.weights.file import _entries, _entry
 
 SHIPPED = sorted(weights.shipped().items())
@@ -233,7 +232,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     folder.mkdir()
     for name in ("srcnn-x2-bd", "vdsr-x2-bd"):
         shutil.copy(dict(SHIPPED)[name], folder)
-    monkeypatch.setattr(registry, "shipped", lambda: held)
+    monkeypatch.setattr(weights, "shipped", lambda: held)
     monkeypatch.setattr(fetch, "sleep", lambda seconds: None)
     methods.forget()  # an earlier test may have loaded what this installation lacks
     Mirror.cut.clear()

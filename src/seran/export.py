@@ -1,7 +1,4 @@
-"""From a training run to a weights file: the one place where a network leaves the torch world.
-
-The file is compared with torch on several slice sizes before it is written.
-"""
+"""From a run to a weights file, compared with torch: the one place where a network leaves the torch world."""
 
 import copy
 import dataclasses
@@ -9,6 +6,7 @@ import io
 import logging
 import math
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -26,35 +24,29 @@ from seran.recipes import stated
 from seran.run import Run
 from seran.weights import Card, Evidence, Weights
 
-SIZES = ((1, 24, 32), (2, 33, 20), (1, 61, 47))
-"""Slices, rows, columns on which the file must agree with torch."""
-WORST = 2e-4
-"""Largest difference that is accepted, for inputs in [0, 1]."""
-OPSET = 18
+SIZES = ((1, 24, 32), (2, 33, 20), (1, 61, 47))  # of stacks on which the file must agree with torch
+WORST = 2e-4  # largest difference that is accepted, for inputs in [0, 1]
 
 
 def to_onnx(network: nn.Module) -> onnx.ModelProto:
     """A float32 ONNX model with dynamic batch and slice size; parameters keep their torch names."""
     batch, rows, columns = (torch.export.Dim(n, min=4 if n != "n" else 1) for n in ("n", "h", "w"))
     stream, logger = io.BytesIO(), logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns that torchvision is missing
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning)  # of torch about itself
-            program = torch.onnx.export(
-                network.eval(),
-                (torch.rand(2, 1, 24, 32),),
-                input_names=["low"],
-                output_names=["high"],
-                dynamic_shapes=({0: batch, 2: rows, 3: columns},),
-                opset_version=OPSET,
-                dynamo=True,
-                optimize=False,  # it would merge parameters that happen to be equal; engines do it themselves
-                verbose=False,
-            )
-    finally:
-        logger.setLevel(level)
+    with warnings.catch_warnings(), ExitStack() as afterwards:
+        warnings.filterwarnings("ignore", category=FutureWarning)  # of torch about itself
+        afterwards.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)  # it warns that torchvision is missing
+        program = torch.onnx.export(
+            network.eval(),
+            (torch.rand(2, 1, 24, 32),),
+            input_names=["low"],
+            output_names=["high"],
+            dynamic_shapes=({0: batch, 2: rows, 3: columns},),
+            opset_version=18,
+            dynamo=True,
+            optimize=False,  # it would merge parameters that happen to be equal
+            verbose=False,
+        )
     assert program is not None
     program.save(stream)  # type: ignore[arg-type]
     model = onnx.load_from_string(stream.getvalue())
@@ -67,15 +59,11 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
 
 def halve(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
     """Store the named float32 initializers as float16, each followed by a cast: half the size, same graph."""
-    graph, casts = model.graph, []
-    for tensor in graph.initializer:
-        if tensor.name in names and tensor.data_type == TensorProto.FLOAT:
-            wide, half = tensor.name, tensor.name + weights.HALF
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), half))
-            casts.append(helper.make_node("Cast", [half], [wide], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    chosen = [t for t in model.graph.initializer if t.name in names and t.data_type == TensorProto.FLOAT]
+    for i, tensor in enumerate(chosen):
+        wide, half = tensor.name, tensor.name + weights.HALF
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), half))
+        model.graph.node.insert(i, helper.make_node("Cast", [half], [wide], to=TensorProto.FLOAT))
     return model
 
 
@@ -113,23 +101,15 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
     if missing:
         raise BadInput(f"export failed: the exporter lost the names of {sorted(missing)[:3]}")
     plain = halve(model, names).SerializeToString()
-    scored = [
-        {k.removeprefix("psnr_"): v for k, v in row.items() if k.startswith("psnr_")} for row in run.rows
-    ]
+    rows = [{k.removeprefix("psnr_"): v for k, v in row.items() if k.startswith("psnr_")} for row in run.rows]
+    facts = {name: getattr(recipe, name) for name in ("model", "scale", "degradation", "options", "residual")}
+    facts |= {name: getattr(run, name) for name in ("scans", "patches", "seconds", "command")}
     card = Card(
-        model=recipe.model,
-        scale=recipe.scale,
-        degradation=recipe.degradation,
+        **facts,
         anchor=DEGRADATIONS[recipe.degradation].anchor,
-        options=recipe.options,
-        residual=recipe.residual,
         recipe=stated(recipe),
-        scans=run.scans,
-        patches=run.patches,
-        seconds=run.seconds,
         machine=machine,
-        command=run.command,
-        validation=next(filter(None, reversed(scored)), {}),
+        validation=next(filter(None, reversed(rows)), {}),
         export_error=math.nan,
         version=seran.__version__,
         notes=notes,

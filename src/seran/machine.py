@@ -11,21 +11,17 @@ from pathlib import Path
 
 from seran.errors import BadInput
 
-EXTRAS = {
+EXTRAS = {  # and the modules that each brings
     "train": ("torch", "lightning_fabric", "onnx", "onnxscript", "safetensors", "tensorboard"),
     "cluster": ("distributed", "dask", "dask_jobqueue"),
     "dicom": ("gdcm",),
     "itk": ("SimpleITK",),
     "winograd": ("MNN",),
 }
-"""The modules that each extra brings."""
-
-CONTROLLERS = ("", "cpu", "cpu,cpuacct")
-"""Names of the trees of control groups that limit CPUs: of version 2, of version 1."""
+CONTROLLERS = ("", "cpu", "cpu,cpuacct")  # control groups that limit CPUs: of version 2, of version 1
+# oneDNN's names of instruction sets without bf16; Linux' names of those with it, the last of ARM.
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
-"""oneDNN's names of instruction sets that lack bf16."""
 BF16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
-"""Linux' names of those that have it; the last is of ARM."""
 
 
 def may_use_bf16() -> bool:
@@ -47,8 +43,7 @@ def cpus(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgr
         own: where it tells to which of them a process belongs.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    granted = min((_granted(folder) for folder in _groups(groups, own)), default=math.inf)
-    return max(1, min(allowed, math.ceil(granted))) if granted < math.inf else allowed
+    return max(1, math.ceil(min([allowed, *map(_granted, _groups(groups, own))])))
 
 
 def _groups(groups: Path, own: Path) -> Iterator[Path]:
@@ -62,14 +57,9 @@ def _groups(groups: Path, own: Path) -> Iterator[Path]:
 
 def _granted(folder: Path) -> float:
     """CPUs that one group grants; infinite where it sets no limit."""
-    both, quota, period = (folder / n for n in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"))
-    if both.is_file():
-        share, each = both.read_text().split()
-    elif quota.is_file() and period.is_file():
-        share, each = quota.read_text().strip(), period.read_text().strip()
-    else:
-        return math.inf
-    return math.inf if share in ("max", "-1") else int(share) / int(each)
+    limits = (folder / name for name in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    words = [word for file in limits if file.is_file() for word in file.read_text().split()]
+    return math.inf if len(words) < 2 or words[0] in ("max", "-1") else int(words[0]) / int(words[1])
 
 
 def missing() -> dict[str, list[str]]:

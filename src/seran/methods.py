@@ -16,15 +16,9 @@ from seran.systems import SYSTEMS
 from seran.weights import Weights
 
 DEFAULT = "seran"
-KEPT = 4
-"""Networks that stay loaded."""
-LOADING = threading.Lock()
-"""Held while one is loaded, so that threads that want the same one share it."""
-
-
-def names() -> list[str]:
-    """Every method, whether weights of it are shipped or not."""
-    return list(SYSTEMS)
+KEPT = 4  # networks that stay loaded
+LOADING = threading.Lock()  # threads that want the same network share it
+AUTO = Engine()
 
 
 def is_network(name: str) -> bool:
@@ -43,11 +37,7 @@ def files_of(name: str) -> list[Path]:
 
 
 def implied(name: str | None, file: Path | None) -> tuple[str, int]:
-    """The method, and the scale where none is asked for: of the weights, if they are named.
-
-    Raises:
-        BadInput: if the weights cannot be read.
-    """
+    """The method, and the scale where none is asked for: of the weights, if they are named."""
     if file is None:
         return name or DEFAULT, 2
     card = weights.read(named(file)).card
@@ -58,8 +48,8 @@ def _file(name: str, scale: int, degradation: str) -> Path:
     found, key = weights.at_hand(), f"{name}-x{scale}-{degradation}"
     if key in found:
         return found[key]
-    if name not in names():
-        raise BadInput(f"expected a method of {', '.join(names())}, got {name!r}")
+    if name not in SYSTEMS:
+        raise BadInput(f"expected a method of {', '.join(SYSTEMS)}, got {name!r}")
     if key in weights.listed():
         raise BadInput(f"the weights {key} are not in this installation; get them: seran weights pull {key}")
     raise BadInput(
@@ -69,20 +59,15 @@ def _file(name: str, scale: int, degradation: str) -> Path:
 
 
 def method(
-    name: str,
-    scale: int,
-    degradation: str = "bd",
-    file: Path | None = None,
-    engine: Engine = Engine(),  # noqa: B008
+    name: str, scale: int, degradation: str = "bd", file: Path | None = None, engine: Engine = AUTO
 ) -> Method:
     """Look a method up and make it ready to run; a name that ends in ``+`` is self-ensembled.
 
     Args:
-        name: see `names`.
+        name: see `seran.systems.SYSTEMS`.
         scale: 2, 3 or 4.
         degradation: which of the shipped weights, where there are several.
-        file: weights to use instead of the shipped ones, or the name of other ones at hand; of ``name`` and
-            ``scale``.
+        file: weights to use instead, or the name of other ones at hand; of ``name`` and ``scale``.
         engine: how a network is run.
 
     Raises:
@@ -145,5 +130,4 @@ def _running(held: Weights, engine: Engine) -> Running:
     return torch.load(held, engine)
 
 
-forget = _running.cache_clear
-"""Let go of the networks that are loaded."""
+forget = _running.cache_clear  # lets go of the networks that are loaded

@@ -28,7 +28,7 @@ class System:
         return " / ".join(dict.fromkeys(words)) or "–"
 
 
-SYSTEMS: dict[str, System] = {
+SYSTEMS: dict[str, System] = {  # every method by name
     "bicubic": System("Bicubic [2D]", 1981, "Keys, IEEE TASSP 29; as in MATLAB's imresize", undoes="bd"),
     "zerofill": System("Zero-filling", 1994, "Du et al., JMRI 4; the baseline for truncated k-space",
                        undoes="td"),
@@ -51,7 +51,6 @@ SYSTEMS: dict[str, System] = {
     "seran": System("SERAN", 2021, "Zhang et al., CVPR", (3_165_057, 3_349_697, 3_312_769),
                     "seran.models.seran:SERAN"),
 }  # fmt: skip
-"""Every method by name."""
 
 
 def networks() -> list[str]:

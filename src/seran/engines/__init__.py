@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -19,8 +19,6 @@ from seran.errors import BadInput
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
 Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
-Lane = Callable[[Float[ndarray, "n h w"]], Callable[[], Float[ndarray, "n sh sw"]]]
-"""Starts a batch, beside other lanes; what it returns waits for the result, which holds until the next."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,6 @@ class Engine:
         precision: of the convolutions; ``auto`` is bf16 where the processor has it; int8 is for the CPU and
             weights that are calibrated for it.
         threads: CPU threads; 0 for every CPU this process may use.
-
-    Raises:
-        BadInput: for an unknown device, a negative number of threads, or int8 on a GPU.
     """
 
     device: str = "auto"
@@ -60,29 +55,33 @@ class Running:
     precision: str  # bf16, f32 or int8
 
 
-def predictor(scale: int, lanes: Callable[[int, int], tuple[Sequence[Lane], int]]) -> Predict:
-    """A predictor whose lanes take turns at batches of slices.
+@dataclass(frozen=True)
+class Lane:
+    """What computes one batch of slices at a time, beside others."""
 
-    Args:
-        scale: of the network.
-        lanes: gives those for slices of h x w pixels, and how many slices a lane gets at a time.
+    start: Callable[[Float[ndarray, "n h w"]], Any]  # may return before the slices are done
+    result: Callable[[Any], Float[ndarray, "n sh sw"]]  # of what `start` returned; it holds until the next
+
+
+def predictor(scale: int, lanes: Callable[[int, int], tuple[Sequence[Lane], int]]) -> Predict:
+    """A predictor; ``lanes`` gives those for slices of h x w pixels, and how many one gets at a time.
+
+    They take turns: while one computes, what others made is fetched.
     """
     turn = threading.Lock()
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         n, h, w = low.shape
-        high = np.empty((n, scale * h, scale * w), np.float32)
-        started: deque[tuple[slice, Callable[[], ndarray]]] = deque()
+        high, started = np.empty((n, scale * h, scale * w), np.float32), deque[Any]()
         with turn:  # lanes serve one caller at a time
             found, batch = lanes(h, w)
-            for i, first in enumerate(range(0, n, batch)):
-                if len(started) == len(found):
-                    done, result = started.popleft()
-                    high[done] = result()
-                part = slice(first, first + batch)
-                started.append((part, found[i % len(found)](np.ascontiguousarray(low[part], np.float32))))
-            for done, result in started:
-                high[done] = result()
+            parts = [slice(i, i + batch) for i in range(0, n, batch)]
+            for i in range(len(parts) + len(found)):
+                lane, done = found[i % len(found)], i - len(found)
+                if done >= 0:
+                    high[parts[done]] = lane.result(started.popleft())
+                if i < len(parts):
+                    started.append(lane.start(np.ascontiguousarray(low[parts[i]], np.float32)))
         return high
 
     return predict

@@ -1,9 +1,8 @@
 """MNN on the CPU: what of a network has the size of its input, in float32, by Winograd's convolutions.
 
-Winograd's minimal filtering (Lavin and Gray, CVPR 2016) makes a 3x3 convolution of up to four times fewer
-multiplications. OpenVINO and PyTorch convolve directly on x86, where float32 without AVX-512 is slow. MNN's
-own commands (``mnnconvert``) tell their makers that they were called; the converter itself, which is called
-here, opens no connection.
+Those make a 3x3 convolution of up to four times fewer multiplications (Lavin and Gray, CVPR 2016); OpenVINO
+and PyTorch convolve directly on x86. MNN's command ``mnnconvert`` tells its makers that it was called; the
+converter inside, which is called here, opens no connection.
 """
 
 import functools
@@ -19,10 +18,8 @@ from numpy import ndarray
 
 from seran import files
 
-MOST_THREADS = 8
-"""With more, the blocks into which MNN divides one slice of 120x120 no longer suffice."""
-KEPT: list[Any] = []
-"""Every network that was loaded: none is taken down while the process lives."""
+MOST_THREADS = 8  # with more, the blocks into which MNN divides one slice of 120x120 no longer suffice
+KEPT: list[Any] = []  # every network that was loaded: none is taken down while the process lives
 
 
 def suits(threads: int) -> bool:
@@ -41,9 +38,6 @@ def trunk(
         data: an ONNX model with the input ``low`` (n, 1, h, w).
         output: the name of what the part ends with, (n, c, h, w).
         threads: CPU threads.
-
-    Raises:
-        RuntimeError: from the part, if MNN cannot convert or run the network.
     """
     kept = None  # MNN's variables own the memory that they are read from
     loaded = functools.cache(lambda: _load(data, output, threads))

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU: the default engine."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -15,12 +15,10 @@ from seran.machine import cpus, may_use_bf16
 from seran.subpixel import WINDOWS
 from seran.weights import Weights, tensors
 
-MEMORY = 400 << 20
-"""Bytes of features in work at a time, over all requests."""
-WIDE, FINE = 800, 256
-"""Bytes in bf16 for a pixel of the input (SERAN); of the result, where features are that fine (VDSR)."""
-TRUNK_PIXELS = 400 * 400
-"""Low-resolution pixels of the largest slice that ``trunk`` gets; MNN takes 2.5 kB for one."""
+MEMORY = 400 << 20  # bytes of features in work at a time, over all requests
+WIDE = 800  # bytes in bf16 for a pixel of the input (SERAN)
+FINE = 256  # the same for a pixel of the result, where features are that fine (VDSR)
+TRUNK_PIXELS = 400 * 400  # of the largest low-resolution slice that MNN gets, which takes 2.5 kB for one
 
 
 def device() -> tuple[str, str]:
@@ -43,33 +41,31 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
     the end is one convolution, where the network allows (`seran.subpixel`). Bicubic and sums are float32.
 
     Args:
-        weights: the network.
+        weights: the network; for ``int8`` they must have ranges.
         engine: its precision and threads.
         direct: without MNN, whose convolutions round otherwise: for what is compared with other runtimes.
-
-    Raises:
-        BadInput: for ``int8`` without ranges; from the predictor, for slices below 3x3 pixels.
     """
     core, scale, ranges = ov.Core(), weights.card.scale, weights.evidence.ranges
     threads, wide = engine.threads or cpus(), native(core)
     kind = wide if engine.precision == "auto" else engine.precision
-    model, parameters = core.read_model(weights.data), tensors(weights.data)
+    model = core.read_model(weights.data)
     if kind != "int8":
         wide = kind  # otherwise that of what does not compute in 8 bits
     elif ranges:
-        int8.quantize(model, ranges, parameters)
+        int8.quantize(model, ranges)
     else:
         raise BadInput(
             "these weights were not calibrated for int8; run `seran calibrate`, or choose another --precision"
         )
-    features = fold(model, parameters)
-    setting = {
-        hint.inference_precision: ov.Type.bf16 if wide == "bf16" else ov.Type.f32,
-        properties.inference_num_threads: threads,
-    }
+    features = fold(model, tensors(weights.data))
 
     def compiled(part: ov.Model, parallel: int) -> ov.CompiledModel:
-        return core.compile_model(part, "CPU", setting | {properties.streams.num: parallel})
+        setting = {
+            hint.inference_precision: ov.Type.bf16 if wide == "bf16" else ov.Type.f32,
+            properties.inference_num_threads: threads,
+            properties.streams.num: parallel,
+        }
+        return core.compile_model(part, "CPU", setting)
 
     @functools.cache
     def requests(parallel: int) -> list[Lane]:
@@ -79,9 +75,12 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
     what, behind = f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", None
     if kind == "f32" and features is not None and not direct and mnn.suits(threads):
         name = features.get_any_name()
-        body, by = mnn.trunk(weights.data, name, threads)
+        trunk, by = mnn.trunk(weights.data, name, threads)
         what = f"{by} and {what}"
-        behind = _behind(body, functools.cache(lambda: compiled(_tail(model, name), 1)))
+        rest = functools.cache(lambda: compiled(_tail(model, name), 1))
+        behind = Lane(
+            lambda low: low[:, None], lambda low: rest()({"low": low, "features": trunk(low)})[0][:, 0]
+        )
 
     def lanes(h: int, w: int) -> tuple[list[Lane], int]:
         if features is not None and min(h, w) <= subpixel.REACH:
@@ -99,25 +98,11 @@ def _request(network: ov.CompiledModel) -> Lane:
     """One slice at a time, without Python callbacks: those need the interpreter's lock and can deadlock."""
     request = network.create_infer_request()
 
-    def result() -> Float[ndarray, "1 sh sw"]:
+    def result(_: None) -> Float[ndarray, "1 sh sw"]:
         request.wait()
         return request.get_output_tensor().data[:, 0]
 
-    def start(low: Float[ndarray, "1 h w"]) -> Callable[[], Float[ndarray, "1 sh sw"]]:
-        request.start_async({"low": low[:, None]})
-        return result
-
-    return start
-
-
-def _behind(body: Callable[[ndarray], ndarray], tail: Callable[[], ov.CompiledModel]) -> Lane:
-    """One slice at a time, whose features another engine computes."""
-
-    def start(low: Float[ndarray, "1 h w"]) -> Callable[[], Float[ndarray, "1 sh sw"]]:
-        one = low[:, None]
-        return lambda: tail()({"low": one, "features": body(one)})[0][:, 0]
-
-    return start
+    return Lane(lambda low: request.start_async({"low": low[:, None]}), result)
 
 
 def _tail(model: ov.Model, name: str) -> ov.Model:

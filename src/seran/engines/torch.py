@@ -14,20 +14,16 @@ from seran.errors import BadInput
 from seran.models import build
 from seran.weights import Weights, tensors
 
-PIXELS = 1 << 20
-"""High-resolution pixels in a batch on a GPU."""
+PIXELS = 1 << 20  # of high resolution in a batch on a GPU
 
 
 def parameters(network: nn.Module, weights: Weights, rescaled: bool = False) -> dict[str, torch.Tensor]:
-    """The state that a weights file holds for a network.
+    """The state that a weights file holds for a network; a `BadInput` if it is of another one.
 
     Args:
         network: what the state is for.
         weights: of the same system.
         rescaled: they are of another scale; what does not fit of the upsampling stays as it was.
-
-    Raises:
-        BadInput: if the weights are of another network.
     """
     state, found = network.state_dict(), tensors(weights.data)
     for name, value in state.items():
@@ -47,20 +43,15 @@ def network(weights: Weights) -> nn.Module:
 
 
 def load(weights: Weights, engine: Engine) -> Running:
-    """Weights on a torch device (``auto`` is the CPU); ``auto`` precision is bf16 where a GPU computes it.
-
-    Raises:
-        BadInput: if PyTorch cannot use the device.
-    """
+    """Weights on a torch device (``auto`` is the CPU); ``auto`` precision is bf16 where a GPU computes it."""
     device, scale = engine.device.replace("auto", "cpu"), weights.card.scale
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(f"PyTorch {torch.__version__} cannot use the device {device}: {reason}") from error
-    half = engine.precision == "bf16" or (
-        engine.precision == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported()
-    )
+    native = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    half = engine.precision == "bf16" or (engine.precision == "auto" and native)
     made = network(weights).to(device)
     made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -71,9 +62,9 @@ def load(weights: Weights, engine: Engine) -> Running:
             high: torch.Tensor = made(low)
         return high.float()
 
-    def plain(low: Float[ndarray, "n h w"]) -> Callable[[], Float[ndarray, "n sh sw"]]:
-        high = run(torch.from_numpy(low[:, None]).to(device))
-        return lambda: high[:, 0].cpu().numpy()
+    plain = Lane(
+        lambda low: run(torch.from_numpy(low[:, None]).to(device)), lambda high: high[:, 0].cpu().numpy()
+    )
 
     @functools.lru_cache(maxsize=1)
     def graphs(n: int, h: int, w: int) -> list[Lane]:
@@ -83,13 +74,12 @@ def load(weights: Weights, engine: Engine) -> Running:
         batch = 1 if device == "cpu" else max(1, PIXELS // (scale**2 * h * w))
         return graphs(batch, h, w) if device.startswith("cuda") else [plain], batch
 
-    return Running(
-        predictor(scale, lanes), f"PyTorch {torch.__version__} {device}", "bf16" if half else "f32"
-    )
+    what = f"PyTorch {torch.__version__} {device}"
+    return Running(predictor(scale, lanes), what, "bf16" if half else "f32")
 
 
 def _graph(run: Callable[[torch.Tensor], torch.Tensor], low: torch.Tensor) -> Lane:
-    """A network as a CUDA graph on one input, which may be filled in part, with memory and a stream of its own.
+    """A network as a CUDA graph on one input, not all of which need be used, with a stream of its own.
 
     Slices travel through pinned memory, so that of two that take turns one computes while the other's travel.
     """
@@ -105,18 +95,16 @@ def _graph(run: Callable[[torch.Tensor], torch.Tensor], low: torch.Tensor) -> La
             high = run(low)
     sent, got = torch.zeros(low.shape, pin_memory=True), torch.empty(high.shape, pin_memory=True)
 
-    def start(slices: Float[ndarray, "n h w"]) -> Callable[[], Float[ndarray, "n sh sw"]]:
-        n = len(slices)
-        sent[:n, 0] = torch.from_numpy(slices)
+    def start(slices: Float[ndarray, "n h w"]) -> int:
+        sent[: len(slices), 0] = torch.from_numpy(slices)
         with torch.cuda.stream(stream):
             low.copy_(sent, non_blocking=True)
             graph.replay()
             got.copy_(high, non_blocking=True)
+        return len(slices)
 
-        def result() -> Float[ndarray, "n sh sw"]:
-            stream.synchronize()
-            return got[:n, 0].numpy()
+    def result(n: int) -> Float[ndarray, "n sh sw"]:
+        stream.synchronize()
+        return got[:n, 0].numpy()
 
-        return result
-
-    return start
+    return Lane(start, result)

@@ -1,10 +1,9 @@
 """A weights file: one ONNX file that runs anywhere, states what it is, and proves that it is intact.
 
-It is a plain ONNX model with more ``metadata_props`` at its very end. ``seran.card`` (a `Card` as JSON) and
-``seran.sha256``, the digest of every byte before it, seal it. Behind the seal may follow ``seran.evidence``
-(an `Evidence` as JSON) and ``seran.evidence.sha256``, that of the first digest and this JSON: evidence may
-change, and the weights are the same. Because a protocol buffer may be extended by appending fields, the file
-stays valid ONNX, and verifying it needs no ONNX library.
+It is a plain ONNX model with more ``metadata_props`` at its very end, as a protocol buffer may be extended.
+``seran.card`` (a `Card` as JSON) and ``seran.sha256``, the digest of every byte before it, seal it. Behind
+the seal may follow ``seran.evidence`` (an `Evidence` as JSON) and ``seran.evidence.sha256``, that of the
+first digest and this JSON: evidence may change, and the weights are the same. No ONNX library is needed.
 """
 
 import dataclasses
@@ -22,16 +21,11 @@ from numpy import ndarray
 from seran.errors import BadInput
 from seran.weights.card import Card, Evidence, of_this_version
 
-METADATA, GRAPH, INITIALIZER = 14, 7, 5
-"""Field numbers of onnx.proto: ModelProto.metadata_props, ModelProto.graph, GraphProto.initializer."""
-DIMS, DATA_TYPE, NAME, RAW_DATA = 1, 2, 8, 9
-"""Those of TensorProto."""
-DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 10: np.dtype("<f2")}
-"""TensorProto.DataType: FLOAT and FLOAT16; networks hold nothing else."""
-HALF = ".half"
-"""Suffix of an initializer that is stored in float16 and cast to float32 where it is used."""
-ONCE_IN_CARD = ("ranges", "int8_loss")
-"""Evidence that version 0.1 sealed inside the card."""
+# Fields of onnx.proto: of ModelProto (two), of GraphProto, of TensorProto.
+METADATA, GRAPH, INITIALIZER, DIMS, DATA_TYPE, NAME, RAW_DATA = 14, 7, 5, 1, 2, 8, 9
+DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 10: np.dtype("<f2")}  # all that networks hold
+HALF = ".half"  # suffix of an initializer that is stored in float16 and cast to float32 where it is used
+ONCE_IN_CARD = ("ranges", "int8_loss")  # evidence that version 0.1 sealed inside the card
 
 
 @dataclass(frozen=True)
@@ -115,23 +109,19 @@ def read(path: Path) -> Weights:
 def _number(stream: io.BytesIO) -> int:
     """What `_varint` wrote."""
     value = shift = 0
-    while True:
-        [byte] = stream.read(1)
+    while (byte := stream.read(1)[0]) > 127:
         value |= (byte & 127) << shift
-        if byte < 128:
-            return value
         shift += 7
+    return value | byte << shift
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """(number, value) of the fields of one protocol-buffer message."""
+    """(number, value) of the fields of a protocol buffer that has numbers (0) and bytes (2) only."""
     stream = io.BytesIO(message)
     while stream.tell() < len(message):
         number, kind = divmod(_number(stream), 8)
-        if kind == 0:
-            yield number, _number(stream)
-        else:
-            yield number, stream.read(_number(stream) if kind == 2 else {1: 8, 5: 4}[kind])
+        value = _number(stream)
+        yield number, value if kind == 0 else stream.read(value)
 
 
 def tensors(data: bytes) -> dict[str, ndarray]:
