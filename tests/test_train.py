@@ -25,8 +25,9 @@ from seran.data import prepare
 from seran.data.pairs import PreparedSet
 from seran.data.prepare import PrepareOptions
 from seran.degrade import Truncation
+from seran.engines.torch import network
 from seran.errors import BadInput
-from seran.export import export, restore
+from seran.export import export
 from seran.methods import Engine, method
 from seran.models import adopt, build
 from seran.models.layers import INITIALIZERS
@@ -525,9 +526,9 @@ def test_export_and_back(pairs: PreparedSet, tmp_path: Path) -> None:
     assert card.scans == pairs.scans("train")
     assert set(card.validation) == {pairs.pick("val")[0].contrast}
     assert weights.read(path).card == card
-    network, _ = restore(path)
+    back = network(weights.read(path))
     for key, value in made.best.state_dict().items():
-        torch.testing.assert_close(network.state_dict()[key], value, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(back.state_dict()[key], value, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -535,7 +536,7 @@ def test_fine_tuning_starts_from_a_weights_file(pairs: PreparedSet, tmp_path: Pa
     path = tmp_path / "tiny.onnx"
     export(run(pairs, tmp_path / "run"), path)
     tuned = Run(dataclasses.replace(TINY, init=str(path), seed=99))
-    expected = restore(path)[0].state_dict()
+    expected = network(weights.read(path)).state_dict()
     for key, value in tuned.network.state_dict().items():
         assert torch.equal(value, expected[key])
     assert tuned.patches == 8 * 4 + 4 * 2
@@ -660,7 +661,7 @@ def test_a_network_of_ones_own_from_its_file_to_a_scan(
     made = method("net", 2, file=file, engine=Engine(precision="f32")).predict(low)
     np.testing.assert_allclose(made, expected, atol=1e-5)
     with pytest.raises(BadInput, match="its weights run on the CPU"):
-        restore(file)
+        network(weights.read(file))
     scored = ("evaluate", pairs.root, "--methods", "bicubic", "net", "--weights", file, "--split", "val")
     assert seran(*scored)[0] == 0
     scan = pairs.root.parent / "raw" / "sub-2_T2w.nii.gz"
@@ -676,7 +677,7 @@ def test_another_scale_starts_from_all_but_the_upsampling(
     export(run(pairs, tmp_path / "run"), path)
     fresh = Run(dataclasses.replace(TINY, scale=scale, seed=99)).network.state_dict()
     tuned = Run(dataclasses.replace(TINY, scale=scale, seed=99, init=str(path))).network.state_dict()
-    given = restore(path)[0].state_dict()
+    given = network(weights.read(path)).state_dict()
     own = {k for k, v in tuned.items() if k not in given or v.shape != given[k].shape}
     assert own
     assert all(k.startswith("network.up.") for k in own)
@@ -700,7 +701,7 @@ def test_every_runtime_gives_torchs_result(
     held = weights.read(path)
     low = np.random.default_rng(0).random((3, *shape), dtype=np.float32)
     expected = pytorch.load(held, Engine("cpu", "f32")).predict(low)
-    made = openvino.direct(held, Engine(precision="f32", threads=2)).predict(low)
+    made = openvino.load(held, Engine(precision="f32", threads=2), direct=True).predict(low)
     np.testing.assert_allclose(made, expected, atol=1e-4)
     session = onnxruntime.InferenceSession(held.data, providers=["CPUExecutionProvider"])
     made = session.run(None, {"low": low[:, None]})[0][:, 0]

@@ -17,9 +17,9 @@ from isal import isal_zlib
 
 from seran import files, grid
 from seran.errors import BadInput
-from seran.extras import needed
 from seran.io import voxels
 from seran.io.voxels import Found, Reading, Receiver
+from seran.machine import needed
 from seran.volume import Volume
 
 READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}

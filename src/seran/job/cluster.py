@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seran.errors import BadInput
-from seran.extras import needed
-from seran.machine import cpus
+from seran.machine import cpus, needed
 
 T = TypeVar("T")
 R = TypeVar("R")
