@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-from seran import __version__, files, io, methods
+from seran import __version__, files, io, methods, weights
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
 from seran.grid import Anchor, dimensions
@@ -140,10 +140,11 @@ def key(scan: str, options: Options, engine: Engine) -> str:
     """
     name, _ = methods.implied(options.method, options.weights)
     file = options.weights
-    used = [methods.named(file)] if file else methods.files_of(name.removesuffix("+"))
+    paths = [methods.named(file)] if file else methods.files_of(name.removesuffix("+"))
+    used, eight = [weights.read(path) for path in paths], engine.precision == "int8"
     stated = asdict(options) | {
         "method": name,
-        "weights": [files.sha256(path) for path in used],
+        "weights": [(held.digest, held.evidence.ranges if eight else None) for held in used],
         "engine": [engine.device, engine.precision],
         "source": scan,
         "version": __version__,
