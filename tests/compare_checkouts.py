@@ -40,7 +40,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 RENAMED: dict[str, str] = {}
 """Fields of records, cards and tables that have another name in NEW: the old name -> the new one."""
 IGNORED = {"seconds", "key", "patches_per_s", "machine", "command", "version", "bytes", "file_sha256"}
-"""Fields, in lower case, that must be there but may have another value: weights files grow with evidence, too."""
+"""Fields, in lower case, that must be there but may differ; files of weights grow by evidence."""
 DIGESTS = {"sha256", "weightssha256"}
 """The same, beside the name of the weights that are trained here: their card states seconds."""
 COMMON = {"card", "installation", "manifest", "stated"}
