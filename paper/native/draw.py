@@ -29,7 +29,7 @@ def pack(out: Path, lists: Sequence[Path], splits: Sequence[str] = ("train", "va
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     for source in [s for one in lists for s in find(one) if s.split in splits]:
-        stack, band, size = high_resolution(read_source(source), PrepareOptions())
+        stack, band, size = high_resolution(read_source(source), PrepareOptions(), None)
         unit = float(np.percentile(stack, 99.9))
         name = f"{len(rows):03d}.npy"
         np.save(out / name, np.clip(stack / unit, -8, 8).astype(np.float16))

@@ -47,10 +47,16 @@ class PrepareOptions:
         degrade.named(self.degradation)
 
 
-def _high_resolution(
+def high_resolution(
     volume: Volume, options: PrepareOptions, shape: Shape | None
 ) -> tuple[Float[ndarray, "n h w"], tuple[float, float], tuple[float, float, float]]:
-    """Ground-truth stack of a scan, its measured k-space support, and its spacing in mm."""
+    """Ground-truth stack of a scan, its measured k-space support, and its spacing in mm.
+
+    Args:
+        volume: the scan; `BadInput` if it is too small.
+        options: whether it is cropped to its support, and rounded.
+        shape: slices, rows, columns to cut from its centre; None: all that multiples of twelve allow.
+    """
     axis = grid.slice_axis(volume.affine, volume.data.shape)
     band = kspace.support(np.moveaxis(volume.data, axis, 0))
     if options.fourier_crop and min(band) < 1:
@@ -74,7 +80,7 @@ def _pack(
     source: Source, made: PreparedSet, name: str, options: PrepareOptions, shape: Shape | None
 ) -> list[Packed]:
     """Read a source and write its stacks: once, or twice for `PrepareOptions.also_stored`."""
-    stack, band, spacing = _high_resolution(read_source(source), options, shape)
+    stack, band, spacing = high_resolution(read_source(source), options, shape)
     dtype = np.int32 if options.integer else np.float32
     np.save(made.file(name), stack.astype(dtype))
     units = {}
