@@ -1,19 +1,27 @@
 """What is checked of every scan whatever its format, and how voxels are read and written part by part."""
 
 import math
+import zlib
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 from jaxtyping import Float
+from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy import ndarray
 
-from seran import grid, scratch
+from seran import scratch
 from seran.errors import BadInput
+from seran.grid import dimensions
 from seran.scratch import Allocator
 from seran.volume import Volume
 
@@ -23,12 +31,20 @@ LARGEST_MM = 1e9
 """Millimetres beyond which nothing lies."""
 LARGEST_INTENSITY = 1e30
 """Beyond which an intensity is damage: sums of such ones leave the range of float32."""
+UNREADABLE: tuple[Any, ...] = (
+    OSError, EOFError, zlib.error, isal_zlib.IsalError, ImageFileError, MGHError, HeaderDataError,
+    WrapStructError, ValueError, TypeError, KeyError, OverflowError, MemoryError, np.linalg.LinAlgError,
+)  # fmt: skip
+"""What nibabel raises on damaged files and impossible headers."""
+gzipping = partial(igzip.IGzipFile, "", "wb", 1, mtime=0)
+"""What to write to so that gzip goes to a ``fileobj``, without a name or a time."""
 
 Part = Callable[[tuple[slice, slice, slice]], ndarray]
 """From slices of the three axes to the voxels there, in the file's own units."""
-
 Found = tuple[int, Callable[[int], Volume]]
 """How many volumes a file holds, and what reads one, counted from 0."""
+Receiver = Generator[None, Volume, None]
+"""Opens its files, writes volumes as they are sent, and ends with the last: the files are complete then."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,19 @@ class Reading:
     affine: str
     fill: float | None
     allocate: Allocator
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written; see `seran.io.writer`."""
+
+    path: Path
+    count: int
+    dtype: np.dtype
+
+    def shape(self, volume: Volume) -> tuple[int, ...]:
+        """Of the array in the file, which has a fourth axis if there are several volumes like this one."""
+        return (*volume.data.shape, self.count)[: 4 if self.count > 1 else 3]
 
 
 def packed(path: Path) -> bool:
@@ -57,7 +86,7 @@ def printable(value: object) -> str:
 
 
 @contextmanager
-def readable(path: Path, form: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+def readable(path: Path, form: str, errors: tuple[Any, ...] = UNREADABLE) -> Iterator[None]:
     """Tell as `BadInput` what a library raises on a damaged file; the block has that library's calls only.
 
     Args:
@@ -68,20 +97,17 @@ def readable(path: Path, form: str, errors: tuple[type[Exception], ...]) -> Iter
     try:
         yield
     except errors as error:
-        text = " ".join(printable(error).split()) or type(error).__name__
+        text = " ".join(printable(error).split()).rsplit("ITK ERROR: ", 1)[-1] or type(error).__name__
         raise BadInput(f"{path}: cannot be read as {form} ({text})") from error
 
 
 def shaped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int, int]:
-    """The shape as three axes and the number of volumes.
+    """The shape as three axes and the number of volumes; refused if not of real numbers on at most four.
 
     Args:
         path: the file.
         shape: of its array, the axes of the volume first.
         dtype: of a voxel in the file.
-
-    Raises:
-        BadInput: for images without voxels, of more than four axes, or of anything but real numbers.
     """
     if dtype.kind not in "iuf":
         raise BadInput(
@@ -104,9 +130,6 @@ def refuse_oversized(path: Path, need: int, gzipped: bool) -> None:
         path: the file with the voxels.
         need: bytes of voxels that the header promises.
         gzipped: whether they are compressed.
-
-    Raises:
-        BadInput: if the file is too small for them.
     """
     has = path.stat().st_size
     if need > has * (GZIP_RATIO if gzipped else 1):
@@ -123,10 +146,7 @@ def filled(path: Path, part: Part, shape: tuple[int, int, int], how: Reading) ->
         path: the file.
         part: what reads a part of the volume.
         shape: of the volume.
-        how: where the voxels lie, and the value of those not finite or beyond `LARGEST_INTENSITY`.
-
-    Raises:
-        BadInput: if there are such voxels and no value for them.
+        how: where they lie, and the value of those beyond `LARGEST_INTENSITY`, refused without one.
     """
     data, bad = how.allocate(shape[::-1]).T, 0
     for at in scratch.blocks(data):
@@ -146,11 +166,7 @@ def filled(path: Path, part: Part, shape: tuple[int, int, int], how: Reading) ->
 
 
 def usable_affine(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
-    """An affine that can be trusted.
-
-    Raises:
-        BadInput: if it cannot be inverted, or no scanner is so large.
-    """
+    """The affine, unless it cannot be inverted, or no scanner is so large: then it is refused."""
     if not (np.abs(affine) < LARGEST_MM).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise BadInput(
             f"{path}: expected an invertible affine below {LARGEST_MM:g} mm in it, got {affine.tolist()}"
@@ -158,57 +174,50 @@ def usable_affine(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "
     return affine
 
 
-Receiver = Generator[None, Volume, None]
-"""Sent one volume after the other, it writes them, and ends with the last: its files are complete then.
-
-It opens the files before the first, and closes them however it ends.
-"""
-
-
 @dataclass
 class Writer:
     """Volumes on one grid on their way to a file; see `seran.io.writer`."""
 
-    path: Path
-    count: int
+    output: Output
     receiver: Receiver
     added: int = 0
     shape: tuple[int, ...] = ()
 
     def add(self, volume: Volume) -> None:
-        """Write the next volume.
-
-        Raises:
-            BadInput: if the format needs what the volume does not bring.
-            ValueError: if it is one too many, or not on the grid of those before.
-        """
+        """Write the next volume, which must not be one too many, and on the grid of those before."""
         self.added += 1
         self.shape = self.shape or volume.data.shape
-        if self.added > self.count or volume.data.shape != self.shape:
+        if self.added > self.output.count or volume.data.shape != self.shape:
             raise ValueError(
-                f"{self.path}: expected {self.count} volumes of {grid.dimensions(self.shape)} voxels, "
-                f"got {grid.dimensions(volume.data.shape)} as number {self.added}"
+                f"{self.output.path}: expected {self.output.count} volumes of {dimensions(self.shape)} "
+                f"voxels, got {dimensions(volume.data.shape)} as number {self.added}"
             )
         with suppress(StopIteration):  # the last
             self.receiver.send(volume)
 
 
-def stream(first: Volume, count: int, dtype: np.dtype, write: Callable[[bytes], object]) -> Receiver:
+@contextmanager
+def created(path: Path) -> Iterator[BufferedIOBase]:
+    """A new file to write to; gzip, where its name says so."""
+    with path.open("wb") as plain, gzipping(fileobj=plain) if packed(path) else nullcontext(plain) as file:
+        yield file
+
+
+def stream(volume: Volume, count: int, dtype: np.dtype, write: Callable[[bytes], object]) -> Receiver:
     """Write voxel after voxel, volume after volume; the first array axis varies fastest.
 
     Args:
-        first: the first of the volumes; the others are sent.
+        volume: the first of the volumes; the others are sent.
         count: how many there are.
         dtype: of a voxel in the file, with its byte order; integers are rounded and held at their limits.
         write: what writes bytes to the file.
     """
-    volume = first
-    for left in range(count, 0, -1):
+    for left in reversed(range(count)):
         step = max(1, scratch.PART // max(1, 4 * math.prod(volume.data.shape[:2])))
         for z in range(0, volume.data.shape[2], step):
             write(cast(volume.data[:, :, z : z + step], dtype).tobytes("F"))
             scratch.release(volume.data)
-        if left > 1:
+        if left:
             volume = yield
 
 
@@ -218,8 +227,3 @@ def cast(values: Float[ndarray, "*n"], dtype: np.dtype) -> ndarray:
         return values.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
     return np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max).astype(dtype)
-
-
-def packing(file: BufferedIOBase, gzipped: bool) -> AbstractContextManager[BufferedIOBase]:
-    """What to write to: the file itself, or gzip into it without a name or a time."""
-    return igzip.IGzipFile("", "wb", 1, file, 0) if gzipped else nullcontext(file)
