@@ -41,7 +41,7 @@ def test_bf16_costs_less_than_a_fiftieth_of_a_decibel(shared: Path, name: str) -
     low, span = Bicubic((2, 2))(truth), float(np.ptp(truth))
 
     def score(chosen: Method) -> float:
-        return metrics.psnr(truth, sharpen.sharpen(low, chosen.predict, 2), span)
+        return metrics.psnr(truth, sharpen.sharpen(low, chosen).image, span)
 
     exact = score(method("seran", 2, engine=Engine(precision="f32")))
     assert exact > score(method("bicubic", 2)) + 2

@@ -407,7 +407,7 @@ def test_patches_drawn_by_other_processes_are_the_same(pairs: PreparedSet, tmp_p
     script = tmp_path / "ahead.py"
     script.write_text(AHEAD)
     root = Path(__file__).parents[1]
-    env = {**os.environ, "PYTHONPATH": str(root)}
+    env = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, str(script), str(pairs.root), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
@@ -644,7 +644,7 @@ def test_a_network_of_ones_own_from_its_file_to_a_scan(
     assert (status, "give that very file again" in said) == (2, True)
     own.write_text(OWN)
     assert seran("export", out, file, "--model", f"{own}:Net")[0] == 0
-    card = weights.read(file)[1]
+    card = weights.read(file).card
     digest = hashlib.sha256(OWN.encode()).hexdigest()
     assert (card.model, card.recipe["source"]) == ("net", f"my.py:Net sha256:{digest}")
 

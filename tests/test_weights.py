@@ -20,7 +20,6 @@ from seran.data import fetch
 from seran.engines import Engine
 from seran.engines.runtime import ov
 from seran.errors import BadInput
-from seran.job import run as job
 from seran.systems import SYSTEMS
 from seran.weights import registry
 from seran.weights.file import _entries, _entry
@@ -247,7 +246,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
         shutil.copy(dict(SHIPPED)[name], folder)
     monkeypatch.setattr(registry, "shipped", lambda: held)
     monkeypatch.setattr(fetch, "sleep", lambda seconds: None)
-    job.network.cache_clear()  # an earlier test may have loaded what this installation lacks
+    methods.forget()  # an earlier test may have loaded what this installation lacks
     Mirror.cut.clear()
     Mirror.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Mirror, directory=str(folder))) as server:

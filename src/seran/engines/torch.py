@@ -34,7 +34,8 @@ def parameters(network: nn.Module, weights: Weights, rescaled: bool = False) -> 
     found = {k: torch.from_numpy(v) for k, v in tensors(weights.data).items()}
     wanted = network.state_dict()
     unlike = [k for k in wanted if k not in found or found[k].shape != wanted[k].shape]
-    kept = [k for k in unlike if rescaled and subpixel.in_ending(k)]
+    counts = [k for k in unlike if not wanted[k].is_floating_point()]  # of steps, which no file holds
+    kept = counts + [k for k in unlike if rescaled and subpixel.in_ending(k)]
     if len(kept) < len(unlike):
         wrong = next(k for k in unlike if k not in kept)
         raise BadInput(f"{weights.path} holds another network: {wrong} is missing or of another shape")
