@@ -1,7 +1,7 @@
 """Writing files so that nothing half-written can ever be mistaken for a result.
 
-What is being written has a hidden name beside its own, ``.part-PLACE-PID-NAME``. A process that was killed
-outright leaves it behind; the next one that writes to the folder from the same place removes it.
+What is being written has a hidden name beside its own, ``.part-PLACE-PID-NAME``. A killed process leaves it
+behind; the next one that writes to the folder from the same place removes it.
 """
 
 import ctypes
@@ -54,19 +54,14 @@ def sweep(folder: Path) -> None:
     if os.name != "posix":  # elsewhere, to ask a process whether it is there may end it
         return
     for left in folder.glob(f".part-{place()}-*"):
-        owner = re.match(rf"\.part-{place()}-(\d+)-", left.name)
+        if not (owner := re.match(rf"\.part-{place()}-(\d+)-", left.name)):
+            continue
         # of another user, swept by another process at this moment, or no number of a process
         with suppress(OSError, OverflowError):
-            if owner and not _alive(int(owner[1])):
+            try:
+                os.kill(int(owner[1]), 0)
+            except ProcessLookupError:
                 _remove(left)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _remove(path: Path) -> None:
@@ -77,7 +72,7 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def together(*paths: Path) -> Iterator[list[Path]]:
-    """Yield the `part` of each path, for a file or a folder of files; on success flush all and rename in order.
+    """Yield the `part` of each path, for a file or folder of files; on success flush and rename all in order.
 
     Whatever ends the block early (an error, a full disk, Ctrl-C) removes the parts and leaves former files.
     """

@@ -30,8 +30,7 @@ def memory(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:
 def allocator(folder: Path) -> Allocator:
     """An `Allocator` whose arrays lie in memory, or from `LARGE` on in a nameless file in ``folder``.
 
-    It raises OSError if the disk is full. The space is taken at once: a mapped file that met a full disk
-    later would kill the process.
+    Its space is taken at once: a mapped file that met a full disk later would kill the process.
     """
 
     def make(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:

@@ -60,7 +60,7 @@ def resolve(path: Path, pick: str | None = None) -> Source:
         raise BadInput(f"{path}: no such file or folder")
     if path.is_dir():
         series = dicom.picked(path, pick)
-        return Source(path, series.paths, series)
+        return Source(path, tuple(series.paths), series)
     if pick is not None:
         raise BadInput(f"{path}: a series is chosen in a folder of DICOM files; leave --series out")
     return Source(path, tuple(written(path)))
@@ -102,18 +102,9 @@ def read_series(
     return Series(1, map(volume, [only]))
 
 
-def read(
-    path: Path, affine: str = "auto", fill: float | None = None, allocate: Allocator = scratch.memory
-) -> Volume:
-    """Read a scan of one volume; a series of several is refused.
-
-    Args:
-        path: the file, or the folder of a DICOM series.
-        affine: which transform to trust, as for `read_series`.
-        fill: value for voxels that are not finite.
-        allocate: where the voxels lie.
-    """
-    found = read_series(path, affine, fill, allocate)
+def read(path: Path, affine: str = "auto") -> Volume:
+    """Read a scan of one volume, as `read_series` does; a series of several is refused."""
+    found = read_series(path, affine)
     if found.count > 1:
         raise BadInput(f"{path}: expected a 3-D scan, got a series of {found.count} volumes")
     return next(found.volumes)

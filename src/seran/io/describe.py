@@ -5,6 +5,8 @@ from typing import Any
 import nibabel as nib
 import pydicom
 
+from seran.io.voxels import printable
+
 LONGEST = 200
 """Characters of a text that are kept."""
 CODES = {0: "unknown", 1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI"}
@@ -17,10 +19,7 @@ TAGS = (
 
 
 def said(header: Any) -> dict[str, str]:  # noqa: ANN401
-    """Name and text of what the header of a `seran.volume.Volume` says, empty ones left out.
-
-    These texts come from files: whoever shows them escapes them.
-    """
+    """What the header of a `seran.volume.Volume` says, by name; whoever shows these texts escapes them."""
     found: dict[str, Any] = {}  # nothing of NRRD and MetaImage: free texts, which may name anyone
     if isinstance(header, nib.Nifti1Header):
         found = {"description": header["descrip"].item(), "intent": header["intent_name"].item()}
@@ -34,11 +33,8 @@ def said(header: Any) -> dict[str, str]:  # noqa: ANN401
         with pydicom.config.disable_value_validation():
             first = pydicom.dcmread(header.paths[0], stop_before_pixels=True, specific_tags=list(TAGS))
             found = {name: first.get(name) for name in TAGS}
-    texts = {name: " ".join(_text(value).split())[:LONGEST] for name, value in found.items()}
+    texts = {}
+    for name, value in found.items():
+        text = value.split(b"\0")[0].decode("latin-1") if isinstance(value, bytes) else printable(value)
+        texts[name] = " ".join(text.split())[:LONGEST]
     return {name: text for name, text in texts.items() if text}
-
-
-def _text(value: Any) -> str:  # noqa: ANN401
-    if isinstance(value, bytes):
-        return value.split(b"\0")[0].decode("latin-1")
-    return "" if value is None else str(value)

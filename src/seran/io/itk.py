@@ -1,19 +1,15 @@
 """NRRD (.nrrd) and MetaImage (.mha), voxels in the same file: read through SimpleITK, written here.
 
-ITK counts mm along LPS+; a `Volume` is RAS+: the first two coordinates change their sign. A header that names
-another file for its voxels is refused: whoever wrote it would choose what is read. SimpleITK would write a
-series only as one array; here it goes to the file volume by volume.
+A header that names another file for its voxels is refused: whoever wrote it would choose what is read.
+SimpleITK would write a series only as one array; here it goes to the file volume by volume.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from isal import isal_zlib
-from jaxtyping import Float
-from numpy import ndarray
 
 from seran import files, grid
 from seran.errors import BadInput
@@ -74,9 +70,9 @@ def read(path: Path, how: Reading) -> Found:
         import SimpleITK
     except ModuleNotFoundError as error:
         raise needed("reading NRRD or MetaImage", error) from error
-    compressed, form = _compressed(path), path.suffix[1:].upper()
+    compressed, form = _compressed(path), (path.suffix[1:].upper(), (RuntimeError,))
     reader = SimpleITK.ImageFileReader()
-    with readable(path, form, (RuntimeError,)), files.quiet(2):  # what ITK prints, its exception says
+    with readable(path, form), files.quiet(2):  # what ITK prints, its exception says
         reader.SetFileName(str(path))
         reader.SetImageIO(READERS[path.suffix.lower()])
         reader.ReadImageInformation()
@@ -85,13 +81,16 @@ def read(path: Path, how: Reading) -> Found:
     if not bits.isdigit():
         raise BadInput(f"{path}: expected one real number per voxel, got {kind}; save each channel by itself")
     dtype = np.dtype(f"{KINDS[number]}{int(bits) // 8}")
-    x, y, z, count = voxels.shaped(path, size, dtype)
-    voxels.refuse_oversized(path, x * y * z * count * dtype.itemsize, compressed)
-    matrix = voxels.usable_affine(path, _affine(reader))
-    with readable(path, form, (RuntimeError,)), files.quiet(2):
+    x, y, z, count = voxels.shaped(path, size, dtype, compressed)
+    # an image of two axes lies in the plane z = 0
+    affine, n, m = np.eye(4), len(size), min(len(size), 3)
+    affine[:m, :m] = (np.reshape(reader.GetDirection(), (n, n)) * reader.GetSpacing())[:m, :m]
+    affine[:m, 3] = reader.GetOrigin()[:m]
+    matrix = voxels.usable_affine(path, grid.lps(affine))
+    with readable(path, form), files.quiet(2):
         image = reader.Execute()
     names = [k for k in image.GetMetaDataKeys() if k.isascii() and k.isprintable() and not k.startswith(OWN)]
-    fourth = (image.GetSpacing()[3], image.GetOrigin()[3]) if image.GetDimension() > 3 else ()
+    fourth = (image.GetSpacing()[3], image.GetOrigin()[3]) if n > 3 else ()
     kept = Kept({name: image.GetMetaData(name) for name in names}, *fourth)
 
     def volume(t: int) -> Volume:
@@ -99,16 +98,6 @@ def read(path: Path, how: Reading) -> Found:
         return Volume(voxels.filled(path, array[..., t].__getitem__, (x, y, z), how), matrix, kept)
 
     return count, volume
-
-
-def _affine(reader: Any) -> Float[ndarray, "4 4"]:  # noqa: ANN401
-    """RAS+ from ITK's directions, spacing and origin; an image of two axes lies in the plane z = 0."""
-    n = reader.GetDimension()
-    m = min(n, 3)
-    affine = np.eye(4)
-    affine[:m, :m] = (np.reshape(reader.GetDirection(), (n, n)) * reader.GetSpacing())[:m, :m]
-    affine[:m, 3] = reader.GetOrigin()[:m]
-    return grid.lps(affine)
 
 
 def receive(out: Output) -> Receiver:
@@ -160,21 +149,19 @@ def _header(volume: Volume, out: Output, meta: bool) -> str:
             "ElementDataFile": "LOCAL",
         }
         return "".join(f"{name} = {text}\n" for name, text in fields.items())
-
-    def vector(values: Float[ndarray, "n"]) -> str:
-        return f"({grid.dimensions(values, '.17g', ',')})"
-
+    vectors = (*(directions * spacing[:, None]), origin)
+    *axes, place = (f"({grid.dimensions(vector, '.17g', ',')})" for vector in vectors)
     lines = [
         "NRRD0005",
         f"type: {META[code].lower() if code[0] == 'f' else out.dtype.name}",
         f"dimension: {n}",
         "space: left-posterior-superior" if n == 3 else f"space dimension: {n}",
         f"sizes: {sizes}",
-        f"space directions: {' '.join(map(vector, directions * spacing[:, None]))}",
+        f"space directions: {' '.join(axes)}",
         f"kinds: {' '.join(['domain'] * n)}",
         "endian: little",
         "encoding: gzip",
-        f"space origin: {vector(origin)}",
+        f"space origin: {place}",
     ]
     for name, text in kept.texts.items():
         escaped = text.replace("\\", "\\\\").replace("\n", "\\n")

@@ -16,6 +16,7 @@ from seran.io import voxels
 from seran.io.voxels import Found, Output, Reading, Receiver, packed, readable
 from seran.volume import Volume
 
+FORM = "MGH", voxels.UNREADABLE
 DTYPES = ("uint8", "int16", "int32", "float32")
 """Types of a voxel that MGH has."""
 CORONAL = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
@@ -30,7 +31,7 @@ def _opened(path: Path) -> Iterator[tuple[nib.MGHImage, bool]]:
     """
     with ExitStack() as stack:
         # a damaged header may overflow in nibabel: what comes of it is refused
-        with readable(path, "MGH"), np.errstate(over="ignore", invalid="ignore"):
+        with readable(path, FORM), np.errstate(over="ignore", invalid="ignore"):
             file = stack.enter_context(igzip.IGzipFile(path, "rb") if packed(path) else path.open("rb"))
             placed = file.read(30)[28:] == b"\x00\x01"
             image = nib.MGHImage.from_file_map({"image": FileHolder(fileobj=file)})
@@ -40,10 +41,9 @@ def _opened(path: Path) -> Iterator[tuple[nib.MGHImage, bool]]:
 def read(path: Path, how: Reading) -> Found:
     """Read a scan or a series; see `seran.io.read_series`."""
     with _opened(path) as (image, placed):
-        with readable(path, "MGH"):
+        with readable(path, FORM):
             dtype, shape, matrix = image.get_data_dtype(), tuple(map(int, image.shape)), image.affine
-        x, y, z, count = voxels.shaped(path, shape, dtype)
-        voxels.refuse_oversized(path, x * y * z * count * dtype.itemsize, packed(path))
+        x, y, z, count = voxels.shaped(path, shape, dtype, packed(path))
     matrix = np.array(matrix, float)
     if not placed:
         matrix[:3, :3], matrix[:3, 3] = CORONAL, -CORONAL @ np.array([x, y, z]) / 2
@@ -52,7 +52,7 @@ def read(path: Path, how: Reading) -> Found:
     def volume(t: int) -> Volume:
         with _opened(path) as (image, _):
 
-            @readable(path, "MGH")
+            @readable(path, FORM)
             def part(at: tuple[slice, slice, slice]) -> ndarray:
                 where = (*at, t)
                 return image.dataobj.reshape((x, y, z, count))[where]

@@ -23,6 +23,7 @@ from seran.io import voxels
 from seran.io.voxels import Found, Output, Reading, Receiver, readable
 from seran.volume import Volume
 
+FORM = "NIfTI", voxels.UNREADABLE
 TOLERANCE = 0.05
 """Voxels that sform and qform may lie apart: the qform's float32 quaternion alone can cost hundredths."""
 
@@ -31,7 +32,7 @@ def _transform(
     path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], choice: str
 ) -> Float[ndarray, "4 4"]:
     """The affine that counts: the one of ``choice``, or the one that both transforms say."""
-    with readable(path, "NIfTI"):
+    with readable(path, FORM):
         (sform, s_code), (qform, q_code) = header.get_sform(coded=True), header.get_qform(coded=True)
         best = header.get_best_affine()
     if choice in ("sform", "qform"):
@@ -66,17 +67,15 @@ def _without_remarks() -> Iterator[None]:
 
 def read(path: Path, how: Reading) -> Found:
     """Read a scan or a series; see `seran.io.read_series`."""
-    with readable(path, "NIfTI"), _without_remarks():
+    with readable(path, FORM), _without_remarks():
         # A packed file is kept open, and so unpacked once, not once for each part.
         image = nib.load(path, keep_file_open=True)
     if not isinstance(image, nib.Nifti1Pair):
         raise BadInput(f"{path}: expected NIfTI, got {type(image).__name__}")
-    with readable(path, "NIfTI"):
-        shape, dtype = image.shape, image.get_data_dtype()
-    x, y, z, count = voxels.shaped(path, shape, dtype)
-    body = Path(image.file_map["image"].filename)
-    with readable(path, "NIfTI", (OSError,)):  # of a pair the second may be gone
-        voxels.refuse_oversized(body, x * y * z * count * dtype.itemsize, voxels.packed(body))
+    with readable(path, FORM):
+        shape, dtype, body = image.shape, image.get_data_dtype(), Path(image.file_map["image"].filename)
+    with readable(path, ("NIfTI", (OSError,))):  # of a pair the second may be gone
+        x, y, z, count = voxels.shaped(body, shape, dtype, voxels.packed(body))
     matrix = voxels.usable_affine(path, _transform(path, image.header, (x, y, z), how.affine))
     header = image.header.copy()
     if how.affine in ("sform", "qform"):  # the user's choice replaces the other transform
@@ -85,7 +84,7 @@ def read(path: Path, how: Reading) -> Found:
     proxy = image.dataobj.reshape((x, y, z, count))
 
     def volume(t: int) -> Volume:
-        @readable(path, "NIfTI")
+        @readable(path, FORM)
         def part(at: tuple[slice, slice, slice]) -> ndarray:
             where = (*at, t)
             return proxy[where]

@@ -13,10 +13,7 @@ from typing import Any
 import numpy as np
 from isal import igzip, isal_zlib
 from jaxtyping import Float
-from nibabel.filebasedimages import ImageFileError
-from nibabel.freesurfer.mghformat import MGHError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
+from nibabel import filebasedimages, freesurfer, spatialimages, wrapstruct
 from numpy import ndarray
 
 from seran import scratch
@@ -31,14 +28,17 @@ LARGEST_MM = 1e9
 """Millimetres beyond which nothing lies."""
 LARGEST_INTENSITY = 1e30
 """Beyond which an intensity is damage: sums of such ones leave the range of float32."""
-UNREADABLE: tuple[Any, ...] = (
-    OSError, EOFError, zlib.error, isal_zlib.IsalError, ImageFileError, MGHError, HeaderDataError,
-    WrapStructError, ValueError, TypeError, KeyError, OverflowError, MemoryError, np.linalg.LinAlgError,
+UNREADABLE = (
+    OSError, EOFError, MemoryError, OverflowError, ValueError, TypeError, KeyError, np.linalg.LinAlgError,
+    zlib.error, isal_zlib.IsalError, wrapstruct.WrapStructError, spatialimages.HeaderDataError,
+    filebasedimages.ImageFileError, freesurfer.mghformat.MGHError,
 )  # fmt: skip
 """What nibabel raises on damaged files and impossible headers."""
 gzipping = partial(igzip.IGzipFile, "", "wb", 1, mtime=0)
 """What to write to so that gzip goes to a ``fileobj``, without a name or a time."""
 
+Form = tuple[str, tuple[Any, ...]]
+"""The name of a format, and what its library raises on damaged files."""
 Part = Callable[[tuple[slice, slice, slice]], ndarray]
 """From slices of the three axes to the voxels there, in the file's own units."""
 Found = tuple[int, Callable[[int], Volume]]
@@ -86,28 +86,26 @@ def printable(value: object) -> str:
 
 
 @contextmanager
-def readable(path: Path, form: str, errors: tuple[Any, ...] = UNREADABLE) -> Iterator[None]:
-    """Tell as `BadInput` what a library raises on a damaged file; the block has that library's calls only.
-
-    Args:
-        path: the file.
-        form: the name of its format.
-        errors: what the library raises.
-    """
+def readable(path: Path, form: Form) -> Iterator[None]:
+    """Tell as `BadInput` what a library raises on a damaged file; the block has that library's calls only."""
+    name, errors = form
     try:
         yield
     except errors as error:
         text = " ".join(printable(error).split()).rsplit("ITK ERROR: ", 1)[-1] or type(error).__name__
-        raise BadInput(f"{path}: cannot be read as {form} ({text})") from error
+        raise BadInput(f"{path}: cannot be read as {name} ({text})") from error
 
 
-def shaped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int, int]:
+def shaped(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype, gzipped: bool | None = None
+) -> tuple[int, int, int, int]:
     """The shape as three axes and the number of volumes; refused if not of real numbers on at most four.
 
     Args:
         path: the file.
         shape: of its array, the axes of the volume first.
         dtype: of a voxel in the file.
+        gzipped: whether the voxels are, in a file that must be large enough for them; None for no file.
     """
     if dtype.kind not in "iuf":
         raise BadInput(
@@ -120,23 +118,13 @@ def shaped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, in
     several = [n for n in more if n > 1]
     if len(several) > 1:
         raise BadInput(f"{path}: expected 3-D volumes, or one series of them, got {len(shape)}-D {shape}")
-    return x, y, z, several[0] if several else 1
-
-
-def refuse_oversized(path: Path, need: int, gzipped: bool) -> None:
-    """Refuse a header that promises more than the file can hold, before there is room made for it.
-
-    Args:
-        path: the file with the voxels.
-        need: bytes of voxels that the header promises.
-        gzipped: whether they are compressed.
-    """
-    has = path.stat().st_size
-    if need > has * (GZIP_RATIO if gzipped else 1):
+    need = math.prod(shape) * dtype.itemsize
+    if gzipped is not None and need > (has := path.stat().st_size) * (GZIP_RATIO if gzipped else 1):
         raise BadInput(
             f"{path}: its header promises {need:,} bytes of voxels, but the file has {has:,}"
             f"{' packed ones' * gzipped}; it is damaged or cut off"
         )
+    return x, y, z, several[0] if several else 1
 
 
 def filled(path: Path, part: Part, shape: tuple[int, int, int], how: Reading) -> Float[ndarray, "x y z"]:

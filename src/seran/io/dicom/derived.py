@@ -73,9 +73,10 @@ def receive(out: Output) -> Receiver:
             made.ImageOrientationPatient = _decimals((lps[:3, :2] / grid.spacing(lps)[:2]).T.ravel())
             columns, rows, made.SpacingBetweenSlices = _decimals(grid.spacing(lps))
             made.PixelSpacing = [rows, columns]
-            thickness = known.get("SliceThickness")
-            finer = len(source.positions) / stored.shape[2]
-            made.SliceThickness = None if thickness in (None, "") else _decimal(float(thickness) * finer)
+            made.SliceThickness = None
+            if (thickness := known.get("SliceThickness")) not in (None, ""):
+                finer = len(source.positions) / stored.shape[2]
+                [made.SliceThickness] = _decimals([float(thickness) * finer])
             number += 1
             made.InstanceNumber = number
             made.save_as(out.path / f"{number:05d}.dcm", enforce_file_format=True)
@@ -137,8 +138,7 @@ def _image(source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[flo
         reference.ReferencedSOPClassUID = source.SOPClassUID
         reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
         made.SourceImageSequence = [reference]
-    made.PixelData = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
-    made["PixelData"].VR = "OW"
+    made.add_new("PixelData", "OW", pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return made

@@ -12,7 +12,6 @@ import struct
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from numpy import ndarray
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.misc import is_dicom
-from pydicom.uid import UID
 
 from seran import grid
 from seran.errors import BadInput
@@ -44,13 +42,11 @@ TAGS = [
     "HighBit", "PixelRepresentation", "PixelData", "EffectiveEchoTime", "TemporalPositionIndex",
     "TemporalPositionIdentifier", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
-UNREADABLE = (
+FORM = "DICOM", (
     OSError, EOFError, InvalidDicomError, BytesLengthException, struct.error, AttributeError, LookupError,
     TypeError, ValueError, ArithmeticError, NotImplementedError, RecursionError, MemoryError,
 )  # fmt: skip
 """What pydicom raises on damaged files and impossible headers, and what comes of converting their values."""
-decoded = partial(readable, form="DICOM", errors=UNREADABLE)
-"""Around pydicom's calls, and where values of a header become numbers: errors there are the file's."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Listed:
     uid: str
     number: str
     description: str
-    paths: tuple[Path, ...]
+    paths: list[Path]
 
     def __str__(self) -> str:
         return f"{self.number} ({self.description or 'no description'}, {len(self.paths)} images)"
@@ -69,7 +65,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Slices:
-    """Where a volume's slices came from, in the order of its third axis, and what a stored step and 0 mean."""
+    """Where a volume's slices came from, in the order of its third axis; what a stored step and 0 mean."""
 
     paths: tuple[Path, ...]
     positions: Float[ndarray, "n 3"]  # of their first voxels, in mm (LPS+)
@@ -92,8 +88,8 @@ class _Slice:
 
 
 def header(path: Path, tags: list[str] | None = None) -> pydicom.Dataset:
-    """The elements of a file that ``tags`` names, or all but pixels; those in sequences are not decoded yet."""
-    with decoded(path), warnings.catch_warnings():
+    """The elements of a file that ``tags`` names, or all but pixels; decoded, but not those in sequences."""
+    with readable(path, FORM), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on unusual values; what cannot be used is an exception
         found = pydicom.dcmread(path, stop_before_pixels="PixelData" not in (tags or ()), specific_tags=tags)
         list(found)  # decodes it here, where remarks are ignored
@@ -102,20 +98,20 @@ def header(path: Path, tags: list[str] | None = None) -> pydicom.Dataset:
 
 def series_of(folder: Path) -> list[Listed]:
     """The series of MR images below a folder, at least one, by their numbers; other files are passed over."""
-    found: dict[str, list[tuple[Path, str, str]]] = {}
+    found: dict[str, Listed] = {}
     others: set[str] = set()
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and is_dicom(p)):
         said = header(path, ["Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Rows"])
         if said.get("Modality") == "MR" and "Rows" in said:
             number, text = (printable(said.get(f"Series{n}")) for n in ("Number", "Description"))
-            found.setdefault(str(said.get("SeriesInstanceUID")), []).append((path, number, text))
+            uid = str(said.get("SeriesInstanceUID"))
+            found.setdefault(uid, Listed(folder, uid, number, text, [])).paths.append(path)
         else:
             others.add(printable(said.get("Modality")) or "no modality")
     if not found:
         shown = f"only {', '.join(sorted(others))}" if others else "none"
         raise BadInput(f"{folder}: expected a folder with MR images in DICOM, found {shown}")
-    listed = [Listed(folder, uid, *f[0][1:], tuple(p for p, *_ in f)) for uid, f in found.items()]
-    return sorted(listed, key=lambda s: (s.number.zfill(9), s.uid))
+    return sorted(found.values(), key=lambda s: (s.number.zfill(9), s.uid))
 
 
 def picked(folder: Path, pick: str | None) -> Listed:
@@ -137,8 +133,7 @@ def scans(paths: Iterable[Path]) -> list[Volume]:
     are missing, a part ends and the next begins.
 
     Raises:
-        BadInput: if there is no file, a file is not a grey-scale image, slices of a stack differ
-            in shape or orientation, one comes twice, or they do not lie on a regular grid.
+        BadInput: for anything but grey-scale images of alike slices, each once, on regular grids.
     """
     stacks: dict[tuple[str, float, str], list[_Slice]] = {}
     for path in paths:
@@ -153,13 +148,24 @@ def _slices(path: Path) -> list[_Slice]:
     """Read one file: its slice, or the slices of an enhanced image."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on unusual values; what cannot be used is an exception
-        with decoded(path):
-            syntax = UID(read_file_meta_info(path).get("TransferSyntaxUID", ""))
+        with readable(path, FORM):
+            syntax = pydicom.uid.UID(read_file_meta_info(path).get("TransferSyntaxUID", ""))
         if not syntax.is_transfer_syntax or syntax.is_deflated:
             raise BadInput(f"{path}: got {printable(syntax.name)}; unpack it first (gdcmconv --raw)")
         image = header(path, TAGS)
-        _refuse_other_images(path, image)
-        with decoded(path):
+        with readable(path, FORM):
+            samples, colours = image.SamplesPerPixel, image.PhotometricInterpretation
+            mosaic = "MOSAIC" in (image.get("ImageType") or [])
+        if samples != 1 or colours != "MONOCHROME2":
+            raise BadInput(
+                f"{path}: expected a grey-scale image (MONOCHROME2), got {printable(colours)}; a map in "
+                "colours or a picture of the screen is no scan, leave it out"
+            )
+        if mosaic:
+            raise BadInput(
+                f"{path}: expected a slice, got a mosaic of many; convert the series to NIfTI (dcm2niix)"
+            )
+        with readable(path, FORM):
             frames, rows = int(image.get("NumberOfFrames") or 1), int(image.Rows)
             columns, bits = int(image.Columns), int(image.BitsAllocated)
             own = image.get("PerFrameFunctionalGroupsSequence") or [pydicom.Dataset()] * (frames == 1)
@@ -173,7 +179,7 @@ def _slices(path: Path) -> list[_Slice]:
         if found != frames:
             raise BadInput(f"{path}: expected a position for each of its {frames} frames, got {found}")
         try:
-            with decoded(path):
+            with readable(path, FORM):
                 pixels = image.pixel_array.reshape(frames, rows, columns)
         except RuntimeError as error:  # how pydicom says that it has no decoder
             raise BadInput(
@@ -181,22 +187,6 @@ def _slices(path: Path) -> list[_Slice]:
                 "or unpack it first (gdcmconv --raw)"
             ) from error
         return [_frame(path, [one, shared], image, pixels[i]) for i, one in enumerate(own)]
-
-
-def _refuse_other_images(path: Path, image: pydicom.Dataset) -> None:
-    """Refuse what is not one slice, or slices, in shades of grey."""
-    with decoded(path):
-        samples, colours = image.SamplesPerPixel, image.PhotometricInterpretation
-        mosaic = "MOSAIC" in (image.get("ImageType") or [])
-    if samples != 1 or colours != "MONOCHROME2":
-        raise BadInput(
-            f"{path}: expected a grey-scale image (MONOCHROME2), got {printable(colours)}; a map in colours "
-            "or a picture of the screen is no scan, leave it out"
-        )
-    if mosaic:
-        raise BadInput(
-            f"{path}: expected a slice, got a mosaic of many; convert the series to NIfTI (dcm2niix)"
-        )
 
 
 def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, pixels: ndarray) -> _Slice:
@@ -208,11 +198,11 @@ def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, pi
                 return holder[group][0].get(name)
         return image.get(name)
 
-    with decoded(path):
+    with readable(path, FORM):
         place = value("ImagePositionPatient", "PlanePositionSequence")
     if place is None:
         raise BadInput(f"{path}: expected a slice with a position in space, got none")
-    with decoded(path):
+    with readable(path, FORM):
         position = np.array(place, float).reshape(3)
         slope = value("RescaleSlope", "PixelValueTransformationSequence")
         slope = float(1 if slope is None else slope)
