@@ -250,5 +250,5 @@ def _scan(scan: Readable) -> Scan:
     if count > 1:
         raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
     reading = Reading("auto", None, scratch.memory)
-    data = filled(here, voxels.reshape((x, y, z)).__getitem__, (x, y, z), reading)
+    data = filled(here, voxels.reshape((x, y, z, 1)), 0, reading)
     return Scan(Volume(data, usable_affine(here, np.asarray(affine, float)), header))

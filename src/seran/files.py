@@ -18,9 +18,9 @@ from functools import cache
 from pathlib import Path
 
 ONE_AT_A_TIME = threading.Lock()
-"""Held while a descriptor of this process leads elsewhere."""
+"""Held while a descriptor, which belongs to the entire process, leads elsewhere."""
 LONG = 50
-"""Characters from which a name is long: of UTF-8 each may take four bytes."""
+"""Characters from which a name is long: it may have 255 bytes, of which UTF-8 takes up to four for each."""
 
 
 @cache
@@ -35,10 +35,7 @@ def place() -> str:
 
 
 def part(path: Path) -> Path:
-    """The hidden name under which this process writes ``path``; it keeps every suffix.
-
-    Of a long name it keeps a digest and the end, so that it is a name itself: 255 bytes are allowed.
-    """
+    """The hidden name under which this process writes ``path``; of a long one, a digest and its end."""
     name = path.name
     if len(name) > LONG:
         name = hashlib.sha256(name.encode()).hexdigest()[:12] + name[-LONG:]
@@ -133,10 +130,7 @@ def digest(path: Path, algorithm: str, before: bytes = b"") -> str:
 
 @contextmanager
 def quiet(descriptor: int) -> Iterator[None]:
-    """Send what native libraries print to standard output (1) or standard error (2) nowhere.
-
-    A descriptor belongs to the entire process, so one block at a time has its way.
-    """
+    """Send what native libraries print to standard output (1) or standard error (2) nowhere."""
     with ONE_AT_A_TIME:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()

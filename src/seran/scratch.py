@@ -28,16 +28,14 @@ def memory(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:
 
 
 def allocator(folder: Path) -> Allocator:
-    """An `Allocator` whose arrays lie in memory, or from `LARGE` on in a nameless file in ``folder``.
-
-    Its space is taken at once: a mapped file that met a full disk later would kill the process.
-    """
+    """An `Allocator` whose arrays lie in memory, or from `LARGE` on in a nameless file in ``folder``."""
 
     def make(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:
         size = 4 * math.prod(shape)
         if size < LARGE:
             return memory(shape)
         with tempfile.TemporaryFile(dir=folder) as file:
+            # its space is taken now: a mapped file that met a full disk later would kill the process
             for start in range(0, size, 1 << 20):
                 file.write(bytes(min(1 << 20, size - start)))
             file.flush()

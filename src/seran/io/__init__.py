@@ -11,7 +11,7 @@ import numpy as np
 from seran import scratch
 from seran.errors import BadInput
 from seran.io import dicom, itk, mgh, nifti, voxels
-from seran.io.voxels import Output, Reading, Writer
+from seran.io.voxels import Reading, Writer
 from seran.scratch import Allocator
 from seran.volume import Series, Volume
 
@@ -131,10 +131,9 @@ def writer(path: Path, count: int, dtype: str = "float32") -> Iterator[Writer]:
         BadInput: if the format has no such type, or needs what the volumes do not bring.
         ValueError: if the block ends before all volumes were added.
     """
-    output = Output(path, count, np.dtype(dtype))
-    with closing(_module(path).receive(output)) as receiver:
-        next(receiver)
-        made = Writer(output, receiver)
+    made = Writer(path, count, np.dtype(dtype))
+    with closing(_module(path).receive(made)) as made.receiver:
+        next(made.receiver)
         yield made
         if made.added != count:
             raise ValueError(f"{path}: expected {count} volumes, got {made.added}")

@@ -15,7 +15,7 @@ from seran import files, grid
 from seran.errors import BadInput
 from seran.extras import needed
 from seran.io import voxels
-from seran.io.voxels import Found, Output, Reading, Receiver, readable
+from seran.io.voxels import Found, Reading, Receiver, Writer, readable
 from seran.volume import Volume
 
 READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
@@ -95,12 +95,12 @@ def read(path: Path, how: Reading) -> Found:
 
     def volume(t: int) -> Volume:
         array = SimpleITK.GetArrayViewFromImage(image).T.reshape((x, y, z, count), order="F")
-        return Volume(voxels.filled(path, array[..., t].__getitem__, (x, y, z), how), matrix, kept)
+        return Volume(voxels.filled(path, array, t, how), matrix, kept)
 
     return count, volume
 
 
-def receive(out: Output) -> Receiver:
+def receive(out: Writer) -> Receiver:
     """Write volumes, compressed, with the texts that the first came with."""
     meta, little = out.path.suffix.lower() == ".mha", out.dtype.newbyteorder("<")
     with out.path.open("wb") as file:
@@ -119,17 +119,13 @@ def receive(out: Output) -> Receiver:
         file.write(f"{size:{len(LATER)}}".encode())
 
 
-def _header(volume: Volume, out: Output, meta: bool) -> str:
-    """Of a MetaImage, in which the size of what follows is left open (`LATER`), or of NRRD.
-
-    Each axis has a direction; that of a fourth one is its own.
-    """
+def _header(volume: Volume, out: Writer, meta: bool) -> str:
+    """Of a MetaImage, in which the size of what follows is left open (`LATER`), or of NRRD."""
     kept = volume.header if isinstance(volume.header, Kept) else Kept({})
     lps = grid.lps(volume.affine) + 0.0  # a text has no negative zeros
-    shape, code = out.shape(volume), out.dtype.str[1:]
-    n, sizes = len(shape), grid.dimensions(shape, by=" ")
+    n, sizes, code = len(out.shape), grid.dimensions(out.shape, by=" "), out.dtype.str[1:]
     spacing, origin = np.array([[*grid.spacing(lps), kept.step], [*lps[:3, 3], kept.start]])[:, :n]
-    directions = np.eye(n)
+    directions = np.eye(n)  # one for each axis; that of a fourth is its own
     directions[:3, :3] = (lps[:3, :3] / spacing[:3]).T
     if meta:
         fields = {

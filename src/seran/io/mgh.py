@@ -9,11 +9,10 @@ import numpy as np
 from isal import igzip
 from nibabel.fileholders import FileHolder
 from nibabel.freesurfer.mghformat import MGHHeader
-from numpy import ndarray
 
 from seran.errors import BadInput
 from seran.io import voxels
-from seran.io.voxels import Found, Output, Reading, Receiver, packed, readable
+from seran.io.voxels import Found, Reading, Receiver, Writer, packed, readable
 from seran.volume import Volume
 
 FORM = "MGH", voxels.UNREADABLE
@@ -25,15 +24,13 @@ CORONAL = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[nib.MGHImage, bool]]:
-    """The open image, and its goodRASFlag: whether spacing, directions and centre mean anything.
-
-    Given a name instead of an open file, nibabel would leave it open.
-    """
+    """The open image, and its goodRASFlag: whether spacing, directions and centre mean anything."""
     with ExitStack() as stack:
         # a damaged header may overflow in nibabel: what comes of it is refused
         with readable(path, FORM), np.errstate(over="ignore", invalid="ignore"):
             file = stack.enter_context(igzip.IGzipFile(path, "rb") if packed(path) else path.open("rb"))
             placed = file.read(30)[28:] == b"\x00\x01"
+            # from a name instead of an open file, nibabel would leave it open
             image = nib.MGHImage.from_file_map({"image": FileHolder(fileobj=file)})
         yield image, placed
 
@@ -42,27 +39,21 @@ def read(path: Path, how: Reading) -> Found:
     """Read a scan or a series; see `seran.io.read_series`."""
     with _opened(path) as (image, placed):
         with readable(path, FORM):
-            dtype, shape, matrix = image.get_data_dtype(), tuple(map(int, image.shape)), image.affine
+            dtype, shape, matrix = image.get_data_dtype(), tuple(map(int, image.shape)), image.affine.copy()
         x, y, z, count = voxels.shaped(path, shape, dtype, packed(path))
-    matrix = np.array(matrix, float)
     if not placed:
         matrix[:3, :3], matrix[:3, 3] = CORONAL, -CORONAL @ np.array([x, y, z]) / 2
     matrix = voxels.usable_affine(path, matrix)
 
     def volume(t: int) -> Volume:
         with _opened(path) as (image, _):
-
-            @readable(path, FORM)
-            def part(at: tuple[slice, slice, slice]) -> ndarray:
-                where = (*at, t)
-                return image.dataobj.reshape((x, y, z, count))[where]
-
-            return Volume(voxels.filled(path, part, (x, y, z), how), matrix, image.header.copy())
+            proxy = image.dataobj.reshape((x, y, z, count))
+            return Volume(voxels.filled(path, proxy, t, how, FORM), matrix, image.header.copy())
 
     return count, volume
 
 
-def receive(out: Output) -> Receiver:
+def receive(out: Writer) -> Receiver:
     """Write volumes with the times of the header that the first came with."""
     if out.dtype.name not in DTYPES:
         raise BadInput(
@@ -72,8 +63,8 @@ def receive(out: Output) -> Receiver:
         first = yield
         known = first.header.copy() if isinstance(first.header, MGHHeader) else MGHHeader()
         known.set_data_dtype(out.dtype)
-        shaped = np.broadcast_to(np.zeros((), out.dtype), out.shape(first))
-        header = nib.MGHImage(shaped, first.affine, known).header
+        zeros = np.broadcast_to(np.zeros((), out.dtype), out.shape)
+        header = nib.MGHImage(zeros, first.affine, known).header
         header.writehdr_to(file)
         file.write(bytes(header.get_data_offset() - file.tell()))
         yield from voxels.stream(first, out.count, out.dtype.newbyteorder(">"), file.write)

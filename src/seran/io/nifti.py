@@ -1,8 +1,7 @@
 """NIfTI-1 and -2.
 
 A NIfTI file may place its voxels twice: by the qform (rotation, scanner) and by the sform (any affine).
-Readers differ in which they prefer, so both are written, each with the code the input had. Codes:
-0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI.
+Readers differ in which they prefer, so both are written, each with the code the input had.
 """
 
 import logging
@@ -10,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -20,7 +18,7 @@ from numpy import ndarray
 from seran import grid
 from seran.errors import BadInput
 from seran.io import voxels
-from seran.io.voxels import Found, Output, Reading, Receiver, readable
+from seran.io.voxels import Found, Reading, Receiver, Writer, readable
 from seran.volume import Volume
 
 FORM = "NIfTI", voxels.UNREADABLE
@@ -83,25 +81,17 @@ def read(path: Path, how: Reading) -> Found:
         header.set_sform(matrix, int(header["sform_code"]))
     proxy = image.dataobj.reshape((x, y, z, count))
 
-    def volume(t: int) -> Volume:
-        @readable(path, FORM)
-        def part(at: tuple[slice, slice, slice]) -> ndarray:
-            where = (*at, t)
-            return proxy[where]
-
-        return Volume(voxels.filled(path, part, (x, y, z), how), matrix, header)
-
-    return count, volume
+    return count, lambda t: Volume(voxels.filled(path, proxy, t, how, FORM), matrix, header)
 
 
-def receive(out: Output) -> Receiver:
+def receive(out: Writer) -> Receiver:
     """Write volumes, to one file or a pair, with the transforms and codes of the header of the first."""
     with ExitStack() as stack:
         opened = [stack.enter_context(voxels.created(path)) for path in voxels.files_of(out.path)]
         head, body = opened[0], opened[-1]
         first = yield
         with _without_remarks():
-            header = _blank(first, out, "Image" if head is body else "Pair").header
+            header = _blank(first, out.shape, out.dtype, head is not body).header
             header.write_to(head)
         if head is body:
             body.write(bytes(header.get_data_offset() - body.tell()))
@@ -110,11 +100,11 @@ def receive(out: Output) -> Receiver:
 
 def image(volume: Volume) -> nib.Nifti1Image:
     """A volume as nibabel has it in memory, with the header that `receive` would write."""
-    blank = _blank(volume, Output(Path(), 1, np.dtype(np.float32)), "Image")
+    blank = _blank(volume, volume.data.shape, np.dtype(np.float32), False)
     return type(blank)(volume.data, blank.header.get_best_affine(), blank.header)
 
 
-def _blank(volume: Volume, out: Output, kind: Literal["Image", "Pair"]) -> nib.Nifti1Pair:
+def _blank(volume: Volume, shape: tuple[int, ...], dtype: np.dtype, pair: bool) -> nib.Nifti1Pair:
     """An image of no memory with the header for volumes like this one."""
     known = isinstance(volume.header, nib.Nifti1Header)
     source = volume.header if known else nib.Nifti1Header()
@@ -124,8 +114,7 @@ def _blank(volume: Volume, out: Output, kind: Literal["Image", "Pair"]) -> nib.N
             header[name] = 0  # the timing of slices that are no longer these
     if not known:
         header.set_xyzt_units("mm")
-    header.set_data_dtype(out.dtype)
-    header.set_data_shape(out.shape(volume))
+    header.set_data_dtype(dtype)
     header["cal_min"] = header["cal_max"] = 0
     rigid, q_code = source.get_qform(coded=True)
     header.set_sform(volume.affine, int(source["sform_code"]) if known else 1)
@@ -142,8 +131,8 @@ def _blank(volume: Volume, out: Output, kind: Literal["Image", "Pair"]) -> nib.N
         if not rigid_too and not header["sform_code"]:
             header["sform_code"] = int(q_code) or 1
     version = 2 if isinstance(header, nib.Nifti2Header) else 1
-    zeros = np.broadcast_to(np.zeros((), out.dtype), out.shape(volume))
-    made = getattr(nib, f"Nifti{version}{kind}")(zeros, None, header)
+    zeros = np.broadcast_to(np.zeros((), dtype), shape)
+    made = getattr(nib, f"Nifti{version}{'Pair' if pair else 'Image'}")(zeros, None, header)
     made.header.set_slope_inter(1, 0)
     return made
 

@@ -4,7 +4,7 @@ import math
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from isal import igzip, isal_zlib
 from jaxtyping import Float
-from nibabel import filebasedimages, freesurfer, spatialimages, wrapstruct
+from nibabel import arrayproxy, filebasedimages, freesurfer, spatialimages, wrapstruct
 from numpy import ndarray
 
 from seran import scratch
@@ -39,8 +39,6 @@ gzipping = partial(igzip.IGzipFile, "", "wb", 1, mtime=0)
 
 Form = tuple[str, tuple[Any, ...]]
 """The name of a format, and what its library raises on damaged files."""
-Part = Callable[[tuple[slice, slice, slice]], ndarray]
-"""From slices of the three axes to the voxels there, in the file's own units."""
 Found = tuple[int, Callable[[int], Volume]]
 """How many volumes a file holds, and what reads one, counted from 0."""
 Receiver = Generator[None, Volume, None]
@@ -54,19 +52,6 @@ class Reading:
     affine: str
     fill: float | None
     allocate: Allocator
-
-
-@dataclass(frozen=True)
-class Output:
-    """What is written; see `seran.io.writer`."""
-
-    path: Path
-    count: int
-    dtype: np.dtype
-
-    def shape(self, volume: Volume) -> tuple[int, ...]:
-        """Of the array in the file, which has a fourth axis if there are several volumes like this one."""
-        return (*volume.data.shape, self.count)[: 4 if self.count > 1 else 3]
 
 
 def packed(path: Path) -> bool:
@@ -115,8 +100,7 @@ def shaped(
     if any(n < 1 for n in shape):
         raise BadInput(f"{path}: expected voxels, got an empty image {shape}")
     x, y, z, *more = (*shape, 1, 1, 1)[: max(3, len(shape))]
-    several = [n for n in more if n > 1]
-    if len(several) > 1:
+    if sum(n > 1 for n in more) > 1:
         raise BadInput(f"{path}: expected 3-D volumes, or one series of them, got {len(shape)}-D {shape}")
     need = math.prod(shape) * dtype.itemsize
     if gzipped is not None and need > (has := path.stat().st_size) * (GZIP_RATIO if gzipped else 1):
@@ -124,23 +108,27 @@ def shaped(
             f"{path}: its header promises {need:,} bytes of voxels, but the file has {has:,}"
             f"{' packed ones' * gzipped}; it is damaged or cut off"
         )
-    return x, y, z, several[0] if several else 1
+    return x, y, z, math.prod(more)
 
 
-def filled(path: Path, part: Part, shape: tuple[int, int, int], how: Reading) -> Float[ndarray, "x y z"]:
+def filled(
+    path: Path, array: ndarray | arrayproxy.ArrayProxy, t: int, how: Reading, form: Form = ("", ())
+) -> Float[ndarray, "x y z"]:
     """The voxels of one volume as float32, read part by part.
 
     Args:
         path: the file.
-        part: what reads a part of the volume.
-        shape: of the volume.
+        array: x, y, z, t, in the file's own units; only slices of it are asked for.
+        t: which volume.
         how: where they lie, and the value of those beyond `LARGEST_INTENSITY`, refused without one.
+        form: of a file that is read in parts.
     """
-    data, bad = how.allocate(shape[::-1]).T, 0
+    data, bad = how.allocate(array.shape[2::-1]).T, 0
     for at in scratch.blocks(data):
         x, y, z = (*at, slice(None), slice(None))[:3]
-        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold counts as infinite
-            values = np.asarray(part((x, y, z)), np.float32)
+        # what float32 cannot hold counts as infinite
+        with readable(path, form), np.errstate(over="ignore", invalid="ignore"):
+            values = np.asarray(array[x, y, z, t], np.float32)
         wrong = ~(np.abs(values) <= LARGEST_INTENSITY)
         bad += int(wrong.sum())
         data[at] = np.where(wrong, np.float32(how.fill or 0), values)
@@ -166,19 +154,26 @@ def usable_affine(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "
 class Writer:
     """Volumes on one grid on their way to a file; see `seran.io.writer`."""
 
-    output: Output
-    receiver: Receiver
+    path: Path
+    count: int
+    dtype: np.dtype
+    receiver: Receiver = field(init=False)
     added: int = 0
-    shape: tuple[int, ...] = ()
+    grid: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array in the file, which has a fourth axis for several volumes."""
+        return (*self.grid, self.count)[: 4 if self.count > 1 else 3]
 
     def add(self, volume: Volume) -> None:
         """Write the next volume, which must not be one too many, and on the grid of those before."""
         self.added += 1
-        self.shape = self.shape or volume.data.shape
-        if self.added > self.output.count or volume.data.shape != self.shape:
+        self.grid = self.grid or volume.data.shape
+        if self.added > self.count or volume.data.shape != self.grid:
             raise ValueError(
-                f"{self.output.path}: expected {self.output.count} volumes of {dimensions(self.shape)} "
-                f"voxels, got {dimensions(volume.data.shape)} as number {self.added}"
+                f"{self.path}: expected {self.count} volumes of {dimensions(self.grid)} voxels, "
+                f"got {dimensions(volume.data.shape)} as number {self.added}"
             )
         with suppress(StopIteration):  # the last
             self.receiver.send(volume)

@@ -24,7 +24,7 @@ import seran
 from seran import grid
 from seran.errors import BadInput
 from seran.io.dicom.slices import Slices, header
-from seran.io.voxels import Output, Receiver, cast
+from seran.io.voxels import Receiver, Writer, cast
 
 NEEDED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber",
@@ -48,7 +48,7 @@ THIRD = ("M_FFE", "M_SE", "MPR", "OTHER")
 """Third values of an image's type that the finer image keeps."""
 
 
-def receive(out: Output) -> Receiver:
+def receive(out: Writer) -> Receiver:
     """Write a derived series, one file for each slice, into the study of its source, which must be DICOM."""
     if out.dtype != np.float32:
         raise BadInput(f"{out.path}: DICOM stores 16-bit integers and how to scale them; leave --dtype out")

@@ -21,7 +21,6 @@ import pydicom
 from jaxtyping import Float
 from numpy import ndarray
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_file_meta_info
 from pydicom.misc import is_dicom
 
 from seran import grid
@@ -130,10 +129,7 @@ def scans(paths: Iterable[Path]) -> list[Volume]:
     """The scans that these files make up, in float32 in their own units (after rescaling).
 
     One per series, echo (number and time), moment (temporal position) and part, in this order: where slices
-    are missing, a part ends and the next begins.
-
-    Raises:
-        BadInput: for anything but grey-scale images of alike slices, each once, on regular grids.
+    are missing, a part ends and the next begins. Other images and irregular grids are refused.
     """
     stacks: dict[tuple[str, float, str], list[_Slice]] = {}
     for path in paths:
@@ -149,7 +145,9 @@ def _slices(path: Path) -> list[_Slice]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on unusual values; what cannot be used is an exception
         with readable(path, FORM):
-            syntax = pydicom.uid.UID(read_file_meta_info(path).get("TransferSyntaxUID", ""))
+            syntax = pydicom.uid.UID(
+                pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", "")
+            )
         if not syntax.is_transfer_syntax or syntax.is_deflated:
             raise BadInput(f"{path}: got {printable(syntax.name)}; unpack it first (gdcmconv --raw)")
         image = header(path, TAGS)
