@@ -180,7 +180,8 @@ def test_the_texts_and_the_fourth_axis_of_itk_are_kept(end: str, tmp_path: Path)
 def test_simpleitk_reads_what_is_written_without_it(end: str, dtype: str, tmp_path: Path) -> None:
     data = np.rint(phantom((9, 7, 5)) % 200)
     volume = Volume(data, oblique(left_handed=True), itk.Kept({"a b": "two\nlines", "NDims": "7", "c": "d"}))
-    io.write(volume, tmp_path / f"out{end}", dtype)
+    with io.writer(tmp_path / f"out{end}", 1, dtype) as writer:
+        writer.add(volume)
     made, where = load(tmp_path / f"out{end}")
     assert made.dtype == dtype
     np.testing.assert_array_equal(made, data)

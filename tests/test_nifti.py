@@ -235,7 +235,7 @@ def test_voxels_that_are_not_finite(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.nii", data)
     with pytest.raises(BadInput, match=r"2 voxels are NaN, infinite.*--fill 0"):
         io.read(path)
-    filled = io.read(path, fill=7.5).data
+    filled = next(io.read_series(path, fill=7.5).volumes).data
     assert filled[3, 4, 1] == filled[5, 6, 2] == 7.5
 
 
