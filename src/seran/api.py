@@ -205,11 +205,6 @@ def _scan(scan: Readable) -> Scan:
     x, y, z, count = shaped(here, voxels.shape, voxels.dtype)
     if count > 1:
         raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
-<<<<<<< HEAD
-    part, reading = voxels.reshape((x, y, z)).__getitem__, Reading("auto", None, scratch.memory)
-    data = filled(here, part, (x, y, z), reading)
-=======
     reading = Reading("auto", None, scratch.memory)
     data = filled(here, voxels.reshape((x, y, z, 1)), 0, reading)
->>>>>>> s-io
     return Scan(Volume(data, usable_affine(here, np.asarray(affine, float)), header))

@@ -14,12 +14,8 @@ from isal import isal_zlib
 from seran import files, grid
 from seran.errors import BadInput
 from seran.io import voxels
-<<<<<<< HEAD
-from seran.io.voxels import Found, Reading, Receiver
-from seran.machine import needed
-=======
 from seran.io.voxels import Found, Reading, Receiver, Writer, readable
->>>>>>> s-io
+from seran.machine import needed
 from seran.volume import Volume
 
 READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
