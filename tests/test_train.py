@@ -215,7 +215,7 @@ def test_every_published_recipe_takes_a_step(pairs: PreparedSet) -> None:
             loss.backward()
             for group in made.optimizer.param_groups:
                 group["lr"] = train.rate(recipe, step) * group["factor"]
-            train.limit(cpu(), made.network, made.optimizer, recipe, train.rate(recipe, step))
+            train._clip(cpu(), made.network, made.optimizer, recipe, train.rate(recipe, step))
             made.optimizer.step()
         still = [k for k, v in made.network.state_dict().items() if torch.equal(v, before[k])]
         assert not still, (name, still)
@@ -259,7 +259,7 @@ def test_rates_optimiser_and_clipping_of_the_published_recipes() -> None:
     vdsr = RECIPES["vdsr-x2-bd-paper"]
     layer = torch.nn.Linear(3, 2)
     layer.weight.grad, layer.bias.grad = torch.full((2, 3), 9.0), torch.tensor([0.05, -7.0])
-    train.limit(cpu(), layer, torch.optim.SGD(layer.parameters(), lr=0.1), vdsr, 0.1)
+    train._clip(cpu(), layer, torch.optim.SGD(layer.parameters(), lr=0.1), vdsr, 0.1)
     assert layer.weight.grad.unique().tolist() == pytest.approx([0.1])
     assert layer.bias.grad.tolist() == pytest.approx([0.05, -0.1])
 
@@ -280,8 +280,8 @@ def test_momentum_survives_a_pause(pairs: PreparedSet, tmp_path: Path) -> None:
 
 
 def test_shares_cover_a_batch_once() -> None:
-    assert [list(train.share(4, r, 2)) for r in range(2)] == [[0, 1], [2, 3]]
-    assert [list(train.share(5, r, 2)) for r in range(2)] == [[0, 1, 2], [3, 4, 5]]
+    assert [list(train._share(4, r, 2)) for r in range(2)] == [[0, 1], [2, 3]]
+    assert [list(train._share(5, r, 2)) for r in range(2)] == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_it_learns_and_logs(pairs: PreparedSet, tmp_path: Path) -> None:

@@ -24,35 +24,29 @@ class Recipe:
     """Everything that decides the result of a training run, data apart.
 
     Attributes:
-        model: a name in `seran.systems.SYSTEMS`, or a network of your own: a class in a file, made by
-            ``CLASS(scale=2, **options)``, from low (b, 1, h, w) to high (b, 1, scale·h, scale·w).
+        model: a name in `seran.systems.SYSTEMS`, or a class in a file of your own: ``CLASS(scale=2, **options)``
+            is a network from low (b, 1, h, w) to high (b, 1, scale·h, scale·w).
         scale: 2, 3 or 4.
         degradation: what the data were made with (``bd`` or ``td``).
         options: further arguments of the network, as a JSON object.
         residual: learn a correction of bicubic enlargement (off in the paper).
-        initializer: of the convolutions: ``network`` keeps what the network's file sets (PyTorch's default
-            where it sets nothing); ``he``, ``xavier``, ``gaussian`` (standard deviation 1e-3): zero biases.
-        init: a weights file of the same network to start from, or the name of shipped weights
-            (``seran-x2-bd``); empty: from scratch. From another scale all but the upsampling is taken.
-        augment: fraction of the patches whose resolution and contrast are varied before they are degraded,
-            see `seran.data`; the eight symmetries are always drawn.
+        initializer: of convolutions: ``network`` is its own; ``gaussian`` has standard deviation 1e-3.
+        init: weights to start from, a file or a shipped name; from another scale, all but the upsampling.
+        augment: fraction of the patches whose resolution and contrast vary; symmetries are always drawn.
         patch: low-resolution pixels a side.
         last_patch: the same for the last `tail` of the steps.
-        batch: patches per step over all processes, while `patch` is used; later as many as hold the
-            same pixels.
+        batch: patches per step over all processes; of `last_patch`, as many as hold the same pixels.
         steps: optimiser steps.
         optimizer: ``adam``, or ``sgd`` with the first of `betas` as its momentum.
         betas: of Adam.
         weight_decay: added to the gradient, times the weights.
         lr: largest learning rate.
         rates: factors of `lr` for the parameters whose names match a pattern (the first that does).
-        schedule: ``cosine`` to `lr`/1000 after the warm-up, or ``step``: times `step_factor` after every
-            `step_every` steps.
+        schedule: ``cosine`` to `lr`/1000 after `warmup`, or ``step``: by `step_factor` every `step_every`.
         warmup: steps of linear warm-up.
-        step_every: see `schedule`.
+        step_every: steps, see `schedule`.
         step_factor: see `schedule`.
-        loss: ``l1``, ``l2`` (PSNR is a measure of it), both means over pixels, or ``l2-sum``: half the sum of
-            squares over the pixels of a patch (Caffe's Euclidean loss), for recipes with large rates.
+        loss: ``l1`` or ``l2`` per pixel, or ``l2-sum``: half the sum of squares of a patch, as in Caffe.
         tail: fraction of the steps, at the end, that use `last_patch` and l2.
         clip: 0 for none, or the limit of `clip_by`.
         clip_by: the ``norm`` of all gradients, or every ``value``, at `clip`/rate (VDSR).
@@ -152,9 +146,7 @@ PUBLISHED: dict[str, Recipe] = {
     "rdn": Recipe("rdn", 0, patch=32, batch=16, steps=1_000_000, step_every=200_000),
     # Not readable in the paper; the first author's own framework of that year.
     "csn": Recipe("csn", 0, patch=48, batch=16, steps=1_000_000, step_every=200_000),
-    "edsr": EDSR,
-    "seab": EDSR,
-    "seran": EDSR,
+    **dict.fromkeys(("edsr", "seab", "seran"), EDSR),
 }  # fmt: skip
 """What is known of each system's own training, at ×3 where scales differ. FSCWRN's is not known."""
 

@@ -14,8 +14,6 @@ from seran.errors import BadInput
 from seran.models.layers import OverBicubic
 from seran.systems import SYSTEMS, System, networks
 
-__all__ = ["adopt", "build"]
-
 
 def build(model: str, scale: int, options: dict[str, Any], residual: bool) -> nn.Module:
     """The network of a system, with new parameters.

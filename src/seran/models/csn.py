@@ -1,12 +1,12 @@
 """CSN: the channel splitting network (Zhao et al., IEEE TIP 28, 2019).
 
-Only the abstract could be read: features are split along the channels into a residual branch (reuse) and a
-dense branch (new features), and merge-and-run mapping exchanges information between the two. SERAN's
-Table 3 prints 13.64/16.60/16.01M parameters, whose differences give a trunk of 256 maps with EDSR's
-upsampler. The rest is inferred: hundreds of structures fit the counts, this is a plain one that does:
+Only the abstract could be read: the channels are split into a residual branch (reuse) and a dense branch (new
+features), which exchange information by merge-and-run mapping (IJCAI 2018). The 13.64/16.60/16.01M parameters
+of SERAN's Table 3 give a trunk of 256 maps and EDSR's upsampler. The rest is inferred; of hundreds of
+structures with these counts, this is a plain one:
 
     h = conv3 1→256;  a, b = its halves of 128
-    8 units:  m = (a + b)/2;  a ← A(a) + m;  b ← B(b) + m                       (merge-and-run, IJCAI 2018)
+    8 units:  m = (a + b)/2;  a ← A(a) + m;  b ← B(b) + m
               A: three conv3 128→128, ReLU between;
               B: three dense layers conv3 (128 + 128i)→128 with ReLU, conv1 512→128
     y = conv3(upsampler(conv1 [h, a, b] 512→256, + h)) 256→1
@@ -26,10 +26,8 @@ class Unit(nn.Module):
 
     def __init__(self, width: int, convs: int, growth: int, layers: int) -> None:
         super().__init__()
-        steps: list[nn.Module] = [conv(width, width)]
-        for _ in range(convs - 1):
-            steps += [nn.ReLU(), conv(width, width)]
-        self.residual = nn.Sequential(*steps)
+        rest = [layer for _ in range(convs - 1) for layer in (nn.ReLU(), conv(width, width))]
+        self.residual = nn.Sequential(conv(width, width), *rest)
         self.dense = Dense(width, growth, layers)
 
     def forward(
@@ -53,13 +51,7 @@ class CSN(nn.Module):
     """
 
     def __init__(
-        self,
-        scale: int,
-        width: int = 256,
-        units: int = 8,
-        convs: int = 3,
-        layers: int = 3,
-        growth: int = 128,
+        self, scale: int, width: int = 256, units: int = 8, convs: int = 3, layers: int = 3, growth: int = 128
     ) -> None:
         super().__init__()
         self.head = conv(1, width)

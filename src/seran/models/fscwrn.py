@@ -1,10 +1,9 @@
 """FSCWRN: fixed skip connections and progressively wider residual networks (Shi et al., JBHI 23, 2019).
 
-Only the abstract could be read: the input is the enlarged image; the output adds it back (global residual
-learning); the output of a shallow network reaches the later ones through a fixed skip connection (local
-residual learning); and the networks grow wider rather than deeper. SERAN's Table 3 prints 3.50M
-parameters at every scale. Everything else is inferred; of the structures that fit, this one has the
-fewest free choices (3,503,297 parameters, 201.6 GMACs per 240x240 slice):
+Only the abstract could be read: the enlarged image is the input and is added to the output; the output of a
+shallow network reaches the later ones through a fixed skip connection; and these grow wider rather than
+deeper. Everything else is inferred; of the structures with the 3.50M parameters of SERAN's Table 3, at every
+scale, this one has the fewest free choices (3,503,297 parameters, 201.6 GMACs per 240x240 slice):
 
     f = ReLU(conv3 1→32 of bicubic(low))                                  (shallow network)
     for w in 64, 128, 256:  x = ReLU(conv3 →w);  two residual blocks;  x + conv1(f) 32→w
@@ -15,7 +14,6 @@ from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seran.models.layers import Enlarge, ResidualBlock, conv
 
@@ -31,7 +29,7 @@ class Stage(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"], f: Float[Tensor, "b f h w"]) -> Float[Tensor, "b d h w"]:
         """The features ``x`` of the stage before and ``f`` of the shallow network."""
-        return self.body(F.relu(self.widen(x))) + self.skip(f)
+        return self.body(self.widen(x).relu()) + self.skip(f)
 
 
 class FSCWRN(nn.Module):
@@ -57,8 +55,7 @@ class FSCWRN(nn.Module):
     def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
         """Super-resolve a batch of slices; the sum is float32 even under autocast."""
         enlarged = self.enlarge(x)
-        shallow = F.relu(self.head(enlarged))
-        features = shallow
+        features = shallow = self.head(enlarged).relu()
         for stage in self.stages:
             features = stage(features, shallow)
         return enlarged + self.tail(features).float()

@@ -74,26 +74,22 @@ def upsampler(width: int, scale: int) -> nn.Sequential:
     Raises:
         ValueError: for a scale other than 2, 3 and 4.
     """
-    steps = {2: [2], 3: [3], 4: [2, 2]}.get(scale)
-    if steps is None:
+    if scale not in (2, 3, 4):
         raise ValueError(f"expected a scale of 2, 3 or 4, got {scale}")
-    layers: list[nn.Module] = []
-    for s in steps:
-        layers += [conv(width, s * s * width), nn.PixelShuffle(s)]
-    return nn.Sequential(*layers)
+    steps = [2, 2] if scale == 4 else [scale]
+    return nn.Sequential(*(part for s in steps for part in (conv(width, s * s * width), nn.PixelShuffle(s))))
 
 
 def finish(
     up: nn.Sequential, tail: nn.Conv2d, features: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b 1 sh sw"]:
-    """``tail(up(features))`` of an `upsampler`; in training as the one convolution of `seran.subpixel`.
+    """``tail(up(features))``; in training as the one convolution of `seran.subpixel`.
 
-    That has the same gradients, and needs no features on the fine grid, but 3x3 pixels at least. Its kernels
-    are computed in float32 from the parameters of both, anew each time (online re-parameterization; Hu et
-    al., CVPR 2022).
+    That has the same gradients and needs no fine features, but 3x3 pixels. Its float32 kernels are computed
+    from the parameters of both, anew each time (online re-parameterization; Hu et al., CVPR 2022).
 
     Args:
-        up: the upsampler, c maps.
+        up: an `upsampler` of c maps.
         tail: a 3x3 convolution to one map.
         features: on the grid of the input.
     """
@@ -103,16 +99,10 @@ def finish(
         kernels, biases = _folded(up, tail)
     rows = []
     for y, (rows_met, tall, above) in enumerate(WINDOWS):
-        strip = features[:, :, rows_met]
-        row = [
-            F.conv2d(
-                strip[..., columns_met],
-                kernels[y, x, :, :, :, tall, wide].flatten(0, 1),
-                biases[y, x].flatten(),
-                padding=(above, beside),
-            )
-            for x, (columns_met, wide, beside) in enumerate(WINDOWS)
-        ]
+        strip, row = features[:, :, rows_met], []
+        for x, (columns_met, wide, beside) in enumerate(WINDOWS):
+            kernel, bias = kernels[y, x, :, :, :, tall, wide].flatten(0, 1), biases[y, x].flatten()
+            row.append(F.conv2d(strip[..., columns_met], kernel, bias, padding=(above, beside)))
         rows.append(torch.cat(row, 3))
     return F.pixel_shuffle(torch.cat(rows, 2), kernels.shape[2])
 
@@ -147,8 +137,7 @@ def _phases(s: int, fine: int, reach: int, dtype: torch.dtype, device: torch.dev
 class Enlarge(nn.Module):
     """The project's exact bicubic enlargement (`seran.resize`) by an integer, without parameters.
 
-    Written as sums of shifted and weighted copies rather than as a convolution, and outside of
-    autocast, so that every engine keeps it in float32 whatever its precision elsewhere is.
+    Sums of weighted copies, not a convolution, which engines and autocast would not keep in float32.
     """
 
     def __init__(self, scale: int) -> None:
@@ -158,14 +147,12 @@ class Enlarge(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c sh sw"]:
         """Enlarge h and w; borders are reflected about the outer edge."""
-        x = self._along(x.float().transpose(-1, -2))
-        return self._along(x.transpose(-1, -2))
+        return self._along(self._along(x.float().transpose(-1, -2)).transpose(-1, -2))
 
     def _along(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c sh w"]:
         n = x.shape[-2]
         top, bottom = x[..., :1, :], x[..., n - 1 :, :]
-        second, last = (x[..., 1:2, :], x[..., n - 2 : n - 1, :])
-        padded = torch.cat([second, top, x, bottom, last], -2)
+        padded = torch.cat([x[..., 1:2, :], top, x, bottom, x[..., n - 2 : n - 1, :]], -2)
         rows = [sum(w * padded[..., t : t + n, :] for t, w in enumerate(kernel) if w) for kernel in self.taps]
         return torch.stack(rows, -2).flatten(-3, -2)  # type: ignore[arg-type]
 

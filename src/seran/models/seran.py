@@ -15,10 +15,10 @@ SERAB after the last of 40 residual blocks; without it, it is the baseline of th
 The paper leaves open, and this file chooses:
 
 - the baseline: no batch norm, no mean shift, residual scale 1, as EDSR has at 64 features.
-- P and the width d of φ, ϕ: 64 and 64 (every layer "has 64 filters"; the parameters are the printed
-  3.16/3.34/3.31M, cut after two decimals). P = 16 also gives the printed counts, rounded.
-- the scale of R: R/P, as VSRN's code by the same group. Without it the gate saturates.
-- W_r: no batch norm, zero-initialised with its bias, so that the gate starts at 1/2.
+- P and the width d of φ, ϕ: 64 and 64 (every layer "has 64 filters"), which gives the printed
+  3.16/3.34/3.31M parameters, cut after two decimals; P = 16 gives them rounded.
+- the scale of R: R/P, as VSRN's code by the same group; without it the gate saturates.
+- W_r: no batch norm; it and its bias start at zero, and so the gate at 1/2.
 - equation (6) prints E Mᵀ D, ignoring step 2; the refined V is used.
 - the insertion point: "the last RB" and "before the element-wise adding of the long skip" both hold here.
 """
@@ -75,8 +75,7 @@ class SEAB(nn.Module):
         """O = α Z + E."""
         with torch.autocast(e.device.type, enabled=False):
             full = e.float()
-            v = full.flatten(2) @ self.where(full).transpose(1, 2)
-            v = self.reasoning(v)
+            v = self.reasoning(full.flatten(2) @ self.where(full).transpose(1, 2))
             z = v @ self.rho(full).flatten(2).softmax(1)
             return (full + self.scaling * z.reshape(full.shape)).to(e.dtype)
 

@@ -7,7 +7,6 @@ original convolves without padding and so loses a border; here zeros are padded.
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seran.models.layers import Enlarge, conv
 
@@ -24,5 +23,4 @@ class SRCNN(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
         """Super-resolve a batch of slices."""
-        features = F.relu(self.map(F.relu(self.extract(self.enlarge(x)))))
-        return self.reconstruct(features)
+        return self.reconstruct(self.map(self.extract(self.enlarge(x)).relu()).relu())

@@ -23,10 +23,8 @@ class VDSR(nn.Module):
     def __init__(self, scale: int, width: int = 64, depth: int = 20) -> None:
         super().__init__()
         self.enlarge = Enlarge(scale)
-        layers: list[nn.Module] = [conv(1, width), nn.ReLU()]
-        for _ in range(depth - 2):
-            layers += [conv(width, width), nn.ReLU()]
-        self.body = nn.Sequential(*layers, conv(width, 1))
+        inner = [layer for _ in range(depth - 2) for layer in (conv(width, width), nn.ReLU())]
+        self.body = nn.Sequential(conv(1, width), nn.ReLU(), *inner, conv(width, 1))
         initialise(self, "he")
 
     def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
