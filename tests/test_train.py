@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from seran.methods import Engine, method
 from seran.models import adopt, build
 from seran.models.layers import INITIALIZERS
 from seran.recipes import RECIPES, Recipe
-from seran.run import CHECKPOINT, Run, averaging
+from seran.run import CHECKPOINT, Run, _average
 from seran.systems import SYSTEMS, networks
 from tests.conftest import phantom
 from tests.test_prepare import save
@@ -279,9 +280,18 @@ def test_momentum_survives_a_pause(pairs: PreparedSet, tmp_path: Path) -> None:
     assert same(whole, run(pairs, tmp_path / "paused", sgd))
 
 
-def test_shares_cover_a_batch_once() -> None:
-    assert [list(train._share(4, r, 2)) for r in range(2)] == [[0, 1], [2, 3]]
-    assert [list(train._share(5, r, 2)) for r in range(2)] == [[0, 1, 2], [3, 4, 5]]
+def test_shares_cover_a_batch_once(pairs: PreparedSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    patches = data.Patches(pairs, "train", 2, seed=0)
+    draw, shares = patches.batch, []
+    monkeypatch.setattr(
+        patches, "batch", lambda step, of, size: shares.append(list(of)) or draw(step, of, size)
+    )
+    for batch in (4, 5):
+        recipe = dataclasses.replace(TINY, batch=batch)
+        assert (
+            sum(len(train.Batches(patches, recipe, rank, 2)[0][0]) for rank in range(2)) == (4, 6)[batch - 4]
+        )
+    assert shares == [[0, 1], [2, 3], [0, 1, 2], [3, 4, 5]]
 
 
 def test_it_learns_and_logs(pairs: PreparedSet, tmp_path: Path) -> None:
@@ -314,7 +324,7 @@ def test_a_pause_changes_nothing(pairs: PreparedSet, tmp_path: Path) -> None:
 
 def test_the_average_soon_forgets_the_initialisation() -> None:
     """A plain mean until that is 1/(1 - decay) long, an exponential one from then on."""
-    update = averaging(0.75)
+    update = partial(_average, 0.75)
     value = [torch.tensor(100.0)]
     expected = 100.0
     for n, new in enumerate([10.0, 20.0, 60.0, 8.0, 4.0], start=1):

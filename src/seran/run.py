@@ -3,7 +3,7 @@
 import fnmatch
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,10 @@ STATE = ("step", "seconds", "patches", "scans", "rows", "command")
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+@torch.no_grad()
+def _average(decay: float, averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
     """Exponential moving average that starts as a plain mean, so that it soon forgets the initialisation."""
-
-    @torch.no_grad()
-    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, int(count) / (int(count) + 1)))
-
-    return update
+    torch._foreach_lerp_(averaged, current, 1 - min(decay, int(count) / (int(count) + 1)))
 
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -56,7 +52,7 @@ class Run:
     """The parameters of a run and where they are kept: network, average, optimiser, step."""
 
     def __init__(self, recipe: Recipe, fresh: bool = True) -> None:
-        """A run at step 0; without ``fresh`` one that a checkpoint will fill, without `init`."""
+        """A run at step 0; what a checkpoint will fill is not ``fresh`` and ignores the recipe's `init`."""
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.step, self.patches, self.seconds, self.command = 0, 0, 0.0, ""
@@ -71,7 +67,7 @@ class Run:
             self.network.load_state_dict(parameters(self.network, start, rescaled))
             self.patches, self.seconds, self.scans = card.patches, card.seconds, card.scans
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(self.network, multi_avg_fn=averaging(recipe.ema))
+        self.average = AveragedModel(self.network, multi_avg_fn=partial(_average, recipe.ema))
         self.average.requires_grad_(False)
         self.optimizer = _optimiser(self.network, recipe)
 

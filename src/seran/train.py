@@ -70,21 +70,16 @@ def stage(recipe: Recipe, step: int) -> tuple[str, int, int]:
     return "l2", recipe.last_patch, max(1, round(pixels / recipe.last_patch**2))
 
 
-def _share(batch: int, rank: int, world: int) -> range:
-    """The samples of a step that one of ``world`` processes takes: equal parts of the rounded-up batch."""
-    each = -(-batch // world)
-    return range(rank * each, (rank + 1) * each)
-
-
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Batch ``k`` of a run is what step ``k`` sees: of all processes' samples, those of one."""
+    """Batch ``k`` of a run is what step ``k`` sees: one process's equal part of the rounded-up batch."""
 
     def __init__(self, patches: Patches, recipe: Recipe, rank: int, world: int) -> None:
         self.patches, self.recipe, self.rank, self.world = patches, recipe, rank, world
 
     def __getitem__(self, step: int) -> tuple[Float[Tensor, "b 1 p p"], Float[Tensor, "b 1 sp sp"]]:
         _, patch, batch = stage(self.recipe, step)
-        return self.patches.batch(step, _share(batch, self.rank, self.world), patch)
+        each = -(-batch // self.world)
+        return self.patches.batch(step, range(self.rank * each, (self.rank + 1) * each), patch)
 
 
 def _clip(

@@ -24,11 +24,11 @@ from seran.models.layers import Dense, conv, finish, initialise, upsampler
 class Unit(nn.Module):
     """One merge-and-run unit of the two branches."""
 
-    def __init__(self, width: int, convs: int, growth: int, layers: int) -> None:
+    def __init__(self, width: int, growth: int) -> None:
         super().__init__()
-        rest = [layer for _ in range(convs - 1) for layer in (nn.ReLU(), conv(width, width))]
-        self.residual = nn.Sequential(conv(width, width), *rest)
-        self.dense = Dense(width, growth, layers)
+        first, second, third = (conv(width, width) for _ in range(3))
+        self.residual = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
+        self.dense = Dense(width, growth, layers=3)
 
     def forward(
         self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]
@@ -39,23 +39,12 @@ class Unit(nn.Module):
 
 
 class CSN(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
+    """``units`` of two branches, each with half of ``width`` maps; a dense layer adds ``growth`` maps."""
 
-    Args:
-        scale: 2, 3 or 4.
-        width: maps of the trunk, half of them for each branch.
-        units: merge-and-run units.
-        convs: of the residual branch of a unit.
-        layers: of the dense branch of a unit.
-        growth: maps that each dense layer adds.
-    """
-
-    def __init__(
-        self, scale: int, width: int = 256, units: int = 8, convs: int = 3, layers: int = 3, growth: int = 128
-    ) -> None:
+    def __init__(self, scale: int, width: int = 256, units: int = 8, growth: int = 128) -> None:
         super().__init__()
         self.head = conv(1, width)
-        self.units = nn.ModuleList(Unit(width // 2, convs, growth, layers) for _ in range(units))
+        self.units = nn.ModuleList(Unit(width // 2, growth) for _ in range(units))
         self.fuse = conv(2 * width, width, 1)
         self.up = upsampler(width, scale)
         self.tail = conv(width, 1)

@@ -33,14 +33,7 @@ class Stage(nn.Module):
 
 
 class FSCWRN(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
-
-    Args:
-        scale: 2, 3 or 4.
-        shallow: maps of the shallow network.
-        widths: maps of each stage.
-        depth: residual blocks of each stage.
-    """
+    """``shallow`` maps first, then stages of these ``widths``, each with ``depth`` residual blocks."""
 
     def __init__(
         self, scale: int, shallow: int = 32, widths: Sequence[int] = (64, 128, 256), depth: int = 2

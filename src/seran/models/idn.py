@@ -68,16 +68,7 @@ class Planar(nn.Module):
 
 
 class IDN(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
-
-    Args:
-        scale: 2, 3 or 4.
-        width: maps of the trunk.
-        kept: maps that each block sets aside.
-        blocks: distillation blocks.
-        groups: of the second convolution in either half of a block; the paper's is 4.
-        tail: how the high resolution is reached; the paper's is ``deconv``.
-    """
+    """``width`` maps, of which each of the ``blocks`` sets ``kept`` aside; for ``groups``, ``tail`` see above."""
 
     def __init__(
         self,

@@ -1,7 +1,6 @@
 """Layers that the networks of the paper's Table 3 share."""
 
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 import torch
@@ -117,21 +116,14 @@ def _folded(
         assert layer.bias is not None
         fine, maps = kernels.shape[2], kernels.shape[4]
         s = round((layer.out_channels / maps) ** 0.5)
-        taps, outputs = _phases(s, fine, kernels.shape[-1] // 2, kernels.dtype, kernels.device)
+        phases = subpixel.phases(s, fine, kernels.shape[-1] // 2)
+        taps, outputs = (torch.from_numpy(a).to(kernels) for a in phases)
         by_phase = torch.einsum(subpixel.BY_PHASE, taps, kernels, taps)
         flat, size = by_phase.reshape(-1, layer.out_channels, 3, 3), by_phase.shape[:4]
         constant = (flat.sum((2, 3)) @ layer.bias).unflatten(0, size)
         kernels = F.conv_transpose2d(flat, layer.weight).unflatten(0, size)
         biases = constant + torch.einsum(subpixel.REPEATED, outputs, biases, outputs)
     return kernels, biases
-
-
-@cache
-def _phases(s: int, fine: int, reach: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """`subpixel.phases`, taken to a device once."""
-    with torch.inference_mode(False):  # training may use what a validation asked for first
-        taps, outputs = (torch.from_numpy(a).to(device, dtype) for a in subpixel.phases(s, fine, reach))
-    return taps, outputs
 
 
 class Enlarge(nn.Module):

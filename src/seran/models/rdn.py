@@ -18,16 +18,7 @@ from seran.models.layers import Dense, conv, finish, upsampler
 
 
 class RDN(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
-
-    Args:
-        scale: 2, 3 or 4.
-        width: maps of the trunk.
-        growth: maps that each layer adds (G).
-        blocks: residual dense blocks (D).
-        layers: per block (C).
-        fusion: what the global fusion sees: all blocks (``concat``, the paper's) or their ``sum``.
-    """
+    """``width`` maps; ``growth`` is G, ``blocks`` D, ``layers`` C; ``fusion`` of all blocks or of their sum."""
 
     def __init__(
         self,

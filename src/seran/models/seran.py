@@ -81,7 +81,7 @@ class SEAB(nn.Module):
 
 
 class SERAN(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
+    """The network of the paper, of its baseline and of its ablations.
 
     Args:
         scale: 2, 3 or 4.

@@ -12,7 +12,7 @@ from seran.models.layers import Enlarge, conv
 
 
 class SRCNN(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1]."""
+    """``widths`` of the two hidden layers."""
 
     def __init__(self, scale: int, widths: tuple[int, int] = (64, 32)) -> None:
         super().__init__()

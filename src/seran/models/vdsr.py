@@ -1,8 +1,8 @@
 """VDSR: twenty convolutions that learn what bicubic enlargement misses (Kim et al., CVPR 2016).
 
 x = bicubic(low); conv3 1→64; 18 × conv3 64→64; conv3 64→1; ReLU between; + x. 665,921 parameters at
-every scale, the 0.67M of SERAN's Table 3. It runs at the high resolution: 38.3 GMACs per 240x240 slice.
-Initialised as in the paper (He et al.): without it, twenty layers without skips hardly start to learn.
+every scale, the 0.67M of SERAN's Table 3; 38.3 GMACs per 240x240 slice, at the high resolution. Initialised
+after He et al., as in the paper: otherwise twenty layers without skips hardly start to learn.
 """
 
 from jaxtyping import Float
@@ -12,13 +12,7 @@ from seran.models.layers import Enlarge, conv, initialise
 
 
 class VDSR(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
-
-    Args:
-        scale: 2, 3 or 4.
-        width: maps of every layer but the last.
-        depth: convolutions.
-    """
+    """``depth`` convolutions, all but the last to ``width`` maps."""
 
     def __init__(self, scale: int, width: int = 64, depth: int = 20) -> None:
         super().__init__()
