@@ -15,10 +15,9 @@ Initialised with Xavier's normal distribution, as the first author's framework o
 """
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from seran.models.layers import Dense, conv, finish, initialise, upsampler
+from seran.models.layers import Dense, High, Low, Maps, conv, finish, initialise, upsampler
 
 
 class Unit(nn.Module):
@@ -30,9 +29,7 @@ class Unit(nn.Module):
         self.residual = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
         self.dense = Dense(width, growth, layers=3)
 
-    def forward(
-        self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]
-    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+    def forward(self, a: Maps, b: Maps) -> tuple[Maps, Maps]:
         """Both branches, after the exchange."""
         mean = (a + b) / 2
         return self.residual(a) + mean, self.dense(b) + mean
@@ -50,7 +47,7 @@ class CSN(nn.Module):
         self.tail = conv(width, 1)
         initialise(self, "xavier")
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices."""
         shallow = self.head(x)
         a, b = shallow.chunk(2, 1)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.models.layers import Enlarge, ResidualBlock, conv
+from seran.models.layers import Enlarge, High, Low, Maps, ResidualBlock, conv
 
 
 class Stage(nn.Module):
@@ -27,7 +27,7 @@ class Stage(nn.Module):
         self.body = nn.Sequential(*[ResidualBlock(width) for _ in range(depth)])
         self.skip = conv(shallow, width, 1)
 
-    def forward(self, x: Float[Tensor, "b c h w"], f: Float[Tensor, "b f h w"]) -> Float[Tensor, "b d h w"]:
+    def forward(self, x: Maps, f: Float[Tensor, "b f h w"]) -> Float[Tensor, "b d h w"]:
         """The features ``x`` of the stage before and ``f`` of the shallow network."""
         return self.body(self.widen(x).relu()) + self.skip(f)
 
@@ -45,7 +45,7 @@ class FSCWRN(nn.Module):
         self.stages = nn.ModuleList(Stage(a, b, depth, shallow) for a, b in zip(inputs, widths, strict=False))
         self.tail = conv(inputs[-1], 1)
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices; the sum is float32 even under autocast."""
         enlarged = self.enlarge(x)
         features = shallow = self.head(enlarged).relu()

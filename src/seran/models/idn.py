@@ -23,11 +23,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seran.models.layers import Enlarge, conv, initialise
+from seran.models.layers import Enlarge, High, Low, Maps, conv, initialise
 
-SLOPE = 0.05
-SIZE = 17
-"""Kernel of the reconstruction."""
+SLOPE, SIZE = 0.05, 17
+"""Of leaky ReLU; of the kernel that reconstructs."""
 
 
 def _through(*widths: int, groups: int = 1) -> nn.Sequential:
@@ -48,7 +47,7 @@ class Distillation(nn.Module):
         self.below = _through(width - kept, width, width - kept, width + kept, groups=groups)
         self.compress = nn.Sequential(conv(width + kept, width, 1), nn.LeakyReLU(SLOPE))
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, x: Maps) -> Maps:
         """Same shape as the input."""
         short, long = self.above(x).split([self.kept, self.passed], 1)
         return self.compress(torch.cat([x, short], 1) + self.below(long))
@@ -61,14 +60,14 @@ class Planar(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+    def forward(self, x: Maps) -> Float[Tensor, "b d h w"]:
         """Same h and w as the input."""
         weight = self.layer.weight.contiguous()
         return F.conv2d(x.contiguous(), weight, self.layer.bias, padding=self.layer.padding)
 
 
 class IDN(nn.Module):
-    """``width`` maps, of which each of the ``blocks`` sets ``kept`` aside; for ``groups``, ``tail`` see above."""
+    """``width`` maps, of which each of the ``blocks`` keeps ``kept``; ``groups`` and ``tail``: see above."""
 
     def __init__(
         self,
@@ -89,6 +88,6 @@ class IDN(nn.Module):
             self.tail = nn.Sequential(Planar(conv(width, scale**2, SIZE)), nn.PixelShuffle(scale))
         initialise(self, "he")
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices; the sum is float32 even under autocast."""
         return self.enlarge(x) + self.tail(self.body(self.head(x))).float()

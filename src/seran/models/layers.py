@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seran import resize, subpixel
-from seran.subpixel import WINDOWS
+
+Low = Float[Tensor, "b 1 h w"]
+High = Float[Tensor, "b 1 sh sw"]
+Maps = Float[Tensor, "b c h w"]
 
 
 def conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
@@ -47,9 +50,9 @@ class ResidualBlock(nn.Module):
         self.first = conv(width, width)
         self.second = conv(width, width)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, x: Maps) -> Maps:
         """Same shape as the input."""
-        return x + self.second(F.relu(self.first(x)))
+        return x + self.second(self.first(x).relu())
 
 
 class Dense(nn.Module):
@@ -60,10 +63,10 @@ class Dense(nn.Module):
         self.layers = nn.ModuleList(conv(width + i * growth, growth) for i in range(layers))
         self.fuse = conv(width + layers * growth, width, 1)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, x: Maps) -> Maps:
         """Same shape as the input."""
         for layer in self.layers:
-            x = torch.cat([x, F.relu(layer(x))], 1)
+            x = torch.cat([x, layer(x).relu()], 1)
         return self.fuse(x)
 
 
@@ -79,9 +82,7 @@ def upsampler(width: int, scale: int) -> nn.Sequential:
     return nn.Sequential(*(part for s in steps for part in (conv(width, s * s * width), nn.PixelShuffle(s))))
 
 
-def finish(
-    up: nn.Sequential, tail: nn.Conv2d, features: Float[Tensor, "b c h w"]
-) -> Float[Tensor, "b 1 sh sw"]:
+def finish(up: nn.Sequential, tail: nn.Conv2d, features: Maps) -> High:
     """``tail(up(features))``; in training as the one convolution of `seran.subpixel`.
 
     That has the same gradients and needs no fine features, but 3x3 pixels. Its float32 kernels are computed
@@ -97,9 +98,9 @@ def finish(
     with torch.autocast(features.device.type, enabled=False):
         kernels, biases = _folded(up, tail)
     rows = []
-    for y, (rows_met, tall, above) in enumerate(WINDOWS):
+    for y, (rows_met, tall, above) in enumerate(subpixel.WINDOWS):
         strip, row = features[:, :, rows_met], []
-        for x, (columns_met, wide, beside) in enumerate(WINDOWS):
+        for x, (columns_met, wide, beside) in enumerate(subpixel.WINDOWS):
             kernel, bias = kernels[y, x, :, :, :, tall, wide].flatten(0, 1), biases[y, x].flatten()
             row.append(F.conv2d(strip[..., columns_met], kernel, bias, padding=(above, beside)))
         rows.append(torch.cat(row, 3))
@@ -134,14 +135,13 @@ class Enlarge(nn.Module):
 
     def __init__(self, scale: int) -> None:
         super().__init__()
-        self.scale = scale
         self.taps: list[list[float]] = np.asarray(resize.phases(scale)).tolist()
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c sh sw"]:
+    def forward(self, x: Maps) -> Float[Tensor, "b c sh sw"]:
         """Enlarge h and w; borders are reflected about the outer edge."""
         return self._along(self._along(x.float().transpose(-1, -2)).transpose(-1, -2))
 
-    def _along(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c sh w"]:
+    def _along(self, x: Maps) -> Float[Tensor, "b c sh w"]:
         n = x.shape[-2]
         top, bottom = x[..., :1, :], x[..., n - 1 :, :]
         padded = torch.cat([x[..., 1:2, :], top, x, bottom, x[..., n - 2 : n - 1, :]], -2)
@@ -157,6 +157,6 @@ class OverBicubic(nn.Module):
         self.network = network
         self.enlarge = Enlarge(scale)
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """The sum is float32 even under autocast."""
         return self.network(x).float() + self.enlarge(x)

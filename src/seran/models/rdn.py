@@ -11,14 +11,13 @@ With ``fusion="sum"`` the outputs are added, not concatenated, before a conv1 64
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from seran.models.layers import Dense, conv, finish, upsampler
+from seran.models.layers import Dense, High, Low, conv, finish, upsampler
 
 
 class RDN(nn.Module):
-    """``width`` maps; ``growth`` is G, ``blocks`` D, ``layers`` C; ``fusion`` of all blocks or of their sum."""
+    """``width`` maps; ``growth`` is G, ``blocks`` D, ``layers`` C; ``fusion`` of all blocks or their sum."""
 
     def __init__(
         self,
@@ -39,7 +38,7 @@ class RDN(nn.Module):
         self.up = upsampler(width, scale)
         self.tail = conv(width, 1)
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices."""
         shallow = self.shallow(x)
         features = self.head(shallow)

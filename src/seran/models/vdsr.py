@@ -5,10 +5,9 @@ every scale, the 0.67M of SERAN's Table 3; 38.3 GMACs per 240x240 slice, at the 
 after He et al., as in the paper: otherwise twenty layers without skips hardly start to learn.
 """
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from seran.models.layers import Enlarge, conv, initialise
+from seran.models.layers import Enlarge, High, Low, conv, initialise
 
 
 class VDSR(nn.Module):
@@ -21,7 +20,7 @@ class VDSR(nn.Module):
         self.body = nn.Sequential(conv(1, width), nn.ReLU(), *inner, conv(width, 1))
         initialise(self, "he")
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices; the sum is float32 even under autocast."""
         enlarged = self.enlarge(x)
         return enlarged + self.body(enlarged).float()
