@@ -153,8 +153,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def _common(model: str, scale: int) -> Recipe:
-    residual = not SYSTEMS[model].adds_bicubic
-    return dataclasses.replace(COMMON, model=model, scale=scale, residual=residual)
+    return dataclasses.replace(COMMON, model=model, scale=scale, residual=not SYSTEMS[model].adds_bicubic)
 
 
 def _published(model: str, scale: int) -> Recipe:

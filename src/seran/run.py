@@ -35,10 +35,10 @@ def _average(decay: float, averaged: Tensors, current: Tensors, count: Tensor | 
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser; each group of parameters carries its ``factor`` of the learning rate."""
-    groups: dict[float, list[nn.Parameter]] = {}
+    groups: defaultdict[float, list[nn.Parameter]] = defaultdict(list)
     for name, parameter in network.named_parameters():
-        factors = [f for pattern, f in recipe.rates.items() if fnmatch.fnmatch(name, pattern)]
-        groups.setdefault((factors or [1.0])[0], []).append(parameter)
+        factors = (f for pattern, f in recipe.rates.items() if fnmatch.fnmatch(name, pattern))
+        groups[next(factors, 1.0)].append(parameter)
     if recipe.rates and len(groups) == 1:
         raise BadInput(f"no parameter of {recipe.model} is named like {', '.join(recipe.rates)}")
     params = [{"params": members, "factor": factor} for factor, members in groups.items()]

@@ -147,10 +147,9 @@ def train(
     network, optimizer = fabric.setup(run.network, run.optimizer)
     run.optimizer = optimizer.optimizer
     run.average.to(fabric.device)
-    main, paused = fabric.is_global_zero, False
+    paused, hidden = False, not fabric.is_global_zero or QUIET.get()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorBoard imports TensorFlow where there is one
     board = TensorBoardLogger(out, name="", version="", purge_step=run.step)
-    hidden = not main or QUIET.get()
     bar = tqdm(total=recipe.steps, initial=run.step, unit="step", disable=hidden, smoothing=0.05)
     began = mark = time.perf_counter()
     first, seen, loss_sum = run.step, run.patches, torch.zeros((), device=fabric.device)
@@ -166,7 +165,7 @@ def train(
         run.seconds += clock - mark
         row = {"step": run.step, "loss": float(loss_sum) / (run.step - first)}
         row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": (run.patches - seen) / (clock - mark)}
-        if main:
+        if fabric.is_global_zero:
             if judged:
                 psnr = _validate(run, data, fabric, slices)
                 row |= {f"psnr_{k}": v for k, v in psnr.items()}
@@ -190,10 +189,9 @@ def _begin(
     if data.degradation != recipe.degradation:
         raise BadInput(f"{data.root} holds {data.degradation} pairs, the recipe wants {recipe.degradation}")
     patches = Patches(data, "train", recipe.scale, recipe.seed, recipe.augment)
-    checkpoint = out / CHECKPOINT
-    run = Run(recipe, fresh=not checkpoint.is_file())
-    if checkpoint.is_file():
-        run.restore(checkpoint)
+    run = Run(recipe, fresh=not (out / CHECKPOINT).is_file())
+    if (out / CHECKPOINT).is_file():
+        run.restore(out / CHECKPOINT)
     run.scans += [scan for scan in data.scans("train") if scan not in run.scans]
     if run.step != fabric.broadcast(run.step):
         raise BadInput(f"{out}: processes start from different steps; RUN must be on a disk they share")
@@ -218,8 +216,8 @@ def _learn(
     now = rate(recipe, run.step)
     for group in optimizer.param_groups:
         group["lr"] = now * group["factor"]
-    predicted = network(low.to(memory_format=torch.channels_last))
-    loss = LOSSES[stage(recipe, run.step)[0]](predicted.float(), high)
+    predicted = network(low.to(memory_format=torch.channels_last)).float()
+    loss = LOSSES[stage(recipe, run.step)[0]](predicted, high)
     optimizer.zero_grad()
     fabric.backward(loss)
     _clip(fabric, network, optimizer, recipe, now)

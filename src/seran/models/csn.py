@@ -10,8 +10,6 @@ structures with these counts, this is a plain one:
               A: three conv3 128→128, ReLU between;
               B: three dense layers conv3 (128 + 128i)→128 with ReLU, conv1 512→128
     y = conv3(upsampler(conv1 [h, a, b] 512→256, + h)) 256→1
-
-Initialised with Xavier's normal distribution, as the first author's framework of that time does.
 """
 
 import torch
@@ -45,7 +43,7 @@ class CSN(nn.Module):
         self.fuse = conv(2 * width, width, 1)
         self.up = upsampler(width, scale)
         self.tail = conv(width, 1)
-        initialise(self, "xavier")
+        initialise(self, "xavier")  # as the first author's framework of that time does
 
     def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices."""

@@ -128,10 +128,7 @@ def _folded(
 
 
 class Enlarge(nn.Module):
-    """The project's exact bicubic enlargement (`seran.resize`) by an integer, without parameters.
-
-    Sums of weighted copies, not a convolution, which engines and autocast would not keep in float32.
-    """
+    """Exact bicubic (`seran.resize`) by an integer: no convolution, so that it stays float32 everywhere."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
