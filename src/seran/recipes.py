@@ -30,7 +30,7 @@ class Recipe:
         degradation: what the data were made with (``bd`` or ``td``).
         options: further arguments of the network, as a JSON object.
         residual: learn a correction of bicubic enlargement (off in the paper).
-        initializer: of convolutions: ``network`` is its own; ``gaussian`` has standard deviation 1e-3.
+        initializer: of convolutions: the network's own, or another and zero biases (``gaussian``: std 1e-3).
         init: weights to start from, a file or a shipped name; from another scale, all but the upsampling.
         augment: fraction of the patches whose resolution and contrast vary; symmetries are always drawn.
         patch: low-resolution pixels a side.
@@ -42,7 +42,7 @@ class Recipe:
         weight_decay: added to the gradient, times the weights.
         lr: largest learning rate.
         rates: factors of `lr` for the parameters whose names match a pattern (the first that does).
-        schedule: ``cosine`` to `lr`/1000 after `warmup`, or ``step``: by `step_factor` every `step_every`.
+        schedule: ``cosine`` to `lr`/1000 after `warmup`, or ``step``: times `step_factor` every `step_every`.
         warmup: steps of linear warm-up.
         step_every: steps, see `schedule`.
         step_factor: see `schedule`.
