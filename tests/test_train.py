@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from seran.methods import Engine, method
 from seran.models import adopt, build
 from seran.models.layers import INITIALIZERS
 from seran.recipes import RECIPES, Recipe
-from seran.run import CHECKPOINT, Run, averaging
+from seran.run import CHECKPOINT, Run, _average
 from seran.systems import SYSTEMS, networks
 from tests.conftest import phantom
 from tests.test_prepare import save
@@ -216,7 +217,7 @@ def test_every_published_recipe_takes_a_step(pairs: PreparedSet) -> None:
             loss.backward()
             for group in made.optimizer.param_groups:
                 group["lr"] = train.rate(recipe, step) * group["factor"]
-            train.limit(cpu(), made.network, made.optimizer, recipe, train.rate(recipe, step))
+            train._clip(cpu(), made.network, made.optimizer, recipe, train.rate(recipe, step))
             made.optimizer.step()
         still = [k for k, v in made.network.state_dict().items() if torch.equal(v, before[k])]
         assert not still, (name, still)
@@ -260,7 +261,7 @@ def test_rates_optimiser_and_clipping_of_the_published_recipes() -> None:
     vdsr = RECIPES["vdsr-x2-bd-paper"]
     layer = torch.nn.Linear(3, 2)
     layer.weight.grad, layer.bias.grad = torch.full((2, 3), 9.0), torch.tensor([0.05, -7.0])
-    train.limit(cpu(), layer, torch.optim.SGD(layer.parameters(), lr=0.1), vdsr, 0.1)
+    train._clip(cpu(), layer, torch.optim.SGD(layer.parameters(), lr=0.1), vdsr, 0.1)
     assert layer.weight.grad.unique().tolist() == pytest.approx([0.1])
     assert layer.bias.grad.tolist() == pytest.approx([0.05, -0.1])
 
@@ -280,9 +281,18 @@ def test_momentum_survives_a_pause(pairs: PreparedSet, tmp_path: Path) -> None:
     assert same(whole, run(pairs, tmp_path / "paused", sgd))
 
 
-def test_shares_cover_a_batch_once() -> None:
-    assert [list(train.share(4, r, 2)) for r in range(2)] == [[0, 1], [2, 3]]
-    assert [list(train.share(5, r, 2)) for r in range(2)] == [[0, 1, 2], [3, 4, 5]]
+def test_shares_cover_a_batch_once(pairs: PreparedSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    patches = data.Patches(pairs, "train", 2, seed=0)
+    draw, shares = patches.batch, []
+
+    def noted(step: int, numbers: range, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        shares.append(list(numbers))
+        return draw(step, numbers, size)
+
+    monkeypatch.setattr(patches, "batch", noted)
+    for batch, rank in ((4, 0), (4, 1), (5, 0), (5, 1)):
+        train.Batches(patches, dataclasses.replace(TINY, batch=batch), rank, 2)[0]
+    assert shares == [[0, 1], [2, 3], [0, 1, 2], [3, 4, 5]]
 
 
 def test_it_learns_and_logs(pairs: PreparedSet, tmp_path: Path) -> None:
@@ -315,7 +325,7 @@ def test_a_pause_changes_nothing(pairs: PreparedSet, tmp_path: Path) -> None:
 
 def test_the_average_soon_forgets_the_initialisation() -> None:
     """A plain mean until that is 1/(1 - decay) long, an exponential one from then on."""
-    update = averaging(0.75)
+    update = partial(_average, 0.75)
     value = [torch.tensor(100.0)]
     expected = 100.0
     for n, new in enumerate([10.0, 20.0, 60.0, 8.0, 4.0], start=1):
