@@ -17,7 +17,7 @@ from seran.data.sources import Source, read_source
 from seran.degrade import Bicubic
 from seran.engines import Engine
 from seran.methods import method
-from seran.metrics import psnr
+from seran.quality.metrics import psnr
 from tests.conftest import phantom
 
 SCALES = (2, 3, 4)

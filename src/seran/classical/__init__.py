@@ -14,8 +14,7 @@ Stacks = Callable[[Float[ndarray, "n h w"]], ndarray]
 
 
 def _nlm(scale: int, threads: int) -> Stacks:
-    """See `seran.classical.nlm.nlm`; its compiler is imported when it is asked for."""
-    from seran.classical.nlm import nlm
+    from seran.classical.nlm import nlm  # with numba, which takes long to import
 
     return nlm(scale, threads)
 

@@ -13,7 +13,6 @@ def bicubic(scale: int) -> Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n
     """A predictor of the given scale; keeps the corners of the field of view."""
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
-        _, h, w = low.shape
-        return imresize(np.asarray(low, np.float32), (scale * h, scale * w))
+        return imresize(np.asarray(low, np.float32), (scale * low.shape[1], scale * low.shape[2]))
 
     return predict

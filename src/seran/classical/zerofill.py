@@ -13,7 +13,7 @@ def zerofill(scale: int) -> Callable[[Float[ndarray, "n h w"]], Float[ndarray, "
     """A predictor of the given scale; keeps the centre of voxel 0 (period: the field of view)."""
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
-        _, h, w = low.shape
-        return (kspace.extend(low, (scale * h, scale * w)) * scale**2).real.astype(np.float32)
+        high = kspace.extend(low, (scale * low.shape[1], scale * low.shape[2]))
+        return (high * scale**2).real.astype(np.float32)
 
     return predict

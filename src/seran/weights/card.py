@@ -85,7 +85,7 @@ class Evidence:
         spacings: what they were trained on; None where nobody measured it.
         ranges: what 8-bit convolutions need, see `seran.engines.int8`; empty where it was not measured.
         int8_loss: PSNR in dB that these cost at most on a validation volume.
-        scores: of the test split, per contrast: the mean of each of `seran.metrics.METRICS`.
+        scores: of the test split, per contrast: the mean of each of `seran.quality.metrics.METRICS`.
     """
 
     spacings: Spacings | None = None
