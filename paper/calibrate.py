@@ -19,7 +19,7 @@ from published import CONTRASTS, TABLE3
 from results import Rows, load, program, write
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from seran.classical.bicubic import bicubic
+from seran.classical import bicubic
 from seran.data.pairs import PreparedSet, load_prepared
 from seran.errors import BadInput
 from seran.quality import metrics

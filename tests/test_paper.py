@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran.classical.bicubic import bicubic
+from seran.classical import bicubic
 from seran.data import prepare
 from seran.data.pairs import load_prepared
 from seran.quality import metrics

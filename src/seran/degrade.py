@@ -20,25 +20,15 @@ from seran.grid import Anchor, dimensions
 
 @dataclass(frozen=True)
 class Degradation(ABC):
-    """High to low, in the plane of a slice.
+    """High to low, in the plane of a slice."""
 
-    Attributes:
-        factors: high-resolution samples that one low-resolution sample spans, along rows and columns.
-        integer: round the result of the call and clip it at 0, as MATLAB does for unsigned integers.
-        name: what options, weights and records call it.
-        words: what reports call it.
-        baseline: the plain interpolation that gains over it are counted from.
-        anchor: what the low and the high grid have in common, see `seran.grid`.
-        local: whether a patch may be degraded apart from its slice.
-    """
-
-    factors: tuple[int, int]
-    integer: bool = False
-    name: ClassVar[str]
-    words: ClassVar[str]
-    baseline: ClassVar[str]
-    anchor: ClassVar[Anchor]
-    local: ClassVar[bool]
+    factors: tuple[int, int]  # high samples that one low sample spans, along rows and columns
+    integer: bool = False  # the call rounds and clips at 0, as MATLAB does for unsigned integers
+    name: ClassVar[str]  # what options, weights and records call it
+    words: ClassVar[str]  # what reports call it
+    baseline: ClassVar[str]  # the plain interpolation that gains over it are counted from
+    anchor: ClassVar[Anchor]  # what the low and the high grid have in common, see `seran.grid`
+    local: ClassVar[bool]  # whether a patch may be degraded apart from its slice
 
     def __call__(self, high: Float[ndarray, "*n h w"]) -> Float[ndarray, "*n a b"]:
         """Degrade slices, which the factors must divide (`BadInput`); of a complex image the magnitude."""

@@ -22,20 +22,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Report:
-    """Scores: one row per volume and method.
+    """Scores: one row per volume and method."""
 
-    Attributes:
-        protocol: how the pairs and the scores were made, in words.
-        baseline: the method that gains are counted from.
-        methods: what was run, without the predictors.
-        rows: ``volume``, ``name``, ``subject``, ``contrast``, ``method``, one entry per metric, and the
-            ``seconds`` that the method took.
-    """
-
-    protocol: list[str]
-    baseline: str
-    methods: list[Row]
-    rows: list[Row]
+    protocol: list[str]  # how the pairs and the scores were made, in words
+    baseline: str  # the method that gains are counted from
+    methods: list[Row]  # what was run, without the predictors
+    rows: list[Row]  # volume, name, subject, contrast, method, the metrics, and the seconds that it took
 
     def json(self) -> str:
         """Everything."""

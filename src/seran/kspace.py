@@ -13,12 +13,9 @@ import numpy as np
 from jaxtyping import Complex, Float, Inexact
 from numpy import ndarray
 
-STEP_DB = 2.0
-"""A band edge is a drop of the power spectrum this much steeper than its own trend."""
-WIDTH = 0.06
-"""Frequencies averaged on either side of a candidate edge, as a fraction of Nyquist."""
-LOWEST = 0.4
-"""No edge is looked for below this fraction of Nyquist: anatomy itself is steep there."""
+STEP_DB = 2.0  # a band edge is a drop of the power spectrum this much steeper than its own trend
+WIDTH = 0.06  # of Nyquist: what is averaged on either side of a candidate edge
+LOWEST = 0.4  # of Nyquist: below it no edge is looked for, because anatomy itself is steep there
 
 
 def truncate(image: Inexact[ndarray, "*n h w"], shape: tuple[int, int]) -> Complex[ndarray, "*n a b"]:
@@ -58,7 +55,7 @@ def support(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
     if not np.ptp(chosen, (1, 2)).any():
         return 1.0, 1.0
     chosen = chosen / np.abs(chosen).max()  # the power of very small or large intensities is out of range
-    return _edge(_profile(chosen, 0)), _edge(_profile(chosen, 1))
+    return _edge(chosen, 0), _edge(chosen, 1)
 
 
 def _strong(stack: Float[ndarray, "n h w"]) -> Float[ndarray, "m h w"]:
@@ -68,20 +65,16 @@ def _strong(stack: Float[ndarray, "n h w"]) -> Float[ndarray, "m h w"]:
     return stack[strong[np.linspace(0, len(strong) - 1, min(len(strong), 24)).round().astype(int)]]
 
 
-def _profile(stack: Float[ndarray, "n h w"], axis: int) -> Float[ndarray, " f"]:
-    """Mean power in dB along one in-plane axis (0 or 1), from zero frequency to Nyquist."""
-    spectrum = np.fft.fft(stack - stack.mean((-2, -1), keepdims=True), axis=axis - 2)
-    power = (np.abs(spectrum) ** 2).mean(axis=(0, 2 - axis))
-    half = power[: power.size // 2 + 1]
-    return 10 * np.log10(half / half.max() + 1e-12)
-
-
-def _edge(decibel: Float[ndarray, " f"]) -> float:
-    """Fraction of Nyquist at which a profile falls off a cliff, 1.0 if it does not.
+def _edge(stack: Float[ndarray, "n h w"], axis: int) -> float:
+    """Fraction of Nyquist at which the mean power along an in-plane axis falls off a cliff; else 1.0.
 
     The step at a frequency is the drop of the mean level from the `WIDTH` below it to the `WIDTH` above it,
     less what the slope from `LOWEST`/2 up to there explains.
     """
+    spectrum = np.fft.fft(stack - stack.mean((-2, -1), keepdims=True), axis=axis - 2)
+    power = (np.abs(spectrum) ** 2).mean(axis=(0, 2 - axis))
+    half = power[: power.size // 2 + 1]
+    decibel = 10 * np.log10(half / half.max() + 1e-12)
     n = decibel.size
     f = np.arange(n) / (n - 1)
     reach = max(2, round(WIDTH * (n - 1)))
@@ -115,6 +108,5 @@ def radial(
     step = 1 / min(h * spacing[0], w * spacing[1])
     ring = np.rint(f / step).astype(int).ravel()
     most = int(0.5 / max(spacing) / step + 1e-6)
-    count = np.bincount(ring, minlength=most + 1)[: most + 1]
-    total = np.bincount(ring, power.ravel(), most + 1)[: most + 1]
-    return np.arange(1, most + 1) * step, 10 * np.log10(total[1:] / np.maximum(count[1:], 1) + 1e-30)
+    count, total = (np.bincount(ring, w, most + 1)[1 : most + 1] for w in (None, power.ravel()))
+    return np.arange(1, most + 1) * step, 10 * np.log10(total / np.maximum(count, 1) + 1e-30)

@@ -1,7 +1,8 @@
 """MATLAB's ``imresize(x, k, 'bicubic')``, exactly: the operator of BD degradation and bicubic enlargement.
 
 Output sample ``x`` (1-based) lies at the input coordinate ``u = x/k + (1 - 1/k)/2``, i.e. the outer
-edges of the first and last sample stay where they are. The kernel is Keys' cubic with a = -0.5
+edges of the first and last sample stay where they are; MATLAB's ceil(k n) samples are what is asked for, as k
+is an integer or its inverse here. The kernel is Keys' cubic with a = -0.5
 (Keys, "Cubic convolution interpolation", 1981); when shrinking it is stretched by 1/k, which is
 MATLAB's antialiasing. Indices beyond the border are reflected about the outer edge of the image.
 """
@@ -51,10 +52,7 @@ def matrix(n: int, size: int) -> Float[ndarray, "size n"]:
 
 
 def imresize(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:
-    """Resize the last two axes to ``shape``; float32 stays float32, everything else is float64.
-
-    MATLAB resizes to ``ceil(k * n)`` samples; for the integer ratios used here that is the same.
-    """
+    """Resize the last two axes to ``shape``; float32 stays float32, everything else is float64."""
     h, w = image.shape[-2:]
     return _applied(matrix(h, shape[0]), image, matrix(w, shape[1]).T)
 

@@ -16,8 +16,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 METRICS = ("psnr", "ssim_volume", "ssim_slice")
 SIGMA, TRUNCATE = 1.5, 3.5
-BLOCK = 8
-"""Slices, or rows, that a thread takes at once."""
+BLOCK = 8  # slices, or rows, that a thread takes at once
 
 
 def psnr(truth: Float[ndarray, "*n"], test: Float[ndarray, "*n"], span: float) -> float:
