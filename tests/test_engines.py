@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from seran import io, metrics, sharpen, weights
+from seran import io, sharpen, weights
 from seran.degrade import Bicubic
 from seran.engines import Engine, Lane, openvino, predictor
 from seran.engines import torch as pytorch
 from seran.errors import BadInput
 from seran.machine import has_bf16
 from seran.methods import Method, method
+from seran.quality import metrics
 
 
 def alone(code: str, *words: object, **environment: str) -> str:

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seran import evaluate, metrics
+from seran import evaluate
 from seran.classical import bicubic
 from seran.data import prepare
 from seran.data.pairs import SPLITS, PreparedSet
 from seran.data.sources import find
 from seran.errors import BadInput
 from seran.methods import Method, method
+from seran.quality import metrics
 from tests.conftest import phantom
 from tests.test_prepare import save
 

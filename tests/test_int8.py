@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seran import calibrate, cli, files, io, metrics, sharpen, weights
+from seran import calibrate, cli, files, io, sharpen, weights
 from seran.data import prepare
 from seran.data.pairs import PreparedSet
 from seran.degrade import DEGRADATIONS
@@ -14,6 +14,7 @@ from seran.engines import Engine, int8
 from seran.engines.runtime import ov
 from seran.errors import BadInput
 from seran.methods import Method, method
+from seran.quality import metrics
 from tests.conftest import phantom
 from tests.test_prepare import save
 

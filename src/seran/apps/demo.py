@@ -14,12 +14,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from seran import files, grid, io, metrics
+from seran import files, grid, io
 from seran.apps import FLAT
 from seran.degrade import Bicubic
 from seran.engines import Engine
 from seran.grid import Plan
 from seran.methods import method
+from seran.quality import metrics
 from seran.sharpen import upscale
 from seran.volume import Volume
 
