@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from seran import degrade
 from seran.data.pairs import Packed, PreparedSet
 from seran.errors import BadInput
 from seran.quality import metrics
-from seran.sharpen import Method, Normalisation, Predict, Progress, sharpen
+from seran.sharpen import Method, Normalisation, Progress, sharpen
 
 Row = dict[str, Any]
 
@@ -118,7 +118,7 @@ def evaluate(
         slices: how many central slices of each volume are scored; 0 for all.
 
     Raises:
-        BadInput: if the methods do not fit, one was trained on a scan or a subject of the split, or it is empty.
+        BadInput: if the methods do not fit, one was trained on subjects of the split, or it is empty.
     """
     if not methods:
         raise BadInput("expected at least one method")
@@ -170,7 +170,9 @@ def low_unit(data: PreparedSet, volume: Packed, scale: int, at: list[int]) -> Fl
     return Normalisation(*volume.unit[str(scale)]).apply(data.low(volume, scale)[at])
 
 
-def psnr(predict: Predict, data: PreparedSet, volume: Packed, scale: int, at: list[int]) -> float:
+def psnr(
+    predict: Callable[[ndarray], ndarray], data: PreparedSet, volume: Packed, scale: int, at: list[int]
+) -> float:
     """PSNR in dB of some slices alone: what is looked at while something is tuned.
 
     Args:

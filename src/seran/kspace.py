@@ -94,8 +94,8 @@ def radial(
 ) -> tuple[Float[ndarray, " f"], Float[ndarray, " f"]]:
     """Radial power spectral density of slices, in a Hann window: frequencies in cycles per mm, power in dB.
 
-    On one scale for all grids of one field of view, so that a scan can be compared with a finer one of it. The
-    frequencies end at the Nyquist frequency of the coarser axis; ``spacing`` is in mm of (row, column).
+    On one scale for all grids of a field of view, so that a scan can be compared with a finer one of it.
+    They end at the Nyquist frequency of the coarser axis; ``spacing`` is in mm of (row, column).
     """
     stack = _strong(stack)
     h, w = stack.shape[1:]

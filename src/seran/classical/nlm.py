@@ -142,7 +142,7 @@ def _tiles(active: Bool[ndarray, "n h w"]) -> Int[ndarray, "tiles 6"]:
     return np.array(boxes, np.int64).reshape(-1, 6)
 
 
-def _compiled(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:  # noqa: ANN401
     """`njit` that keeps what it compiled beside this file or in the user's cache, if either is writable."""
     function = inspect.unwrap(function)  # under pytest jaxtyping wraps it
     try:
