@@ -158,15 +158,15 @@ def test_hard_intensities_stay_in_their_units(tmp_path: Path, method: str, what:
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        (("--scale", "1"), "got 1 and 1 times; there is nothing to sharpen"),
-        (("--scale", "0.5"), "got 0.5 and 0.5 times; there is nothing to sharpen"),
-        (("--scale", "4.0001"), "got 4.0001 and 4.0001 times; the networks end there"),
-        (("--scale", "-2"), "expected a positive --scale, got -2"),
-        (("--scale", "nan"), "expected a positive --scale, got nan"),
-        (("--spacing", "5"), "got 0.18 and 0.16 times; there is nothing to sharpen"),
-        (("--spacing", "0.85"), "got 1.05882 and 0.941176 times; there is nothing to sharpen"),
-        (("--spacing", "0.1"), "got 9 and 8 times; the networks end there"),
-        (("--scale", "2", "--spacing", "0.4"), "expected one of --scale, --spacing and --like"),
+        (("--scale", "1"), "--scale 1: must be above 1 and at most 4"),
+        (("--scale", "0.5"), "--scale 0.5: must be above 1 and at most 4"),
+        (("--scale", "4.0001"), "--scale 4.0001: must be above 1 and at most 4"),
+        (("--scale", "-2"), "--scale -2: must be above 1 and at most 4"),
+        (("--scale", "nan"), "--scale nan: must be above 1 and at most 4"),
+        (("--spacing", "5"), "--spacing 5: is 0.18 and 0.16 times finer than the scan"),
+        (("--spacing", "0.85"), "is 1.05882 and 0.941176 times finer than the scan"),
+        (("--spacing", "0.1"), "is 9 and 8 times finer than the scan"),
+        (("--scale", "2", "--spacing", "0.4"), "--scale and --spacing: give only one of them"),
         (("--like", "missing.nii"), "missing.nii: no such file"),
         (("--series", "3"), "a series is chosen in a folder of DICOM files"),
     ],
@@ -213,7 +213,7 @@ def test_names_that_say_something_else(
         (tmp_path / name).write_bytes(content)
         assert text in refused(capsys, tmp_path / name, out), name
     for name in ("out.nii.bz2", "out.png", "out.nhdr"):
-        assert "expected an output name" in refused(capsys, scan, tmp_path / name)
+        assert "must end in .nii" in refused(capsys, scan, tmp_path / name)
 
 
 def test_links(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

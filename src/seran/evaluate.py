@@ -132,7 +132,7 @@ def evaluate(
             the split is empty.
     """
     if not methods:
-        raise BadInput("expected at least one method")
+        raise BadInput("--methods: name at least one")
     scale = methods[0].scale
     undone = degrade.named(data.degradation)
     for m in methods:
@@ -142,14 +142,14 @@ def evaluate(
                 f"{m.name} undoes {m.degradation} at x{m.scale}; the data are {data.degradation} at x{scale}"
             )
     if undone.baseline not in [m.name for m in methods]:
-        raise BadInput(f"expected {undone.baseline} among the methods: gains are counted from it")
+        raise BadInput(f"--methods: must include {undone.baseline}, from which gains are counted")
     volumes = data.pick(split)
     if not volumes:
         raise BadInput(f"{data.root}: the split {split!r} is empty")
     for m in methods:
         refuse_trained_on(m, volumes)
     if slices < 0:
-        raise BadInput(f"expected a number of slices, or 0 for all, got {slices}")
+        raise BadInput(f"--slices {slices}: must be 0 (all) or more")
     rows = []
     for volume in volumes:
         about = {name: getattr(volume, name) for name in ("name", "subject", "contrast")}

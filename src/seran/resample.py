@@ -58,8 +58,8 @@ def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
     asked = [1 / per[i].max() for i in range(3) if i != axis]
     if not 1 + 1e-6 < max(asked) <= LARGEST + 1e-6 or min(asked) < 1 - 1e-6:
         raise BadInput(
-            f"{name}: {' and '.join(f'{a:.6g}' for a in asked)} times as fine as the scan in the plane of "
-            f"its slices; must be above 1 and at most {LARGEST:g}"
+            f"{name}: is {' and '.join(f'{a:.6g}' for a in asked)} times finer than the scan in the plane of "
+            f"its slices; must be more than 1 and at most {LARGEST:g} times"
         )
     return max(2, int(np.ceil(max(asked) - 1e-6)))
 

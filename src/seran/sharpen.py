@@ -247,8 +247,8 @@ def upscale(
     stack = plan.stack(volume.data)
     if min(stack.shape[1:]) < SMALLEST:
         raise BadInput(
-            f"expected slices of at least {SMALLEST}x{SMALLEST} pixels, got {stack.shape[1]}x"
-            f"{stack.shape[2]} (slices along array axis {plan.axis}); choose another --plane"
+            f"slices of {stack.shape[1]}x{stack.shape[2]} pixels along array axis {plan.axis}: must be at "
+            f"least {SMALLEST}x{SMALLEST}; choose another --plane"
         )
     if (plan.scan.shape, plan.factors, plan.anchor) != (volume.data.shape, method.factors, method.anchor):
         raise ValueError(f"the plan is not one for {method.name} and a scan of {volume.data.shape}")

@@ -82,7 +82,7 @@ def _described(command: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401
     return text, get_type_hints(command, include_extras=True)
 
 
-def of(command: Any, group: str = "Options", values: object = REQUIRED) -> Iterator[Argument]:  # noqa: ANN401
+def of(command: Any, group: str = "Options", values: object = None) -> Iterator[Argument]:  # noqa: ANN401
     """The arguments of a command.
 
     Args:
@@ -94,19 +94,20 @@ def of(command: Any, group: str = "Options", values: object = REQUIRED) -> Itera
     texts = {name: " ".join(entry.split()).rstrip(".") for name, entry in ENTRY.findall(text)}
     for name, parameter in inspect.signature(command).parameters.items():
         kind, *marks = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
-        default = parameter.default if values is REQUIRED else getattr(values, name)
+        default = getattr(values, name, parameter.default)
         if is_dataclass(kind):
             yield from of(kind, _described(kind)[0].splitlines()[0].rstrip("."), default)
         elif tyro.conf.Fixed not in marks:
             kind, choices, count = _values(kind)
             named: Any = tyro.conf.arg(name=name.replace("_", "-"))
-            named = next((mark for mark in marks if hasattr(mark, "aliases")), named)
+            named = next((mark for mark in marks if getattr(mark, "name", None)), named)
             flags = [*(named.aliases or ()), f"--{named.name}", *[f"--no-{named.name}"] * (kind is bool)]
             word = "N" if kind in (int, float) else name.rpartition("_")[2].upper()
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                flags, word = [], name.upper()
             word = f"{{{','.join(choices)}}}" if choices else word
             metavar = f"{word} ..." if count < 0 else " ".join([word] * count)
             metavar = next((mark for mark in marks if isinstance(mark, str)), metavar)
-            flags = flags if parameter.kind is not parameter.POSITIONAL_ONLY else []
             yield Argument(flags, texts.get(name, ""), group, metavar, kind, choices, count, default)
 
 

@@ -12,12 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
 
+import seran
 from seran import files, grid, io, metrics
 from seran.degrade import Bicubic
 from seran.engines import Engine
-from seran.grid import Plan
-from seran.methods import method
-from seran.sharpen import upscale
 from seran.volume import Volume
 
 SOURCE = "matplotlib sample data, s1045.ima.gz (256x256, 16 bit)"
@@ -71,8 +69,7 @@ def demo(out: Path = Path("seran-demo"), engine: Engine = Engine()) -> str:  # n
     low = Volume(np.moveaxis(Bicubic((SCALE, SCALE))(stack), 0, 2), affine)
     made, scores = {"truth": truth, "low": low}, {}
     for name in ("bicubic", "seran"):
-        chosen = method(name, SCALE, engine=engine)
-        made[name], _ = upscale(low, chosen, Plan(low.grid, 2, chosen.factors, chosen.anchor))
+        made[name] = seran.upscale((low.data, affine), method=name, engine=engine).volume
         scores[name] = metrics.scores(stack, np.moveaxis(made[name].data, 2, 0), float(np.ptp(stack)))
     for name, volume in made.items():
         with files.atomic(out / f"{name}.nii.gz") as part:

@@ -31,13 +31,13 @@ def _listed(kind: str) -> str:
 def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
     """``seran train RECIPE …``: the command with the named recipe's settings as its defaults."""
     if args[:1] in (["-h"], ["--help"]):
-        sys.stdout.write(
+        text = (
             "usage: seran train RECIPE DATA RUN [OPTIONS]\n\n"
             f"recipes: one for all systems, for fair comparison,\n{_listed('')}"
             f"and the one that each system was published with:\n{_listed('-paper')}\n"
-            "seran train RECIPE --help lists every setting with its value.\n"
+            "seran train RECIPE --help lists every setting with its value."
         )
-        raise SystemExit(0)
+        return lambda: text, []
     if not args:
         raise BadInput("train needs RECIPE, DATA and RUN; see seran train --help")
     name, *rest = args
@@ -80,10 +80,11 @@ def train(
         minutes: pause after this long.
         validate_every: steps between validations on whole slices of the split val.
     """
-    at_least_1 = {"--devices": devices, "--nodes": nodes, "--validate-every": validate_every}
-    for option, value, least in ("--threads", threads, 0), *((o, v, 1) for o, v in at_least_1.items()):
-        if value < least:
-            raise BadInput(f"{option} {value}: must be {least} or more")
+    if threads < 0:
+        raise BadInput(f"--threads {threads}: must be 0 (all) or more")
+    for option, value in {"devices": devices, "nodes": nodes, "validate-every": validate_every}.items():
+        if value < 1:
+            raise BadInput(f"--{option} {value}: must be 1 or more")
     pairs = load_prepared(data)
     if recipe.model not in SYSTEMS:
         recipe = dataclasses.replace(recipe, model=adopt(recipe.model, recipe.scale, recipe.options))

@@ -199,7 +199,7 @@ def _wait(error: _Again, failures: int) -> None:
 def _ask(url: str, have: int, size: int | None) -> tuple[HTTPResponse, int]:
     """Ask for the bytes from ``have`` on; return the response and the byte it begins with, ``have`` or 0."""
     if not re.fullmatch(r"https?://[^/?#\s][!-~]*", url, re.IGNORECASE):
-        raise BadInput(f"expected an address that begins with https:// or http://, got {url!r}")
+        raise BadInput(f"{url}: an address must begin with https:// or http://")
     headers = {"User-Agent": f"seran/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         response = _opener().open(request.Request(url, headers=headers), timeout=TIMEOUT)

@@ -112,7 +112,7 @@ def _running(weights: Weights, precision: Precision, threads: int, winograd: boo
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         n, h, w = low.shape
         if features is not None and min(h, w) <= subpixel.REACH:
-            raise BadInput(f"expected slices of at least 3x3 pixels, got {h}x{w}")
+            raise BadInput(f"slices of {h}x{w} pixels: must be at least 3x3")
         high = np.empty((n, scale * h, scale * w), np.float32)
         with turn:  # requests, and MNN's network, serve one caller at a time
             if body and h * w <= TRUNK_PIXELS:

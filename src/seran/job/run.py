@@ -35,9 +35,7 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
         source: the scan, which may not.
     """
     if io.format_of(out) is None:
-        raise BadInput(
-            f"{out}: expected an output name ending in {', '.join(io.FORMATS)}, or none for a DICOM series"
-        )
+        raise BadInput(f"{out}: must end in {', '.join(io.FORMATS)}, or in nothing for a DICOM series")
     if not io.format_of(out) and source is not None and source.is_file():
         raise BadInput(
             f"{out}: only what was read from DICOM can be written as DICOM; name a file.nii.gz instead"
