@@ -39,6 +39,7 @@ maintain:
 
 seran help COMMAND says more; --quiet and --verbose go with every command; --version.
 """
+QUIET, VERBOSE = {"-q", "--quiet"}, {"-v", "--verbose"}
 COMMANDS = re.findall(r"^  (\w+) ", USAGE, re.MULTILINE)
 
 
@@ -47,18 +48,15 @@ def _fail(text: str, status: int = 2) -> int:
     return status
 
 
-def _without(args: list[str], *flags: str) -> tuple[list[str], bool]:
-    return [word for word in args if word not in flags], not set(flags).isdisjoint(args)
-
-
 @contextlib.contextmanager
 def _telling(quiet: bool, verbose: bool) -> Iterator[None]:
     """Leave bars and stdout out, or show what is logged on stderr; both as before afterwards."""
     import logging
 
-    from seran.progress import QUIET, log
+    from seran import progress
 
-    token, level, handler = QUIET.set(quiet), log.level, logging.StreamHandler()
+    token, log, handler = progress.QUIET.set(quiet), progress.log, logging.StreamHandler()
+    level = log.level
     handler.setFormatter(logging.Formatter("seran: %(message)s"))
     if verbose:
         log.addHandler(handler)
@@ -69,7 +67,7 @@ def _telling(quiet: bool, verbose: bool) -> Iterator[None]:
     finally:
         log.setLevel(level)
         log.removeHandler(handler)
-        QUIET.reset(token)
+        progress.QUIET.reset(token)
 
 
 def run(args: list[str]) -> int:
@@ -78,8 +76,8 @@ def run(args: list[str]) -> int:
     Returns:
         0 done, 1 done in part, 2 unusable input or options, 3 a fault of the program, 130 interrupted.
     """
-    args, quiet = _without(args, "-q", "--quiet")
-    args, verbose = _without(args, "-v", "--verbose")
+    quiet, verbose = (not flags.isdisjoint(args) for flags in (QUIET, VERBOSE))
+    args = [word for word in args if word not in QUIET | VERBOSE]
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
     if not args or args[0] in ("-h", "--help", "--version"):
@@ -98,12 +96,10 @@ def run(args: list[str]) -> int:
             text = arguments.run(name, words)
             sys.stdout.write(text.rstrip("\n") + "\n" * bool(text))
         return 0
-    except BadInput as error:
-        return _fail(str(error))
+    except (BadInput, Incomplete) as error:
+        return _fail(str(error), 1 if isinstance(error, Incomplete) else 2)
     except ModuleNotFoundError as error:
         return _fail(str(needed(f"seran {args[0]}", error)))
-    except Incomplete as error:
-        return _fail(str(error), 1)
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}; nothing half-written is left")
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from string import Template
@@ -115,12 +115,11 @@ def _facts(root: Path, image: Path, target: Target) -> dict[str, Any]:
     }
 
 
-def _planned(root: Path, out: Path, images: Iterable[Path], target: Target) -> Iterator[Task]:
-    """What becomes of each image."""
-    for image in images:
-        own, suffix, ending = _named(image)
-        name = "_".join([*own, f"res-{resolution(target)[0]}", "desc-seran", suffix + ending])
-        yield Task(image, out / image.relative_to(root).with_name(name), partial(_facts, root, image, target))
+def _planned(root: Path, out: Path, image: Path, target: Target) -> Task:
+    """What becomes of an image."""
+    own, suffix, ending = _named(image)
+    name = "_".join([*own, f"res-{resolution(target)[0]}", "desc-seran", suffix + ending])
+    return Task(image, out / image.relative_to(root).with_name(name), partial(_facts, root, image, target))
 
 
 def _describe(root: Path, out: Path) -> None:
@@ -215,22 +214,20 @@ def bids(
         where: several scans may be sharpened at once, on this machine or on many.
     """
     images = _scans(bids_dir, participant_label, session_label, suffix)
-    tasks = list(_planned(bids_dir, output_dir, images, options.target))
-    if level == "group":
-        return _group(tasks, bids_dir, output_dir)
-    _describe(bids_dir, output_dir)
-    return batch.run(tasks, options, engine, resume=True, where=where)
-
-
-def _group(tasks: Sequence[Task], root: Path, out: Path) -> str:
-    if not (out / "dataset_description.json").is_file():
-        raise BadInput(f"{out}: nothing is there yet; run `seran bids {root} {out} participant` first")
-    table = [_row(task, root) for task in tasks]
-    with files.together(out / "group.tsv", out / "group.html") as (tsv, web):
+    tasks = [_planned(bids_dir, output_dir, image, options.target) for image in images]
+    if level == "participant":
+        _describe(bids_dir, output_dir)
+        return batch.run(tasks, options, engine, resume=True, where=where)
+    if not (output_dir / "dataset_description.json").is_file():
+        told = f"run `seran bids {bids_dir} {output_dir} participant` first"
+        raise BadInput(f"{output_dir}: nothing is there yet; {told}")
+    table = [_row(task, bids_dir) for task in tasks]
+    paths = output_dir / "group.tsv", output_dir / "group.html"
+    with files.together(*paths) as (tsv, web):
         with tsv.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
             writer.writeheader()
             writer.writerows(table)
         web.write_text(page(table), encoding="utf-8")
     done = sum(row["status"] == "done" for row in table)
-    return f"{done} of {len(table)} scans are sharpened; {out / 'group.tsv'}, {out / 'group.html'}"
+    return f"{done} of {len(table)} scans are sharpened; {paths[0]}, {paths[1]}"

@@ -7,10 +7,8 @@ import numpy as np
 
 from seran import files, io, kspace, resample, scratch
 from seran.errors import BadInput, Incomplete
-from seran.io import Source
 from seran.job import record
 from seran.job.options import ReadOptions
-from seran.job.record import Record
 from seran.quality import checks, report
 from seran.quality.report import Side
 
@@ -28,7 +26,7 @@ def refuse_page(out: Path, force: bool, *others: Path) -> None:
         raise BadInput(f"{out} exists; give --force to replace it")
 
 
-def write(before: Source, after: Path, out: Path, reading: ReadOptions, made: Record | None) -> str:
+def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> str:
     """Check, draw and write; the checks in words.
 
     Args:
@@ -36,14 +34,16 @@ def write(before: Source, after: Path, out: Path, reading: ReadOptions, made: Re
         after: the other one.
         out: the page.
         reading: how ``before`` is read.
-        made: the record of how ``after`` was made from it, if there is one.
 
     Raises:
         Incomplete: if a check fails, after its words to stderr; the page is written.
     """
-    allocate, provenance, notes = scratch.allocator(out.parent), made.provenance if made else None, []
-    sides = []
-    for source, how in (before, reading), (io.resolve(after), ReadOptions(fill=reading.fill)):
+    old, new, made = io.resolve(before, reading.series), io.resolve(after), record.read(after)
+    if made is not None and made.input_sha256 != files.sha256_of(old.files):
+        made = None
+    allocate, provenance = scratch.allocator(out.parent), made.provenance if made else None
+    sides, notes = [], []
+    for source, how in (old, reading), (new, ReadOptions(fill=reading.fill)):
         series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
         sides.append(Side(source.path.name, next(series.volumes), series.count))
     first, second = sides
@@ -81,7 +81,4 @@ def compare(before: Path, after: Path, out: Path, /, fill: float | None = None, 
         force: replace an existing page.
     """
     refuse_page(out, force, before, after)
-    source, made = io.resolve(before), record.read(after)
-    if made is not None and made.input_sha256 != files.sha256_of(source.files):
-        made = None
-    return write(source, after, out, ReadOptions(fill=fill), made)
+    return write(before, after, out, ReadOptions(fill=fill))

@@ -7,7 +7,7 @@ words, so that pressing the key starts no Python. All of it is read from the sig
 import importlib
 import pkgutil
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,8 +31,8 @@ ZSH = "autoload -Uz compinit bashcompinit\n(( $+functions[compdef] )) || compini
 class Command(NamedTuple):
     """What may follow a command: words; options, with the words that each takes one of, none of a flag."""
 
-    words: tuple[str, ...]
-    options: dict[str, tuple[str, ...] | None]
+    words: Sequence[str]
+    options: dict[str, Sequence[str] | None]
     lacks: bool = False
 
 
@@ -60,7 +60,7 @@ def _quoted(words: Iterable[str]) -> str:
 
 def _bash(known: dict[str, Command]) -> str:
     """A function for bash's ``complete``: rules in the order in which they are looked at."""
-    rules = {
+    rules: dict[str, dict[str, Sequence[str] | None]] = {
         "@VALUES@": {f"'{name} {o}'": v for name, c in known.items() for o, v in c.options.items()},
         "@OPTIONS@": {f"'{name} -'*": tuple(c.options) for name, c in known.items()},
         "@WORDS@": {f"'{name} '*": c.words for name, c in known.items()},

@@ -47,11 +47,6 @@ def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
     return functools.partial(train, recipe=RECIPES[name]), rest
 
 
-def _lost(error: RuntimeError) -> bool:
-    """Whether it says that another process does not answer: gloo has no class of its own for that."""
-    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
-
-
 def train(
     data: Path,
     run: Path,
@@ -105,10 +100,10 @@ def train(
         made = library.train(
             recipe, pairs, run, fabric, validate_every=validate_every, minutes=minutes, command=command
         )
-    except RuntimeError as error:
-        if not _lost(error):
-            raise
+    except RuntimeError as error:  # another process does not answer; gloo has no class of its own for that
         why = " ".join(str(error).split())[:200]
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error).lower():
+            raise
         raise BadInput(
             f"another process of this run has ended; the same command continues from the checkpoint ({why})"
         ) from error

@@ -97,15 +97,13 @@ def upscale(
     if report is not None:
         compare.refuse_page(report, force or resume, source, result, record.sidecar(result))
     if resume and record.is_done(source, result, options, engine):
-        made, told = record.read(result), f"{result} is there already, from the same scan and options"
+        told = f"{result} is there already, from the same scan and options"
     else:
         with batch.bars() as watch:
-            made = job.run(source, result, options, engine, watch, force or resume)
-        told = made.summary(result)
+            told = job.run(source, result, options, engine, watch, force or resume).summary(result)
     if report is None:
         return told
     try:
-        before = io.resolve(source, options.read.series)
-        return f"{told}\n{compare.write(before, result, report, options.read, made)}"
+        return f"{told}\n{compare.write(source, result, report, options.read)}"
     except Incomplete as error:
         raise Incomplete(f"{error}; the result is kept ({told})") from error
