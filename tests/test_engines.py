@@ -250,9 +250,9 @@ def test_threads_wait_for_each_other(engine: ModuleType) -> None:
 
 def test_engines_that_there_are_not() -> None:
     for wrong, words in (
-        ({"device": "tpu"}, "expected a device of auto, cpu, cuda, cuda:N or mps, got 'tpu'"),
-        ({"threads": -1}, "expected a number of threads, or 0 for all, got -1"),
-        ({"device": "cuda:1", "precision": "int8"}, "int8 is for the CPU, got the device cuda:1"),
+        ({"device": "tpu"}, "--device tpu: expected auto, cpu, cuda, cuda:N or mps"),
+        ({"threads": -1}, r"--threads -1: must be 0 \(all\) or more"),
+        ({"device": "cuda:1", "precision": "int8"}, "--precision int8: is for the CPU, not --device cuda:1"),
     ):
         with pytest.raises(BadInput, match=words):
             Engine(**wrong)

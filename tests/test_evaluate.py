@@ -64,7 +64,7 @@ def test_scores_means_and_gains(pairs: PreparedSet) -> None:
 
 
 def test_requests_that_make_no_sense(pairs: PreparedSet) -> None:
-    with pytest.raises(BadInput, match="expected bicubic among the methods"):
+    with pytest.raises(BadInput, match="--methods: must include bicubic"):
         evaluate.evaluate(pairs, [perfect(pairs)])
     with pytest.raises(BadInput, match="zerofill undoes td"):
         evaluate.evaluate(pairs, [method("zerofill", 2)])

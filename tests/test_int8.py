@@ -71,7 +71,7 @@ def test_what_costs_too_much_is_refused(
 def test_it_needs_calibrated_weights_and_a_cpu(vdsr: Path) -> None:
     with pytest.raises(BadInput, match="run `seran calibrate`"):
         method("vdsr", 2, file=vdsr, engine=Engine(precision="int8"))
-    with pytest.raises(BadInput, match="int8 is for the CPU"):
+    with pytest.raises(BadInput, match="--precision int8: is for the CPU"):
         method("vdsr", 2, file=vdsr, engine=Engine("cuda", "int8"))
 
 

@@ -94,5 +94,5 @@ DEGRADATIONS: dict[str, type[Degradation]] = {"bd": Bicubic, "td": Truncation}
 def named(name: str) -> type[Degradation]:
     """An entry of `DEGRADATIONS`; `BadInput` lists them."""
     if name not in DEGRADATIONS:
-        raise BadInput(f"expected a degradation of {', '.join(DEGRADATIONS)}, got {name!r}")
+        raise BadInput(f"--degradation {name}: expected {' or '.join(DEGRADATIONS)}")
     return DEGRADATIONS[name]

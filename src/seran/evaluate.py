@@ -121,9 +121,9 @@ def evaluate(
         BadInput: if the methods do not fit, one was trained on subjects of the split, or it is empty.
     """
     if not methods:
-        raise BadInput("expected at least one method")
+        raise BadInput("--methods: name at least one")
     if slices < 0:
-        raise BadInput(f"expected a number of slices, or 0 for all, got {slices}")
+        raise BadInput(f"--slices {slices}: must be 0 (all) or more")
     scale, undone = methods[0].scale, degrade.named(data.degradation)
     for m in methods:
         fits = m.degradation == data.degradation or (not m.weights and m.anchor == undone.anchor)
@@ -132,7 +132,7 @@ def evaluate(
                 f"{m.name} undoes {m.degradation} at x{m.scale}; the data are {data.degradation} at x{scale}"
             )
     if undone.baseline not in [m.name for m in methods]:
-        raise BadInput(f"expected {undone.baseline} among the methods: gains are counted from it")
+        raise BadInput(f"--methods: must include {undone.baseline}, from which gains are counted")
     volumes = data.pick(split)
     if not volumes:
         raise BadInput(f"{data.root}: the split {split!r} is empty")
