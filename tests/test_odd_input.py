@@ -202,8 +202,8 @@ def test_names_that_say_something_else(
         "scan.nrrd": (scan.read_bytes(), "cannot be read as NRRD"),
         "scan.nhdr": (b"NRRD0004\ndata file: ../../secret\n", "one file; save it as .nrrd or .mha"),
         "scan.mhd": (b"ElementDataFile = /etc/passwd\n", "one file; save it as .nrrd or .mha"),
-        "scan.png": (b"\x89PNG", "expected a name ending in"),
-        "scan": (plain, "expected a name ending in"),
+        "scan.png": (b"\x89PNG", "must end in .nii"),
+        "scan": (plain, "must end in .nii"),
         "one.dcm": (
             bytes(128) + b"DICM" + bytes(40),
             "a DICOM image is read with its series; name its folder",

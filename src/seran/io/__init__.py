@@ -50,7 +50,7 @@ def _module(path: Path) -> ModuleType:
     if path.suffix.lower() in (".nhdr", ".mhd"):
         raise BadInput(f"{path}: expected header and voxels in one file; save it as .nrrd or .mha")
     if end is None or (end == "" and path.is_file()):
-        raise BadInput(f"{path}: expected a name ending in {', '.join(FORMATS)}, or a folder of DICOM files")
+        raise BadInput(f"{path}: must end in {', '.join(FORMATS)}, or be a folder of DICOM files")
     return FORMATS[end] if end else dicom
 
 
