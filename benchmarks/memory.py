@@ -19,7 +19,7 @@ import tyro
 from measure import record
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
-"""As `seran.engines.openvino.Precision`: what is imported here would count in every child's peak."""
+"""As `seran.engines.Precision`: what is imported here would count in every child's peak."""
 SHAPES = ((128, 128, 24), (128, 128, 384), (256, 256, 24), (256, 256, 192), (512, 512, 8), (512, 512, 40))
 AFFINE = np.array([[-0.7, 0.1, 0, 80], [0.1, 0.7, 0.2, -60], [0, -0.1, 3.0, 20], [0, 0, 0, 1]])
 

@@ -27,14 +27,14 @@ def main(repeats: int = 3) -> None:
     high = np.ascontiguousarray(volume.transpose(2, 0, 1))
     low = DEGRADATIONS["bd"]((2, 2))(high)
     nlm, bicubic = method("nlm", 2), method("bicubic", 2)
-    near = sharpen.sharpen(low, bicubic.predict, 2)
+    near = sharpen.sharpen(low, bicubic).image
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         nib.save(nib.Nifti1Image(volume, AFFINE), folder / "in.nii.gz")
         scan = next(io.read_series(folder / "in.nii.gz").volumes)
         ways = {
-            "NLM x2": lambda: sharpen.sharpen(low, nlm.predict, 2, whole=True),
-            "bicubic x2": lambda: sharpen.sharpen(low, bicubic.predict, 2),
+            "NLM x2": lambda: sharpen.sharpen(low, nlm),
+            "bicubic x2": lambda: sharpen.sharpen(low, bicubic).image,
             "PSNR and both SSIMs": lambda: metrics.scores(high, near, float(np.ptp(high))),
             "bicubic degradation x2": lambda: DEGRADATIONS["bd"]((2, 2))(high),
             "k-space truncation x2": lambda: DEGRADATIONS["td"]((2, 2))(high),

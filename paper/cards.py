@@ -103,7 +103,7 @@ def failures(chosen: Method, plain: Method, path: Path) -> list[str]:
     axes = figure.subplots(len(cases), 4)
     lines = []
     for row, (name, (right, low)) in zip(axes, cases.items(), strict=True):
-        made = {m.name: sharpen(low, m.predict, scale, whole=m.whole)[0] for m in (plain, chosen)}
+        made = {m.name: sharpen(low, m).image[0] for m in (plain, chosen)}
         psnr = {m: metrics.psnr(right, image, float(np.ptp(right))) for m, image in made.items()}
         shown: dict[str, ndarray] = {name: low[0].repeat(scale, 0).repeat(scale, 1), **made, "truth": right}
         for ax, (title, image) in zip(row, shown.items(), strict=True):

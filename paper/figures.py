@@ -24,7 +24,7 @@ from seran.engines.torch import network
 from seran.errors import BadInput
 from seran.methods import is_network, method
 from seran.models.seran import SEAB, PrimitiveReasoning
-from seran.sharpen import sharpen, unit
+from seran.sharpen import Normalisation, sharpen
 from seran.systems import title as system_title
 
 SHOWN = 12
@@ -99,8 +99,7 @@ def attention(file: Path, low: ndarray) -> tuple[ndarray, ndarray]:
         raise BadInput(f"{file}: its attention has no reasoning step")
     block.register_forward_pre_hook(lambda _, given: kept.update(features=given[0]))
     graph.register_forward_pre_hook(lambda _, given: kept.update(primitives=given[0]))
-    offset, gain = unit(low[None])
-    made(torch.from_numpy((low - np.float32(offset)) / np.float32(gain))[None, None])
+    made(torch.from_numpy(Normalisation.of(low[None]).apply(low))[None, None])
     where = block.where(kept["features"])[0].reshape(-1, *low.shape)
     return where.numpy(), graph.relations(kept["primitives"])[0].numpy()
 
@@ -175,7 +174,7 @@ def main(
     made = {}
     for one in methods:
         chosen = method(one, scale, file=weight_files.get(one))
-        made[one] = sharpen(low, chosen.predict, scale, whole=chosen.whole)[0]
+        made[one] = sharpen(low, chosen).image[0]
     out.mkdir(parents=True, exist_ok=True)
     comparison(f"{name}, x{scale}", truth, made, out / f"comparison-x{scale}.png")
     if "seran" in methods:

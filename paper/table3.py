@@ -54,9 +54,9 @@ def seconds(chosen: Method, data: PreparedSet) -> float:
             a, b, c = ((n - m) // 2 for n, m in zip(high.shape, (96, 240, 240), strict=True))
             degrade = Bicubic((chosen.scale, chosen.scale))
             low = degrade(np.asarray(high[a : a + 96, b : b + 240, c : c + 240], np.float32))
-            sharpen(low[:2], chosen.predict, chosen.scale, whole=chosen.whole)
+            sharpen(low[:2], chosen)
             began = time.perf_counter()
-            sharpen(low, chosen.predict, chosen.scale, whole=chosen.whole)
+            sharpen(low, chosen)
             return time.perf_counter() - began
     raise BadInput(f"{data.root}: expected a validation scan of 240x240x96 voxels to time the methods on")
 

@@ -65,13 +65,13 @@ def measure(scale: int, names: tuple[str, ...], repeats: int) -> dict[str, list[
     chosen = [ready(name, scale) for name in names]
     found: dict[str, list[float]] = {name: [] for name in names}
     for one in chosen:
-        sharpen(low[:2], one.predict, scale, whole=one.whole)
+        sharpen(low[:2], one)
     for _ in range(repeats):
         for one in chosen:
             if sum(found[one.name]) > LONG:
                 continue
             began = time.perf_counter()
-            sharpen(low, one.predict, scale, whole=one.whole)
+            sharpen(low, one)
             found[one.name].append(time.perf_counter() - began)
     return found
 

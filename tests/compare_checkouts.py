@@ -39,8 +39,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 RENAMED: dict[str, str] = {}
 """Fields of records, cards and tables that have another name in NEW: the old name -> the new one."""
-IGNORED = {"seconds", "key", "patches_per_s", "machine", "command", "version"}
-"""Fields, in lower case, that must be there but may have another value."""
+IGNORED = {"seconds", "key", "patches_per_s", "machine", "command", "version", "bytes", "file_sha256"}
+"""Fields, in lower case, that must be there but may differ; files of weights grow by evidence."""
 DIGESTS = {"sha256", "weightssha256"}
 """The same, beside the name of the weights that are trained here: their card states seconds."""
 COMMON = {"card", "installation", "manifest", "stated"}
@@ -112,7 +112,7 @@ THREADED = ("upscale", "bids", "train", "evaluate", "demo")
 VIEWER = ("report", "compare")
 PRINTED = {
     "info": "scan", "info-dicom": "study", "info-installation": "installation", "methods": "methods",
-    "methods-cards": "card", "weights-list": "weights",
+    "methods-cards": "card",
 }  # fmt: skip
 """What those commands print whose standard output is compared."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seran.grid import Anchor, Plan, Plane, slice_axis
-from seran.sharpen import Method, Predict
+from seran.sharpen import Method, Predict, upscale
 from seran.volume import Volume
 
 SHARED = Path(os.environ.get("SERAN_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -66,6 +66,14 @@ def planned(volume: Volume, method: Method, plane: Plane = "auto") -> Plan:
     """Where a method's result lies."""
     axis = slice_axis(volume.affine, volume.data.shape, plane)
     return Plan(volume.grid, axis, method.factors, method.anchor)
+
+
+def enlarged(
+    volume: Volume, predict: Predict, scale: int = 2, anchor: Anchor = "corner", plane: Plane = "auto"
+) -> Volume:
+    """What a bare predictor makes of a scan."""
+    method = bare(predict, scale, anchor)
+    return upscale(volume, method, planned(volume, method, plane))[0]
 
 
 def shifted(affine: np.ndarray, voxels: tuple[float, float, float]) -> np.ndarray:

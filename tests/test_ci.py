@@ -221,7 +221,7 @@ def test_the_viewer_may_be_missing_but_not_wrong(machine: Machine, npm: str) -> 
     if does := NPM[npm]:
         machine.has("npm", does)
     shutil.copy(ROOT / "Makefile", machine.folder)
-    folder = machine.folder / "src" / "seran" / "viewer"
+    folder = machine.folder / "src" / "seran" / "quality" / "viewer"
     folder.mkdir(parents=True)
     (folder / "niivue.lock").write_text(f"0.0.0 {sha256(CODE).hexdigest()}\n")
     goals = {"demanded": ["viewer"], "of the tests": ["viewer", "WITHOUT_NPM=0"]}

@@ -21,7 +21,7 @@ from pydicom.uid import (
 from seran import cli, grid, io
 from seran.errors import BadInput
 from seran.io import dicom
-from seran.io.dicom import listing, slices
+from seran.io.dicom import slices
 from tests.conftest import oblique, phantom, shifted
 
 
@@ -302,13 +302,13 @@ def test_a_mistake_of_ours_is_not_told_as_damage(tmp_path: Path, monkeypatch: py
 
 def test_a_run_looks_through_a_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     series(tmp_path / "in", DATA, oblique(), Modality="MR")
-    looked, right = [], listing.series_of
+    looked, right = [], slices.series_of
 
     def counted(folder: Path) -> list[dicom.Listed]:
         looked.append(folder)
         return right(folder)
 
-    monkeypatch.setattr(listing, "series_of", counted)
+    monkeypatch.setattr(slices, "series_of", counted)
     out = tmp_path / "out.nii"
     assert cli.run(["upscale", str(tmp_path / "in"), str(out), "--method", "bicubic"]) == 0
     assert looked == [tmp_path / "in"]

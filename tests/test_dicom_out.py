@@ -12,9 +12,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nibabel import orientations
 
-from seran import cli, grid, io, sharpen
+from seran import cli, grid, io
 from seran.classical import bicubic
-from tests.conftest import oblique, phantom
+from tests.conftest import enlarged, oblique, phantom
 from tests.test_dicom import change, enhanced, series
 from tests.test_formats import blob, centroid
 
@@ -184,7 +184,7 @@ def test_a_blob_keeps_its_millimetres_in_all_48_orientations(tmp_path: Path) -> 
         series(tmp_path / f"in{n}", data.astype(np.int16), affine, **STUDY)
         (source,) = io.read_series(tmp_path / f"in{n}").volumes
         np.testing.assert_allclose(centroid(source.data, source.affine), centroid(data, affine), atol=1e-4)
-        result = sharpen.upscale(source, bicubic(2), 2, "corner")
+        result = enlarged(source, bicubic(2), 2, "corner")
         io.write(result, tmp_path / f"out{n}")
         made, where = by_itk(tmp_path / f"out{n}")
         np.testing.assert_allclose(where, result.affine, atol=1e-4)
@@ -199,7 +199,7 @@ def test_simpleitk_reads_what_real_series_become(shared: Path, tmp_path: Path, n
     """
     source = next(io.read_series(shared / "dicom" / name).volumes)
     upscale(shared / "dicom" / name, tmp_path / "out")
-    expected = sharpen.upscale(source, bicubic(2), 2, "corner")
+    expected = enlarged(source, bicubic(2), 2, "corner")
     values, affine = by_itk(tmp_path / "out")
     np.testing.assert_allclose(affine[:, [0, 1, 3]], expected.affine[:, [0, 1, 3]], atol=1e-4)
     np.testing.assert_allclose(affine[:, 2], expected.affine[:, 2], atol=5e-3)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,7 @@ import torch
 
 from seran import io, metrics, sharpen, weights
 from seran.degrade import Bicubic
-from seran.engines import Engine, in_turn, openvino
+from seran.engines import Engine, Lane, openvino, predictor
 from seran.engines import torch as pytorch
 from seran.errors import BadInput
 from seran.machine import has_bf16
@@ -41,7 +42,7 @@ def test_bf16_costs_less_than_a_fiftieth_of_a_decibel(shared: Path, name: str) -
     low, span = Bicubic((2, 2))(truth), float(np.ptp(truth))
 
     def score(chosen: Method) -> float:
-        return metrics.psnr(truth, sharpen.sharpen(low, chosen.predict, 2), span)
+        return metrics.psnr(truth, sharpen.sharpen(low, chosen).image, span)
 
     exact = score(method("seran", 2, engine=Engine(precision="f32")))
     assert exact > score(method("bicubic", 2)) + 2
@@ -81,7 +82,7 @@ from seran import weights
 from seran.engines import Engine, openvino
 scale = int(sys.argv[1])
 held, engine = weights.read(weights.shipped()[f"seran-x{scale}-bd"]), Engine(precision="f32", threads=2)
-direct, by_parts = openvino.direct(held, engine), openvino.load(held, engine)
+direct, by_parts = openvino.load(held, engine, direct=True), openvino.load(held, engine)
 assert (by_parts.engine.split()[0], direct.engine.split()[0]) == ("MNN", "OpenVINO")
 rng = np.random.default_rng(3)
 for shape in [(3, 52, 37), (1, 5, 61), (2, 52, 37), (1, 3, 3)]:
@@ -188,22 +189,26 @@ def test_slices_come_back_in_order(slices: int, threads: int) -> None:
 def test_lanes_take_turns_and_slices_come_back_in_order(slices: int, batch: int) -> None:
     """As on a GPU, where each of two lanes has memory of its own, which its next start overwrites."""
 
-    class Lane(pytorch.Plain):
-        def __init__(self) -> None:
-            super().__init__(torch.nn.Upsample(scale_factor=2), "cpu")
-            self.made = np.full((batch, 24, 30), np.nan, np.float32)
+    def lane() -> Lane:
+        made = np.full((batch, 24, 30), np.nan, np.float32)
 
-        def result(self) -> np.ndarray:
-            n = len(self.high)
-            self.made[:n] = super().result()
-            return self.made[:n]
+        def start(low: np.ndarray) -> Callable[[], np.ndarray]:
+            assert low.flags.c_contiguous
+            n, started = len(low), low.copy()
+
+            def result() -> np.ndarray:
+                made[:n] = started.repeat(2, 1).repeat(2, 2)
+                return made[:n]
+
+            return result
+
+        return start
 
     low = np.random.default_rng(1).random((slices, 12, 15), dtype=np.float32)
-    expected = low.repeat(2, 1).repeat(2, 2)
     for count in (1, 2):
-        high = np.full_like(expected, np.nan)
-        in_turn(low, high, [Lane() for _ in range(count)], batch)
-        np.testing.assert_array_equal(high, expected)
+        turns = [lane() for _ in range(count)]
+        high = predictor(2, lambda h, w, turns=turns: (turns, batch))(low)
+        np.testing.assert_array_equal(high, low.repeat(2, 1).repeat(2, 2))
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])

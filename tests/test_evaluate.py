@@ -38,7 +38,7 @@ def perfect(pairs: PreparedSet) -> Method:
         offset, gain = volume.unit["2"]
         return (np.asarray(pairs.high(volume)) - offset) / gain
 
-    return Method("perfect", 2, predict, "bd", "corner")
+    return Method("perfect", (2, 2), predict, "bd", "corner")
 
 
 def test_scores_means_and_gains(pairs: PreparedSet) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from seran.data import prepare
 from seran.errors import BadInput
-from seran.extras import EXTRAS, missing, needed
+from seran.machine import EXTRAS, missing, needed
 from seran.run import CHECKPOINT, Run
 from tests.conftest import oblique, phantom
 from tests.test_train import TINY

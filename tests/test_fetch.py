@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from seran.data import fetch as module
-from seran.data.fetch import fetch
 from seran.errors import BadInput
 
 DATA = np.random.default_rng(0).bytes(900_007)
@@ -28,6 +28,13 @@ CUT = 300_000
 STALL = 15.0
 
 Answer = Callable[["Handler"], None]
+
+
+def fetch(*args: Any, retries: int = module.RETRIES, **options: Any) -> Path:
+    """Download with another number of retries."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "RETRIES", retries)
+        return module.fetch(*args, **options)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -159,10 +166,11 @@ def child(server: Server, path: Path, before: str = "") -> "subprocess.Popen[str
     code = f"""
 from pathlib import Path
 from seran.errors import BadInput
-from seran.data.fetch import fetch
+from seran.data import fetch
+fetch.RETRIES = 0
 {before}
 try:
-    fetch({server.url!r}, Path({str(path)!r}), {SIZE}, {SHA256!r}, retries=0)
+    fetch.fetch({server.url!r}, Path({str(path)!r}), {SIZE}, {SHA256!r})
 except BadInput as error:
     print(error)
 """

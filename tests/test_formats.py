@@ -16,7 +16,7 @@ from seran.classical import bicubic
 from seran.errors import BadInput
 from seran.io import itk
 from seran.volume import Series, Volume
-from tests.conftest import oblique, phantom
+from tests.conftest import enlarged, oblique, phantom
 
 ENDS = list(io.FORMATS)
 FLIPPED = np.diag([-1.0, -1, 1, 1])
@@ -80,7 +80,7 @@ def test_a_blob_keeps_its_millimetres_in_all_48_orientations(end: str, tmp_path:
             data = orientations.apply_orientation(blob((15, 17, 12)), turn)
             affine = oblique() @ orientations.inv_ornt_aff(turn, (15, 17, 12))
             source = save(np.ascontiguousarray(data), affine, tmp_path / f"in{end}")
-            result = sharpen.upscale(io.read(source), bicubic(2), 2, "corner")
+            result = enlarged(io.read(source), bicubic(2), 2, "corner")
             io.write(result, tmp_path / f"out{end}")
             made, where = load(tmp_path / f"out{end}")
             assert made.size == 4 * data.size
@@ -125,7 +125,7 @@ def test_a_series_is_sharpened_volume_by_volume(end: str, tmp_path: Path) -> Non
     np.testing.assert_array_equal(one, made[..., 3])
     np.testing.assert_allclose(where, there)
     alone = save(data[..., 3], oblique(), tmp_path / f"alone{end}")
-    io.write(sharpen.upscale(io.read(alone), bicubic(2), 2, "corner"), out)
+    io.write(enlarged(io.read(alone), bicubic(2), 2, "corner"), out)
     np.testing.assert_array_equal(load(out)[0], one)
 
 
@@ -157,7 +157,7 @@ def test_the_times_of_mgh_are_kept(tmp_path: Path) -> None:
     image = nib.MGHImage(phantom((9, 8, 5)), oblique())
     image.header["tr"], image.header["flip_angle"], image.header["te"] = 2300, 0.15, 2.9
     nib.save(image, tmp_path / "in.mgz")
-    io.write(sharpen.upscale(io.read(tmp_path / "in.mgz"), bicubic(2), 2, "corner"), tmp_path / "out.mgz")
+    io.write(enlarged(io.read(tmp_path / "in.mgz"), bicubic(2), 2, "corner"), tmp_path / "out.mgz")
     made = nib.load(tmp_path / "out.mgz").header
     assert [float(made[n]) for n in ("tr", "flip_angle", "te")] == pytest.approx([2300, 0.15, 2.9])
 
@@ -180,7 +180,8 @@ def test_the_texts_and_the_fourth_axis_of_itk_are_kept(end: str, tmp_path: Path)
 def test_simpleitk_reads_what_is_written_without_it(end: str, dtype: str, tmp_path: Path) -> None:
     data = np.rint(phantom((9, 7, 5)) % 200)
     volume = Volume(data, oblique(left_handed=True), itk.Kept({"a b": "two\nlines", "NDims": "7", "c": "d"}))
-    io.write(volume, tmp_path / f"out{end}", dtype)
+    with io.writer(tmp_path / f"out{end}", 1, dtype) as writer:
+        writer.add(volume)
     made, where = load(tmp_path / f"out{end}")
     assert made.dtype == dtype
     np.testing.assert_array_equal(made, data)
@@ -284,7 +285,7 @@ def test_a_filled_k_space_is_said_and_cropped(tmp_path: Path, capsys: pytest.Cap
     assert cli.run([*command, "--fourier-crop", "--force"]) == 0
     assert "is filled" not in capsys.readouterr().out
     made = io.read(out)
-    expected = sharpen.upscale(Volume(small, oblique()), bicubic(2), 2, "corner", "axial")
+    expected = enlarged(Volume(small, oblique()), bicubic(2), 2, "corner", "axial")
     assert made.data.shape == (80, 100, 6)
     np.testing.assert_allclose(made.affine, expected.affine, atol=1e-4)
     np.testing.assert_allclose(made.data, expected.data, atol=0.05 * np.ptp(small))

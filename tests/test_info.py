@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import seran
-from seran import cli, extras, files, weights
+from seran import cli, files, machine, weights
 from seran.apps import info as apps
-from seran.weights import registry
 from tests.conftest import oblique
 from tests.test_dicom import DATA, series
 
@@ -44,9 +43,9 @@ def test_a_broken_installation_is_described(
     kept["srcnn-x2-bd"] = tmp_path / "srcnn-x2-bd.onnx"
     kept["srcnn-x2-bd"].write_bytes(weights.shipped()["srcnn-x2-bd"].read_bytes()[:-1] + b"!")
     del kept["vdsr-x2-bd"]
-    monkeypatch.setattr(registry, "shipped", lambda: kept)
+    monkeypatch.setattr(weights, "shipped", lambda: kept)
     monkeypatch.setenv("SERAN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(extras, "EXTRAS", {"itk": ("SimpleITK", "no_such_module")})
+    monkeypatch.setattr(machine, "EXTRAS", {"itk": ("SimpleITK", "no_such_module")})
 
     def broken(name: str) -> None:
         raise OSError(f"lib{name}.so: cannot open shared object file")

@@ -98,7 +98,7 @@ def test_the_shipped_networks_lose_little(shared: Path, name: str, scale: int) -
     low, span = DEGRADATIONS["bd"]((scale, scale))(truth), float(np.ptp(truth))
 
     def score(chosen: Method) -> float:
-        return metrics.psnr(truth, sharpen.sharpen(low, chosen.predict, scale), span)
+        return metrics.psnr(truth, sharpen.sharpen(low, chosen).image, span)
 
     exact = score(method("seran", scale, engine=Engine(precision="f32")))
     assert score(method("seran", scale, engine=Engine(precision="int8"))) > exact - 0.03

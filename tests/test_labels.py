@@ -96,4 +96,4 @@ def test_no_real_scan_is_taken_for_one(shared: Path) -> None:
         paths = [shared / row["path"] for row in csv.DictReader(file)]
     for path in paths:
         if path.is_file():
-            labels.refuse_labels(path, io.read(path, "either", 0.0))
+            labels.refuse_labels(path, next(io.read_series(path, "either", 0.0).volumes))

@@ -6,10 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import grid, io, sharpen
+from seran import grid, io
 from seran.classical import bicubic, zerofill
 from seran.errors import BadInput
-from tests.conftest import oblique, phantom, shifted
+from tests.conftest import enlarged, oblique, phantom, shifted
 
 SHAPE = (26, 34, 5)
 
@@ -36,7 +36,7 @@ def test_corners_and_codes_survive(
     s, q = codes
     path = save(tmp_path / "a.nii", phantom(SHAPE), (affine, s), (affine, q), kind)
     source = io.read(path)
-    result = sharpen.upscale(source, bicubic(scale), scale, "corner")
+    result = enlarged(source, bicubic(scale), scale, "corner")
     out = tmp_path / "b.nii.gz"
     io.write(result, out)
     made = nib.load(out)
@@ -72,7 +72,7 @@ def test_a_blob_keeps_its_millimetres(tmp_path: Path, anchor: grid.Anchor, thick
     path = tmp_path / "blob.nii"
     nib.save(nib.Nifti1Image(blob, affine), path)
     predict = {"corner": bicubic, "center": zerofill}[anchor](3)
-    io.write(sharpen.upscale(io.read(path), predict, 3, anchor), tmp_path / "out.nii")
+    io.write(enlarged(io.read(path), predict, 3, anchor), tmp_path / "out.nii")
     made = io.read(tmp_path / "out.nii")
     expected = affine[:3, :3] @ center + affine[:3, 3]
     assert np.abs(_centroid(made.data, made.affine) - expected).max() < 0.02
@@ -88,7 +88,7 @@ def _centroid(image: np.ndarray, affine: np.ndarray) -> np.ndarray:
 def test_units_description_extension_and_scaling_survive(scan: Path, tmp_path: Path) -> None:
     source = io.read(scan)
     out = tmp_path / "out.nii.gz"
-    io.write(sharpen.upscale(source, bicubic(2), 2, "corner"), out)
+    io.write(enlarged(source, bicubic(2), 2, "corner"), out)
     made = nib.load(out)
     assert made.header.get_xyzt_units() == ("mm", "sec")
     assert bytes(made.header["descrip"]).startswith(b"made for tests")
@@ -135,7 +135,7 @@ def test_a_transform_with_code_0_cannot_be_chosen(tmp_path: Path) -> None:
 def test_without_any_code_the_centre_stays(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", phantom(SHAPE), None, None, nib.Nifti1Image)
     source = io.read(path)
-    io.write(sharpen.upscale(source, bicubic(2), 2, "corner"), tmp_path / "b.nii")
+    io.write(enlarged(source, bicubic(2), 2, "corner"), tmp_path / "b.nii")
     made = nib.load(tmp_path / "b.nii")
     apart = grid.corners(made.shape, made.affine) - grid.corners(SHAPE, source.affine)
     assert np.abs(apart).max() < 1e-4
@@ -145,7 +145,7 @@ def test_without_any_code_the_centre_stays(tmp_path: Path) -> None:
 def test_shear_goes_to_the_sform_only(tmp_path: Path) -> None:
     sheared = oblique() @ np.array([[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     path = save(tmp_path / "a.nii", phantom(SHAPE), (sheared, 1), None, nib.Nifti1Image)
-    io.write(sharpen.upscale(io.read(path), bicubic(2), 2, "corner"), tmp_path / "b.nii")
+    io.write(enlarged(io.read(path), bicubic(2), 2, "corner"), tmp_path / "b.nii")
     made = nib.load(tmp_path / "b.nii")
     apart = grid.corners(made.shape, made.affine) - grid.corners(SHAPE, sheared)
     assert np.abs(apart).max() < 1e-4
@@ -201,7 +201,7 @@ def test_transforms_that_nearly_agree_each_keep_their_corners(tmp_path: Path) ->
     """0.03 mm apart is tolerated, and neither transform is moved onto the other."""
     moved = shifted(oblique(), (0, 0.0375, 0))
     path = save(tmp_path / "a.nii", phantom(SHAPE), (moved, 1), (oblique(), 1), nib.Nifti1Image)
-    io.write(sharpen.upscale(io.read(path), bicubic(2), 2, "corner"), tmp_path / "b.nii")
+    io.write(enlarged(io.read(path), bicubic(2), 2, "corner"), tmp_path / "b.nii")
     made = nib.load(tmp_path / "b.nii")
     for new, old in ((made.header.get_sform(), moved), (made.header.get_qform(), oblique())):
         assert np.abs(grid.corners(made.shape, new) - grid.corners(SHAPE, old)).max() < 1e-4
@@ -210,7 +210,7 @@ def test_transforms_that_nearly_agree_each_keep_their_corners(tmp_path: Path) ->
 def test_slice_timing_of_other_slices_is_dropped(scan: Path, tmp_path: Path) -> None:
     source = io.read(scan)
     source.header["slice_end"], source.header["slice_code"] = 4, 1
-    io.write(sharpen.upscale(source, bicubic(2), 2, "corner", "sagittal"), tmp_path / "b.nii")
+    io.write(enlarged(source, bicubic(2), 2, "corner", "sagittal"), tmp_path / "b.nii")
     header = nib.load(tmp_path / "b.nii").header
     assert int(header["slice_end"]) == int(header["slice_code"]) == 0
 
@@ -235,7 +235,7 @@ def test_voxels_that_are_not_finite(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.nii", data)
     with pytest.raises(BadInput, match=r"2 voxels are NaN, infinite.*--fill 0"):
         io.read(path)
-    filled = io.read(path, fill=7.5).data
+    filled = next(io.read_series(path, fill=7.5).volumes).data
     assert filled[3, 4, 1] == filled[5, 6, 2] == 7.5
 
 
@@ -243,7 +243,7 @@ def test_real_scans_keep_their_corners(shared: Path, tmp_path: Path) -> None:
     for name in ("tcga-fg-6692_T2", "ds000011_sub-12_inplaneT2", "papaya_PDw", "pymskt_knee_e8_T2"):
         path = shared / "test" / f"{name}.nii.gz"
         source = io.read(path)
-        io.write(sharpen.upscale(source, bicubic(2), 2, "corner"), tmp_path / "out.nii")
+        io.write(enlarged(source, bicubic(2), 2, "corner"), tmp_path / "out.nii")
         made = io.read(tmp_path / "out.nii")
         apart = grid.corners(made.data.shape, made.affine) - grid.corners(source.data.shape, source.affine)
         assert np.abs(apart).max() < 1e-4, name

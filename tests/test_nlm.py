@@ -187,7 +187,7 @@ def test_gains_over_bicubic(scale: int) -> None:
 def test_gain_on_real_scans(shared: Path, name: str) -> None:
     """The T2 scans of the split val, twelve central slices, truth cropped to its k-space support."""
     source = Source(shared / "val" / f"{name}.nii.gz", "", "T2", "val")
-    stack = prepare.high_resolution(read_source(source), prepare.PrepareOptions())[0]
+    stack = prepare.high_resolution(read_source(source), prepare.PrepareOptions(), None)[0]
     truth = stack[len(stack) // 2 - 6 :][:12].astype(np.float32)
     low = Bicubic((2, 2))(truth)
     span = float(np.ptp(stack))

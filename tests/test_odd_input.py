@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from seran import cli, grid, io, methods, sharpen
+from seran import cli, grid, io, methods
 from seran.classical import bicubic
 from seran.engines import openvino
-from tests.conftest import oblique, phantom
+from tests.conftest import enlarged, oblique, phantom
 from tests.test_formats import blob, centroid, save
 
 SHAPE = (26, 34, 5)
@@ -158,14 +158,14 @@ def test_hard_intensities_stay_in_their_units(tmp_path: Path, method: str, what:
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        (("--scale", "1"), "got 1 and 1 times; there is nothing to sharpen"),
-        (("--scale", "0.5"), "got 0.5 and 0.5 times; there is nothing to sharpen"),
-        (("--scale", "4.0001"), "got 4.0001 and 4.0001 times; the networks end there"),
-        (("--scale", "-2"), "expected a positive --scale, got -2"),
-        (("--scale", "nan"), "expected a positive --scale, got nan"),
-        (("--spacing", "5"), "got 0.18 and 0.16 times; there is nothing to sharpen"),
-        (("--spacing", "0.85"), "got 1.05882 and 0.941176 times; there is nothing to sharpen"),
-        (("--spacing", "0.1"), "got 9 and 8 times; the networks end there"),
+        (("--scale", "1"), "--scale 1: must be above 1 and at most 4"),
+        (("--scale", "0.5"), "--scale 0.5: must be above 1 and at most 4"),
+        (("--scale", "4.0001"), "--scale 4.0001: must be above 1 and at most 4"),
+        (("--scale", "-2"), "--scale -2: must be above 1 and at most 4"),
+        (("--scale", "nan"), "--scale nan: must be above 1 and at most 4"),
+        (("--spacing", "5"), "--spacing 5: 0.18 and 0.16 times as fine as the scan"),
+        (("--spacing", "0.85"), "--spacing 0.85: 1.05882 and 0.941176 times as fine"),
+        (("--spacing", "0.1"), "--spacing 0.1: 9 and 8 times as fine as the scan"),
         (("--scale", "2", "--spacing", "0.4"), "expected one of --scale, --spacing and --like"),
         (("--like", "missing.nii"), "missing.nii: no such file"),
         (("--series", "3"), "a series is chosen in a folder of DICOM files"),
@@ -254,7 +254,7 @@ def test_mgh_without_a_geometry_lies_as_freesurfer_says(tmp_path: Path) -> None:
     scan = io.read(tmp_path / "in.mgh")
     coronal = np.array([[-1, 0, 0, 12], [0, 0, 1, -10], [0, -1, 0, 11], [0, 0, 0, 1]])
     np.testing.assert_allclose(scan.affine, coronal)
-    io.write(sharpen.upscale(scan, bicubic(2), 2, "corner"), tmp_path / "out.mgh")
+    io.write(enlarged(scan, bicubic(2), 2, "corner"), tmp_path / "out.mgh")
     made = io.read(tmp_path / "out.mgh")
     expected = centroid(scan.data, scan.affine)
     np.testing.assert_allclose(centroid(made.data, made.affine), expected, atol=0.01)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import seran
-from seran.extras import EXTRAS
+from seran.machine import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {f"seran/weights/shipped/{p.name}" for p in (ROOT / "src/seran/weights/shipped").iterdir()}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -36,6 +37,18 @@ def test_the_key_depends_on_all_that_decides(scan: Path, tmp_path: Path) -> None
     moved = tmp_path / "moved.nii.gz"
     shutil.copy(scan, moved)
     assert keyed(moved) == plain
+
+
+def test_evidence_that_grows_leaves_results_valid(scan: Path, tmp_path: Path) -> None:
+    """What was measured of the same weights changes no voxel, but for the bounds that 8 bits need."""
+    own = tmp_path / "own.onnx"
+    shutil.copy(weights.shipped()["vdsr-x2-bd"], own)
+    held, options = weights.read(own), Options(weights=own)
+    before = [keyed(scan, options, Engine(precision=p)) for p in ("auto", "int8")]  # type: ignore[arg-type]
+    grown = replace(held.evidence, scores={"T9": {"psnr": 40.0}}, ranges={"layer": [0.0, 1.0]})
+    own.write_bytes(weights.with_evidence(held.data, grown))
+    after = [keyed(scan, options, Engine(precision=p)) for p in ("auto", "int8")]  # type: ignore[arg-type]
+    assert (after[0] == before[0], after[1] == before[1]) == (True, False)
 
 
 def test_a_result_of_another_engine_is_not_there_already(

@@ -19,7 +19,7 @@ from seran import cli, grid, resample, sharpen, weights
 from seran.classical import CLASSICAL
 from seran.degrade import DEGRADATIONS
 from seran.quality import checks, report
-from seran.quality.checks import Provenance
+from seran.quality.checks import Check, Provenance
 from seran.volume import Volume
 from tests import browser
 from tests.conftest import bare, oblique, phantom, planned, shifted
@@ -34,6 +34,11 @@ def made(
     degradation: str = "bd", resampled: bool = False, seen: tuple[float, ...] | None = None
 ) -> Provenance:
     return Provenance(2, 2, degradation, resampled, seen is not None, seen or None)
+
+
+def check(name: str, before: Volume, after: Volume, known: Provenance | None) -> Check:
+    """One of all checks."""
+    return next(found for found in checks.all_of(before, after, known) if found.name == name)
 
 
 def pair(degradation: str = "bd", method: str = "bicubic") -> tuple[Volume, Volume]:
@@ -62,7 +67,7 @@ def pair(degradation: str = "bd", method: str = "bicubic") -> tuple[Volume, Volu
 )
 def test_geometry(change: Callable[[Volume], Volume], known: Provenance | None, verdict: str) -> None:
     before, after = pair()
-    assert checks.geometry(before, change(after), known).verdict == verdict
+    assert check("geometry", before, change(after), known).verdict == verdict
 
 
 def _flipped(v: Volume) -> np.ndarray:
@@ -73,8 +78,8 @@ def _flipped(v: Volume) -> np.ndarray:
 
 def test_geometry_of_truncated_kspace_keeps_the_first_voxel() -> None:
     before, after = pair("td", "zerofill")
-    assert checks.geometry(before, after, made("td")).verdict == "PASS"
-    assert checks.geometry(before, after, made("bd")).verdict == "FAIL"
+    assert check("geometry", before, after, made("td")).verdict == "PASS"
+    assert check("geometry", before, after, made("bd")).verdict == "FAIL"
 
 
 @pytest.mark.parametrize(
@@ -90,8 +95,8 @@ def test_geometry_of_truncated_kspace_keeps_the_first_voxel() -> None:
 def test_intensities(change: Callable[[np.ndarray], np.ndarray], verdict: str) -> None:
     before, after = pair()
     changed = after.on(change(after.data), after.affine)
-    assert checks.intensities(before, changed, made()).verdict == verdict
-    unknown = checks.intensities(before, changed, None).verdict  # two scans of anything promise nothing
+    assert check("intensities", before, changed, made()).verdict == verdict
+    unknown = check("intensities", before, changed, None).verdict  # two scans of anything promise nothing
     assert unknown == ("PASS" if verdict == "PASS" else "WARN")
 
 
@@ -101,35 +106,37 @@ def test_the_residual_of_the_truth_is_nothing_and_of_another_image_fails(degrada
     low = np.moveaxis(DEGRADATIONS[degradation]((2, 2))(np.moveaxis(truth, 2, 0)), 0, 2)
     before, known = Volume(low, oblique()), made(degradation)
     fine = grid.rescale(oblique(), (2, 2, 1), DEGRADATIONS[degradation].anchor)
-    exact = checks.residual(before, Volume(truth, fine), known)
+    exact = check("residual", before, Volume(truth, fine), known)
     assert exact.verdict == "PASS"
     assert "0.00%" in exact.text
     half = np.where(np.indices(truth.shape)[1] < 34, truth, 1.1 * truth).astype(np.float32)
-    assert checks.residual(before, Volume(half, fine), known).verdict == "WARN"
-    assert checks.residual(before, Volume(truth[::-1].copy(), fine), known).verdict == "FAIL"
-    assert checks.residual(before, Volume(truth[:-2], fine), known).verdict == "FAIL"
-    assert checks.residual(before, Volume(truth, fine), None).verdict == "not known"
+    assert check("residual", before, Volume(half, fine), known).verdict == "WARN"
+    assert check("residual", before, Volume(truth[::-1].copy(), fine), known).verdict == "FAIL"
+    assert check("residual", before, Volume(truth[:-2], fine), known).verdict == "FAIL"
+    assert check("residual", before, Volume(truth, fine), None).verdict == "not known"
 
 
 def test_the_residual_of_another_grid_counts_where_it_covers_the_input() -> None:
     before, after = pair()
     known = made(resampled=True)
     there = resample.onto(after, resample.finer(before.grid, 2, (0.5, 0.5)))
-    assert checks.residual(before, there, known).verdict in ("PASS", "WARN")
-    assert checks.residual(before, there.on(there.data[::-1].copy(), there.affine), known).verdict == "FAIL"
-    assert checks.residual(before, there.on(there.data[:12], there.affine), known).verdict == "not known"
+    assert check("residual", before, there, known).verdict in ("PASS", "WARN")
+    assert check("residual", before, there.on(there.data[::-1].copy(), there.affine), known).verdict == "FAIL"
+    assert check("residual", before, there.on(there.data[:12], there.affine), known).verdict == "not known"
 
 
 def test_spacing() -> None:
-    before, _ = pair()
+    before, after = pair()
     seen = (0.68, 1.0, 1.0, 6.0)
-    assert checks.spacing(before, made(seen=seen)).verdict == "WARN"  # 0.9 x 0.8: the truth would be 0.4
+    coarse = before.on(before.data, oblique((1.5, 1.6, 9)))
+    # 0.9 x 0.8: the truth would be 0.4
+    assert check("spacing", before, after, made(seen=seen)).verdict == "WARN"
     inside = before.on(before.data, oblique((1.5, 1.6, 3.3)))
-    assert checks.spacing(inside, made(seen=seen)).verdict == "PASS"
-    assert checks.spacing(before.on(before.data, oblique((1.5, 1.6, 9))), made(seen=seen)).verdict == "WARN"
-    assert checks.spacing(inside, made(seen=())).verdict == "not known"
-    assert checks.spacing(inside, None).verdict == "not known"
-    assert checks.spacing(inside, made()).verdict == "PASS"
+    assert check("spacing", inside, after, made(seen=seen)).verdict == "PASS"
+    assert check("spacing", coarse, after, made(seen=seen)).verdict == "WARN"
+    assert check("spacing", inside, after, made(seen=())).verdict == "not known"
+    assert check("spacing", inside, after, None).verdict == "not known"
+    assert check("spacing", inside, after, made()).verdict == "PASS"
 
 
 @pytest.mark.parametrize("name", weights.shipped())
@@ -137,7 +144,9 @@ def test_spacings_are_those_of_the_cards(name: str) -> None:
     said = (DOCS / f"{name}.md").read_text()
     numbers = re.search(r"truth ([\d.]+) to ([\d.]+) mm in .*, ([\d.]+) to ([\d.]+) mm from slice", said)
     assert numbers is not None
-    assert weights.read(weights.shipped()[name]).evidence.spacings == tuple(map(float, numbers.groups()))
+    seen = weights.read(weights.shipped()[name]).evidence.spacings
+    assert seen is not None
+    assert (*seen.plane, *seen.across) == tuple(map(float, numbers.groups()))
 
 
 @pytest.fixture
@@ -175,7 +184,9 @@ def page(path: Path) -> Elements:
     got = Elements(path.read_text(encoding="utf-8"))
     tags = [tag for tag, _ in got.found]
     assert tags.count("script") == 6
-    assert not {"img", "iframe", "object", "link", "a"} & set(tags)
+    assert not {"iframe", "object", "link", "a"} & set(tags)
+    images = [attributes for tag, attributes in got.found if tag == "img"]
+    assert [(src or "").split(",")[0] for src in (i.pop("src") for i in images)] == ["data:image/png;base64"]
     for _, attributes in got.found:
         assert not {"src", "href", "srcset", "style"} & set(attributes)
         assert not [name for name in attributes if name.startswith("on")]

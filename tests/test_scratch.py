@@ -80,7 +80,7 @@ def test_a_scan_on_disk_is_sharpened_to_the_same_voxels(
         monkeypatch.setattr(scratch, "PART", large or 4000)
         monkeypatch.setattr(sharpen, "CHUNK_PIXELS", 6000)
         allocate = scratch.allocator(tmp_path)
-        scan = io.read(source, allocate=allocate)
+        scan = next(io.read_series(source, allocate=allocate).volumes)
         assert isinstance(scan.data, np.memmap) == (large == 0)
         found = bare(bicubic(2))
         plan = planned(scan, found, plane)  # type: ignore[arg-type]

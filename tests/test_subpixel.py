@@ -152,7 +152,9 @@ def test_an_ending_behind_another_engine(monkeypatch: pytest.MonkeyPatch) -> Non
     low = np.random.default_rng(0).random((3, 17, 22), dtype=np.float32)
     assert asked == [2]
     assert behind.engine.startswith("another and OpenVINO")
-    np.testing.assert_allclose(behind.predict(low), openvino.direct(held, F32).predict(low), atol=1e-5)
+    np.testing.assert_allclose(
+        behind.predict(low), openvino.load(held, F32, direct=True).predict(low), atol=1e-5
+    )
     assert asked == [2], "and not of what is run directly"
 
 

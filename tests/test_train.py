@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,14 @@ from seran.data import prepare
 from seran.data.pairs import PreparedSet
 from seran.data.prepare import PrepareOptions
 from seran.degrade import Truncation
+from seran.engines.torch import network
 from seran.errors import BadInput
-from seran.export import export, restore
+from seran.export import export
 from seran.methods import Engine, method
 from seran.models import adopt, build
 from seran.models.layers import INITIALIZERS
 from seran.recipes import RECIPES, Recipe
-from seran.run import CHECKPOINT, Run, averaging
+from seran.run import CHECKPOINT, Run, _average
 from seran.systems import SYSTEMS, networks
 from tests.conftest import phantom
 from tests.test_prepare import save
@@ -104,13 +106,13 @@ def test_patches_belong_together_and_are_not_background(pairs: PreparedSet) -> N
 def test_all_symmetries_and_contrasts_are_drawn(pairs: PreparedSet, monkeypatch: pytest.MonkeyPatch) -> None:
     patch = np.arange(12.0).reshape(3, 4)
     codes = [(bool(k & 4), (bool(k & 2), bool(k & 1))) for k in range(8)]
-    views = {(data.dihedral(patch, *c).tobytes(), data.dihedral(patch, *c).shape) for c in codes}
+    views = {(data._dihedral(patch, *c).tobytes(), data._dihedral(patch, *c).shape) for c in codes}
     assert len(views) == 8
     patches = data.Patches(pairs, "train", 2, seed=0)
     assert list(patches.groups) == ["T1", "T2"]
-    original = data.dihedral
+    original = data._dihedral
     seen: set[tuple[bool, tuple[bool, bool]]] = set()
-    monkeypatch.setattr(data, "dihedral", lambda patch, *c: seen.add(c) or original(patch, *c))
+    monkeypatch.setattr(data, "_dihedral", lambda patch, *c: seen.add(c) or original(patch, *c))
     patches.batch(0, range(100), 8)
     assert seen == set(codes)
 
@@ -215,7 +217,7 @@ def test_every_published_recipe_takes_a_step(pairs: PreparedSet) -> None:
             loss.backward()
             for group in made.optimizer.param_groups:
                 group["lr"] = train.rate(recipe, step) * group["factor"]
-            train.limit(cpu(), made.network, made.optimizer, recipe, train.rate(recipe, step))
+            train._clip(cpu(), made.network, made.optimizer, recipe, train.rate(recipe, step))
             made.optimizer.step()
         still = [k for k, v in made.network.state_dict().items() if torch.equal(v, before[k])]
         assert not still, (name, still)
@@ -259,7 +261,7 @@ def test_rates_optimiser_and_clipping_of_the_published_recipes() -> None:
     vdsr = RECIPES["vdsr-x2-bd-paper"]
     layer = torch.nn.Linear(3, 2)
     layer.weight.grad, layer.bias.grad = torch.full((2, 3), 9.0), torch.tensor([0.05, -7.0])
-    train.limit(cpu(), layer, torch.optim.SGD(layer.parameters(), lr=0.1), vdsr, 0.1)
+    train._clip(cpu(), layer, torch.optim.SGD(layer.parameters(), lr=0.1), vdsr, 0.1)
     assert layer.weight.grad.unique().tolist() == pytest.approx([0.1])
     assert layer.bias.grad.tolist() == pytest.approx([0.05, -0.1])
 
@@ -279,9 +281,18 @@ def test_momentum_survives_a_pause(pairs: PreparedSet, tmp_path: Path) -> None:
     assert same(whole, run(pairs, tmp_path / "paused", sgd))
 
 
-def test_shares_cover_a_batch_once() -> None:
-    assert [list(train.share(4, r, 2)) for r in range(2)] == [[0, 1], [2, 3]]
-    assert [list(train.share(5, r, 2)) for r in range(2)] == [[0, 1, 2], [3, 4, 5]]
+def test_shares_cover_a_batch_once(pairs: PreparedSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    patches = data.Patches(pairs, "train", 2, seed=0)
+    draw, shares = patches.batch, []
+
+    def noted(step: int, numbers: range, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        shares.append(list(numbers))
+        return draw(step, numbers, size)
+
+    monkeypatch.setattr(patches, "batch", noted)
+    for batch, rank in ((4, 0), (4, 1), (5, 0), (5, 1)):
+        train.Batches(patches, dataclasses.replace(TINY, batch=batch), rank, 2)[0]
+    assert shares == [[0, 1], [2, 3], [0, 1, 2], [3, 4, 5]]
 
 
 def test_it_learns_and_logs(pairs: PreparedSet, tmp_path: Path) -> None:
@@ -314,7 +325,7 @@ def test_a_pause_changes_nothing(pairs: PreparedSet, tmp_path: Path) -> None:
 
 def test_the_average_soon_forgets_the_initialisation() -> None:
     """A plain mean until that is 1/(1 - decay) long, an exponential one from then on."""
-    update = averaging(0.75)
+    update = partial(_average, 0.75)
     value = [torch.tensor(100.0)]
     expected = 100.0
     for n, new in enumerate([10.0, 20.0, 60.0, 8.0, 4.0], start=1):
@@ -407,7 +418,7 @@ def test_patches_drawn_by_other_processes_are_the_same(pairs: PreparedSet, tmp_p
     script = tmp_path / "ahead.py"
     script.write_text(AHEAD)
     root = Path(__file__).parents[1]
-    env = {**os.environ, "PYTHONPATH": str(root)}
+    env = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, str(script), str(pairs.root), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
@@ -525,9 +536,9 @@ def test_export_and_back(pairs: PreparedSet, tmp_path: Path) -> None:
     assert card.scans == pairs.scans("train")
     assert set(card.validation) == {pairs.pick("val")[0].contrast}
     assert weights.read(path).card == card
-    network, _ = restore(path)
+    back = network(weights.read(path))
     for key, value in made.best.state_dict().items():
-        torch.testing.assert_close(network.state_dict()[key], value, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(back.state_dict()[key], value, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -535,7 +546,7 @@ def test_fine_tuning_starts_from_a_weights_file(pairs: PreparedSet, tmp_path: Pa
     path = tmp_path / "tiny.onnx"
     export(run(pairs, tmp_path / "run"), path)
     tuned = Run(dataclasses.replace(TINY, init=str(path), seed=99))
-    expected = restore(path)[0].state_dict()
+    expected = network(weights.read(path)).state_dict()
     for key, value in tuned.network.state_dict().items():
         assert torch.equal(value, expected[key])
     assert tuned.patches == 8 * 4 + 4 * 2
@@ -644,7 +655,7 @@ def test_a_network_of_ones_own_from_its_file_to_a_scan(
     assert (status, "give that very file again" in said) == (2, True)
     own.write_text(OWN)
     assert seran("export", out, file, "--model", f"{own}:Net")[0] == 0
-    card = weights.read(file)[1]
+    card = weights.read(file).card
     digest = hashlib.sha256(OWN.encode()).hexdigest()
     assert (card.model, card.recipe["source"]) == ("net", f"my.py:Net sha256:{digest}")
 
@@ -660,7 +671,7 @@ def test_a_network_of_ones_own_from_its_file_to_a_scan(
     made = method("net", 2, file=file, engine=Engine(precision="f32")).predict(low)
     np.testing.assert_allclose(made, expected, atol=1e-5)
     with pytest.raises(BadInput, match="its weights run on the CPU"):
-        restore(file)
+        network(weights.read(file))
     scored = ("evaluate", pairs.root, "--methods", "bicubic", "net", "--weights", file, "--split", "val")
     assert seran(*scored)[0] == 0
     scan = pairs.root.parent / "raw" / "sub-2_T2w.nii.gz"
@@ -676,7 +687,7 @@ def test_another_scale_starts_from_all_but_the_upsampling(
     export(run(pairs, tmp_path / "run"), path)
     fresh = Run(dataclasses.replace(TINY, scale=scale, seed=99)).network.state_dict()
     tuned = Run(dataclasses.replace(TINY, scale=scale, seed=99, init=str(path))).network.state_dict()
-    given = restore(path)[0].state_dict()
+    given = network(weights.read(path)).state_dict()
     own = {k for k, v in tuned.items() if k not in given or v.shape != given[k].shape}
     assert own
     assert all(k.startswith("network.up.") for k in own)
@@ -700,7 +711,7 @@ def test_every_runtime_gives_torchs_result(
     held = weights.read(path)
     low = np.random.default_rng(0).random((3, *shape), dtype=np.float32)
     expected = pytorch.load(held, Engine("cpu", "f32")).predict(low)
-    made = openvino.direct(held, Engine(precision="f32", threads=2)).predict(low)
+    made = openvino.load(held, Engine(precision="f32", threads=2), direct=True).predict(low)
     np.testing.assert_allclose(made, expected, atol=1e-4)
     session = onnxruntime.InferenceSession(held.data, providers=["CPUExecutionProvider"])
     made = session.run(None, {"low": low[:, None]})[0][:, 0]

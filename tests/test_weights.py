@@ -20,9 +20,7 @@ from seran.data import fetch
 from seran.engines import Engine
 from seran.engines.runtime import ov
 from seran.errors import BadInput
-from seran.job import run as job
 from seran.systems import SYSTEMS
-from seran.weights import registry
 from seran.weights.file import _entries, _entry
 
 SHIPPED = sorted(weights.shipped().items())
@@ -173,17 +171,6 @@ def test_evidence_of_another_version(tmp_path: Path) -> None:
         weights.read(tmp_path / "a.onnx")
 
 
-def test_weights_are_found_by_their_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, path = SHIPPED[-1]
-    found = weights.with_digest(DIGESTS[name])
-    assert found is not None
-    assert found.path == path
-    assert weights.with_digest("0" * 64) is None
-    (tmp_path / path.name).write_bytes(path.read_bytes()[:-1])
-    monkeypatch.setattr(registry, "shipped", lambda: {name: tmp_path / path.name})
-    assert weights.with_digest(DIGESTS[name]) is None
-
-
 def test_names_that_do_not_fit() -> None:
     with pytest.raises(BadInput, match=r"expected a method of bicubic, zerofill, nlm, srcnn, .*, seran"):
         methods.method("sran", 2)
@@ -245,9 +232,9 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     folder.mkdir()
     for name in ("srcnn-x2-bd", "vdsr-x2-bd"):
         shutil.copy(dict(SHIPPED)[name], folder)
-    monkeypatch.setattr(registry, "shipped", lambda: held)
+    monkeypatch.setattr(weights, "shipped", lambda: held)
     monkeypatch.setattr(fetch, "sleep", lambda seconds: None)
-    job.network.cache_clear()  # an earlier test may have loaded what this installation lacks
+    methods.forget()  # an earlier test may have loaded what this installation lacks
     Mirror.cut.clear()
     Mirror.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Mirror, directory=str(folder))) as server:

@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name not in __all__:
         raise AttributeError(f"module 'seran' has no attribute {name!r}")
-    import importlib
+    from importlib import import_module
 
-    found = getattr(importlib.import_module("seran.errors" if name == "BadInput" else "seran.api"), name)
-    globals()[name] = found
-    return found
+    return getattr(import_module("seran.errors" if name == "BadInput" else "seran.api"), name)
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ scan and of a method travels with them, and a result carries its record.
 Scan(48x40x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,30 +22,22 @@ from numpy import ndarray
 from seran import files, grid, io, methods, scratch
 from seran.engines import Engine
 from seran.errors import BadInput
-from seran.grid import Plane
 from seran.io.voxels import Reading, filled, shaped, usable_affine
 from seran.job import labels
 from seran.job.options import Options, ReadOptions, Target
 from seran.job.record import Record, sidecar
-from seran.job.run import refuse_output
-from seran.job.steps import Steps
+from seran.job.run import Steps, refuse_output
 from seran.sharpen import Method
 from seran.volume import Volume
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan, or what became of one.
+    """A scan, or what became of one."""
 
-    Attributes:
-        volume: voxels (x, y, z) in the scan's units, their affine, and the header they came with.
-        record: of a result, how it came about and what its checks say.
-        name: of the file that it was read from.
-    """
-
-    volume: Volume
-    record: Record | None = None
-    name: str = ""
+    volume: Volume  # voxels (x, y, z) in the scan's units, their affine, and the header they came with
+    record: Record | None = None  # of a result, how it came about and what its checks say
+    name: str = ""  # of the file that it was read from
 
     @property
     def data(self) -> Float[ndarray, "x y z"]:
@@ -62,13 +54,12 @@ class Scan:
         return io.nifti.image(self.volume)
 
     def __repr__(self) -> str:
-        shown = grid.dimensions(self.data.shape), grid.dimensions(grid.spacing(self.affine), ".3f")
+        shape, size = grid.dimensions(self.data.shape), grid.dimensions(grid.spacing(self.affine), ".3f")
         made = f"; {self.record.method}, x{self.record.scale}: {self.record.verdict}" if self.record else ""
-        return f"Scan({shown[0]} voxels of {shown[1]} mm, {grid.orientation(self.affine)}{made})"
+        return f"Scan({shape} voxels of {size} mm, {grid.orientation(self.affine)}{made})"
 
 
-Readable = Any
-"""A `Scan`, a path, an image of nibabel, or (voxels, affine): x, y, z, and voxel index to mm (RAS+)."""
+Readable = Any  # a `Scan`, a path, an image of nibabel, or (voxels, affine): x, y, z; to mm (RAS+)
 
 
 def read(
@@ -79,17 +70,14 @@ def read(
     volume: int | None = None,
     series: str | None = None,
 ) -> Scan:
-    """Read a scan, in its own units.
+    """Read a scan, in its own units; `BadInput` if that cannot be.
 
     Args:
         path: a file (NIfTI, MGH, NRRD, MetaImage), or the folder of a DICOM series.
         affine: which transform of the header is right, when they disagree.
         fill: value for voxels that are NaN, infinite or beyond 1e30; without it such a scan is refused.
-        volume: which one of several (4-D, echoes), counted from 0.
+        volume: which one of several (4-D, echoes), counted from 0; must be chosen where there are several.
         series: which series of a DICOM folder, by number or UID.
-
-    Raises:
-        BadInput: if it cannot be read, or holds several volumes and none is chosen.
     """
     found = io.read_series(Path(path), affine, fill, only=volume, pick=series)
     if found.count > 1:
@@ -98,23 +86,19 @@ def read(
 
 
 def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool = False) -> None:
-    """Write a scan or a result, whole or not at all; the record of a result goes beside it.
+    """Write a scan or a result with its record beside it; nothing at all on `BadInput` or an OSError.
 
     Args:
         scan: as `read` or `upscale` gave it.
         path: the file; its ending decides the format. Without an ending: the folder of a DICOM series.
         dtype: numpy's name of the type of a voxel; integers are rounded and held at their limits.
         force: replace what is there.
-
-    Raises:
-        BadInput: if it cannot be written there, or the format has no such type.
-        OSError: if the disk is full, for example; nothing is left behind.
     """
     out = Path(path)
     refuse_output(out, force)
-    beside = [sidecar(out)] if scan.record is not None else []
+    beside = [sidecar(out)] if scan.record else []
     with files.together(*beside, *io.written(out)) as parts:
-        if scan.record is not None:
+        if scan.record:
             scan.record.write(parts[0])
         with io.writer(parts[len(beside)], 1, dtype) as writer:
             writer.add(scan.volume)
@@ -129,12 +113,12 @@ def upscale(
     method: str | None = None,
     weights: str | Path | None = None,
     ensemble: bool = False,
-    plane: Plane = "auto",
+    plane: grid.Plane = "auto",
     fourier_crop: bool = False,
     label_check: bool = True,
     engine: Engine = Engine(),  # noqa: B008
 ) -> Scan:
-    """Sharpen a scan in the plane of its slices, on exactly the right grid.
+    """Sharpen a scan in the plane of its slices; `BadInput` for a scan or options that cannot be used.
 
     Args:
         scan: a `Scan`, a path, an image of nibabel, or voxels (x, y, z) and their affine (4, 4; to mm, RAS+).
@@ -148,44 +132,24 @@ def upscale(
         fourier_crop: first take a scan whose k-space was filled with zeros to the grid that was measured.
         label_check: refuse what looks like a segmentation.
         engine: device, precision and threads.
-
-    Returns:
-        The result, in the scan's units; its ``record`` says how it came about.
-
-    Raises:
-        BadInput: for a scan or options that cannot be used.
     """
-    options = Options(
-        method=method,
-        weights=None if weights is None else Path(weights),
-        ensemble=ensemble,
-        target=Target(scale, spacing, None if like is None else Path(like)),
-        read=ReadOptions(plane=plane, fourier_crop=fourier_crop, label_check=label_check),
-    )
-    return _upscaled(_scan(scan), options, engine, None)
+    target = Target(scale, spacing, None if like is None else Path(like))
+    reading = ReadOptions(plane=plane, fourier_crop=fourier_crop, label_check=label_check)
+    file = None if weights is None else Path(weights)
+    return _upscaled(scan, Options(method, file, ensemble, target=target, read=reading), engine)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A method that is ready to run; may be used by several threads. See `load`.
-
-    Attributes:
-        method: the predictor, with what must be known of it.
-        options: how a scan is read and put on its grid.
-        engine: how the network runs.
-    """
+    """A method that is ready to run; may be used by several threads. See `load`."""
 
     method: Method
     options: Options
-    engine: Engine = field(repr=False)
+    engine: Engine
 
     def __call__(self, scan: Readable) -> Scan:
-        """Sharpen a scan, as `upscale` does.
-
-        Raises:
-            BadInput: for a scan that cannot be used.
-        """
-        return _upscaled(_scan(scan), self.options, self.engine, self.method)
+        """Sharpen a scan, as `upscale` does, or raise `BadInput` if it cannot be used."""
+        return _upscaled(scan, self.options, self.engine, self.method)
 
     def __repr__(self) -> str:
         return f"Model({self.method.name}, x{self.method.scale}, {self.method.weights or self.method.engine})"
@@ -197,10 +161,10 @@ def load(
     scale: int | None = None,
     weights: str | Path | None = None,
     ensemble: bool = False,
-    plane: Plane = "auto",
+    plane: grid.Plane = "auto",
     engine: Engine = Engine(),  # noqa: B008
 ) -> Model:
-    """Load a method once, to use it on many scans.
+    """Load a method once, to use it on many scans; `BadInput` for weights that do not fit it, for example.
 
     Args:
         method: `seran methods` lists them; without it that of the weights, or seran.
@@ -209,32 +173,24 @@ def load(
         ensemble: average over the eight symmetries of a slice.
         plane: which slices to sharpen.
         engine: device, precision and threads.
-
-    Raises:
-        BadInput: for an unknown method, or weights that do not fit it.
     """
     file = None if weights is None else Path(weights)
-    name, default = methods.implied(method, file)
-    name = name.removesuffix("+") + "+" * (ensemble or name.endswith("+"))
-    found = methods.method(name, scale or default, file=file, engine=engine)
-    options = Options(name, file, target=Target(found.scale), read=ReadOptions(plane=plane))
-    return Model(found, options, engine)
+    options = Options(method, file, ensemble, target=Target(scale), read=ReadOptions(plane=plane))
+    name, default = options.implied()
+    return Model(methods.method(name, scale or default, file=file, engine=engine), options, engine)
 
 
-def _upscaled(scan: Scan, options: Options, engine: Engine, loaded: Method | None) -> Scan:
+def _upscaled(scan: Readable, options: Options, engine: Engine, loaded: Method | None = None) -> Scan:
+    given = _scan(scan)
     if options.read.label_check:
-        labels.refuse_labels(Path(scan.name), scan.volume)
-    steps = Steps.of(scan.volume, options, engine, loaded)
-    result = steps(scan.volume)
-    return Scan(result.image, steps.record(scan.name).judged(result.checks), scan.name)
+        labels.refuse_labels(Path(given.name), given.volume)
+    steps = Steps.of(given.volume, options, engine, loaded)
+    image, _, checks = steps(given.volume)
+    return Scan(image, replace(steps.record, input=given.name).judged(checks), given.name)
 
 
 def _scan(scan: Readable) -> Scan:
-    """Anything that holds a scan, as a `Scan`.
-
-    Raises:
-        BadInput: if it does not, or cannot be used.
-    """
+    """Anything that holds a scan, as a `Scan`, or `BadInput` if it does not, or cannot be used."""
     if isinstance(scan, Scan):
         return scan
     if isinstance(scan, str | Path):
@@ -250,5 +206,5 @@ def _scan(scan: Readable) -> Scan:
     if count > 1:
         raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
     reading = Reading("auto", None, scratch.memory)
-    data = filled(here, voxels.reshape((x, y, z)).__getitem__, (x, y, z), reading)
+    data = filled(here, voxels.reshape((x, y, z, 1)), 0, reading)
     return Scan(Volume(data, usable_affine(here, np.asarray(affine, float)), header))

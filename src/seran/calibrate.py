@@ -16,14 +16,10 @@ from seran.engines.runtime import ov
 from seran.errors import BadInput
 from seran.weights import Evidence
 
-MOST = 0.03
-"""Loss in dB of PSNR that is accepted, for the worst validation volume."""
-SLICES = 8
-"""Of each validation volume: half of them are measured, the others scored."""
-ENDS = (0, 1, 2, 4, 8, 16, 24)
-"""Convolutions at either end of the network, where it is most sensitive, that are left alone in turn."""
-SPARE = 1.1
-"""Bounds are so much wider than what is measured, because other scans are brighter somewhere."""
+MOST = 0.03  # dB of PSNR that may be lost on the worst validation volume
+SLICES = 8  # of each validation volume: half of them are measured, the others scored
+ENDS = (0, 1, 2, 4, 8, 16, 24)  # convolutions left alone in turn at either end, where networks are sensitive
+SPARE = 1.1  # bounds are so much wider than what is measured: other scans are brighter somewhere
 
 
 def calibrate(path: Path, data: PreparedSet, progress: Callable[[int], object] = lambda _: None) -> Evidence:
@@ -34,39 +30,31 @@ def calibrate(path: Path, data: PreparedSet, progress: Callable[[int], object] =
         data: pairs of its degradation; the split ``val`` is used.
         progress: called with 1 before each choice of convolutions is scored.
 
-    Returns:
-        The new evidence; its ``int8_loss`` is that of the worst volume.
-
     Raises:
         BadInput: if there is nothing to measure on, or the loss is above `MOST`; the file stays as it was.
     """
     held = weights.read(path)
-    card = held.card
-    volumes = data.pick("val")
+    scale, volumes = held.card.scale, data.pick("val")
     if not volumes:
         raise BadInput(f"{data.root}: expected volumes in the split 'val', found none")
-    if data.degradation != card.degradation:
-        raise BadInput(f"{data.root} holds {data.degradation} pairs, {path} is for {card.degradation}")
-    stacks = (evaluate.low_unit(data, v, card.scale, _slices(v, data, scored=False)) for v in volumes)
+    if data.degradation != held.card.degradation:
+        raise BadInput(f"{data.root} holds {data.degradation} pairs, {path} is for {held.card.degradation}")
+    stacks = (evaluate.low_unit(data, v, scale, _slices(v, data, 0)) for v in volumes)
     found = int8.spans(ov.Core().read_model(held.data), stacks)
-    wider = {name: [SPARE * a, SPARE * b] for name, (a, b) in found.items()}
+    wider = [(name, [SPARE * a, SPARE * b]) for name, (a, b) in found.items()]
 
     def scores(ranges: dict[str, list[float]]) -> dict[str, float]:
         given = dataclasses.replace(held, evidence=dataclasses.replace(held.evidence, ranges=ranges))
-        predict = openvino.direct(given, Engine(precision="int8" if ranges else "f32")).predict
-        return {
-            v.name: evaluate.psnr(predict, data, v, card.scale, _slices(v, data, scored=True))
-            for v in volumes
-        }
+        predict = openvino.load(given, Engine(precision="int8" if ranges else "f32"), direct=True).predict
+        return {v.name: evaluate.psnr(predict, data, v, scale, _slices(v, data, 1)) for v in volumes}
 
     exact, loss, worst = scores({}), np.inf, "every volume: no convolution is left"
     for ends in ENDS:
         progress(1)
-        ranges = dict(list(wider.items())[ends : len(wider) - ends])
-        if not ranges:
-            break
-        loss, worst = max((exact[name] - psnr, name) for name, psnr in scores(ranges).items())
-        if loss <= MOST:
+        ranges = dict(wider[ends : len(wider) - ends])
+        if ranges:
+            loss, worst = max((exact[name] - psnr, name) for name, psnr in scores(ranges).items())
+        if loss <= MOST or not ranges:
             break
     if not loss <= MOST:
         raise BadInput(
@@ -78,7 +66,7 @@ def calibrate(path: Path, data: PreparedSet, progress: Callable[[int], object] =
     return evidence
 
 
-def _slices(volume: Packed, data: PreparedSet, scored: bool) -> list[int]:
-    """Evenly spaced slices, every other one for each purpose."""
+def _slices(volume: Packed, data: PreparedSet, first: int) -> list[int]:
+    """Evenly spaced slices, every other one: those to measure (0), or to score (1)."""
     at = np.linspace(0.1, 0.9, SLICES) * (len(data.high(volume)) - 1)
-    return sorted({round(i) for i in at[int(scored) :: 2]})
+    return sorted({round(i) for i in at[first::2]})

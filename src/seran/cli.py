@@ -13,7 +13,7 @@ from types import FrameType
 
 from seran import __version__
 from seran.errors import BadInput, Incomplete
-from seran.extras import needed
+from seran.machine import needed
 
 GROUPS = {
     "use": {

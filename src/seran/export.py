@@ -1,7 +1,4 @@
-"""From a training run to a weights file: the one place where a network leaves the torch world.
-
-The file is compared with torch on several slice sizes before it is written.
-"""
+"""From a run to a weights file, compared with torch: the one place where a network leaves the torch world."""
 
 import copy
 import dataclasses
@@ -9,8 +6,8 @@ import io
 import logging
 import math
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -22,47 +19,35 @@ import seran
 from seran import files, weights
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine, openvino
-from seran.engines.torch import network as torch_network
 from seran.errors import BadInput
 from seran.recipes import stated
 from seran.run import Run
 from seran.weights import Card, Evidence, Weights
 
-SIZES = ((1, 24, 32), (2, 33, 20), (1, 61, 47))
-"""Slices, rows, columns on which the file must agree with torch."""
-WORST = 2e-4
-"""Largest difference that is accepted, for inputs in [0, 1]."""
-OPSET = 18
-
-
-def _program(network: nn.Module, dynamic: dict[int, Any]) -> torch.onnx.ONNXProgram:
-    made = torch.onnx.export(
-        network.eval(),
-        (torch.rand(2, 1, 24, 32),),
-        input_names=["low"],
-        output_names=["high"],
-        dynamic_shapes=(dynamic,),
-        opset_version=OPSET,
-        dynamo=True,
-        optimize=False,  # it would merge parameters that happen to be equal; engines optimise on their own
-        verbose=False,
-    )
-    assert made is not None
-    return made
+SIZES = ((1, 24, 32), (2, 33, 20), (1, 61, 47))  # of stacks on which the file must agree with torch
+WORST = 2e-4  # largest difference that is accepted, for inputs in [0, 1]
 
 
 def to_onnx(network: nn.Module) -> onnx.ModelProto:
     """A float32 ONNX model with dynamic batch and slice size; parameters keep their torch names."""
     batch, rows, columns = (torch.export.Dim(n, min=4 if n != "n" else 1) for n in ("n", "h", "w"))
     stream, logger = io.BytesIO(), logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns that torchvision is missing
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning)  # of torch about itself
-            program = _program(network, {0: batch, 2: rows, 3: columns})
-    finally:
-        logger.setLevel(level)
+    with warnings.catch_warnings(), ExitStack() as afterwards:
+        warnings.filterwarnings("ignore", category=FutureWarning)  # of torch about itself
+        afterwards.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)  # it warns that torchvision is missing
+        program = torch.onnx.export(
+            network.eval(),
+            (torch.rand(2, 1, 24, 32),),
+            input_names=["low"],
+            output_names=["high"],
+            dynamic_shapes=({0: batch, 2: rows, 3: columns},),
+            opset_version=18,
+            dynamo=True,
+            optimize=False,  # it would merge parameters that happen to be equal
+            verbose=False,
+        )
+    assert program is not None
     program.save(stream)  # type: ignore[arg-type]
     model = onnx.load_from_string(stream.getvalue())
     del model.graph.value_info[:]
@@ -74,31 +59,24 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
 
 def halve(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
     """Store the named float32 initializers as float16, each followed by a cast: half the size, same graph."""
-    graph = model.graph
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.name in names and tensor.data_type == TensorProto.FLOAT:
-            half = numpy_helper.to_array(tensor).astype(np.float16)
-            wide = tensor.name
-            tensor.CopyFrom(numpy_helper.from_array(half, wide + weights.HALF))
-            casts.append(helper.make_node("Cast", [wide + weights.HALF], [wide], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    chosen = [t for t in model.graph.initializer if t.name in names and t.data_type == TensorProto.FLOAT]
+    for i, tensor in enumerate(chosen):
+        wide, half = tensor.name, tensor.name + weights.HALF
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), half))
+        model.graph.node.insert(i, helper.make_node("Cast", [half], [wide], to=TensorProto.FLOAT))
     return model
 
 
 def difference(made: Weights, network: nn.Module) -> float:
     """Largest absolute difference between weights, run in float32, and a torch network."""
-    predict, scale = openvino.direct(made, Engine(precision="f32")).predict, made.card.scale
-    worst = 0.0
+    predict, worst = openvino.load(made, Engine(precision="f32"), direct=True).predict, 0.0
     for seed, shape in enumerate(SIZES):
         low = np.random.default_rng(seed).random(shape, dtype=np.float32)
         with torch.inference_mode():
             expected = network(torch.from_numpy(low)[:, None])[:, 0].numpy()
         high = predict(low)
         if high.shape != expected.shape:
-            raise BadInput(f"export failed: {shape} became {high.shape} at scale {scale}")
+            raise BadInput(f"export failed: {shape} became {high.shape} at scale {made.card.scale}")
         worst = max(worst, float(np.abs(high - expected).max()))
     return worst
 
@@ -123,25 +101,15 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
     if missing:
         raise BadInput(f"export failed: the exporter lost the names of {sorted(missing)[:3]}")
     plain = halve(model, names).SerializeToString()
-    validated = [
-        {k.removeprefix("psnr_"): v for k, v in row.items() if k.startswith("psnr_")}
-        for row in run.rows
-        if any(k.startswith("psnr_") for k in row)
-    ]
+    rows = [{k.removeprefix("psnr_"): v for k, v in row.items() if k.startswith("psnr_")} for row in run.rows]
+    facts = {name: getattr(recipe, name) for name in ("model", "scale", "degradation", "options", "residual")}
+    facts |= {name: getattr(run, name) for name in ("scans", "patches", "seconds", "command")}
     card = Card(
-        model=recipe.model,
-        scale=recipe.scale,
-        degradation=recipe.degradation,
+        **facts,
         anchor=DEGRADATIONS[recipe.degradation].anchor,
-        options=recipe.options,
-        residual=recipe.residual,
         recipe=stated(recipe),
-        scans=run.scans,
-        patches=run.patches,
-        seconds=run.seconds,
         machine=machine,
-        command=run.command,
-        validation=validated[-1] if validated else {},
+        validation=next(filter(None, reversed(rows)), {}),
         export_error=math.nan,
         version=seran.__version__,
         notes=notes,
@@ -153,9 +121,3 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
     with files.atomic(path) as part:
         part.write_bytes(weights.seal(plain, card))
     return card
-
-
-def restore(path: Path) -> tuple[nn.Module, Card]:
-    """The torch network of a weights file, for fine-tuning."""
-    held = weights.read(path)
-    return torch_network(held), held.card

@@ -1,7 +1,7 @@
 """Writing files so that nothing half-written can ever be mistaken for a result.
 
-What is being written has a hidden name beside its own, ``.part-PLACE-PID-NAME``. A process that was killed
-outright leaves it behind; the next one that writes to the folder from the same place removes it.
+What is being written has a hidden name beside its own, ``.part-PLACE-PID-NAME``. A killed process leaves it
+behind; the next one that writes to the folder from the same place removes it.
 """
 
 import ctypes
@@ -18,17 +18,14 @@ from functools import cache
 from pathlib import Path
 
 ONE_AT_A_TIME = threading.Lock()
-"""Held while a descriptor of this process leads elsewhere."""
+"""Held while a descriptor, which belongs to the entire process, leads elsewhere."""
 LONG = 50
-"""Characters from which a name is long: of UTF-8 each may take four bytes."""
+"""Characters from which a name is long: it may have 255 bytes, of which UTF-8 takes up to four for each."""
 
 
 @cache
 def place() -> str:
-    """Where the number of this process means something: the machine and, on Linux, the container.
-
-    A disk may be shared by many of them, and each counts its processes by itself.
-    """
+    """Where the number of this process means something: the machine and, on Linux, the container."""
     names = [platform.node()]
     with suppress(OSError):  # not on every system
         names.append(Path("/etc/machine-id").read_text())
@@ -38,10 +35,7 @@ def place() -> str:
 
 
 def part(path: Path) -> Path:
-    """The hidden name under which this process writes ``path``; it keeps every suffix.
-
-    Of a long name it keeps a digest and the end, so that it is a name itself: 255 bytes are allowed.
-    """
+    """The hidden name under which this process writes ``path``; of a long one, a digest and its end."""
     name = path.name
     if len(name) > LONG:
         name = hashlib.sha256(name.encode()).hexdigest()[:12] + name[-LONG:]
@@ -50,31 +44,24 @@ def part(path: Path) -> Path:
 
 @cache
 def sweep(folder: Path) -> None:
-    """Remove what processes of this `place` that are dead left half-written in a folder; look once only.
+    """Remove what dead processes of this `place` left half-written in a folder; look once only.
 
     A number that has been given to another process since counts as alive: such a file stays.
     """
     if os.name != "posix":  # elsewhere, to ask a process whether it is there may end it
         return
-    with suppress(OSError):  # of another user, or swept by another process at this moment
-        for left in folder.glob(f".part-{place()}-*"):
-            owner = re.match(rf"\.part-{place()}-(\d+)-", left.name)
-            if owner and not _alive(int(owner[1])):
-                remove(left)
+    for left in folder.glob(f".part-{place()}-*"):
+        if not (owner := re.match(rf"\.part-{place()}-(\d+)-", left.name)):
+            continue
+        # of another user, swept by another process at this moment, or no number of a process
+        with suppress(OSError, OverflowError):
+            try:
+                os.kill(int(owner[1]), 0)
+            except ProcessLookupError:
+                _remove(left)
 
 
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):  # of another user; no number of a process
-        pass
-    return True
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
@@ -82,12 +69,9 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def together(*paths: Path) -> Iterator[list[Path]]:
-    """Yield a temporary path beside each of ``paths``; on success flush all, then rename them in order.
+    """Yield the `part` of each path, for a file or folder of files; on success flush and rename all in order.
 
-    What is written there may be a file, or a folder of files.
-
-    Whatever ends the block early (an error, a full disk, Ctrl-C) removes the temporary files and
-    leaves former ``paths`` untouched. A temporary name keeps every suffix of its path (`part`).
+    Whatever ends the block early (an error, a full disk, Ctrl-C) removes the parts and leaves former files.
     """
     for path in paths:
         sweep(path.parent.absolute())
@@ -101,12 +85,11 @@ def together(*paths: Path) -> Iterator[list[Path]]:
         for made, path in zip(parts, paths, strict=True):
             made.replace(path)
     except OSError as error:
-        # a full disk names no file, and the temporary one means nothing to a user
-        error.filename = str(paths[-1])
+        error.filename = str(paths[-1])  # a full disk names none, and the hidden one means nothing to a user
         raise
     finally:
         for made in parts:
-            remove(made)
+            _remove(made)
 
 
 @contextmanager
@@ -123,10 +106,10 @@ def sha256(path: Path) -> str:
 
 def sha256_of(paths: Iterable[Path]) -> str:
     """Hex digest of a file; of several, that of what ``sha256sum * | sort`` prints for them."""
-    paths = list(paths)
-    if len(paths) == 1:
-        return sha256(paths[0])
-    lines = sorted(f"{sha256(path)}  {path.name}\n" for path in paths)
+    first, *others = paths
+    if not others:
+        return sha256(first)
+    lines = sorted(f"{sha256(path)}  {path.name}\n" for path in (first, *others))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -147,10 +130,7 @@ def digest(path: Path, algorithm: str, before: bytes = b"") -> str:
 
 @contextmanager
 def quiet(descriptor: int) -> Iterator[None]:
-    """Send what native libraries print to standard output (1) or standard error (2) nowhere.
-
-    A descriptor belongs to the entire process, so one block at a time has its way.
-    """
+    """Send what native libraries print to standard output (1) or standard error (2) nowhere."""
     with ONE_AT_A_TIME:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()

@@ -1,12 +1,8 @@
 """Affines of voxel grids: where a sample lies, in millimetres, before and after a change of factor.
 
-A grid is a pair (shape, affine). Two conventions for a finer grid matter here, called anchors:
-
-- ``corner`` (MATLAB's imresize, half-pixel centres): the outer corner of the field of view stays,
-  ``A_new = A [[1/k, (1/k - 1)/2], [0, 1]]`` per axis.
-- ``center`` (centred truncation of k-space): the centre of voxel 0 stays, ``A_new = A [[1/k, 0], [0, 1]]``.
-
-They differ by (k - 1)/2 fine voxels. ``nibabel.affines.rescale_affine`` is neither.
+A finer grid keeps one of two anchors, which differ by (k - 1)/2 fine voxels (`nibabel.affines.rescale_affine`
+keeps neither): ``corner`` (MATLAB's imresize), the outer corner of the field of view, with ``A_new =
+A [[1/k, (1/k - 1)/2], [0, 1]]`` per axis; or ``center`` (truncation of k-space), the centre of voxel 0.
 """
 
 from collections.abc import Iterable
@@ -15,84 +11,57 @@ from itertools import permutations, product
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from numpy import ndarray
 
+Affine = Float[ndarray, "4 4"]
 Anchor = Literal["corner", "center"]
 Plane = Literal["auto", "axial", "coronal", "sagittal"]
-
-NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}
-"""The world axis (R, A, S) that a plane of slices is stacked along."""
+NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}  # the world axis (R, A, S) that slices are stacked along
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a volume lie.
+    """Where the voxels of a volume lie."""
 
-    Attributes:
-        shape: voxels along each array axis.
-        affine: voxel index to mm (RAS+).
-    """
-
-    shape: tuple[int, int, int]
-    affine: Float[ndarray, "4 4"]
+    shape: tuple[int, int, int]  # voxels along each array axis
+    affine: Affine  # voxel index to mm (RAS+)
 
 
 @dataclass(frozen=True)
 class Plan:
     """From the grid of a scan to that of its result: computed once, and what everybody asks.
 
-    Attributes:
-        scan: the grid of the scan.
-        axis: the array axis along which its slices are stacked; rows and columns of a slice are the other
-            two, in the array's order.
-        factors: fine voxels for each voxel, along rows and columns, that the predictor makes.
-        anchor: what the predictor's grid has in common with that of the scan.
-        target: the grid that is wanted, where that of the predictor is not.
+    Rows and columns of a slice are the two array axes other than ``axis``, in the array's order.
     """
 
     scan: Grid
-    axis: int
-    factors: tuple[int, int]
-    anchor: Anchor
-    target: Grid | None = None
-
-    @property
-    def along(self) -> tuple[int, int, int]:
-        """The factor of every array axis."""
-        plane = iter(self.factors)
-        f = [1 if i == self.axis else next(plane) for i in range(3)]
-        return f[0], f[1], f[2]
+    axis: int  # the array axis along which its slices are stacked
+    factors: tuple[int, int]  # fine voxels for each voxel, along rows and columns, that the predictor makes
+    anchor: Anchor  # what the predictor's grid has in common with that of the scan
+    target: Grid | None = None  # the grid that is wanted, where that of the predictor is not
 
     @property
     def enlarged(self) -> Grid:
         """The predictor's grid."""
-        x, y, z = (n * f for n, f in zip(self.scan.shape, self.along, strict=True))
-        return Grid((x, y, z), rescale(self.scan.affine, self.along, self.anchor))
-
-    @property
-    def result(self) -> Grid:
-        """The grid of the result."""
-        return self.target or self.enlarged
-
-    def stack(self, data: Shaped[ndarray, "x y z"]) -> Shaped[ndarray, "n h w"]:
-        """A volume's voxels as slices of rows and columns: a view."""
-        return np.moveaxis(data, self.axis, 0)
-
-    def unstack(self, stack: Shaped[ndarray, "n h w"]) -> Shaped[ndarray, "x y z"]:
-        """Slices as a volume's voxels: a view."""
-        return np.moveaxis(stack, 0, self.axis)
+        a, b, c = np.insert(self.factors, self.axis, 1).tolist()
+        x, y, z = self.scan.shape
+        return Grid((a * x, b * y, c * z), rescale(self.scan.affine, (a, b, c), self.anchor))
 
 
-def spacing(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "3"]:
+def spacing(affine: Affine) -> Float[ndarray, "3"]:
     """Voxel size per array axis in mm."""
     return np.sqrt((affine[:3, :3] ** 2).sum(0))
 
 
-def rescale(
-    affine: Float[ndarray, "4 4"], factors: tuple[float, float, float], anchor: Anchor
-) -> Float[ndarray, "4 4"]:
-    """Affine of the grid with ``factors`` times as many voxels per axis (below 1: fewer)."""
+def rescale(affine: Affine, factors: tuple[float, float, float], anchor: Anchor) -> Affine:
+    """Affine of the grid with more voxels, or fewer, in one field of view.
+
+    Args:
+        affine: voxel index to mm (RAS+).
+        factors: voxels of the new grid for each voxel, per array axis.
+        anchor: what stays where it is.
+    """
     k = np.asarray(factors, float)
     change = np.diag([*(1 / k), 1.0])
     if anchor == "corner":
@@ -100,48 +69,43 @@ def rescale(
     return affine @ change
 
 
-def corners(shape: tuple[int, int, int], affine: Float[ndarray, "4 4"]) -> Float[ndarray, "8 3"]:
+def corners(shape: tuple[int, int, int], affine: Affine) -> Float[ndarray, "8 3"]:
     """The eight outer corners of the field of view in mm (voxel faces, not voxel centres)."""
     voxels = np.array(list(product(*[(-0.5, n - 0.5) for n in shape])))
     return voxels @ affine[:3, :3].T + affine[:3, 3]
 
 
-def world_axes(affine: Float[ndarray, "4 4"]) -> tuple[int, int, int]:
+def world_axes(affine: Affine) -> tuple[int, int, int]:
     """The world axis (0 = R, 1 = A, 2 = S) that each array axis follows most closely, one each."""
-    return rows_of(affine[:3, :3] / spacing(affine))
+    size = np.abs(affine[:3, :3] / spacing(affine))
+    x, y, z = max(permutations(range(3)), key=lambda world: size[world, range(3)].sum())
+    return x, y, z
 
 
-def rows_of(directions: Float[ndarray, "3 3"]) -> tuple[int, int, int]:
-    """The row where each column is largest, no row twice: the assignment with the largest sum."""
-    size = np.abs(directions)
-    best = max(permutations(range(3)), key=lambda p: sum(size[p[i], i] for i in range(3)))
-    return best[0], best[1], best[2]
-
-
-def orientation(affine: Float[ndarray, "4 4"]) -> str:
+def orientation(affine: Affine) -> str:
     """Where each array axis leads, as nibabel and FreeSurfer write it: ``RAS``, ``LPI``, ``ASR``, ..."""
     return "".join(("LPI" if affine[w, i] < 0 else "RAS")[w] for i, w in enumerate(world_axes(affine)))
 
 
-def lps(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
+def lps(affine: Affine) -> Affine:
     """An affine to RAS+ as one to LPS+, the millimetres of DICOM and ITK, or the other way round."""
     return affine * [[-1.0], [-1.0], [1.0], [1.0]]
 
 
-def slice_axis(affine: Float[ndarray, "4 4"], shape: tuple[int, int, int], plane: Plane = "auto") -> int:
+def slice_axis(affine: Affine, shape: tuple[int, int, int], plane: Plane = "auto") -> int:
     """The array axis along which slices are stacked.
 
-    ``auto``: of a single slice, the axis with one voxel; else the axis with the coarsest spacing (to 1 % of
-    it), so that the plane has the two finest; when spacings tie, the last such array axis. A named plane
-    overrides: the axis nearest its normal.
+    Args:
+        affine: voxel index to mm (RAS+).
+        shape: voxels along each array axis.
+        plane: ``auto``: of a single slice, the axis with one voxel; else the last of those with the coarsest
+            spacing (to 1 % of it), so that the plane has the two finest. Or that which the slices lie in.
     """
     if plane != "auto":
         return world_axes(affine).index(NORMALS[plane])
-    flat = [i for i in range(3) if shape[i] == 1]
-    if len(flat) == 1:
-        return flat[0]
-    size = spacing(affine)
-    return max(i for i in range(3) if size[i] >= 0.99 * size.max())
+    if shape.count(1) == 1:
+        return shape.index(1)
+    return int(np.flatnonzero(spacing(affine) >= 0.99 * spacing(affine).max())[-1])
 
 
 def dimensions(numbers: Iterable[float], form: str = "d", by: str = "x") -> str:

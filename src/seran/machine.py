@@ -1,16 +1,27 @@
-"""What this process may use of the machine it runs on."""
+"""What this machine and this installation have: CPUs, bf16, and the modules that extras bring.
+
+``pip install 'seran[train,itk]'`` installs two extras; upscaling NIfTI, MGH and most DICOM needs none.
+"""
 
 import math
 import os
+from collections.abc import Iterator
+from importlib import util
 from pathlib import Path
 
-CONTROLLERS = ("", "cpu", "cpu,cpuacct")
-"""Names of the trees of control groups that limit CPUs: of version 2, of version 1."""
+from seran.errors import BadInput
 
+EXTRAS = {  # and the modules that each brings
+    "train": ("torch", "lightning_fabric", "onnx", "onnxscript", "safetensors", "tensorboard"),
+    "cluster": ("distributed", "dask", "dask_jobqueue"),
+    "dicom": ("gdcm",),
+    "itk": ("SimpleITK",),
+    "winograd": ("MNN",),
+}
+CONTROLLERS = ("", "cpu", "cpu,cpuacct")  # control groups that limit CPUs: of version 2, of version 1
+# oneDNN's names of instruction sets without bf16; Linux' names of those with it, the last of ARM.
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
-"""oneDNN's names of instruction sets that lack bf16."""
 BF16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
-"""Linux' names of those that have it; the last is of ARM."""
 
 
 def may_use_bf16() -> bool:
@@ -32,34 +43,36 @@ def cpus(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgr
         own: where it tells to which of them a process belongs.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    granted = min((_granted(folder) for folder in _groups(groups, own)), default=math.inf)
-    return max(1, min(allowed, math.ceil(granted))) if granted < math.inf else allowed
+    return max(1, math.ceil(min([allowed, *map(_granted, _groups(groups, own))])))
 
 
-def _groups(groups: Path, own: Path) -> list[Path]:
+def _groups(groups: Path, own: Path) -> Iterator[Path]:
     """The folders of the control groups that bound this process: its own and all above it."""
-    lines = [line.split(":", 2) for line in own.read_text().splitlines()] if own.is_file() else []
-    found = []
-    for _, controllers, path in lines:
-        if controllers in CONTROLLERS:
-            root = groups / controllers
-            found += [root, *(root / part for part in _above(path))]
-    return found
-
-
-def _above(path: str) -> list[Path]:
-    """``/a/b`` -> ``a``, ``a/b``; in a container a path may lie outside what is mounted (``/..``)."""
-    parts = [p for p in path.split("/") if p not in ("", "..")]
-    return [Path(*parts[: i + 1]) for i in range(len(parts))]
+    for line in own.read_text().splitlines() if own.is_file() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers in CONTROLLERS:  # in a container a path may lie outside what is mounted (``/..``)
+            below = Path(*(part for part in path.split("/") if part not in ("", "..")))
+            yield from (groups / controllers / part for part in (below, *below.parents))
 
 
 def _granted(folder: Path) -> float:
     """CPUs that one group grants; infinite where it sets no limit."""
-    both, quota, period = (folder / n for n in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"))
-    if both.is_file():
-        share, each = both.read_text().split()
-    elif quota.is_file() and period.is_file():
-        share, each = quota.read_text().strip(), period.read_text().strip()
-    else:
-        return math.inf
-    return math.inf if share in ("max", "-1") else int(share) / int(each)
+    limits = (folder / name for name in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    words = [word for file in limits if file.is_file() for word in file.read_text().split()]
+    return math.inf if len(words) < 2 or words[0] in ("max", "-1") else int(words[0]) / int(words[1])
+
+
+def missing() -> dict[str, list[str]]:
+    """Of every extra, the modules that are not installed; nothing is imported."""
+    return {
+        extra: [name for name in modules if util.find_spec(name) is None] for extra, modules in EXTRAS.items()
+    }
+
+
+def needed(what: str, error: ModuleNotFoundError) -> BadInput:
+    """The error to raise where ``what`` could not import a module: it names the extra that brings it."""
+    name = (error.name or str(error)).split(".")[0]
+    for extra, modules in EXTRAS.items():
+        if name in modules:
+            return BadInput(f"{what} needs {name}; pip install 'seran[{extra}]'")
+    return BadInput(f"{what} needs {name}, and this installation lacks it; `pip check` says what is wrong")

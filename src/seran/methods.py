@@ -1,8 +1,8 @@
 """From the name of a method to a predictor: classical ones, shipped networks, weights of one's own."""
 
 import dataclasses
+import functools
 import threading
-from collections import OrderedDict
 from pathlib import Path
 
 from seran import weights
@@ -10,19 +10,15 @@ from seran.classical import CLASSICAL, VOLUMETRIC
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine, Running
 from seran.errors import BadInput
-from seran.extras import needed
+from seran.machine import needed
 from seran.sharpen import Method, ensembled
 from seran.systems import SYSTEMS
 from seran.weights import Weights
 
 DEFAULT = "seran"
-KEPT = 4
-"""Networks that stay loaded."""
-
-
-def names() -> list[str]:
-    """Every method, whether weights of it are shipped or not."""
-    return list(SYSTEMS)
+KEPT = 4  # networks that stay loaded
+LOADING = threading.Lock()  # threads that want the same network share it
+AUTO = Engine()
 
 
 def is_network(name: str) -> bool:
@@ -41,11 +37,7 @@ def files_of(name: str) -> list[Path]:
 
 
 def implied(name: str | None, file: Path | None) -> tuple[str, int]:
-    """The method, and the scale where none is asked for: of the weights, if they are named.
-
-    Raises:
-        BadInput: if the weights cannot be read.
-    """
+    """The method, and the scale where none is asked for: of the weights, if they are named."""
     if file is None:
         return name or DEFAULT, 2
     card = weights.read(named(file)).card
@@ -53,12 +45,11 @@ def implied(name: str | None, file: Path | None) -> tuple[str, int]:
 
 
 def _file(name: str, scale: int, degradation: str) -> Path:
-    found = weights.at_hand()
-    key = f"{name}-x{scale}-{degradation}"
+    found, key = weights.at_hand(), f"{name}-x{scale}-{degradation}"
     if key in found:
         return found[key]
-    if name not in names():
-        raise BadInput(f"expected a method of {', '.join(names())}, got {name!r}")
+    if name not in SYSTEMS:
+        raise BadInput(f"expected a method of {', '.join(SYSTEMS)}, got {name!r}")
     if key in weights.listed():
         raise BadInput(f"the weights {key} are not in this installation; get them: seran weights pull {key}")
     raise BadInput(
@@ -68,20 +59,15 @@ def _file(name: str, scale: int, degradation: str) -> Path:
 
 
 def method(
-    name: str,
-    scale: int,
-    degradation: str = "bd",
-    file: Path | None = None,
-    engine: Engine = Engine(),  # noqa: B008
+    name: str, scale: int, degradation: str = "bd", file: Path | None = None, engine: Engine = AUTO
 ) -> Method:
     """Look a method up and make it ready to run; a name that ends in ``+`` is self-ensembled.
 
     Args:
-        name: see `names`.
+        name: see `seran.systems.SYSTEMS`.
         scale: 2, 3 or 4.
         degradation: which of the shipped weights, where there are several.
-        file: weights to use instead of the shipped ones, or the name of other ones at hand; of ``name`` and
-            ``scale``.
+        file: weights to use instead, or the name of other ones at hand; of ``name`` and ``scale``.
         engine: how a network is run.
 
     Raises:
@@ -113,7 +99,8 @@ def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
         raise BadInput(f"{path}: expected weights for --scale {scale}, these are for x{card.scale}")
     if card.model != name:
         raise BadInput(f"{path}: expected weights of {name}, these are of {card.model}")
-    running = _running(held, engine)
+    with LOADING:
+        running = _running(held, engine)
     return Method(
         name,
         (scale, scale),
@@ -129,29 +116,9 @@ def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
     )
 
 
-_kept: OrderedDict[tuple[str, str, Engine], Running] = OrderedDict()
-_loading = threading.Lock()
-
-
+@functools.lru_cache(maxsize=KEPT)
 def _running(held: Weights, engine: Engine) -> Running:
     """A network loaded once for all that want it, known by what its file holds, whatever that is called."""
-    key = held.digest, held.evidence.json(), engine
-    with _loading:
-        if key not in _kept:
-            _kept[key] = _load(held, engine)
-        _kept.move_to_end(key)
-        while len(_kept) > KEPT:
-            _kept.popitem(last=False)
-        return _kept[key]
-
-
-def forget() -> None:
-    """Let go of the networks that are loaded."""
-    with _loading:
-        _kept.clear()
-
-
-def _load(held: Weights, engine: Engine) -> Running:
     if engine.device in ("auto", "cpu"):
         from seran.engines import openvino
 
@@ -161,3 +128,6 @@ def _load(held: Weights, engine: Engine) -> Running:
     except ModuleNotFoundError as error:
         raise needed(f"the device {engine.device}", error) from error
     return torch.load(held, engine)
+
+
+forget = _running.cache_clear  # lets go of the networks that are loaded

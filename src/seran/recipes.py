@@ -24,35 +24,29 @@ class Recipe:
     """Everything that decides the result of a training run, data apart.
 
     Attributes:
-        model: a name in `seran.systems.SYSTEMS`, or a network of your own: a class in a file, made by
-            ``CLASS(scale=2, **options)``, from low (b, 1, h, w) to high (b, 1, scale·h, scale·w).
+        model: a name in `seran.systems.SYSTEMS`, or FILE.py:CLASS of your own: ``CLASS(scale=2, **options)``
+            takes low (b, 1, h, w) to high (b, 1, scale·h, scale·w).
         scale: 2, 3 or 4.
         degradation: what the data were made with (``bd`` or ``td``).
         options: further arguments of the network, as a JSON object.
         residual: learn a correction of bicubic enlargement (off in the paper).
-        initializer: of the convolutions: ``network`` keeps what the network's file sets (PyTorch's default
-            where it sets nothing); ``he``, ``xavier``, ``gaussian`` (standard deviation 1e-3): zero biases.
-        init: a weights file of the same network to start from, or the name of shipped weights
-            (``seran-x2-bd``); empty: from scratch. From another scale all but the upsampling is taken.
-        augment: fraction of the patches whose resolution and contrast are varied before they are degraded,
-            see `seran.data`; the eight symmetries are always drawn.
+        initializer: of convolutions: the network's own, or another and zero biases (``gaussian``: std 1e-3).
+        init: weights to start from, a file or a shipped name; from another scale, all but the upsampling.
+        augment: fraction of the patches whose resolution and contrast vary; symmetries are always drawn.
         patch: low-resolution pixels a side.
         last_patch: the same for the last `tail` of the steps.
-        batch: patches per step over all processes, while `patch` is used; later as many as hold the
-            same pixels.
+        batch: patches per step over all processes; of `last_patch`, as many as hold the same pixels.
         steps: optimiser steps.
         optimizer: ``adam``, or ``sgd`` with the first of `betas` as its momentum.
         betas: of Adam.
         weight_decay: added to the gradient, times the weights.
         lr: largest learning rate.
         rates: factors of `lr` for the parameters whose names match a pattern (the first that does).
-        schedule: ``cosine`` to `lr`/1000 after the warm-up, or ``step``: times `step_factor` after every
-            `step_every` steps.
+        schedule: ``cosine`` to `lr`/1000 after `warmup`, or ``step``: times `step_factor` every `step_every`.
         warmup: steps of linear warm-up.
-        step_every: see `schedule`.
+        step_every: steps, see `schedule`.
         step_factor: see `schedule`.
-        loss: ``l1``, ``l2`` (PSNR is a measure of it), both means over pixels, or ``l2-sum``: half the sum of
-            squares over the pixels of a patch (Caffe's Euclidean loss), for recipes with large rates.
+        loss: ``l1`` or ``l2`` per pixel, or ``l2-sum``: half the sum of squares of a patch, as in Caffe.
         tail: fraction of the steps, at the end, that use `last_patch` and l2.
         clip: 0 for none, or the limit of `clip_by`.
         clip_by: the ``norm`` of all gradients, or every ``value``, at `clip`/rate (VDSR).
@@ -101,66 +95,40 @@ def differences(recipe: Recipe, other: dict[str, Any]) -> list[str]:
 
 
 COMMON = Recipe(
-    model="",
-    scale=0,
-    residual=True,
-    patch=40,
-    last_patch=48,
-    batch=12,
-    steps=4_800,
-    betas=(0.9, 0.99),
-    lr=8e-4,
-    schedule="cosine",
-    warmup=200,
-    tail=0.15,
-    clip=0.5,
-    ema=0.998,
-)
-"""The common recipe: small batches, high rate, cosine, average; l2 and larger patches last.
-
-Bicubic enlargement is added to every network that does not add it by itself.
-"""
+    "", 0, patch=40, last_patch=48, batch=12, steps=4_800, betas=(0.9, 0.99), lr=8e-4, schedule="cosine",
+    warmup=200, tail=0.15, clip=0.5, ema=0.998,
+)  # fmt: skip
+"""The common recipe: small batches, high rate, cosine, average; l2 and larger patches last. Bicubic
+enlargement is added to every network that does not add it by itself."""
 
 EDSR = Recipe("edsr", 0)
 """SERAN §4.1-4.2: patches of 32, batch 96, Adam, 1e-4 halved every 200 epochs (500 steps: 48,000 slices).
 
-Number of epochs, loss, augmentation and normalisation are not stated: 400 epochs, l1, the eight symmetries
-and the scan's 99.9th percentile are this project's choice. ``--steps 400000 --step-every 200000`` reads an
-epoch as 1000 steps, as in the EDSR code that the schedule seems to come from.
+400 epochs, l1, the eight symmetries and the scan's 99.9th percentile are this project's choice. In the EDSR
+code an epoch seems to have 1000 steps: ``--steps 400000 --step-every 200000``.
 """
 
 PUBLISHED: dict[str, Recipe] = {
-    # Sub-images of 33 (x3: 11 low pixels); the optimiser of the ECCV paper. 8e8 back-propagations. The
-    # batch is not stated: 128.
-    "srcnn": Recipe(
-        "srcnn", 0, initializer="gaussian", patch=11, batch=128, steps=6_250_000,
-        optimizer="sgd", rates={"reconstruct.*": 0.1}, step_every=10**9, loss="l2-sum",
-    ),
-    # One network for all scales there, one per scale here. Patches of 41 high pixels: 14 low ones at x3.
-    # 80 epochs are 9960 steps. The threshold θ of the clipping is not stated: 0.01.
-    "vdsr": Recipe(
-        "vdsr", 0, patch=14, batch=64, steps=9_960, optimizer="sgd",
-        weight_decay=1e-4, lr=0.1, step_every=2_490, step_factor=0.1, loss="l2-sum", clip=0.01,
-        clip_by="value",
-    ),
+    # Sub-images of 33; the optimiser of the ECCV paper. 8e8 back-propagations. The batch is not stated: 128.
+    "srcnn": Recipe("srcnn", 0, initializer="gaussian", batch=128, steps=6_250_000, optimizer="sgd",
+                    rates={"reconstruct.*": 0.1}, step_every=10**9, loss="l2-sum"),
+    # One network for all scales there, one per scale here. Patches of 41 high pixels. 80 epochs are 9960
+    # steps. The threshold θ of the clipping is not stated: 0.01.
+    "vdsr": Recipe("vdsr", 0, batch=64, steps=9_960, optimizer="sgd", weight_decay=1e-4, lr=0.1,
+                   step_every=2_490, step_factor=0.1, loss="l2-sum", clip=0.01, clip_by="value"),
     # The authors' Caffe solver; the fine-tuning with l2 that the paper adds is `--tail`.
-    "idn": Recipe(
-        "idn", 0, patch=15, batch=64, steps=600_000, weight_decay=1e-4,
-        rates={"*.bias": 0.1, "tail.*": 0.1}, step_every=250_000, step_factor=0.1,
-    ),
+    "idn": Recipe("idn", 0, batch=64, steps=600_000, weight_decay=1e-4,
+                  rates={"*.bias": 0.1, "tail.*": 0.1}, step_every=250_000, step_factor=0.1),
     # There ×3 and ×4 begin from ×2 (here with `--init`), and intensities are 0 … 255 less their mean.
-    "rdn": Recipe("rdn", 0, patch=32, batch=16, steps=1_000_000, step_every=200_000),
+    "rdn": Recipe("rdn", 0, batch=16, steps=1_000_000, step_every=200_000),
     # Not readable in the paper; the first author's own framework of that year.
     "csn": Recipe("csn", 0, patch=48, batch=16, steps=1_000_000, step_every=200_000),
-    "edsr": EDSR,
-    "seab": EDSR,
-    "seran": EDSR,
+    **dict.fromkeys(("edsr", "seab", "seran"), EDSR),
 }  # fmt: skip
-"""What is known of each system's own training, at ×3 where scales differ. FSCWRN's is not known."""
+"""What is known of each system's own training. FSCWRN's is not known."""
 
-PATCH = {("srcnn", 2): 17, ("srcnn", 4): 8, ("vdsr", 2): 21, ("vdsr", 4): 10, ("idn", 2): 29, ("idn", 4): 11,
-         ("rdn", 2): 48}  # fmt: skip
-"""Low pixels a side where they differ from ×3."""
+PATCHES = {"srcnn": (17, 11, 8), "vdsr": (21, 14, 10), "idn": (29, 15, 11), "rdn": (48, 32, 32)}
+"""Low pixels a side at ×2, ×3 and ×4, where they differ."""
 
 ATTENTION = ((1,), (20,), (1, 20), (1, 40), (20, 40), (1, 20, 40))
 """After which residual blocks SERAN's attention stands, besides the last alone (Table 2)."""
@@ -184,22 +152,19 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 """Name in a recipe -> model and options: every system as it is, and the altered ones."""
 
 
-def _common(model: str, scale: int, options: dict[str, Any]) -> Recipe:
-    residual = not SYSTEMS[model].adds_bicubic
-    return dataclasses.replace(COMMON, model=model, scale=scale, options=options, residual=residual)
+def _common(model: str, scale: int) -> Recipe:
+    return dataclasses.replace(COMMON, model=model, scale=scale, residual=not SYSTEMS[model].adds_bicubic)
 
 
-def _published(model: str, scale: int, options: dict[str, Any]) -> Recipe:
-    patch = PATCH.get((model, scale), PUBLISHED[model].patch)
-    return dataclasses.replace(
-        PUBLISHED[model], model=model, scale=scale, options=options, patch=patch, last_patch=patch
-    )
+def _published(model: str, scale: int) -> Recipe:
+    patch = PATCHES[model][scale - 2] if model in PATCHES else PUBLISHED[model].patch
+    return dataclasses.replace(PUBLISHED[model], model=model, scale=scale, patch=patch, last_patch=patch)
 
 
-RECIPES: dict[str, Recipe] = {
-    f"{name}-x{scale}-bd{suffix}": make(model, scale, options)
-    for suffix, make in (("", _common), ("-paper", _published))
+RECIPES = {
+    f"{name}-x{scale}-bd{suffix}": dataclasses.replace(made(model, scale), options=options)
+    for suffix, made in (("", _common), ("-paper", _published))
     for name, (model, options) in VARIANTS.items()
     for scale in (2, 3, 4)
-    if suffix == "" or model in PUBLISHED
+    if made is _common or model in PUBLISHED
 }

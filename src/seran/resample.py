@@ -1,9 +1,7 @@
 """A volume on another grid, in one step: from a network's whole factor to the grid that is wanted.
 
-Along parallel axes each sample is Keys' cubic over the source, stretched where the new grid is coarser, as
-`seran.resize` does. Where the new grid is turned, the source is smoothed by the same kernels and then
-interpolated by cubic B-splines. What lies outside the source is 0. Where no voxel of the source is negative,
-none of the result is, though both kernels undershoot at edges.
+Along parallel axes by Keys' cubic, stretched where the new grid is coarser, as in `seran.resize`; on a turned
+grid by cubic B-splines after the same smoothing. Where the source has no negative voxel, the result has none.
 """
 
 import numpy as np
@@ -12,55 +10,48 @@ from numpy import ndarray
 
 from seran import grid, kspace, scratch
 from seran.errors import BadInput
-from seran.grid import Grid
+from seran.grid import Affine, Grid
 from seran.resize import sampled
 from seran.volume import Volume
 
-TURNED = 0.01
-"""Voxels by which a grid may leave the axes of another one and still count as parallel to it."""
-LARGEST = 4.0
-"""The largest scale that there are networks for."""
+Voxels = Float[ndarray, "_ _ _"]
+TURNED = 0.01  # voxels by which a grid may leave the axes of another one and still count as parallel to it
+LARGEST = 4.0  # the largest scale that there are networks for
 
 
 def finer(scan: Grid, axis: int, spacing: tuple[float, float]) -> Grid:
-    """A grid with exactly this spacing in the plane across ``axis``, about the centre of the field of view.
-
-    Its size is the nearest whole number of voxels: the field of view changes by less than one of them.
+    """A grid of exactly this spacing about the centre of another; its extent changes by less than a voxel.
 
     Args:
         scan: the grid that it is finer than.
         axis: along which the slices are stacked.
         spacing: in mm, of rows and columns.
     """
-    size, found = grid.spacing(scan.affine), list(scan.shape)
-    change = np.eye(4)
-    plane = [i for i in range(3) if i != axis]
-    for i, new in zip(plane, spacing, strict=True):
+    size, found, change = grid.spacing(scan.affine), np.array(scan.shape), np.eye(4)
+    for i, new in zip(np.delete(range(3), axis), spacing, strict=True):
         found[i] = max(1, round(scan.shape[i] * size[i] / new))
         change[i, i] = new / size[i]
         change[i, 3] = (scan.shape[i] - 1) / 2 - change[i, i] * (found[i] - 1) / 2
-    return Grid((found[0], found[1], found[2]), scan.affine @ change)
+    x, y, z = found.tolist()
+    return Grid((x, y, z), scan.affine @ change)
 
 
 def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
-    """The whole factor, 2 to 4, from which a target grid is reached: the next above what its axes ask for.
+    """The whole factor next above what a target grid asks for; `BadInput` if that is not from 2 to 4.
 
     Args:
         scan: the grid of the scan.
         axis: along which its slices are stacked.
         target: the grid that is wanted.
         name: what asks for it.
-
-    Raises:
-        BadInput: if the target is not finer in the plane of the slices, or finer than 4 times.
     """
     per = np.abs(np.linalg.inv(scan.affine[:3, :3]) @ target.affine[:3, :3])  # source voxels a target step
-    asked = [1 / per[i].max() for i in range(3) if i != axis]
+    asked = np.delete(1 / per.max(1), axis).tolist()
     if not 1 + 1e-6 < max(asked) <= LARGEST + 1e-6 or min(asked) < 1 - 1e-6:
-        raise BadInput(
-            f"{name}: {' and '.join(f'{a:.6g}' for a in asked)} times as fine as the scan in the plane of "
-            f"its slices; must be above 1 and at most {LARGEST:g}"
+        times = (
+            grid.dimensions(asked, ".6g", " and ") + " times as fine as the scan in the plane of its slices"
         )
+        raise BadInput(f"{name}: {times}; must be above 1 and at most {LARGEST:g}")
     return max(2, int(np.ceil(max(asked) - 1e-6)))
 
 
@@ -79,65 +70,53 @@ def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:
         band: the part that was measured, of rows and columns.
     """
     stack = np.moveaxis(volume.data, axis, 0)
-    size = stack.shape[1:]
-    rows, columns = (round(n * b) for n, b in zip(size, band, strict=True))
+    _, h, w = stack.shape
+    rows, columns = round(h * band[0]), round(w * band[1])
     cropped = np.concatenate([kspace.crop(part[None], (rows, columns)) for part in stack])
-    plane = iter((rows / size[0], columns / size[1]))
-    factors = [1.0 if i == axis else next(plane) for i in range(3)]
-    affine = grid.rescale(volume.affine, (factors[0], factors[1], factors[2]), "center")
-    return volume.on(np.moveaxis(cropped, 0, axis), affine)
+    x, y, z = np.insert((rows / h, columns / w), axis, 1.0).tolist()
+    return volume.on(np.moveaxis(cropped, 0, axis), grid.rescale(volume.affine, (x, y, z), "center"))
 
 
 def onto(volume: Volume, target: Grid) -> Volume:
     """The volume on another grid."""
     to = np.linalg.inv(volume.affine) @ target.affine  # index on the target -> index on the source
-    order = grid.rows_of(to[:3, :3])
     off = np.abs(to[:3, :3]) * (np.array(target.shape) - 1)
-    off[list(order), range(3)] = 0
-    if off.sum(1).max() <= TURNED:
-        data = _parallel(volume.data, to, target.shape, order)
-    else:
-        data = _turned(volume.data, to, target.shape)
-    if volume.data.min() >= 0:
-        data = np.maximum(data, 0)
-    return volume.on(data, target.affine)
+    off[grid.world_axes(to), range(3)] = 0
+    make = _turned if off.sum(1).max() > TURNED else _parallel
+    data = make(volume.data, to, target.shape)
+    return volume.on(np.maximum(data, 0) if volume.data.min() >= 0 else data, target.affine)
 
 
-def _parallel(
-    data: Float[ndarray, "x y z"],
-    to: Float[ndarray, "4 4"],
-    shape: tuple[int, int, int],
-    order: tuple[int, ...],
-) -> Float[ndarray, "a b c"]:
+def _along(data: Voxels, i: int, weights: Float[ndarray, "n m"]) -> Voxels:
+    return np.moveaxis(np.tensordot(weights.astype(np.float32), data, (1, i)), 0, i)
+
+
+def _parallel(data: Voxels, to: Affine, shape: tuple[int, int, int]) -> Voxels:
     """Axis by axis; target axis j follows source axis ``order[j]``."""
+    order = grid.world_axes(to)
     for j, i in enumerate(order):
         u = to[i, j] * np.arange(shape[j]) + to[i, 3]
         weights = sampled(u, data.shape[i], min(1.0, 1 / abs(to[i, j])))
         weights[(u < -0.5) | (u > data.shape[i] - 0.5)] = 0
-        if not (
-            weights.shape[0] == weights.shape[1] and np.allclose(weights, np.eye(len(weights)), atol=1e-9)
-        ):
-            data = np.moveaxis(np.tensordot(weights.astype(np.float32), data, (1, i)), 0, i)
+        if not (shape[j] == data.shape[i] and np.allclose(weights, np.eye(shape[j]), atol=1e-9)):
+            data = _along(data, i, weights)
     return np.ascontiguousarray(np.transpose(data, order), np.float32)
 
 
-def _turned(
-    data: Float[ndarray, "x y z"], to: Float[ndarray, "4 4"], shape: tuple[int, int, int]
-) -> Float[ndarray, "a b c"]:
+def _turned(data: Voxels, to: Affine, shape: tuple[int, int, int]) -> Voxels:
     from scipy.ndimage import affine_transform, spline_filter  # a tenth of a second, and rarely needed
 
     for i in range(3):
         step = np.abs(to[i, :3]).max()
         if step > 1:
-            weights = sampled(np.arange(float(data.shape[i])), data.shape[i], 1 / step).astype(np.float32)
-            data = np.moveaxis(np.tensordot(weights, data, (1, i)), 0, i)
+            data = _along(data, i, sampled(np.arange(float(data.shape[i])), data.shape[i], 1 / step))
     smooth = spline_filter(data, 3, np.float32, "nearest")
     made = np.empty(shape, np.float32)
     for at in scratch.blocks(made):  # coordinates take 24 bytes for each voxel
-        start = np.array([s.start or 0 for s in (*at, slice(None), slice(None))[:3]])
+        start = [s.start or 0 for s in (*at, slice(None), slice(None))[:3]]
         offset = to[:3, :3] @ start + to[:3, 3]
         size = made[at].shape
-        u = np.tensordot(to[:3, :3], np.indices(size, sparse=False), 1) + offset[:, None, None, None]
+        u = np.tensordot(to[:3, :3], np.indices(size), 1) + offset[:, None, None, None]
         inside = ((u >= -0.5) & (u <= np.array(data.shape)[:, None, None, None] - 0.5)).all(0)
         part = affine_transform(smooth, to[:3, :3], offset, size, np.float32, 3, "nearest", prefilter=False)
         made[at] = np.where(inside, part, np.float32(0))

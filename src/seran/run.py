@@ -2,7 +2,8 @@
 
 import fnmatch
 import json
-from collections.abc import Callable
+from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,18 @@ STATE = ("step", "seconds", "patches", "scans", "rows", "command")
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+@torch.no_grad()
+def _average(decay: float, averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
     """Exponential moving average that starts as a plain mean, so that it soon forgets the initialisation."""
-
-    @torch.no_grad()
-    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        n = int(count)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, n / (n + 1)))
-
-    return update
+    torch._foreach_lerp_(averaged, current, 1 - min(decay, int(count) / (int(count) + 1)))
 
 
-def optimise(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser; each group of parameters carries its ``factor`` of the learning rate."""
-    groups: dict[float, list[nn.Parameter]] = {}
+    groups: defaultdict[float, list[nn.Parameter]] = defaultdict(list)
     for name, parameter in network.named_parameters():
-        factors = [f for pattern, f in recipe.rates.items() if fnmatch.fnmatch(name, pattern)]
-        groups.setdefault((factors or [1.0])[0], []).append(parameter)
+        factors = (f for pattern, f in recipe.rates.items() if fnmatch.fnmatch(name, pattern))
+        groups[next(factors, 1.0)].append(parameter)
     if recipe.rates and len(groups) == 1:
         raise BadInput(f"no parameter of {recipe.model} is named like {', '.join(recipe.rates)}")
     params = [{"params": members, "factor": factor} for factor, members in groups.items()]
@@ -56,11 +52,12 @@ class Run:
     """The parameters of a run and where they are kept: network, average, optimiser, step."""
 
     def __init__(self, recipe: Recipe, fresh: bool = True) -> None:
-        """A run at step 0; without ``fresh`` one that a checkpoint will fill, without `init`."""
+        """A run at step 0; what a checkpoint will fill is not ``fresh`` and ignores the recipe's `init`."""
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
-        self.patches, self.seconds = 0, 0.0
+        self.step, self.patches, self.seconds, self.command = 0, 0, 0.0, ""
         self.scans: list[dict[str, str]] = []
+        self.rows: list[dict[str, Any]] = []
         self.network = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
         if recipe.initializer != "network":
             initialise(self.network, recipe.initializer)
@@ -70,23 +67,16 @@ class Run:
             self.network.load_state_dict(parameters(self.network, start, rescaled))
             self.patches, self.seconds, self.scans = card.patches, card.seconds, card.scans
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(self.network, multi_avg_fn=averaging(recipe.ema))
+        self.average = AveragedModel(self.network, multi_avg_fn=partial(_average, recipe.ema))
         self.average.requires_grad_(False)
-        self.optimizer = optimise(self.network, recipe)
-        self.step = 0
-        self.rows: list[dict[str, Any]] = []
-        self.command = ""
+        self.optimizer = _optimiser(self.network, recipe)
 
     @classmethod
     def load(cls, path: Path, model: str = "") -> "Run":
-        """The run of a checkpoint.
-
-        Args:
-            path: the checkpoint.
-            model: ``FILE.py:CLASS`` of a user's own network: what a checkpoint names is never imported.
+        """The run of a checkpoint; ``model`` is the ``FILE.py:CLASS`` of a user's own network.
 
         Raises:
-            BadInput: if there is none, or if it is of another network than the one named.
+            BadInput: if there is none, or if it is of another network: what it names is never imported.
         """
         if not path.is_file():
             raise BadInput(f"{path}: no such checkpoint; expected a folder made by `seran train`")
@@ -125,29 +115,26 @@ class Run:
         Raises:
             BadInput: if the checkpoint belongs to another recipe.
         """
+        parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
         with safe_open(path, "pt") as file:
             meta = file.metadata()
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+            for name in file.keys():  # noqa: SIM118
+                part, _, key = name.partition(".")
+                parts[part][key] = file.get_tensor(name)
         differ = [k for k in differences(self.recipe, json.loads(meta["recipe"])) if k != "steps"]
         if differ:
             raise BadInput(
                 f"{path} was trained with another recipe ({', '.join(differ)} differ); "
                 "name another folder, or give the same settings to continue"
             )
-        self.network.load_state_dict(_under("network.", tensors))
-        self.average.load_state_dict(_under("average.", tensors))
-        kept: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under("optimizer.", tensors).items():
-            index, name = key.split(".")
-            laid_out = value.dim() == 4  # as the parameters: the fused update goes through memory in order
-            kept.setdefault(int(index), {})[name] = (
-                value.contiguous(memory_format=torch.channels_last) if laid_out else value
-            )
-        state = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({**state, "state": kept})
+        self.network.load_state_dict(parts["network"])
+        self.average.load_state_dict(parts["average"])
+        kept: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
+        for key, value in parts["optimizer"].items():
+            index, _, name = key.partition(".")
+            if value.dim() == 4:  # laid out as the parameters: the fused update goes through memory in order
+                value = value.contiguous(memory_format=torch.channels_last)
+            kept[int(index)][name] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": kept})
         for name, value in json.loads(meta["state"]).items():
             setattr(self, name, value)
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Arrays that may be larger than memory: kept on disk, used part by part.
+"""Arrays that may be larger than memory: kept on disk, used block by block.
 
 A scan of a thousand slices of 512x512 voxels becomes 17 GB at x4. Whoever walks through such an array
 takes its `blocks` one by one and calls `release` after each; memory then holds one block, whatever the size.
@@ -18,29 +18,24 @@ LARGE = 1 << 27
 """Bytes from which an array is kept on disk."""
 PART = 1 << 25
 """Bytes of float32 that a block has at most, where one slice is not larger."""
-
 Allocator = Callable[[tuple[int, ...]], Float[ndarray, "*n"]]
 """From a shape to a new float32 array."""
 
 
 def memory(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:
-    """A new float32 array in memory: an `Allocator`."""
+    """An `Allocator` of arrays in memory."""
     return np.empty(shape, np.float32)
 
 
 def allocator(folder: Path) -> Allocator:
-    """An `Allocator` whose arrays lie in memory, or from `LARGE` on in a nameless file in ``folder``.
-
-    Raises:
-        OSError: from the allocator, if the disk is full. The space is taken at once: a mapped file that
-            met a full disk later would kill the process.
-    """
+    """An `Allocator` whose arrays lie in memory, or from `LARGE` on in a nameless file in ``folder``."""
 
     def make(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:
         size = 4 * math.prod(shape)
         if size < LARGE:
             return memory(shape)
         with tempfile.TemporaryFile(dir=folder) as file:
+            # its space is taken now: a mapped file that met a full disk later would kill the process
             for start in range(0, size, 1 << 20):
                 file.write(bytes(min(1 << 20, size - start)))
             file.flush()

@@ -2,16 +2,14 @@
 
 Behind the last features E (C maps) EDSR, SERAN and their kin only compose linear maps: a convolution to s²·C
 maps and a shuffle (Shi et al., CVPR 2016), at x4 two of each, and a convolution to one map. Their product is
-one 5x5 convolution of E to s² maps and one shuffle, with the same result and a small part of the
-multiplications: structural re-parameterization (Ding et al., CVPR 2021) of an ending.
+one 5x5 convolution of E to s² maps and one shuffle: structural re-parameterization (Ding et al., CVPR 2021).
+What the finer grids hold beyond the edges of a slice is zero, not a function of E: along each axis the first
+pixel, those inside and the last have kernels of their own.
 
-What the finer grids hold beyond the edges of a slice is zero, not a function of E. So the outermost pixels
-have kernels of their own: along each axis one for the first pixel, one for those inside, one for the last.
-
-A network has such an ending if its parameters say so by their names: the convolutions of the upsampling are
-``up.0`` and, at x4, ``up.2`` (`seran.models.layers.upsampler`), the last one is ``tail``, and nothing but
-shuffles is between them. Any network may have parameters that begin with ``up.`` or ``tail.``, and it is only
-these whose shapes depend on the scale. Where a network corrects bicubic, all names have `PREFIX` before them.
+Parameters say by their names that a network ends so: the convolutions of the upsampling are ``up.0`` and, at
+x4, ``up.2`` (`seran.models.layers.upsampler`), the last one is ``tail``, and nothing but shuffles is between.
+Any network may have parameters that begin with ``up.`` or ``tail.``, and only their shapes depend on the
+scale. Where a network corrects bicubic, all names have `PREFIX` before them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,27 +19,22 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-PREFIX = "network."
-"""Before the names of a network's parameters, where it is wrapped in `seran.models.layers.OverBicubic`."""
-UPSAMPLING, TAIL = "up.0.weight", "tail.weight"
-"""The weights of the first and of the last convolution of an ending."""
-FIRST, INSIDE, LAST = range(3)
-"""Where a pixel lies along an axis: its place."""
-REACH = 2
-"""Pixels to either side that the one convolution looks at."""
+PREFIX = "network."  # of the names, where a network is wrapped in `seran.models.layers.OverBicubic`
+UPSAMPLING, TAIL = "up.0.weight", "tail.weight"  # of the first and of the last convolution of an ending
+FIRST, INSIDE, LAST = range(3)  # where a pixel lies along an axis: its place
+REACH = 2  # pixels to either side that the one convolution looks at
+# By place, along an axis: the pixels of E that kernels look at, the part of the kernels that does, and zeros
+# to either side. They make one pixel, or all but the first and the last.
 WINDOWS = (
     (slice(0, REACH + 1), slice(REACH, None), 0),
     (slice(None), slice(None), REACH - 1),
     (slice(-REACH - 1, None), slice(0, REACH + 1), 0),
 )
-"""By place, along an axis: the pixels of E that kernels look at, the part of the kernels that does, and zeros
-to either side. They make one pixel, or all but the first and the last."""
-
+# By place along both axes and by sub-pixel, the weights of c maps on k x k pixels, and what is added.
 Kernels = Float[ndarray, "3 3 s s c k k"]
-"""By place along both axes and by sub-pixel, the weights of c maps on k x k pixels."""
 Biases = Float[ndarray, "3 3 s s"]
+# Einstein sums of kernels, and of biases, between what `phases` gives for rows and for columns.
 BY_PHASE, REPEATED = "YAiuyap,yxabcpq,XBjvxbq->YXABcijuv", "YAya,yxab,XBxb->YXAB"
-"""Einstein sums of kernels, and of biases, between what `phases` gives for rows and for columns."""
 
 
 def own(name: str) -> str:
@@ -60,18 +53,18 @@ def folds(names: Iterable[str]) -> bool:
 
 
 def folded(parameters: Mapping[str, ndarray]) -> tuple[Kernels, Biases]:
-    """The kernels of the one convolution, and what is added.
+    """The kernels of the one convolution, and what is added, from the parameters of a network that `folds`.
 
-    Args:
-        parameters: of a network that `folds`, among them ``tail.weight`` (1, C, 3, 3), ``up.0.weight``
-            (s²·C, C, 3, 3), at x4 also ``up.2.weight``, and the ``bias`` of each.
+    These are ``tail.weight`` (1, C, 3, 3), ``up.0.weight`` (s²·C, C, 3, 3), at x4 also ``up.2.weight``, and
+    the ``bias`` of each.
     """
-    parameters = {own(name): value for name, value in parameters.items() if in_ending(name)}
-    kernels = np.tile(parameters["tail.weight"].astype(np.float64)[0], (3, 3, 1, 1, 1, 1, 1))
-    biases = np.full((3, 3, 1, 1), parameters["tail.bias"][0], np.float64)
-    for name in sorted((n for n in parameters if n.startswith("up.") and n.endswith("weight")), reverse=True):
-        bias = parameters[name.replace("weight", "bias")]
-        kernels, biases = _through(kernels, biases, parameters[name], bias)
+    values = {own(n): value.astype(np.float64) for n, value in parameters.items() if in_ending(n)}
+    kernels = np.tile(values[TAIL][0], (3, 3, 1, 1, 1, 1, 1))
+    biases = np.full((3, 3, 1, 1), values["tail.bias"][0])
+    for layer in ("up.2", "up.0"):
+        if f"{layer}.weight" in values:
+            weight, bias = values[f"{layer}.weight"], values[f"{layer}.bias"]
+            kernels, biases = _through(kernels, biases, weight, bias)
     return kernels.astype(np.float32), biases.astype(np.float32)
 
 
@@ -83,11 +76,11 @@ def _through(
     s = round((len(weight) / maps) ** 0.5)
     taps, outputs = phases(s, fine, kernels.shape[-1] // 2)
     by_phase = np.einsum(BY_PHASE, taps, kernels, taps, optimize=True)
-    own = weight.astype(np.float64).reshape(maps, s, s, -1, 3, 3)
-    made = np.zeros((3, 3, s * fine, s * fine, own.shape[3], 2 * REACH + 1, 2 * REACH + 1))
+    weight, bias = weight.reshape(maps, s, s, -1, 3, 3), bias.reshape(maps, s, s)
+    made = np.zeros((3, 3, s * fine, s * fine, weight.shape[3], 2 * REACH + 1, 2 * REACH + 1))
     for y, x in np.ndindex(3, 3):
-        made[..., y : y + 3, x : x + 3] += np.tensordot(by_phase[..., y, x], own, 3)
-    constant = np.tensordot(by_phase.sum((7, 8)), bias.astype(np.float64).reshape(maps, s, s), 3)
+        made[..., y : y + 3, x : x + 3] += np.tensordot(by_phase[..., y, x], weight, 3)
+    constant = np.tensordot(by_phase.sum((7, 8)), bias, 3)
     return made, constant + np.einsum(REPEATED, outputs, biases, outputs)
 
 
@@ -97,10 +90,14 @@ def phases(
 ) -> tuple[Float[ndarray, "3 t s 3 3 r k"], Float[ndarray, "3 t 3 r"]]:
     """What a pixel looks at along an axis through kernels on an s times finer grid, as ones and zeros.
 
-    Returns:
-        For each place of a pixel, each of its s·r sub-pixels, each of the s phases and each pixel from -1 to
-        1 that it meets: the place on the finer grid, the sub-pixel there and the tap of the kernel that does,
-        none beyond the edge. And for each place and sub-pixel the place and sub-pixel on the finer grid.
+    For each place of a pixel, sub-pixel, phase and pixel from -1 to 1 that is met: the place and the
+    sub-pixel on the finer grid and the tap that meet it, none beyond the edge. Then the first two for each
+    place and sub-pixel.
+
+    Args:
+        s: phases of the finer grid.
+        fine: sub-pixels of the kernels on it, along the axis.
+        reach: taps on either side of their middle one.
     """
     taps, outputs = np.zeros((3, s * fine, s, 3, 3, fine, 2 * reach + 1)), np.zeros((3, s * fine, 3, fine))
     for place, sub, output in np.ndindex(3, s, fine):

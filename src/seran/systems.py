@@ -10,40 +10,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class System:
-    """One method.
+    """One method."""
 
-    Attributes:
-        title: what the paper's tables call it.
-        year: of publication; 0 for a user's own network.
-        paper: authors and venue.
-        parameters: of this project's default network at ×2, ×3 and ×4; none for classical methods.
-        network: ``module:Class``, imported when it is built; empty for classical methods.
-        options: arguments of the class that make it this system; those of a recipe override them.
-        adds_bicubic: the network adds the bicubic enlargement by itself.
-        undoes: the degradation whose grid a classical method undoes; a network's card states its own.
-        source: of a user's own network, its file, class and SHA-256; empty for the networks of seran.
-    """
-
-    title: str
-    year: int
-    paper: str
-    parameters: tuple[int, int, int] | None = None
-    network: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    adds_bicubic: bool = False
-    undoes: str = ""
-    source: str = ""
+    title: str  # what the paper's tables call it
+    year: int  # of publication; 0 for a user's own network
+    paper: str  # authors and venue
+    parameters: tuple[int, int, int] | None = None  # of the default network at ×2, ×3 and ×4
+    network: str = ""  # ``module:Class``, imported when it is built; empty for classical methods
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the class; a recipe's override them
+    adds_bicubic: bool = False  # the network adds the bicubic enlargement by itself
+    undoes: str = ""  # a classical method's degradation; a network's card states its own
+    source: str = ""  # of a user's own network: its file, class and SHA-256
 
     def sizes(self) -> str:
         """The counts in words: one where all scales agree."""
-        if self.parameters is None:
-            return "–"
-        return " / ".join(
-            dict.fromkeys(f"{n / 1e6:.2f}M" if n > 1e5 else f"{n / 1e3:.1f}K" for n in self.parameters)
-        )
+        words = [f"{n / 1e6:.2f}M" if n > 1e5 else f"{n / 1e3:.1f}K" for n in self.parameters or ()]
+        return " / ".join(dict.fromkeys(words)) or "–"
 
 
-SYSTEMS: dict[str, System] = {
+SYSTEMS: dict[str, System] = {  # every method by name
     "bicubic": System("Bicubic [2D]", 1981, "Keys, IEEE TASSP 29; as in MATLAB's imresize", undoes="bd"),
     "zerofill": System("Zero-filling", 1994, "Du et al., JMRI 4; the baseline for truncated k-space",
                        undoes="td"),
@@ -66,7 +51,6 @@ SYSTEMS: dict[str, System] = {
     "seran": System("SERAN", 2021, "Zhang et al., CVPR", (3_165_057, 3_349_697, 3_312_769),
                     "seran.models.seran:SERAN"),
 }  # fmt: skip
-"""Every method by name."""
 
 
 def networks() -> list[str]:

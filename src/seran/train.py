@@ -1,26 +1,24 @@
-"""Training: one loop, top to bottom.
-
-The same command runs on one CPU, one GPU, several processes or several machines::
+"""Training: one loop, top to bottom, on one CPU, one GPU, several processes or several machines.
 
     seran train seran-x2-bd DATA RUN                        # CPU, or the GPU if there is one
     seran train seran-x2-bd DATA RUN --devices 2            # two processes (DDP)
     torchrun --nnodes 2 --nproc-per-node 8 … -m seran train … --devices 8 --nodes 2   # RUN on a shared disk
 
-Killed at any moment, the same command continues from the last checkpoint in RUN; on the CPU
-bit for bit as if nothing had happened.
+Killed at any moment, the same command continues from the last checkpoint in RUN: on the CPU bit for bit.
 """
 
 import csv
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
+from lightning_fabric.loggers import TensorBoardLogger
 from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,7 +34,7 @@ from seran.progress import QUIET
 from seran.recipes import Recipe
 from seran.run import CHECKPOINT, Run
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+LOSSES = {
     "l1": F.l1_loss,
     "l2": F.mse_loss,
     "l2-sum": lambda made, true: F.mse_loss(made, true, reduction="sum") / (2 * len(true)),
@@ -72,46 +70,22 @@ def stage(recipe: Recipe, step: int) -> tuple[str, int, int]:
     return "l2", recipe.last_patch, max(1, round(pixels / recipe.last_patch**2))
 
 
-def share(batch: int, rank: int, world: int) -> range:
-    """The samples of a step that one process takes: equal parts of the rounded-up batch.
-
-    Args:
-        batch: samples of the step.
-        rank: of the process, from 0.
-        world: number of processes.
-    """
-    each = -(-batch // world)
-    return range(rank * each, (rank + 1) * each)
-
-
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Batch ``k`` of a run is what step ``k`` sees: of all processes' samples, those of one (see `share`)."""
+    """Batch ``k`` of a run is what step ``k`` sees: one process's equal part of the rounded-up batch."""
 
     def __init__(self, patches: Patches, recipe: Recipe, rank: int, world: int) -> None:
         self.patches, self.recipe, self.rank, self.world = patches, recipe, rank, world
 
     def __getitem__(self, step: int) -> tuple[Float[Tensor, "b 1 p p"], Float[Tensor, "b 1 sp sp"]]:
         _, patch, batch = stage(self.recipe, step)
-        return self.patches.batch(step, share(batch, self.rank, self.world), patch)
+        each = -(-batch // self.world)
+        return self.patches.batch(step, range(self.rank * each, (self.rank + 1) * each), patch)
 
 
-def drawers(device: torch.device) -> int:
-    """Processes that draw patches beside the network; on a CPU the network needs every core itself."""
-    return 0 if device.type == "cpu" else min(8, cpus() - 1)
-
-
-def limit(
+def _clip(
     fabric: Fabric, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, now: float
 ) -> None:
-    """Clip the gradients as the recipe says.
-
-    Args:
-        fabric: launched.
-        network: whose gradients.
-        optimizer: of its parameters.
-        recipe: says how, and how much.
-        now: learning rate of the step.
-    """
+    """Limit the gradients as the recipe says, at ``now``, the learning rate of the step."""
     if recipe.clip and recipe.clip_by == "norm":
         fabric.clip_gradients(network, optimizer, max_norm=recipe.clip)
     elif recipe.clip:
@@ -121,21 +95,18 @@ def limit(
 @torch.inference_mode()
 def _validate(run: Run, data: PreparedSet, fabric: Fabric, slices: int) -> dict[str, float]:
     """Mean PSNR in dB per contrast of the validation split, over ``slices`` whole slices per volume."""
-    found: dict[str, list[float]] = {}
-    network = run.best
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
+        x = torch.from_numpy(low).to(fabric.device)
         with fabric.autocast():
-            x = torch.from_numpy(low)
-            made = [network(one[None, None].to(fabric.device))[0, 0].float().cpu() for one in x]
-        return torch.stack(made).numpy()
+            return torch.stack([run.best(one[None, None])[0, 0].float() for one in x]).cpu().numpy()
 
+    found: dict[str, list[float]] = {}
     for volume in data.pick("val"):
         n = len(data.high(volume))
         at = [round((i + 1) * (n - 1) / (slices + 1)) for i in range(min(slices, n))]
-        found.setdefault(volume.contrast, []).append(
-            evaluate.psnr(predict, data, volume, run.recipe.scale, at)
-        )
+        psnr = evaluate.psnr(predict, data, volume, run.recipe.scale, at)
+        found.setdefault(volume.contrast, []).append(psnr)
     return {k: sum(v) / len(v) for k, v in sorted(found.items())}
 
 
@@ -163,20 +134,22 @@ def train(
         slices: whole slices per validation volume.
         minutes: save and pause after this long; the same call continues.
         command: what the user typed, for the card.
-        workers: processes that draw patches ahead; by default `drawers`. What is drawn is the same.
+        workers: processes that draw patches ahead; by default up to 8 beside a GPU. They draw the same.
 
     Raises:
         BadInput: if the data were degraded otherwise than the recipe says.
     """
-    run, loader = _begin(recipe, data, out, fabric, drawers(fabric.device) if workers is None else workers)
+    if workers is None:  # on a CPU the network needs every core itself
+        workers = 0 if fabric.device.type == "cpu" else min(8, cpus() - 1)
+    run, loader = _begin(recipe, data, out, fabric, workers)
     if command not in run.command.split("; then "):
         run.command = "; then ".join(filter(None, [run.command, command]))
     network, optimizer = fabric.setup(run.network, run.optimizer)
     run.optimizer = optimizer.optimizer
     run.average.to(fabric.device)
-    main, paused = fabric.is_global_zero, False
-    board = _board(out, run.step) if main else None
-    hidden = not main or QUIET.get()
+    paused, hidden = False, not fabric.is_global_zero or QUIET.get()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorBoard imports TensorFlow where there is one
+    board = TensorBoardLogger(out, name="", version="", purge_step=run.step)
     bar = tqdm(total=recipe.steps, initial=run.step, unit="step", disable=hidden, smoothing=0.05)
     began = mark = time.perf_counter()
     first, seen, loss_sum = run.step, run.patches, torch.zeros((), device=fabric.device)
@@ -192,7 +165,7 @@ def train(
         run.seconds += clock - mark
         row = {"step": run.step, "loss": float(loss_sum) / (run.step - first)}
         row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": (run.patches - seen) / (clock - mark)}
-        if main:
+        if fabric.is_global_zero:
             if judged:
                 psnr = _validate(run, data, fabric, slices)
                 row |= {f"psnr_{k}": v for k, v in psnr.items()}
@@ -205,8 +178,7 @@ def train(
         if paused:
             break
     bar.close()
-    if board is not None:
-        board.close()
+    board.finalize("")
     return run
 
 
@@ -217,10 +189,9 @@ def _begin(
     if data.degradation != recipe.degradation:
         raise BadInput(f"{data.root} holds {data.degradation} pairs, the recipe wants {recipe.degradation}")
     patches = Patches(data, "train", recipe.scale, recipe.seed, recipe.augment)
-    checkpoint = out / CHECKPOINT
-    run = Run(recipe, fresh=not checkpoint.is_file())
-    if checkpoint.is_file():
-        run.restore(checkpoint)
+    run = Run(recipe, fresh=not (out / CHECKPOINT).is_file())
+    if (out / CHECKPOINT).is_file():
+        run.restore(out / CHECKPOINT)
     run.scans += [scan for scan in data.scans("train") if scan not in run.scans]
     if run.step != fabric.broadcast(run.step):
         raise BadInput(f"{out}: processes start from different steps; RUN must be on a disk they share")
@@ -245,11 +216,11 @@ def _learn(
     now = rate(recipe, run.step)
     for group in optimizer.param_groups:
         group["lr"] = now * group["factor"]
-    predicted = network(low.to(memory_format=torch.channels_last))
-    loss = LOSSES[stage(recipe, run.step)[0]](predicted.float(), high)
+    predicted = network(low.to(memory_format=torch.channels_last)).float()
+    loss = LOSSES[stage(recipe, run.step)[0]](predicted, high)
     optimizer.zero_grad()
     fabric.backward(loss)
-    limit(fabric, network, optimizer, recipe, now)
+    _clip(fabric, network, optimizer, recipe, now)
     optimizer.step()
     if recipe.ema:
         run.average.update_parameters(run.network)
@@ -258,20 +229,12 @@ def _learn(
     return loss.detach()
 
 
-def _record(run: Run, out: Path, board: Any) -> None:  # noqa: ANN401
+def _record(run: Run, out: Path, board: TensorBoardLogger) -> None:
     """The last row to TensorBoard, all of them to log.csv, and the checkpoint."""
-    for key, value in run.rows[-1].items():
-        board.add_scalar(key, value, run.step)
+    board.log_metrics(run.rows[-1], run.step)
     names = list(dict.fromkeys(k for row in run.rows for k in row))
     with files.atomic(out / "log.csv") as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(run.rows)
     run.save(out / CHECKPOINT)
-
-
-def _board(out: Path, step: int) -> Any:  # noqa: ANN401
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(out), purge_step=step)

@@ -12,23 +12,16 @@ from seran.grid import Grid, dimensions, orientation, spacing
 
 @dataclass(frozen=True, repr=False)
 class Volume:
-    """A 3-D scan: voxels, where they lie, and the header they came with.
+    """A 3-D scan; the header is what its format needs to write it back, opaque to all but `seran.io`."""
 
-    Attributes:
-        data: intensities in the file's own units and axis order.
-        affine: voxel index to mm (RAS+).
-        header: what the format needs to write the scan back; opaque to everything but `seran.io`.
-    """
-
-    data: Float[ndarray, "x y z"]
-    affine: Float[ndarray, "4 4"]
+    data: Float[ndarray, "x y z"]  # in the file's own units and axis order
+    affine: Float[ndarray, "4 4"]  # voxel index to mm (RAS+)
     header: Any = None
 
     @property
     def grid(self) -> Grid:
         """Where its voxels lie."""
-        x, y, z = self.data.shape
-        return Grid((x, y, z), self.affine)
+        return Grid(self.data.shape, self.affine)
 
     def on(self, data: Float[ndarray, "a b c"], affine: Float[ndarray, "4 4"]) -> "Volume":
         """The same scan with other voxels on another grid."""
@@ -41,12 +34,7 @@ class Volume:
 
 @dataclass(frozen=True, repr=False)
 class Series:
-    """What a file holds: one volume, or several on one grid (4-D).
-
-    Attributes:
-        count: how many volumes.
-        volumes: one after the other, read as they are asked for.
-    """
+    """What a file holds: one volume, or several on one grid (4-D), each read when it is asked for."""
 
     count: int
     volumes: Iterator[Volume]

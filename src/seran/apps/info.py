@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 import seran
-from seran import extras, grid, io, kspace, weights
+from seran import grid, io, kspace, machine, weights
 from seran.apps import Positional
 from seran.engines import openvino
 from seran.io import dicom
-from seran.machine import cpus
 
 PACKAGES = (
     "numpy", "scipy", "numba", "nibabel", "isal", "openvino", "mnn", "pydicom", "tyro", "python-gdcm",
@@ -38,11 +37,11 @@ def installation() -> dict[str, Any]:
         "seran": seran.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cpus": cpus(),
+        "cpus": machine.cpus(),
         "packages": {name: _version(name) for name in PACKAGES},
         "extras": {
             extra: f"lacks {', '.join(absent)}" if absent else "installed"
-            for extra, absent in extras.missing().items()
+            for extra, absent in machine.missing().items()
         },
         "engines": {
             "openvino": {"version": _version("openvino"), "devices": {"cpu": cpu}, "precision": precision},

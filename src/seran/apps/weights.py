@@ -15,7 +15,7 @@ from seran import weights as library
 from seran.apps import Positional
 from seran.data import fetch
 from seran.errors import BadInput
-from seran.extras import needed
+from seran.machine import needed
 
 SUMS = "SHA256SUMS"
 

@@ -1,18 +1,15 @@
 """Downloading files of known size and digest from archives that are large, slow and often interrupted.
 
 What has arrived is kept beside the file, in the hidden ``.NAME.part``; the same call continues there after
-Ctrl-C, a lost connection or a full disk. The file gets its name only when every byte has been verified, so
-whether what a server sends after a pause is still the same file needs no other check than the hash.
+Ctrl-C, a lost connection or a full disk, and the file gets its name when its hash has been verified.
 """
 
-import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException, HTTPResponse, InvalidURL
-from io import FileIO
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from time import sleep, time
 from urllib import request
@@ -26,31 +23,15 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-BLOCK = 1 << 18
-RETRIES = 5
-TIMEOUT = 60.0
-"""Seconds without a byte."""
-LONGEST = 120.0
-"""Seconds, the most to wait between two attempts, whatever the server asks for."""
+RETRIES = 5  # attempts in a row that may bring nothing new, after the first
+TIMEOUT = 60.0  # seconds without a byte
+LONGEST = 120.0  # seconds between two attempts, whatever the server asks for
+AGAIN = "run the same command again"
 CHANGED = "the file there has changed, or the address leads to something else (a login page?)"
 
 
-class _Again(Exception):
-    """An attempt that failed in a way that may pass; the server asks to wait so many seconds."""
-
-    def __init__(self, text: str, wait: float = 0.0) -> None:
-        super().__init__(text)
-        self.wait = wait
-
-
 def fetch(
-    url: str,
-    path: Path,
-    size: int,
-    digest: str,
-    *,
-    retries: int = RETRIES,
-    progress: Callable[[int], object] = lambda have: None,
+    url: str, path: Path, size: int, digest: str, progress: Callable[[int], object] = lambda have: None
 ) -> Path:
     """Download ``url`` to ``path`` unless it is there; return ``path``, verified.
 
@@ -59,61 +40,39 @@ def fetch(
         path: where the file goes, in a folder that exists.
         size: bytes.
         digest: sha256 in hex; of 40 digits, git's SHA-1 of a blob, as listings of repositories have it.
-        retries: attempts in a row that may bring nothing new, after the first.
         progress: is told how many bytes are there, again and again; fewer when the server starts over.
 
     Raises:
-        BadInput: the file that is there, the address or what the server sends is wrong, the server does not
-            answer, the disk is full, or another process is downloading the same file.
+        BadInput: for a wrong file, address or answer, none, a full disk, or another process at the same file.
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        if path.exists():
-            return _verified(path, size, digest)
-        with _alone(part, path):
-            if path.exists():  # another process has finished it since
-                return _verified(path, size, digest)
-            with part.open("r+b", buffering=0) as file:
-                _download(url, file, size, retries, progress)
-                os.fsync(file.fileno())
+        with nullcontext() if path.exists() else _alone(part):
+            if path.exists():  # another process may have finished it a moment ago
+                if wrong := _fault(path, size, digest):
+                    raise BadInput(f"{path}: {wrong}; move it away and {AGAIN} to download it")
+                return path
+            _download(url, part, size, progress)
             if wrong := _fault(part, size, digest):
                 part.unlink()
-                raise BadInput(
-                    f"{url}: {wrong}; what came is removed: run the same command again, and if that does not "
-                    f"help, {CHANGED}"
-                )
-            part.replace(path)
+                text = f"{wrong}; what came is removed: {AGAIN}, and if that does not help, {CHANGED}"
+                raise BadInput(f"{url}: {text}")
+            return part.replace(path)
+    except BlockingIOError:
+        raise BadInput(f"{path}: another process is downloading it; wait for it or stop it") from None
     except OSError as error:
-        raise BadInput(
-            f"{path}: {error.strerror or error}; once that is mended (room, permission, folder), the same "
-            "command continues where it stopped"
-        ) from error
-    return path
+        mended = "once that is mended (room, permission, folder), the same command continues where it stopped"
+        raise BadInput(f"{path}: {error.strerror or error}; {mended}") from error
 
 
 def read(url: str, limit: int) -> bytes:
-    """What ``url`` sends, of a size and digest nobody knows: at most ``limit`` bytes, kept in memory.
-
-    Raises:
-        BadInput: the address is wrong, the server does not answer or sends more.
-    """
-    for failures in itertools.count():
-        try:
-            response, _ = _ask(url, 0, None)
-            data = b""
-            for block in _blocks(response):
-                data += block
-                if len(data) > limit:
-                    response.close()
-                    raise BadInput(f"{url}: expected at most {limit} bytes, the server sends more")
-            if response.length:
-                raise _Again("the connection ended early")
-            return data
-        except _Again as error:
-            if failures == RETRIES:
-                raise BadInput(f"{url}: {error}; run the same command again later") from None
-            _wait(error, failures)
-    raise AssertionError("never reached")
+    """What ``url`` sends, of unknown size and digest; `BadInput` if that is more than ``limit`` bytes."""
+    data = b""
+    for begin, block in _blocks(url, 0, None):
+        data = data[:begin] + block
+        if len(data) > limit:
+            raise BadInput(f"{url}: expected at most {limit} bytes, the server sends more")
+    return data
 
 
 def _fault(path: Path, size: int, digest: str) -> str:
@@ -125,28 +84,20 @@ def _fault(path: Path, size: int, digest: str) -> str:
     return "" if got == digest.lower() else f"expected {kind} {digest}, got {got}"
 
 
-def _verified(path: Path, size: int, digest: str) -> Path:
-    if wrong := _fault(path, size, digest):
-        raise BadInput(f"{path}: {wrong}; move it away and run the same command again to download it")
-    return path
-
-
 @contextmanager
-def _alone(part: Path, path: Path) -> Iterator[None]:
-    """Make ``part`` and lock it; leave it behind only if there is something in it."""
-    busy = BadInput(f"{path}: another process is downloading it; wait for it or stop it")
+def _alone(part: Path) -> Iterator[None]:
+    """Make ``part`` and lock it, or raise `BlockingIOError`; leave it behind only if something is in it."""
     with part.open("ab") as file:
-        try:
-            if fcntl is None:
-                file.close()  # no lock, and an open file could not be renamed; the hash still decides
-            else:
+        if fcntl is None:  # no lock, and an open file could not be renamed; the hash still decides
+            file.close()
+        else:
+            try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise busy from None
-        except OSError:
-            pass  # a network file system without locks; the hash still decides
-        if not file.closed and not (part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat())):
-            raise busy  # who held the lock has renamed or removed what was opened here
+            except OSError as error:  # of a network file system without locks; the hash still decides
+                if isinstance(error, BlockingIOError):
+                    raise
+            if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                raise BlockingIOError  # who held the lock has renamed or removed what was opened here
         try:
             yield
         finally:
@@ -154,109 +105,88 @@ def _alone(part: Path, path: Path) -> Iterator[None]:
                 part.unlink()
 
 
-def _download(url: str, file: FileIO, size: int, retries: int, progress: Callable[[int], object]) -> None:
-    """Fill ``file`` up to ``size`` bytes, from what it holds on."""
-    if os.fstat(file.fileno()).st_size > size:
-        file.truncate(0)
-    have = most = file.seek(0, os.SEEK_END)
-    failures = 0
-    if have:
+def _download(url: str, part: Path, size: int, progress: Callable[[int], object]) -> None:
+    """Fill ``part`` up to ``size`` bytes, from what it holds on."""
+    with part.open("ab", buffering=0) as file:
+        have = file.tell() if file.tell() <= size else file.truncate(0)
         progress(have)
-    while have < size:
+        for begin, block in _blocks(url, have, size):
+            file.truncate(begin)  # to less than there is where the server starts over
+            if begin + len(block) > size:
+                file.truncate(0)
+                raise BadInput(f"{url}: expected {size} bytes, the server sends more; {CHANGED}")
+            while block:  # a disk that is nearly full takes less than it is given
+                block = block[file.write(block) :]
+            progress(file.tell())
+        os.fsync(file.fileno())
+
+
+def _blocks(url: str, have: int, size: int | None) -> Iterator[tuple[int, bytes]]:
+    """What comes from byte ``have`` on, at once, and where it begins: at 0 when everything comes again."""
+    if not re.fullmatch(r"https?://[^/?#\s][!-~]*", url, re.IGNORECASE):
+        raise BadInput(f"expected an address that begins with https:// or http://, got {url!r}")
+    most, failures = have, 0
+    while have != size:
+        headers = {"User-Agent": f"seran/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
         try:
-            response, start = _ask(url, have, size)
-            if start != have:
-                have = file.seek(0)
-                file.truncate()
-            for block in _blocks(response):
-                if have + len(block) > size:
-                    file.truncate(0)
-                    raise BadInput(f"{url}: expected {size} bytes, the server sends more; {CHANGED}")
-                while block:  # a disk that is nearly full takes less than it is given
-                    written = file.write(block)
-                    have, block = have + written, block[written:]
-                progress(have)
-            if have < size:
-                raise _Again("the connection ended early")
-        except _Again as error:
+            asked = request.Request(url, headers=headers)
+            with request.build_opener(_NoFTP).open(asked, timeout=TIMEOUT) as response:
+                total, span = response.length, response.headers.get("Content-Range", "").strip()
+                if not have or response.status != 206:
+                    have = 0
+                elif found := re.fullmatch(rf"bytes {have}-\d+/(\d+|\*)", span):
+                    total = None if found[1] == "*" else int(found[1])
+                else:
+                    have = 0
+                    continue
+                if size and total not in (None, size):
+                    raise BadInput(f"{url}: expected {size} bytes, the server announces {total}; {CHANGED}")
+                while block := response.read1(1 << 18):
+                    yield have, block
+                    have += len(block)
+                if response.length or have < (size or 1):
+                    raise ConnectionError("the connection ended early")
+                return
+        except (OSError, HTTPException, ValueError) as error:
             if have == size:
-                break
-            failures = 0 if have > most else failures
-            most = max(most, have)
-            if failures >= retries:
-                raise BadInput(
-                    f"{url}: {error}; {have} of {size} bytes are kept, and the same command continues there"
-                ) from None
-            _wait(error, failures)
+                return
+            if have and isinstance(error, HTTPError) and error.code == 416:  # it cannot continue there
+                have = 0
+                continue
+            text, wait = _trouble(url, error)
+            have = have if size else 0  # what has no digest is not continued
+            if have > most:
+                most, failures = have, 0
+            if failures >= RETRIES:
+                kept = f"{have} of {size} bytes are kept, and the same command continues there"
+                raise BadInput(f"{url}: {text}; {kept if size else AGAIN + ' later'}") from None
+            sleep(min(LONGEST, max(wait, 2.0**failures)))
             failures += 1
 
 
-def _wait(error: _Again, failures: int) -> None:
-    """Longer after every failure, or as long as the server asks for."""
-    sleep(min(LONGEST, max(error.wait, 2.0**failures)))
-
-
-def _ask(url: str, have: int, size: int | None) -> tuple[HTTPResponse, int]:
-    """Ask for the bytes from ``have`` on; return the response and the byte it begins with, ``have`` or 0."""
-    if not re.fullmatch(r"https?://[^/?#\s][!-~]*", url, re.IGNORECASE):
-        raise BadInput(f"expected an address that begins with https:// or http://, got {url!r}")
-    headers = {"User-Agent": f"seran/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = _opener().open(request.Request(url, headers=headers), timeout=TIMEOUT)
-    except HTTPError as error:
+def _trouble(url: str, error: Exception) -> tuple[str, float]:
+    """What went wrong, and how many seconds the server asks to wait; `BadInput` if it will not pass."""
+    if isinstance(error, HTTPError):
         error.close()
-        if error.code == 416 and have:
-            return _ask(url, 0, size)
         text = f"the server answers {error.code} {error.reason}"
-        if error.code == 429 or error.code >= 500:
-            raise _Again(text, _seconds(error.headers.get("Retry-After", ""))) from None
-        raise BadInput(f"{url}: {text}; open it in a browser: it may have moved or need a login") from None
-    except (OSError, HTTPException, ValueError) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        if isinstance(reason, (str, ValueError, InvalidURL)):  # no such scheme, host, port or certificate
-            raise BadInput(f"{url}: {reason}; check the address and the proxy, if there is one") from None
-        raise _Again(str(reason)) from None
-    total, start = response.length, 0
-    if have and response.status == 206:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-        if not match or int(match[1]) != have:
-            response.close()
-            return _ask(url, 0, size)
-        total, start = None if match[2] == "*" else int(match[2]), have
-    if size is not None and total not in (None, size):
-        response.close()
-        raise BadInput(f"{url}: expected {size} bytes, the server announces {total}; {CHANGED}")
-    return response, start
+        if error.code != 429 and error.code < 500:
+            raise BadInput(f"{url}: {text}; open it in a browser: it may have moved or need a login")
+        retry_after = error.headers.get("Retry-After", "")
+        if retry_after.strip().isdecimal():
+            return text, float(retry_after)
+        with suppress(TypeError, ValueError):
+            return text, parsedate_to_datetime(retry_after).timestamp() - time()
+        return text, 0.0
+    reason = error.reason if isinstance(error, URLError) else error
+    if isinstance(reason, (str, ValueError, InvalidURL)):  # no such scheme, host, port or certificate
+        raise BadInput(f"{url}: {reason}; check the address and the proxy, if there is one")
+    return str(reason), 0.0
 
 
-def _opener() -> request.OpenerDirector:
-    """What `urllib.request.urlopen` uses, without files, data and FTP (a proxy could serve that, too)."""
-    proxies = {scheme: proxy for scheme, proxy in request.getproxies().items() if scheme in ("http", "https")}
-    opener = request.OpenerDirector()
-    for handler in (
-        request.ProxyHandler(proxies), request.HTTPHandler(), request.HTTPSHandler(),
-        request.HTTPRedirectHandler(), request.HTTPErrorProcessor(),
-        request.HTTPDefaultErrorHandler(), request.UnknownHandler(),
-    ):  # fmt: skip
-        opener.add_handler(handler)
-    return opener
+class _NoFTP(request.BaseHandler):
+    """Servers may redirect to FTP, and a proxy could serve it."""
 
+    handler_order = 0  # before the proxies
 
-def _blocks(response: HTTPResponse) -> Iterator[bytes]:
-    """Whatever has come, as soon as it has, so that nothing received is lost with the connection."""
-    try:
-        with response:
-            while block := response.read1(BLOCK):
-                yield block
-    except (OSError, HTTPException) as error:
-        raise _Again(str(error)) from None
-
-
-def _seconds(retry_after: str) -> float:
-    """How long a server asks to wait, in seconds or until a date; 0 where it does not say."""
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
-    try:
-        return parsedate_to_datetime(retry_after).timestamp() - time()
-    except (TypeError, ValueError):
-        return 0.0
+    def ftp_open(self, asked: request.Request) -> None:
+        raise URLError(f"redirected to {asked.full_url}")

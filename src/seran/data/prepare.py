@@ -1,9 +1,4 @@
-"""Raw scans -> a prepared set (`seran.data.pairs`).
-
-High-resolution slices are first taken to the k-space support that was really measured (`seran.kspace`:
-zero-filled volumes flatter super-resolution), then cropped centrally to multiples of twelve, so that
-×2, ×3 and ×4 share one ground truth.
-"""
+"""Raw scans -> a prepared set (`seran.data.pairs`)."""
 
 import json
 import re
@@ -11,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -24,7 +18,8 @@ from seran.errors import BadInput
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
-MULTIPLE = 12
+MULTIPLE = 12  # of pixels along each axis, so that x2, x3 and x4 share one ground truth
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -38,9 +33,6 @@ class PrepareOptions:
         fourier_crop: first take zero-filled scans to the k-space support that was really measured.
         also_stored: pack such scans of the training split once more, as stored, so that a network learns of
             zero-filled scans, too, which is what most users have.
-
-    Raises:
-        BadInput: for a degradation or a scale that there is not.
     """
 
     degradation: str = "bd"
@@ -56,18 +48,14 @@ class PrepareOptions:
 
 
 def high_resolution(
-    volume: Volume, options: PrepareOptions, shape: tuple[int, int, int] | None = None
+    volume: Volume, options: PrepareOptions, shape: Shape | None
 ) -> tuple[Float[ndarray, "n h w"], tuple[float, float], tuple[float, float, float]]:
     """Ground-truth stack of a scan, its measured k-space support, and its spacing in mm.
 
     Args:
-        volume: the scan.
+        volume: the scan; `BadInput` if it is too small.
         options: whether it is cropped to its support, and rounded.
-        shape: slices, rows and columns, cut from its centre; without it all slices of as many pixels as are
-            multiples of twelve.
-
-    Raises:
-        BadInput: if the scan is smaller than that, or too little is left in the plane to make pairs from.
+        shape: slices, rows, columns to cut from its centre; None: all that multiples of twelve allow.
     """
     axis = grid.slice_axis(volume.affine, volume.data.shape)
     band = kspace.support(np.moveaxis(volume.data, axis, 0))
@@ -84,21 +72,15 @@ def high_resolution(
     stack = np.ascontiguousarray(stack[first : first + n, top : top + h, left : left + w])
     if options.integer:
         stack = np.maximum(np.floor(stack + 0.5), 0)
-    size = [float(mm) for mm in grid.spacing(volume.affine)]
-    across = size.pop(axis)
-    return stack, band, (across, size[0], size[1])
+    mm = grid.spacing(volume.affine).tolist()
+    return stack, band, (mm.pop(axis), *mm)
 
 
 def _pack(
-    source: Source,
-    volume: Volume,
-    made: PreparedSet,
-    name: str,
-    options: PrepareOptions,
-    shape: tuple[int, int, int] | None,
-) -> Packed:
-    """Write the stacks of one volume."""
-    stack, band, spacing = high_resolution(volume, options, shape)
+    source: Source, made: PreparedSet, name: str, options: PrepareOptions, shape: Shape | None
+) -> list[Packed]:
+    """Read a source and write its stacks: once, or twice for `PrepareOptions.also_stored`."""
+    stack, band, spacing = high_resolution(read_source(source), options, shape)
     dtype = np.int32 if options.integer else np.float32
     np.save(made.file(name), stack.astype(dtype))
     units = {}
@@ -106,13 +88,12 @@ def _pack(
         apply = degrade.named(options.degradation)((scale, scale), options.integer)
         low = np.concatenate([apply(part[None]) for part in stack]).astype(dtype)
         np.save(made.file(name, scale), low)
-        norm = Normalisation.of(low.astype(np.float32))
-        units[str(scale)] = (norm.offset, norm.gain)
-    about = ("subject", "contrast", "split", "licence", "repository")
-    return Packed(
+        unit = Normalisation.of(low.astype(np.float32))
+        units[str(scale)] = [unit.offset, unit.gain]
+    packed = Packed(
         name=name,
         source=source.path.name,
-        **{fact: getattr(source, fact) for fact in about},
+        **{fact: getattr(source, fact) for fact in ("subject", "contrast", "split", "licence", "repository")},
         band=band,
         shape=stack.shape,
         spacing=spacing,
@@ -121,19 +102,10 @@ def _pack(
         sha256=source.sha256 or files.sha256(source.path),
         high_sha256=files.sha256(made.file(name)),
     )
-
-
-def _pack_source(
-    source: Source, made: PreparedSet, name: str, options: PrepareOptions, shape: tuple[int, int, int] | None
-) -> list[Packed]:
-    """Read a source and write its stacks: once, or twice for `PrepareOptions.also_stored`."""
-    volume = read_source(source)
-    versions = [_pack(source, volume, made, name, options, shape)]
-    cropped = options.fourier_crop and min(versions[0].band) < 1
-    if options.also_stored and cropped and source.split == "train":
+    if options.also_stored and options.fourier_crop and min(band) < 1 and source.split == "train":
         stored = replace(options, fourier_crop=False)
-        versions.append(_pack(source, volume, made, f"{name}-stored", stored, shape))
-    return versions
+        return [packed, *_pack(source, made, f"{name}-stored", stored, shape)]
+    return [packed]
 
 
 def refuse_existing(out: Path) -> None:
@@ -146,23 +118,17 @@ def prepare(
     source: Path | Iterable[Source],
     out: Path,
     options: PrepareOptions = PrepareOptions(),
-    report: Callable[[str], Any] = print,
-    shape: tuple[int, int, int] | None = None,
+    report: Callable[[str], object] = print,
+    shape: Shape | None = None,
 ) -> PreparedSet:
-    """Pack a folder or a manifest of scans into ``out``, which must not exist yet.
-
-    Everything is made in a folder beside ``out`` that takes its name at the very end.
+    """Pack scans into ``out``, made beside it and named at the very end; `BadInput` if none is usable.
 
     Args:
-        source: a folder of scans, a CSV manifest (columns split, path, contrast, subject), or sources; each
-            of these may appear as late as it is asked for.
-        out: the prepared folder.
+        source: a folder of scans, a CSV manifest, or sources, whose files may appear when they are asked for.
+        out: the prepared folder; must not exist.
         options: what pairs are made.
         report: called with one line per volume.
-        shape: slices, rows and columns of every volume, see `high_resolution`.
-
-    Raises:
-        BadInput: if nothing usable is found, or ``out`` exists.
+        shape: slices, rows and columns, cut from every centre; without it multiples of twelve pixels.
     """
     refuse_existing(out)
     sources = find(source) if isinstance(source, Path) else source
@@ -174,7 +140,7 @@ def prepare(
         for i, one in enumerate(sources):
             name = f"{i:04d}-{re.sub(r'[^A-Za-z0-9_-]', '_', one.path.name.split('.')[0])[:80]}"
             try:
-                versions = _pack_source(one, made, name, options, shape)
+                versions = _pack(one, made, name, options, shape)
             except BadInput as error:
                 for leftover in made.root.rglob(f"{name}*.npy"):
                     leftover.unlink()
@@ -182,18 +148,15 @@ def prepare(
                 report(f"skipped {one.path.name}: {error}")
                 continue
             made.volumes.extend(versions)
-            packed = versions[0]
-            report(
-                f"{packed.split:5} {packed.contrast:5} {packed.source}: {grid.dimensions(packed.shape)}, "
-                f"k-space support {packed.band[0]:.2f} x {packed.band[1]:.2f}"
-            )
+            (rows, columns), size = versions[0].band, grid.dimensions(versions[0].shape)
+            support = f"k-space support {rows:.2f} x {columns:.2f}"
+            report(f"{one.split:5} {one.contrast:5} {one.path.name}: {size}, {support}")
         if not made.volumes:
-            named = source if isinstance(source, Path) else out
-            raise BadInput(f"{named}: no usable scan ({len(made.skipped)} skipped)")
-        manifest = asdict(made)
-        del manifest["root"]
-        with files.atomic(made.root / "manifest.json") as path:
-            path.write_text(json.dumps(manifest, indent=1))
+            raise BadInput(
+                f"{source if isinstance(source, Path) else out}: no usable scan ({len(made.skipped)} skipped)"
+            )
+        manifest = {name: value for name, value in asdict(made).items() if name != "root"}
+        (made.root / "manifest.json").write_text(json.dumps(manifest, indent=1))
         made.root.rename(out)
     finally:
         shutil.rmtree(made.root, ignore_errors=True)

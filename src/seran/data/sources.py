@@ -13,12 +13,9 @@ from seran.data.pairs import SPLITS
 from seran.errors import BadInput
 from seran.volume import Volume
 
-SHARE = 0.1
-"""Of the subjects of a folder that go to test, and to val."""
+SHARE = 0.1  # of the subjects of a folder that go to test, and to val
 CONTRAST = re.compile(r"(T1c|T1|T2|PD|FLAIR)w?$", re.IGNORECASE)
-COLUMNS = ("subject", "contrast", "split", "licence", "sha256", "source_repository")
-"""Of a manifest, beside the path, in the order of `Source`."""
-SUBJECT = re.compile(r"(sub-[A-Za-z0-9]+)")
+COLUMNS = ("subject", "contrast", "split", "licence", "sha256", "source_repository")  # as `Source` has them
 
 
 @dataclass(frozen=True)
@@ -34,50 +31,51 @@ class Source:
     repository: str = ""
 
 
-def from_manifest(path: Path) -> list[Source]:
-    """Sources listed in a CSV with the columns split, path, contrast, subject (and licence, sha256)."""
+def find(source: Path) -> list[Source]:
+    """What a CSV or a folder (with a MANIFEST.csv, or of scans) names; no subject may be in two splits."""
+    manifest = source if source.suffix == ".csv" and source.is_file() else source / "MANIFEST.csv"
+    if not manifest.is_file() and not source.is_dir():
+        raise BadInput(f"{source}: expected a folder of scans or a CSV manifest")
+    found = _from_manifest(manifest) if manifest.is_file() else _from_folder(source)
+    splits: dict[str, str] = {}
+    for one in found:
+        if splits.setdefault(one.subject, one.split) != one.split:
+            raise BadInput(f"{source}: subject {one.subject} is in {splits[one.subject]} and in {one.split}")
+    return found
+
+
+def _from_manifest(path: Path) -> list[Source]:
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(file, restval=""))
     missing = {"split", "path", "contrast", "subject"} - {k for row in rows[:1] for k, v in row.items() if v}
     if missing:
         raise BadInput(f"{path}: expected the columns split, path, contrast, subject; no {sorted(missing)}")
-    return [
-        Source(path.parent / (row["path"] or ""), *(row.get(name) or "" for name in COLUMNS)) for row in rows
-    ]
+    return [Source(path.parent / row["path"], *(row.get(name, "") for name in COLUMNS)) for row in rows]
 
 
-def from_folder(root: Path) -> list[Source]:
-    """Every file below ``root``, split by subject: about a tenth each to val and test.
-
-    The subject is the ``sub-`` entity of the path (BIDS); without one the first folder below ``root``; for
-    files that lie in ``root`` itself the IXI number or the stem without its contrast. A subject's split
-    follows from the hash of its name alone, so further subjects change nothing for those that are there.
-    """
-    paths = sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith("."))
+def _from_folder(root: Path) -> list[Source]:
+    """Every file below ``root``; the hash of a subject's name alone decides its split, whoever is added."""
     found = []
-    for path in paths:
-        subject, stem = _subject(path.relative_to(root)), path.name.split(".")[0]
+    for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        subject = _subject(path.relative_to(root))
         at = int(hashlib.sha256(subject.encode()).hexdigest()[:8], 16) / 16**8
         split = "test" if at < SHARE else "val" if at < 2 * SHARE else "train"
-        found.append(Source(path, subject, _contrast(stem), split))
+        named = CONTRAST.search(path.name.split(".")[0])
+        contrast = named[1].upper().replace("T1C", "T1c") if named else "unknown"
+        found.append(Source(path, subject, contrast, split))
     return found
 
 
 def _subject(path: Path) -> str:
-    """Who was scanned, from a path relative to the folder."""
-    if named := SUBJECT.search(path.as_posix()):
-        return named.group(1)
+    """Who was scanned: the ``sub-`` entity (BIDS), first folder, IXI number, or stem without contrast."""
+    if named := re.search(r"sub-[A-Za-z0-9]+", path.as_posix()):
+        return named[0]
     if len(path.parts) > 1:
         return path.parts[0]
     stem = path.name.split(".")[0]
     if ixi := re.match(r"IXI\d+", stem):
-        return ixi.group(0)
+        return ixi[0]
     return CONTRAST.sub("", stem).rstrip("-_") or stem
-
-
-def _contrast(stem: str) -> str:
-    found = CONTRAST.search(stem)
-    return {"T1C": "T1c"}.get(found.group(1).upper(), found.group(1).upper()) if found else "unknown"
 
 
 def read_source(source: Source) -> Volume:
@@ -92,24 +90,7 @@ def read_source(source: Source) -> Volume:
         raise BadInput(f"every voxel is {data.flat[0]:g}")
     if data.min() < -500:
         raise BadInput(f"its minimum is {data.min():g}: Hounsfield units (CT), not MR")
-    sample = data.ravel()[:: max(1, data.size // 100_000)]
-    if len(np.unique(sample)) < 24:
-        raise BadInput(f"it has only {len(np.unique(sample))} distinct values: a mask, not a scan")
+    values = len(np.unique(data.ravel()[:: max(1, data.size // 100_000)]))
+    if values < 24:
+        raise BadInput(f"it has only {values} distinct values: a mask, not a scan")
     return volume
-
-
-def find(source: Path) -> list[Source]:
-    """The sources that a path names: a CSV, a folder with a MANIFEST.csv, or a folder of scans.
-
-    Raises:
-        BadInput: if the path is neither, or a subject would be in two splits.
-    """
-    manifest = source if source.suffix == ".csv" and source.is_file() else source / "MANIFEST.csv"
-    if not manifest.is_file() and not source.is_dir():
-        raise BadInput(f"{source}: expected a folder of scans or a CSV manifest")
-    found = from_manifest(manifest) if manifest.is_file() else from_folder(source)
-    splits: dict[str, str] = {}
-    for one in found:
-        if splits.setdefault(one.subject, one.split) != one.split:
-            raise BadInput(f"{source}: subject {one.subject} is in {splits[one.subject]} and in {one.split}")
-    return found

@@ -5,9 +5,11 @@ engine for CUDA and Apple GPUs.
 """
 
 import re
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +18,7 @@ from numpy import ndarray
 from seran.errors import BadInput
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
+Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,6 @@ class Engine:
         precision: of the convolutions; ``auto`` is bf16 where the processor has it; int8 is for the CPU and
             weights that are calibrated for it.
         threads: CPU threads; 0 for every CPU this process may use.
-
-    Raises:
-        BadInput: for an unknown device, a negative number of threads, or int8 on a GPU.
     """
 
     device: str = "auto"
@@ -48,48 +48,40 @@ class Engine:
 
 @dataclass(frozen=True)
 class Running:
-    """A network that is ready to run.
+    """A network that is ready to run."""
 
-    Attributes:
-        predict: slices of about [0, 1] to finer ones; of threads that call it at once, one waits.
-        engine: what runs it, in words.
-        precision: bf16, f32 or int8.
+    predict: Predict  # slices of about [0, 1] to finer ones; of threads that call it at once, one waits
+    engine: str  # what runs it, in words
+    precision: str  # bf16, f32 or int8
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What computes one batch of slices at a time, beside others."""
+
+    start: Callable[[Float[ndarray, "n h w"]], Any]  # may return before the slices are done
+    result: Callable[[Any], Float[ndarray, "n sh sw"]]  # of what `start` returned; it holds until the next
+
+
+def predictor(scale: int, lanes: Callable[[int, int], tuple[Sequence[Lane], int]]) -> Predict:
+    """A predictor; ``lanes`` gives those for slices of h x w pixels, and how many one gets at a time.
+
+    They take turns: while one computes, what others made is fetched.
     """
+    turn = threading.Lock()
 
-    predict: Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
-    engine: str
-    precision: str
+    def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
+        n, h, w = low.shape
+        high, started = np.empty((n, scale * h, scale * w), np.float32), deque[Any]()
+        with turn:  # lanes serve one caller at a time
+            found, batch = lanes(h, w)
+            parts = [slice(i, i + batch) for i in range(0, n, batch)]
+            for i in range(len(parts) + len(found)):
+                lane, done = found[i % len(found)], i - len(found)
+                if done >= 0:
+                    high[parts[done]] = lane.result(started.popleft())
+                if i < len(parts):
+                    started.append(lane.start(np.ascontiguousarray(low[parts[i]], np.float32)))
+        return high
 
-
-@runtime_checkable
-class Lane(Protocol):
-    """What computes one batch at a time, beside others."""
-
-    def start(self, low: Float[ndarray, "n h w"]) -> None:
-        """Give it slices; it may return before they are done."""
-
-    def result(self) -> Float[ndarray, "n sh sw"]:
-        """What it made of them, valid until the next start."""
-
-
-def in_turn(
-    low: Float[ndarray, "n h w"],
-    high: Float[ndarray, "n sh sw"],
-    lanes: Sequence[Lane],
-    batch: int,
-) -> None:
-    """Every slice of ``low`` to its place in ``high``; the lanes take turns at batches.
-
-    Args:
-        low: the slices.
-        high: is filled.
-        lanes: one or more; each computes a batch while the others' results are fetched.
-        batch: slices that a lane gets at a time.
-    """
-    parts = [slice(i, i + batch) for i in range(0, len(low), batch)]
-    for i in range(len(parts) + len(lanes)):
-        lane, done = lanes[i % len(lanes)], i - len(lanes)
-        if done >= 0:
-            high[parts[done]] = lane.result()
-        if i < len(parts):
-            lane.start(np.ascontiguousarray(low[parts[i]], np.float32))
+    return predict

@@ -2,11 +2,12 @@
 
 A convolution's input becomes one of 256 levels between bounds that are measured beforehand (`spans`), its
 weights one of 255 levels between ± their largest magnitude in each output channel (Jacob et al., CVPR 2018,
-§3). Sums, activations and the bicubic path stay as they are. Left alone are convolutions of few channels,
-1x1 ones (attention) and the upsampling at the end, which take little time and would cost accuracy.
+§3). Convolutions of few channels, 1x1 ones (attention) and the upsampling at the end take little time and
+would cost accuracy: they are left alone, as are sums, activations and the bicubic path.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float
@@ -15,11 +16,7 @@ from numpy import ndarray
 from seran import subpixel
 from seran.engines.runtime import hint, opset, ov
 
-Ranges = Mapping[str, list[float]]
-"""Name of a convolution's weights -> least and greatest value of its input."""
-
-FEWEST = 16
-"""Channels in and out below which a convolution is left alone."""
+FEWEST = 16  # channels in and out below which a convolution is left alone
 LEVELS, SYMMETRIC = 256, 255
 
 
@@ -42,40 +39,29 @@ def spans(model: ov.Model, stacks: Iterator[Float[ndarray, "n h w"]]) -> dict[st
     setting = {hint.inference_precision: ov.Type.f32}
     probe = ov.Core().compile_model(ov.Model(results, model.get_parameters()), "CPU", setting)
     least, greatest = np.full(len(found), np.inf), np.full(len(found), -np.inf)
-    for stack in stacks:
-        for one in stack:
-            made = probe({"low": np.ascontiguousarray(one[None, None], np.float32)})
-            least = np.minimum(least, [made[i].min() for i in range(len(found))])
-            greatest = np.maximum(greatest, [made[i].max() for i in range(len(found))])
+    for one in chain.from_iterable(stacks):
+        made = probe({"low": np.ascontiguousarray(one[None, None], np.float32)})
+        least = np.minimum(least, [made[i].min() for i in range(len(found))])
+        greatest = np.maximum(greatest, [made[i].max() for i in range(len(found))])
     return {name: [float(a), float(b)] for name, a, b in zip(found, least, greatest, strict=True)}
 
 
-def quantized(model: ov.Model, ranges: Ranges, parameters: Mapping[str, ndarray]) -> ov.Model:
-    """The model with convolutions in 8 bits; it is changed in place.
-
-    Args:
-        model: the network.
-        ranges: of `spans`, for the convolutions that are quantized; an input beyond them saturates.
-        parameters: of the model, float32, by the names that `seran.weights.tensors` gives.
-
-    Raises:
-        KeyError: if the model has no such convolution.
-    """
+def quantize(model: ov.Model, ranges: Mapping[str, list[float]]) -> None:
+    """Make convolutions of a model compute in 8 bits, those that have `spans`: an input beyond saturates."""
     found = dict(convolutions(model))
-    values = {subpixel.own(name): value for name, value in parameters.items()}
     for name, (least, greatest) in ranges.items():
         op, step = found[name], (max(greatest, 0.0) - min(least, 0.0)) / (LEVELS - 1)
         low = step * round(min(least, 0.0) / step)  # 0, with which slices are padded, is a level
-        bounds = [
-            opset.constant(np.full((1, 1, 1, 1), b, np.float32)) for b in (low, low + (LEVELS - 1) * step)
-        ]
-        op.input(0).replace_source_output(
-            opset.fake_quantize(op.input_value(0), *bounds, *bounds, LEVELS).output(0)
-        )
-        weights = values[name]
+        bounds = [np.full((1, 1, 1, 1), b, np.float32) for b in (low, low + (LEVELS - 1) * step)]
+        op.input(0).replace_source_output(_rounded(op.input_value(0), bounds, LEVELS))
+        constant = op.input_value(1).get_node()
+        while constant.get_type_name() == "Convert":  # from float16
+            constant = constant.input_value(0).get_node()
+        weights = np.asarray(constant.data, np.float32)
         most = np.maximum(np.abs(weights).max((1, 2, 3), keepdims=True), np.finfo(np.float32).tiny)
-        limits = [opset.constant(b) for b in (-most, most)]
-        op.input(1).replace_source_output(
-            opset.fake_quantize(opset.constant(weights), *limits, *limits, SYMMETRIC).output(0)
-        )
-    return model
+        op.input(1).replace_source_output(_rounded(opset.constant(weights), [-most, most], SYMMETRIC))
+
+
+def _rounded(value: ov.Output | ov.Node, bounds: list[ndarray], levels: int) -> ov.Output:
+    limits = [opset.constant(b) for b in bounds]
+    return opset.fake_quantize(value, *limits, *limits, levels).output(0)

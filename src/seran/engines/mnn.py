@@ -1,18 +1,14 @@
 """MNN on the CPU: what of a network has the size of its input, in float32, by Winograd's convolutions.
 
-Winograd's minimal filtering (Lavin and Gray, CVPR 2016) makes a 3x3 convolution of up to four times fewer
-multiplications. OpenVINO and PyTorch convolve directly on x86, where float32 without AVX-512 is slow. MNN's
-own commands (``mnnconvert``) tell their makers that they were called; the converter itself, which is called
-here, opens no connection.
+Those make a 3x3 convolution of up to four times fewer multiplications (Lavin and Gray, CVPR 2016); OpenVINO
+and PyTorch convolve directly on x86. MNN's command ``mnnconvert`` tells its makers that it was called; the
+converter inside, which is called here, opens no connection.
 """
 
-import contextlib
-import ctypes
 import functools
 import os
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -20,13 +16,10 @@ from typing import Any
 from jaxtyping import Float
 from numpy import ndarray
 
-MOST_THREADS = 8
-"""With more, the blocks into which MNN divides one slice of 120x120 no longer suffice."""
+from seran import files
 
-KEPT: list[Any] = []
-"""Every network that was loaded: none is taken down while the process lives."""
-ONE_AT_A_TIME = threading.Lock()
-"""Held while the standard output is elsewhere."""
+MOST_THREADS = 8  # with more, the blocks into which MNN divides one slice of 120x120 no longer suffice
+KEPT: list[Any] = []  # every network that was loaded: none is taken down while the process lives
 
 
 def suits(threads: int) -> bool:
@@ -37,18 +30,14 @@ def suits(threads: int) -> bool:
 def trunk(
     data: bytes, output: str, threads: int
 ) -> tuple[Callable[[Float[ndarray, "1 1 h w"]], Float[ndarray, "1 c h w"]], str]:
-    """The first part of a network, of slices of any size; MNN is loaded when it gets the first.
+    """The first part of a network, for slices of any size, and the engine in words.
+
+    MNN is loaded when it gets the first slice; what it returns holds until its next call.
 
     Args:
         data: an ONNX model with the input ``low`` (n, 1, h, w).
         output: the name of what the part ends with, (n, c, h, w).
         threads: CPU threads.
-
-    Returns:
-        The part, and the engine in words. What it returns holds until its next call.
-
-    Raises:
-        RuntimeError: if MNN cannot convert or run the network.
     """
     kept = None  # MNN's variables own the memory that they are read from
     loaded = functools.cache(lambda: _load(data, output, threads))
@@ -66,8 +55,8 @@ def trunk(
 
 
 def _load(data: bytes, output: str, threads: int) -> tuple[Any, Any]:
-    """A network of MNN's, and its module of expressions."""
-    with _quietly(), tempfile.TemporaryDirectory(prefix="seran-") as folder:
+    """A network of MNN's, and its module of expressions; without messages on the standard output."""
+    with files.quiet(1), tempfile.TemporaryDirectory(prefix="seran-") as folder:
         import _tools
         from MNN import expr, nn
 
@@ -81,20 +70,3 @@ def _load(data: bytes, output: str, threads: int) -> tuple[Any, Any]:
         runtime = nn.create_runtime_manager((settings,))
         KEPT.append(nn.load_module_from_file(str(made), ["low"], [output], runtime_manager=runtime))
         return KEPT[-1], expr
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without MNN's messages on the standard output, which is the command's."""
-    standard = ctypes.CDLL(None)
-    with ONE_AT_A_TIME:
-        standard.fflush(None)
-        kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 1)
-            yield
-            standard.fflush(None)
-        finally:
-            os.dup2(kept, 1)
-            os.close(kept)
-            os.close(nowhere)

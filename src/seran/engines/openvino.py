@@ -1,7 +1,6 @@
 """OpenVINO on the CPU: the default engine."""
 
 import functools
-import threading
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,19 +8,17 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from seran import subpixel
-from seran.engines import Engine, Precision, Running, in_turn, int8, mnn
+from seran.engines import Engine, Lane, Precision, Running, int8, mnn, predictor
 from seran.engines.runtime import hint, opset, ov, properties
 from seran.errors import BadInput
 from seran.machine import cpus, may_use_bf16
 from seran.subpixel import WINDOWS
 from seran.weights import Weights, tensors
 
-MEMORY = 400 << 20
-"""Bytes of features in work at a time, over all requests."""
-WIDE, FINE = 800, 256
-"""Bytes in bf16 for a pixel of the input (SERAN); of the result, where features are that fine (VDSR)."""
-TRUNK_PIXELS = 400 * 400
-"""Low-resolution pixels of the largest slice that ``trunk`` gets; MNN takes 2.5 kB for one."""
+MEMORY = 400 << 20  # bytes of features in work at a time, over all requests
+WIDE = 800  # bytes in bf16 for a pixel of the input (SERAN)
+FINE = 256  # the same for a pixel of the result, where features are that fine (VDSR)
+TRUNK_PIXELS = 400 * 400  # of the largest low-resolution slice that MNN gets, which takes 2.5 kB for one
 
 
 def device() -> tuple[str, str]:
@@ -36,99 +33,79 @@ def native(core: ov.Core | None = None) -> Precision:
     return "bf16" if has and may_use_bf16() else "f32"
 
 
-class Request:
-    """One slice at a time, beside other requests.
-
-    Without Python callbacks: those need the interpreter's lock and can deadlock with a destructor.
-    """
-
-    def __init__(self, network: ov.CompiledModel) -> None:
-        self.request = network.create_infer_request()
-
-    def start(self, low: Float[ndarray, "1 h w"]) -> None:
-        """Give it a slice; returns at once."""
-        self.request.start_async({"low": low[:, None]})
-
-    def result(self) -> Float[ndarray, "1 sh sw"]:
-        """What it made of it, valid until the next start."""
-        self.request.wait()
-        return self.request.get_output_tensor().data[:, 0]
-
-
-def load(weights: Weights, engine: Engine) -> Running:
+def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
     """Weights on this CPU, behind MNN up to their upsampling where that suits.
 
     Slices run in parallel requests, one thread each: convolutions then stay within a core's own cache. Large
     slices get fewer requests of more threads, because each request has memory of its own. What upsamples at
     the end is one convolution, where the network allows (`seran.subpixel`). Bicubic and sums are float32.
 
-    Raises:
-        BadInput: for ``int8`` without ranges; from the predictor, for slices below 3x3 pixels.
+    Args:
+        weights: the network; for ``int8`` they must have ranges.
+        engine: its precision and threads.
+        direct: without MNN, whose convolutions round otherwise: for what is compared with other runtimes.
     """
-    threads = engine.threads or cpus()
-    return _running(weights, engine.precision, threads, mnn.suits(threads))
-
-
-def direct(weights: Weights, engine: Engine) -> Running:
-    """`load` without MNN, whose convolutions round otherwise: for what is compared with other runtimes."""
-    return _running(weights, engine.precision, engine.threads or cpus(), winograd=False)
-
-
-def _running(weights: Weights, precision: Precision, threads: int, winograd: bool) -> Running:
     core, scale, ranges = ov.Core(), weights.card.scale, weights.evidence.ranges
-    kind = native(core) if precision == "auto" else precision
-    if kind == "int8" and not ranges:
+    threads, wide = engine.threads or cpus(), native(core)
+    kind = wide if engine.precision == "auto" else engine.precision
+    model = core.read_model(weights.data)
+    if kind != "int8":
+        wide = kind  # otherwise that of what does not compute in 8 bits
+    elif ranges:
+        int8.quantize(model, ranges)
+    else:
         raise BadInput(
             "these weights were not calibrated for int8; run `seran calibrate`, or choose another --precision"
         )
-    wide = native(core) if kind == "int8" else kind  # of what does not compute in 8 bits
+    features = fold(model, tensors(weights.data))
 
-    model, parameters = core.read_model(weights.data), tensors(weights.data)
-    if kind == "int8":
-        model = int8.quantized(model, ranges, parameters)
-    features = fold(model, parameters)
-    setting = {
-        hint.inference_precision: ov.Type.bf16 if wide == "bf16" else ov.Type.f32,
-        properties.inference_num_threads: threads,
-    }
-
-    @functools.cache
-    def requests(parallel: int) -> list[Request]:
-        network = core.compile_model(model, "CPU", setting | {properties.streams.num: parallel})
-        return [Request(network) for _ in range(parallel)]
+    def compiled(part: ov.Model, parallel: int) -> ov.CompiledModel:
+        setting = {
+            hint.inference_precision: ov.Type.bf16 if wide == "bf16" else ov.Type.f32,
+            properties.inference_num_threads: threads,
+            properties.streams.num: parallel,
+        }
+        return core.compile_model(part, "CPU", setting)
 
     @functools.cache
-    def ending(name: str) -> ov.CompiledModel:
-        return core.compile_model(tail(model, name), "CPU", setting | {properties.streams.num: 1})
+    def requests(parallel: int) -> list[Lane]:
+        network = compiled(model, parallel)
+        return [_request(network) for _ in range(parallel)]
 
-    what, name, body = f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", "", None
-    if kind == "f32" and winograd and features is not None:
+    what, behind = f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", None
+    if kind == "f32" and features is not None and not direct and mnn.suits(threads):
         name = features.get_any_name()
-        body, by = mnn.trunk(weights.data, name, threads)
+        trunk, by = mnn.trunk(weights.data, name, threads)
         what = f"{by} and {what}"
+        rest = functools.cache(lambda: compiled(_tail(model, name), 1))
+        behind = Lane(
+            lambda low: low[:, None], lambda low: rest()({"low": low, "features": trunk(low)})[0][:, 0]
+        )
 
-    turn = threading.Lock()
-
-    def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
-        n, h, w = low.shape
+    def lanes(h: int, w: int) -> tuple[list[Lane], int]:
         if features is not None and min(h, w) <= subpixel.REACH:
             raise BadInput(f"expected slices of at least 3x3 pixels, got {h}x{w}")
-        high = np.empty((n, scale * h, scale * w), np.float32)
-        with turn:  # requests, and MNN's network, serve one caller at a time
-            if body and h * w <= TRUNK_PIXELS:
-                for i in range(n):
-                    one = np.ascontiguousarray(low[i : i + 1, None], np.float32)
-                    high[i] = ending(name)({"low": one, "features": body(one)})[0][0, 0]
-            else:
-                size = h * w * (WIDE if features is not None else FINE * scale**2)
-                parallel = MEMORY // (size if wide == "bf16" else 2 * size)
-                in_turn(low, high, requests(max(1, min(threads, parallel))), 1)
-        return high
+        if behind and h * w <= TRUNK_PIXELS:
+            return [behind], 1
+        size = h * w * (WIDE if features is not None else FINE * scale**2)
+        parallel = MEMORY // (size if wide == "bf16" else 2 * size)
+        return requests(max(1, min(threads, parallel))), 1
 
-    return Running(predict, what, kind)
+    return Running(predictor(scale, lanes), what, kind)
 
 
-def tail(model: ov.Model, name: str) -> ov.Model:
+def _request(network: ov.CompiledModel) -> Lane:
+    """One slice at a time, without Python callbacks: those need the interpreter's lock and can deadlock."""
+    request = network.create_infer_request()
+
+    def result(_: None) -> Float[ndarray, "1 sh sw"]:
+        request.wait()
+        return request.get_output_tensor().data[:, 0]
+
+    return Lane(lambda low: request.start_async({"low": low[:, None]}), result)
+
+
+def _tail(model: ov.Model, name: str) -> ov.Model:
     """What follows a value of a network: low (n, 1, h, w) and features (n, c, h, w), the value, -> high."""
     rest = model.clone()
     [value] = [v for op in rest.get_ordered_ops() for v in op.outputs() if name in v.get_names()]
@@ -140,14 +117,9 @@ def tail(model: ov.Model, name: str) -> ov.Model:
 
 
 def fold(model: ov.Model, parameters: Mapping[str, ndarray]) -> ov.Output | None:
-    """Put the one convolution in place of a model's ending; its slices are 3x3 pixels or larger from here on.
+    """Put the one convolution in place of a model's ending, and return what goes into it: the features E.
 
-    Args:
-        model: the network, changed in place; `int8.quantized` leaves these convolutions as they are.
-        parameters: of the model, float32, by the names that `seran.weights.tensors` gives.
-
-    Returns:
-        The features E; none, and the model as it was, if it has no such ending.
+    Slices must be 3x3 pixels or larger from here on. A model that has no such ending stays as it is.
     """
     chain = _ending(model) if subpixel.folds(parameters) else []
     if not chain:
@@ -191,14 +163,13 @@ def _part(
     features: ov.Output, kernels: Float[ndarray, "s s c k k"], biases: Float[ndarray, "s s"], y: int, x: int
 ) -> ov.Node:
     """The pixels at one place along both axes: s² maps of one row or column, or of all inside."""
-    (rows, _, above), (columns, _, beside) = WINDOWS[y], WINDOWS[x]
+    (rows, tall, above), (columns, wide, beside) = WINDOWS[y], WINDOWS[x]
     for axis, window in ((2, rows), (3, columns)):
         if window != slice(None):
             start, stop = window.start or 0, window.stop or np.iinfo(np.int64).max
             ends = [opset.constant(np.array([v], np.int64)) for v in (start, stop, 1, axis)]
             features = opset.slice(features, *ends).output(0)
-    near = kernels[..., WINDOWS[y][1], WINDOWS[x][1]]
-    maps, pads = near.shape[0] ** 2, [above, beside]
-    weight = np.ascontiguousarray(near.reshape(maps, *near.shape[2:]))
+    near, pads = kernels[..., tall, wide], [above, beside]
+    weight = np.ascontiguousarray(near.reshape(-1, *near.shape[2:]))
     made = opset.convolution(features, opset.constant(weight), [1, 1], pads, pads, [1, 1])
-    return opset.add(made, opset.constant(biases.reshape(1, maps, 1, 1)))
+    return opset.add(made, opset.constant(biases.reshape(1, -1, 1, 1)))

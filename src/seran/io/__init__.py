@@ -16,31 +16,19 @@ from seran.scratch import Allocator
 from seran.volume import Series, Volume
 
 FORMATS: dict[str, ModuleType] = {
-    ".nii": nifti,
-    ".nii.gz": nifti,
-    ".hdr": nifti,
-    ".img": nifti,
-    ".mgh": mgh,
-    ".mgz": mgh,
-    ".nrrd": itk,
-    ".mha": itk,
-}
+    ".nii": nifti, ".nii.gz": nifti, ".hdr": nifti, ".img": nifti,
+    ".mgh": mgh, ".mgz": mgh, ".nrrd": itk, ".mha": itk,
+}  # fmt: skip
 """By the end of a file's name. A folder is a DICOM series."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a path turned out to be; looked up once, because a folder of DICOM files takes long.
-
-    Attributes:
-        path: the file, or the folder of a DICOM series.
-        files: all that reading it reads.
-        series: which series of a folder it is, in words.
-    """
+    """What a path turned out to be; looked up once, because a folder of DICOM files takes long."""
 
     path: Path
-    files: tuple[Path, ...]
-    series: str = ""
+    files: tuple[Path, ...]  # all that reading it reads
+    series: dicom.Listed | None = None  # of a folder
 
 
 def format_of(path: Path) -> str | None:
@@ -67,24 +55,15 @@ def _module(path: Path) -> ModuleType:
 
 
 def resolve(path: Path, pick: str | None = None) -> Source:
-    """Find what there is to read at ``path``; ``pick`` chooses a series of a folder, by number or UID.
-
-    Raises:
-        BadInput: if there is nothing, no format is known for it, or it is not clear which series is meant.
-    """
+    """Find what there is to read at ``path``; ``pick`` chooses a series of a folder, by number or UID."""
     if not path.exists():
         raise BadInput(f"{path}: no such file or folder")
     if path.is_dir():
-        found = dicom.picked(path, pick)
-        return Source(path, found.paths, str(found))
+        series = dicom.picked(path, pick)
+        return Source(path, tuple(series.paths), series)
     if pick is not None:
         raise BadInput(f"{path}: a series is chosen in a folder of DICOM files; leave --series out")
     return Source(path, tuple(written(path)))
-
-
-def sources(path: Path, pick: str | None = None) -> list[Path]:
-    """The files that reading ``path`` reads; see `resolve`."""
-    return list(resolve(path, pick).files)
 
 
 def read_series(
@@ -107,14 +86,13 @@ def read_series(
         pick: which series of a folder, by number or UID, where ``scan`` is a path.
 
     Raises:
-        BadInput: if the file is missing, unreadable, or does not hold real numbers on three or four axes.
-            The volumes raise it too, as they are read.
+        BadInput: here, or as the volumes are read: what is missing, damaged, ambiguous or no scan.
     """
     if fill is not None and not np.isfinite(np.float32(fill)):
         raise BadInput(f"expected a finite number for --fill, got {fill}")
     source = scan if isinstance(scan, Source) else resolve(scan, pick)
-    if source.path.is_dir():
-        count, volume = dicom.read(source.path, source.files, source.series)
+    if source.series:
+        count, volume = dicom.read(source.series)
     else:
         count, volume = _module(source.path).read(source.path, Reading(affine, fill, allocate))
     if only is None:
@@ -124,23 +102,10 @@ def read_series(
     return Series(1, map(volume, [only]))
 
 
-def read(
-    scan: Path | Source, affine: str = "auto", fill: float | None = None, allocate: Allocator = scratch.memory
-) -> Volume:
-    """Read the one volume of a file.
-
-    Args:
-        scan: the file, folder or source.
-        affine: which transform to trust, as for `read_series`.
-        fill: value for voxels that are not finite.
-        allocate: where the voxels lie.
-
-    Raises:
-        BadInput: as `read_series`, and for a series of several.
-    """
-    found = read_series(scan, affine, fill, allocate)
+def read(path: Path, affine: str = "auto") -> Volume:
+    """Read a scan of one volume, as `read_series` does; a series of several is refused."""
+    found = read_series(path, affine)
     if found.count > 1:
-        path = scan.path if isinstance(scan, Source) else scan
         raise BadInput(f"{path}: expected a 3-D scan, got a series of {found.count} volumes")
     return next(found.volumes)
 
@@ -155,8 +120,7 @@ def written(path: Path) -> list[Path]:
 def writer(path: Path, count: int, dtype: str = "float32") -> Iterator[Writer]:
     """Write volumes on one grid as they are added, with the conventions of the header that they came with.
 
-    The files are written as they are named; wrap it in `seran.files.together` to keep half-written ones from
-    ever being seen.
+    The files are written as they are named: wrap it in `seran.files.together` to hide half-written ones.
 
     Args:
         path: the file, or the folder of a derived DICOM series.
@@ -167,24 +131,15 @@ def writer(path: Path, count: int, dtype: str = "float32") -> Iterator[Writer]:
         BadInput: if the format has no such type, or needs what the volumes do not bring.
         ValueError: if the block ends before all volumes were added.
     """
-    with closing(_module(path).receive(path, count, np.dtype(dtype))) as receiver:
-        next(receiver)
-        made = Writer(path, count, receiver)
+    made = Writer(path, count, np.dtype(dtype))
+    with closing(_module(path).receive(made)) as made.receiver:
+        next(made.receiver)
         yield made
         if made.added != count:
             raise ValueError(f"{path}: expected {count} volumes, got {made.added}")
 
 
-def write(volume: Volume, path: Path, dtype: str = "float32") -> None:
-    """Write one volume.
-
-    Args:
-        volume: the volume.
-        path: the file, or the folder of a derived DICOM series.
-        dtype: numpy's name of the type of a voxel.
-
-    Raises:
-        BadInput: as `writer`.
-    """
-    with writer(path, 1, dtype) as made:
+def write(volume: Volume, path: Path) -> None:
+    """Write one volume in float32, as `writer` does."""
+    with writer(path, 1) as made:
         made.add(volume)

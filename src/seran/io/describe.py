@@ -5,6 +5,8 @@ from typing import Any
 import nibabel as nib
 import pydicom
 
+from seran.io.voxels import printable
+
 LONGEST = 200
 """Characters of a text that are kept."""
 CODES = {0: "unknown", 1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI"}
@@ -17,35 +19,22 @@ TAGS = (
 
 
 def said(header: Any) -> dict[str, str]:  # noqa: ANN401
-    """Name and text of what the header of a `seran.volume.Volume` says, empty ones left out.
-
-    These texts come from files: whoever shows them escapes them.
-    """
+    """What the header of a `seran.volume.Volume` says, by name; whoever shows these texts escapes them."""
+    found: dict[str, Any] = {}  # nothing of NRRD and MetaImage: free texts, which may name anyone
     if isinstance(header, nib.Nifti1Header):
-        found = _nifti(header)
+        found = {"description": header["descrip"].item(), "intent": header["intent_name"].item()}
+        found["stored as"] = header.get_data_dtype()
+        for form in ("sform", "qform"):
+            code = int(header[f"{form}_code"])
+            found[form] = f"{code} ({CODES.get(code, 'other')})"
     elif isinstance(header, nib.freesurfer.mghformat.MGHHeader):
         found = {name: header[name].item() for name in ("tr", "te", "ti", "flip_angle") if header[name]}
     elif hasattr(header, "paths"):  # a DICOM series
         with pydicom.config.disable_value_validation():
             first = pydicom.dcmread(header.paths[0], stop_before_pixels=True, specific_tags=list(TAGS))
             found = {name: first.get(name) for name in TAGS}
-    else:  # NRRD, MetaImage: free texts, which may name anyone
-        found = {}
-    texts = {name: " ".join(_text(value).split())[:LONGEST] for name, value in found.items()}
+    texts = {}
+    for name, value in found.items():
+        text = value.split(b"\0")[0].decode("latin-1") if isinstance(value, bytes) else printable(value)
+        texts[name] = " ".join(text.split())[:LONGEST]
     return {name: text for name, text in texts.items() if text}
-
-
-def _text(value: Any) -> str:  # noqa: ANN401
-    if isinstance(value, bytes):
-        return value.split(b"\0")[0].decode("latin-1")
-    return "" if value is None else str(value)
-
-
-def _nifti(header: nib.Nifti1Header) -> dict[str, Any]:
-    codes = {form: int(header[f"{form}_code"]) for form in ("sform", "qform")}
-    return {
-        "description": header["descrip"].item(),
-        "intent": header["intent_name"].item(),
-        "stored as": str(header.get_data_dtype()),
-        **{form: f"{code} ({CODES.get(code, 'other')})" for form, code in codes.items()},
-    }

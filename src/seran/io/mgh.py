@@ -3,48 +3,34 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip
 from nibabel.fileholders import FileHolder
-from nibabel.freesurfer.mghformat import MGHError, MGHHeader
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
+from nibabel.freesurfer.mghformat import MGHHeader
 
 from seran.errors import BadInput
 from seran.io import voxels
-from seran.io.voxels import Found, Reading, Receiver, packed
+from seran.io.voxels import Found, Reading, Receiver, Writer, packed, readable
 from seran.volume import Volume
 
+FORM = "MGH", voxels.UNREADABLE
 DTYPES = ("uint8", "int16", "int32", "float32")
 """Types of a voxel that MGH has."""
-
-UNREADABLE: tuple[Any, ...] = (
-    OSError, EOFError, isal_zlib.IsalError, MGHError, HeaderDataError, WrapStructError, ValueError, TypeError,
-    KeyError, OverflowError, MemoryError, np.linalg.LinAlgError,
-)  # fmt: skip
-"""What nibabel raises on damaged files and impossible headers."""
-
 CORONAL = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 """Where FreeSurfer lays a scan without directions, 1 mm a voxel about the origin; nibabel turns it about."""
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[nib.MGHImage, bool]]:
-    """The open image, and its goodRASFlag: whether spacing, directions and centre mean anything.
-
-    Given a name instead of an open file, nibabel would leave it open.
-
-    Raises:
-        BadInput: if nibabel cannot read it.
-    """
+    """The open image, and its goodRASFlag: whether spacing, directions and centre mean anything."""
     with ExitStack() as stack:
         # a damaged header may overflow in nibabel: what comes of it is refused
-        with voxels.readable(path, "MGH", UNREADABLE), np.errstate(over="ignore", invalid="ignore"):
+        with readable(path, FORM), np.errstate(over="ignore", invalid="ignore"):
             file = stack.enter_context(igzip.IGzipFile(path, "rb") if packed(path) else path.open("rb"))
             placed = file.read(30)[28:] == b"\x00\x01"
+            # from a name instead of an open file, nibabel would leave it open
             image = nib.MGHImage.from_file_map({"image": FileHolder(fileobj=file)})
         yield image, placed
 
@@ -52,50 +38,34 @@ def _opened(path: Path) -> Iterator[tuple[nib.MGHImage, bool]]:
 def read(path: Path, how: Reading) -> Found:
     """Read a scan or a series; see `seran.io.read_series`."""
     with _opened(path) as (image, placed):
-        with voxels.readable(path, "MGH", UNREADABLE):
-            dtype, shape, matrix = image.get_data_dtype(), tuple(map(int, image.shape)), image.affine
-        x, y, z, count = voxels.shaped(path, shape, dtype)
-        voxels.refuse_oversized(path, x * y * z * count * dtype.itemsize, packed(path))
-    matrix = np.array(matrix, float)
+        with readable(path, FORM):
+            dtype, shape, matrix = image.get_data_dtype(), tuple(map(int, image.shape)), image.affine.copy()
+        x, y, z, count = voxels.shaped(path, shape, dtype, packed(path))
     if not placed:
         matrix[:3, :3], matrix[:3, 3] = CORONAL, -CORONAL @ np.array([x, y, z]) / 2
     matrix = voxels.usable_affine(path, matrix)
 
     def volume(t: int) -> Volume:
         with _opened(path) as (image, _):
-
-            def part(at: tuple[slice, slice, slice]) -> np.ndarray:
-                where = (*at, t)
-                with voxels.readable(path, "MGH", UNREADABLE):
-                    return image.dataobj.reshape((x, y, z, count))[where]
-
-            return Volume(voxels.filled(path, part, (x, y, z), how), matrix, image.header.copy())
+            proxy = image.dataobj.reshape((x, y, z, count))
+            return Volume(voxels.filled(path, proxy, t, how, FORM), matrix, image.header.copy())
 
     return count, volume
 
 
-def receive(path: Path, count: int, dtype: np.dtype) -> Receiver:
-    """Write volumes with the times of the header that the first came with.
-
-    Args:
-        path: the file.
-        count: how many volumes.
-        dtype: of a voxel.
-
-    Raises:
-        BadInput: for a type that MGH does not have.
-    """
-    if dtype.name not in DTYPES:
+def receive(out: Writer) -> Receiver:
+    """Write volumes with the times of the header that the first came with."""
+    if out.dtype.name not in DTYPES:
         raise BadInput(
-            f"{path}: MGH has voxels of {', '.join(DTYPES)}, not {dtype.name}; choose another --dtype"
+            f"{out.path}: MGH has voxels of {', '.join(DTYPES)}, not {out.dtype.name}; choose another --dtype"
         )
-    with path.open("wb") as plain, voxels.packing(plain, packed(path)) as file:
+    with voxels.created(out.path) as file:
         first = yield
         known = first.header.copy() if isinstance(first.header, MGHHeader) else MGHHeader()
-        known.set_data_dtype(dtype)
-        shape = (*first.data.shape, count)[: 4 if count > 1 else 3]
-        header = nib.MGHImage(np.broadcast_to(np.zeros((), dtype), shape), first.affine, known).header
+        known.set_data_dtype(out.dtype)
+        zeros = np.broadcast_to(np.zeros((), out.dtype), out.shape)
+        header = nib.MGHImage(zeros, first.affine, known).header
         header.writehdr_to(file)
         file.write(bytes(header.get_data_offset() - file.tell()))
-        yield from voxels.stream(first, count, dtype.newbyteorder(">"), file.write)
+        yield from voxels.stream(first, out.count, out.dtype.newbyteorder(">"), file.write)
         header.writeftr_to(file)

@@ -1,19 +1,24 @@
 """What is checked of every scan whatever its format, and how voxels are read and written part by part."""
 
 import math
+import zlib
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 from jaxtyping import Float
+from nibabel import arrayproxy, filebasedimages, freesurfer, spatialimages, wrapstruct
 from numpy import ndarray
 
-from seran import grid, scratch
+from seran import scratch
 from seran.errors import BadInput
+from seran.grid import dimensions
 from seran.scratch import Allocator
 from seran.volume import Volume
 
@@ -23,12 +28,21 @@ LARGEST_MM = 1e9
 """Millimetres beyond which nothing lies."""
 LARGEST_INTENSITY = 1e30
 """Beyond which an intensity is damage: sums of such ones leave the range of float32."""
+UNREADABLE = (
+    OSError, EOFError, MemoryError, OverflowError, ValueError, TypeError, KeyError, np.linalg.LinAlgError,
+    zlib.error, isal_zlib.IsalError, wrapstruct.WrapStructError, spatialimages.HeaderDataError,
+    filebasedimages.ImageFileError, freesurfer.mghformat.MGHError,
+)  # fmt: skip
+"""What nibabel raises on damaged files and impossible headers."""
+gzipping = partial(igzip.IGzipFile, "", "wb", 1, mtime=0)
+"""What to write to so that gzip goes to a ``fileobj``, without a name or a time."""
 
-Part = Callable[[tuple[slice, slice, slice]], ndarray]
-"""From slices of the three axes to the voxels there, in the file's own units."""
-
+Form = tuple[str, tuple[Any, ...]]
+"""The name of a format, and what its library raises on damaged files."""
 Found = tuple[int, Callable[[int], Volume]]
 """How many volumes a file holds, and what reads one, counted from 0."""
+Receiver = Generator[None, Volume, None]
+"""Opens its files, writes volumes as they are sent, and ends with the last: the files are complete then."""
 
 
 @dataclass(frozen=True)
@@ -57,31 +71,26 @@ def printable(value: object) -> str:
 
 
 @contextmanager
-def readable(path: Path, form: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Tell as `BadInput` what a library raises on a damaged file; the block has that library's calls only.
-
-    Args:
-        path: the file.
-        form: the name of its format.
-        errors: what the library raises.
-    """
+def readable(path: Path, form: Form) -> Iterator[None]:
+    """Tell as `BadInput` what a library raises on a damaged file; the block has that library's calls only."""
+    name, errors = form
     try:
         yield
     except errors as error:
-        text = " ".join(printable(error).split()) or type(error).__name__
-        raise BadInput(f"{path}: cannot be read as {form} ({text})") from error
+        text = " ".join(printable(error).split()).rsplit("ITK ERROR: ", 1)[-1] or type(error).__name__
+        raise BadInput(f"{path}: cannot be read as {name} ({text})") from error
 
 
-def shaped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int, int]:
-    """The shape as three axes and the number of volumes.
+def shaped(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype, gzipped: bool | None = None
+) -> tuple[int, int, int, int]:
+    """The shape as three axes and the number of volumes; refused if not of real numbers on at most four.
 
     Args:
         path: the file.
         shape: of its array, the axes of the volume first.
         dtype: of a voxel in the file.
-
-    Raises:
-        BadInput: for images without voxels, of more than four axes, or of anything but real numbers.
+        gzipped: whether the voxels are, in a file that must be large enough for them; None for no file.
     """
     if dtype.kind not in "iuf":
         raise BadInput(
@@ -91,48 +100,35 @@ def shaped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, in
     if any(n < 1 for n in shape):
         raise BadInput(f"{path}: expected voxels, got an empty image {shape}")
     x, y, z, *more = (*shape, 1, 1, 1)[: max(3, len(shape))]
-    several = [n for n in more if n > 1]
-    if len(several) > 1:
+    if sum(n > 1 for n in more) > 1:
         raise BadInput(f"{path}: expected 3-D volumes, or one series of them, got {len(shape)}-D {shape}")
-    return x, y, z, several[0] if several else 1
-
-
-def refuse_oversized(path: Path, need: int, gzipped: bool) -> None:
-    """Refuse a header that promises more than the file can hold, before there is room made for it.
-
-    Args:
-        path: the file with the voxels.
-        need: bytes of voxels that the header promises.
-        gzipped: whether they are compressed.
-
-    Raises:
-        BadInput: if the file is too small for them.
-    """
-    has = path.stat().st_size
-    if need > has * (GZIP_RATIO if gzipped else 1):
+    need = math.prod(shape) * dtype.itemsize
+    if gzipped is not None and need > (has := path.stat().st_size) * (GZIP_RATIO if gzipped else 1):
         raise BadInput(
             f"{path}: its header promises {need:,} bytes of voxels, but the file has {has:,}"
             f"{' packed ones' * gzipped}; it is damaged or cut off"
         )
+    return x, y, z, math.prod(more)
 
 
-def filled(path: Path, part: Part, shape: tuple[int, int, int], how: Reading) -> Float[ndarray, "x y z"]:
+def filled(
+    path: Path, array: ndarray | arrayproxy.ArrayProxy, t: int, how: Reading, form: Form = ("", ())
+) -> Float[ndarray, "x y z"]:
     """The voxels of one volume as float32, read part by part.
 
     Args:
         path: the file.
-        part: what reads a part of the volume.
-        shape: of the volume.
-        how: where the voxels lie, and the value of those not finite or beyond `LARGEST_INTENSITY`.
-
-    Raises:
-        BadInput: if there are such voxels and no value for them.
+        array: x, y, z, t, in the file's own units; only slices of it are asked for.
+        t: which volume.
+        how: where they lie, and the value of those beyond `LARGEST_INTENSITY`, refused without one.
+        form: of a file that is read in parts.
     """
-    data, bad = how.allocate(shape[::-1]).T, 0
+    data, bad = how.allocate(array.shape[2::-1]).T, 0
     for at in scratch.blocks(data):
         x, y, z = (*at, slice(None), slice(None))[:3]
-        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold counts as infinite
-            values = np.asarray(part((x, y, z)), np.float32)
+        # what float32 cannot hold counts as infinite
+        with readable(path, form), np.errstate(over="ignore", invalid="ignore"):
+            values = np.asarray(array[x, y, z, t], np.float32)
         wrong = ~(np.abs(values) <= LARGEST_INTENSITY)
         bad += int(wrong.sum())
         data[at] = np.where(wrong, np.float32(how.fill or 0), values)
@@ -146,23 +142,12 @@ def filled(path: Path, part: Part, shape: tuple[int, int, int], how: Reading) ->
 
 
 def usable_affine(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
-    """An affine that can be trusted.
-
-    Raises:
-        BadInput: if it cannot be inverted, or no scanner is so large.
-    """
+    """The affine, unless it cannot be inverted, or no scanner is so large: then it is refused."""
     if not (np.abs(affine) < LARGEST_MM).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise BadInput(
             f"{path}: expected an invertible affine below {LARGEST_MM:g} mm in it, got {affine.tolist()}"
         )
     return affine
-
-
-Receiver = Generator[None, Volume, None]
-"""Sent one volume after the other, it writes them, and ends with the last: its files are complete then.
-
-It opens the files before the first, and closes them however it ends.
-"""
 
 
 @dataclass
@@ -171,44 +156,51 @@ class Writer:
 
     path: Path
     count: int
-    receiver: Receiver
+    dtype: np.dtype
+    receiver: Receiver = field(init=False)
     added: int = 0
-    shape: tuple[int, ...] = ()
+    grid: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array in the file, which has a fourth axis for several volumes."""
+        return (*self.grid, self.count)[: 4 if self.count > 1 else 3]
 
     def add(self, volume: Volume) -> None:
-        """Write the next volume.
-
-        Raises:
-            BadInput: if the format needs what the volume does not bring.
-            ValueError: if it is one too many, or not on the grid of those before.
-        """
+        """Write the next volume, which must not be one too many, and on the grid of those before."""
         self.added += 1
-        self.shape = self.shape or volume.data.shape
-        if self.added > self.count or volume.data.shape != self.shape:
+        self.grid = self.grid or volume.data.shape
+        if self.added > self.count or volume.data.shape != self.grid:
             raise ValueError(
-                f"{self.path}: expected {self.count} volumes of {grid.dimensions(self.shape)} voxels, "
-                f"got {grid.dimensions(volume.data.shape)} as number {self.added}"
+                f"{self.path}: expected {self.count} volumes of {dimensions(self.grid)} voxels, "
+                f"got {dimensions(volume.data.shape)} as number {self.added}"
             )
         with suppress(StopIteration):  # the last
             self.receiver.send(volume)
 
 
-def stream(first: Volume, count: int, dtype: np.dtype, write: Callable[[bytes], object]) -> Receiver:
+@contextmanager
+def created(path: Path) -> Iterator[BufferedIOBase]:
+    """A new file to write to; gzip, where its name says so."""
+    with path.open("wb") as plain, gzipping(fileobj=plain) if packed(path) else nullcontext(plain) as file:
+        yield file
+
+
+def stream(volume: Volume, count: int, dtype: np.dtype, write: Callable[[bytes], object]) -> Receiver:
     """Write voxel after voxel, volume after volume; the first array axis varies fastest.
 
     Args:
-        first: the first of the volumes; the others are sent.
+        volume: the first of the volumes; the others are sent.
         count: how many there are.
         dtype: of a voxel in the file, with its byte order; integers are rounded and held at their limits.
         write: what writes bytes to the file.
     """
-    volume = first
-    for left in range(count, 0, -1):
+    for left in reversed(range(count)):
         step = max(1, scratch.PART // max(1, 4 * math.prod(volume.data.shape[:2])))
         for z in range(0, volume.data.shape[2], step):
             write(cast(volume.data[:, :, z : z + step], dtype).tobytes("F"))
             scratch.release(volume.data)
-        if left > 1:
+        if left:
             volume = yield
 
 
@@ -218,8 +210,3 @@ def cast(values: Float[ndarray, "*n"], dtype: np.dtype) -> ndarray:
         return values.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
     return np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max).astype(dtype)
-
-
-def packing(file: BufferedIOBase, gzipped: bool) -> AbstractContextManager[BufferedIOBase]:
-    """What to write to: the file itself, or gzip into it without a name or a time."""
-    return igzip.IGzipFile("", "wb", 1, file, 0) if gzipped else nullcontext(file)

@@ -1,15 +1,13 @@
 """Many scans: each by a network that is loaded once; a bad one is named and counted, and stops no other."""
 
-import dataclasses
+import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from seran import progress
 from seran.engines import Engine
@@ -21,8 +19,7 @@ from seran.job.options import Options
 from seran.machine import cpus
 from seran.sharpen import Progress
 
-Outcome = tuple[str, str]
-"""``sharpened``, ``there`` or ``failed``, and a line about it."""
+Outcome = tuple[str, str]  # ``sharpened``, ``there`` or ``failed``, and a line about it
 
 
 @dataclass(frozen=True)
@@ -37,34 +34,19 @@ class Task:
 @contextmanager
 def bars() -> Iterator[job.Watch]:
     """A progress bar for each volume, on a terminal; nothing in a log."""
-    shown: list[tqdm] = []
+    with ExitStack() as shown:
 
-    def watch(name: str, total: int) -> Progress:
-        while shown:
-            shown.pop().close()
-        shown.append(progress.bar(total, "slice", name))
-        return shown[-1].update
+        def watch(name: str, total: int) -> Progress:
+            shown.close()
+            return shown.enter_context(progress.bar(total, "slice", name)).update
 
-    try:
         yield watch
-    finally:
-        while shown:
-            shown.pop().close()
 
 
-def one(
-    task: Task,
-    options: Options,
-    engine: Engine,
-    force: bool,
-    resume: bool,
-    watch: job.Watch = lambda name, total: lambda n: None,
+def _one(
+    task: Task, options: Options, engine: Engine, force: bool, resume: bool, watch: job.Watch = job.unseen
 ) -> Outcome:
-    """Sharpen one scan of several; what is wrong with it is told, not raised.
-
-    Raises:
-        OSError: if the result cannot be written.
-    """
+    """Sharpen one scan of several; what is wrong with it is told, not raised."""
     try:
         if resume and record.is_done(task.source, task.out, options, engine):
             return "there", f"{task.out} is there already"
@@ -88,34 +70,25 @@ def run(
     resume: bool = False,
     where: Cluster = Cluster(),  # noqa: B008
 ) -> str:
-    """Sharpen every scan; a line to stderr for each.
+    """Sharpen every scan and sum up, by `Incomplete` if some failed; or give the script for a job array.
 
     Args:
         tasks: what, and where to; folders are made.
         options: how.
         engine: how the network is run.
         force: replace existing results.
-        resume: pass over results that are there, made from the same scan by the same weights, options and
-            version; replace others.
+        resume: pass over results that are there, made from the same scan in the same way; replace others.
         where: in this process, or on a cluster.
-
-    Returns:
-        A summary, or the script for a job array.
-
-    Raises:
-        BadInput: if the cluster cannot be used.
-        Incomplete: with the summary, if some could not be sharpened.
-        OSError: if a result cannot be written.
     """
     first, step = where.share()
     tasks = tasks[first - 1 :: step]
     if where.cluster == "sbatch":
-        return cluster.script(_command(resume), len(tasks), where.workers)
+        return where.script(_command(resume), len(tasks))
     with bars() as watch:
         if where.cluster:
             outcomes = _spread(tasks, options, engine, force or resume, where)
         else:
-            outcomes = (one(task, options, engine, force, resume, watch) for task in tasks)
+            outcomes = (_one(task, options, engine, force, resume, watch) for task in tasks)
         counts = dict.fromkeys(("sharpened", "there", "failed"), 0)
         for i, (kind, text) in enumerate(outcomes):
             counts[kind] += 1
@@ -128,27 +101,25 @@ def run(
 
 
 def _spread(
-    tasks: Sequence[Task], options: Options, engine: Engine, replace: bool, where: Cluster
+    tasks: Sequence[Task], options: Options, engine: Engine, renew: bool, where: Cluster
 ) -> Iterator[Outcome]:
     """The same on a cluster, where a scan may be begun twice: so a worker passes over what is done."""
     free = []
     for task in tasks:
-        if replace or not record.sidecar(task.out).exists():
+        if renew or not record.sidecar(task.out).exists():
             free.append(task)
         else:
             yield _failed(task, f"{record.sidecar(task.out)} exists; give --force to replace it")
     if where.cluster == "local" and not engine.threads:
-        engine = dataclasses.replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
-    work = partial(one, options=options, engine=engine, force=True, resume=True)
+        engine = replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
+    work = partial(_one, options=options, engine=engine, force=True, resume=True)
     yield from cluster.spread(work, free, where, _failed)
 
 
 def _command(resume: bool) -> list[str]:
     """The command line that is running, without what asks for a script."""
-    words, skip = [], False
-    for word in sys.argv[1:]:
-        asks = word.split("=")[0] in ("--cluster", "--workers")
-        if not asks and not skip:
-            words.append(word)
-        skip = asks and "=" not in word
+    asking = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--cluster", "--workers"):
+        asking.add_argument(name)
+    _, words = asking.parse_known_args(sys.argv[1:])
     return ["seran", *words, *(["--resume"] if not resume else [])]

@@ -1,9 +1,4 @@
-"""Many scans on many processes or machines, by Dask; or a job array for SLURM without Dask.
-
-Each worker loads the network once, and writes its results itself, whole or not at all. A scan whose worker
-dies, or meets a full disk, is begun again elsewhere; after so many tries it fails alone. What is there
-already by content is passed over, so a scan is never sharpened twice and a stopped run continues.
-"""
+"""Many scans on many processes or machines, by Dask; or a job array for SLURM without Dask."""
 
 import logging
 import re
@@ -11,15 +6,15 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from seran.errors import BadInput
-from seran.extras import needed
-from seran.machine import cpus
+from seran.machine import cpus, needed
 
 T = TypeVar("T")
 R = TypeVar("R")
-LOST = "the same command continues where it stopped"
+ARRAY = Path(__file__).with_name("array.sh")
 
 
 @dataclass(frozen=True)
@@ -42,42 +37,35 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.cluster and not re.fullmatch(r"local|slurm|sbatch|(tcp|tls)://[\w.:\[\]-]+", self.cluster):
-            raise BadInput(
-                "expected a --cluster of local, slurm, sbatch or an address like tcp://host:8786, "
-                f"got {self.cluster!r}"
-            )
+            known = "local, slurm, sbatch or an address like tcp://host:8786"
+            raise BadInput(f"expected a --cluster of {known}, got {self.cluster!r}")
         if self.workers < 0 or self.tries < 1:
-            raise BadInput(
-                f"expected --workers from 0 and --tries from 1, got {self.workers} and {self.tries}"
-            )
-        if self.part:
-            self.share()
+            raise BadInput(f"expected --workers >= 0 and --tries >= 1, got {self.workers} and {self.tries}")
+        self.share()
 
     def share(self) -> tuple[int, int]:
-        """I and N of `part`.
-
-        Raises:
-            BadInput: if it is not like 3/16.
-        """
+        """I and N of `part`, or `BadInput` if it is not like 3/16."""
         matched = re.fullmatch(r"(\d+)/(\d+)", self.part or "1/1")
         if matched is None or not 1 <= int(matched[1]) <= int(matched[2]):
             raise BadInput(f"expected a --part like 3/16, from 1/16 to 16/16, got {self.part!r}")
         return int(matched[1]), int(matched[2])
 
+    def script(self, command: Sequence[str], count: int) -> str:
+        """A batch script for SLURM: a job array whose every member does its part of so many scans."""
+        jobs = max(1, min(self.workers or 8, count))
+        return ARRAY.read_text().format(command=shlex.join(command), count=count, jobs=jobs)
+
 
 def spread(
     work: Callable[[T], R], items: Sequence[T], where: Cluster, failed: Callable[[T, str], R]
 ) -> Iterator[R]:
-    """Results of ``work`` on every item, as they come.
+    """Results of ``work`` on every item, as they come; `BadInput` without Dask, or without a scheduler.
 
     Args:
         work: what a worker does; must be picklable, and may be begun again after it was cut off.
         items: what to do it to.
         where: the cluster.
         failed: the result of an item that could not be done, and why.
-
-    Raises:
-        BadInput: if Dask is not installed, or the scheduler cannot be reached or is lost.
     """
     try:
         import dask
@@ -86,17 +74,14 @@ def spread(
         raise needed("--cluster", error) from error
     for name in ("distributed", "distributed.client"):  # what matters is said by what it raises
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    settings = {
+        "distributed.scheduler.allowed-failures": where.tries - 1,
+        "distributed.scheduler.worker-saturation": 1.0,  # who waits at a dead worker is blamed
+        "distributed.comm.retry.count": 3,
+        "distributed.worker.daemon": False,
+    }
     with ExitStack() as stack:
-        stack.enter_context(
-            dask.config.set(
-                {
-                    "distributed.scheduler.allowed-failures": where.tries - 1,
-                    "distributed.scheduler.worker-saturation": 1.0,  # who waits at a dead worker is blamed
-                    "distributed.comm.retry.count": 3,
-                    "distributed.worker.daemon": False,
-                }
-            )
-        )
+        stack.enter_context(dask.config.set(settings))
         client = stack.enter_context(_client(where, stack))
         futures = client.map(work, items, retries=where.tries - 1, pure=False, batch_size=1000)
         of = {future.key: item for future, item in zip(futures, items, strict=True)}
@@ -107,7 +92,8 @@ def spread(
             except distributed.scheduler.KilledWorker:
                 yield failed(item, f"its worker died {where.tries} times; out of memory, or killed?")
             except (distributed.comm.CommClosedError, distributed.client.FutureCancelledError) as error:
-                raise BadInput(f"{where.cluster}: the scheduler is lost ({error}); {LOST}") from error
+                lost = f"{where.cluster}: the scheduler is lost ({error})"
+                raise BadInput(f"{lost}; the same command continues where it stopped") from error
             except OSError as error:
                 yield failed(item, f"{error.filename or 'system'}: {error.strerror or error}")
 
@@ -116,49 +102,18 @@ def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401
     import distributed
 
     if where.cluster == "local":
-        count = where.workers or cpus()
-        cluster = stack.enter_context(
-            distributed.LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address=None,
-                memory_limit=0,
-            )
-        )
-        return distributed.Client(cluster)
+        size = {"n_workers": where.workers or cpus(), "threads_per_worker": 1, "memory_limit": 0}
+        local = distributed.LocalCluster(**size, host="127.0.0.1", dashboard_address=None)
+        return distributed.Client(stack.enter_context(local))
     if where.cluster == "slurm":
         try:
             from dask_jobqueue import SLURMCluster
         except ModuleNotFoundError as error:
             raise needed("--cluster slurm", error) from error
-        cluster = stack.enter_context(SLURMCluster())
-        cluster.scale(jobs=where.workers or 8)
-        return distributed.Client(cluster)
+        jobs = stack.enter_context(SLURMCluster())
+        jobs.scale(jobs=where.workers or 8)
+        return distributed.Client(jobs)
     try:
         return distributed.Client(where.cluster, timeout="10s")
     except (OSError, TimeoutError) as error:
         raise BadInput(f"{where.cluster}: no scheduler answers there ({error}); start one first") from error
-
-
-def script(command: Sequence[str], count: int, jobs: int) -> str:
-    """A batch script for SLURM: a job array whose every member does its part of ``command``.
-
-    Args:
-        command: the command line, without what asked for this script.
-        count: scans.
-        jobs: members of the array.
-    """
-    jobs = max(1, min(jobs or 8, count))
-    again = shlex.join(command)
-    return f"""#!/bin/bash
-# {count} scans in {jobs} jobs. Scans that are done are passed over: submit the same script again to continue.
-#SBATCH --job-name=seran
-#SBATCH --array=1-{jobs}
-#SBATCH --cpus-per-task=4
-#SBATCH --mem=4G
-#SBATCH --time=24:00:00
-#SBATCH --output=seran-%A_%a.log
-set -euo pipefail
-exec {again} --threads "$SLURM_CPUS_PER_TASK" --part "$SLURM_ARRAY_TASK_ID/{jobs}"
-"""

@@ -1,9 +1,7 @@
-"""Segmentations and masks: images whose values are names, between which there is nothing.
-
-A network, like any interpolation, would make labels up along every edge: between 2 and 4 a border of 3.
-"""
+"""Segmentations and masks: values that are names; interpolation makes a border of 3 between 2 and 4."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
@@ -14,33 +12,23 @@ from seran.errors import BadInput
 from seran.io.itk import Kept
 from seran.volume import Volume
 
-INTENTS = {1002: "label", 1005: "NeuroNames"}
-"""NIfTI's intent codes of images whose values are names."""
+INTENTS = {1002: "label", 1005: "NeuroNames"}  # NIfTI's intent codes of images whose values are names
 NAME = re.compile(r"(?:^|[-_.+])(d?seg|mask|labels?|labelmap|segmentation|aseg|aparc|wmparc|ribbon)$", re.I)
 """The end of such an image's name, without the ending of its format: BIDS, FreeSurfer, Slicer."""
-FEW = 16
-"""Different values that an image has at most to be taken for one; the quietest 8-bit scan has many more."""
+FEW = 16  # different values that labels have at most; the quietest 8-bit scan has many more
 
 
 def refuse_labels(path: Path, volume: Volume) -> None:
-    """Refuse a scan that is a label image by its header, its name, or its voxels.
+    """Raise `BadInput` for a scan whose header, name (of a file) or voxels are those of a label image.
 
-    By its voxels: 2 to `FEW` different values, all of them whole, none negative, each on two voxels or more
-    (a scan's brightest value usually is on one).
-
-    Args:
-        path: of the scan; the name of a folder says nothing.
-        volume: its first volume.
-
-    Raises:
-        BadInput: if it is one.
+    By its voxels: 2 to `FEW` different values, whole, none negative, each on two voxels or more.
     """
-    why = _header(volume) or _name("" if path.is_dir() else io.stem(path)) or _voxels(volume)
+    named = None if path.is_dir() else NAME.search(io.stem(path))
+    why = _header(volume) or (f"its name ends in {named[1]}" if named else _voxels(volume))
     if why:
-        raise BadInput(
-            f"{path}: expected an image, got what looks like labels ({why}); a segmentation or mask wants "
-            "nearest neighbour, on the grid of the sharpened image; if it is an image, give --no-label-check"
-        )
+        how = "a segmentation or mask wants nearest neighbour, on the grid of the sharpened image"
+        looks = f"{path}: expected an image, got what looks like labels ({why})"
+        raise BadInput(f"{looks}; {how}; if it is an image, give --no-label-check")
 
 
 def _header(volume: Volume) -> str:
@@ -51,22 +39,14 @@ def _header(volume: Volume) -> str:
     return "its header lists segments" if "Segment0_ID" in texts else ""
 
 
-def _name(stem: str) -> str:
-    found = NAME.search(stem)
-    return f"its name ends in {found[1]}" if found else ""
-
-
 def _voxels(volume: Volume) -> str:
-    seen: dict[float, int] = {}
+    seen: Counter[float] = Counter()
     for at in scratch.blocks(volume.data):
         if len(np.unique(volume.data[at][::5, ::5, ::5])) > FEW:  # most scans: no need to sort all voxels
             return ""
         values, counts = np.unique(volume.data[at], return_counts=True)
         scratch.release(volume.data)
-        if len(values) > FEW or values[0] < 0 or (values != np.rint(values)).any():
-            return ""
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            seen[value] = seen.get(value, 0) + count
-        if len(seen) > FEW:
+        seen.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        if len(seen) > FEW or values[0] < 0 or (values != np.rint(values)).any():
             return ""
     return f"{len(seen)} different whole numbers" if len(seen) > 1 and min(seen.values()) > 1 else ""

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
-from seran import grid, io, resample
+from seran import grid, io, methods, resample
 from seran.errors import BadInput
-from seran.grid import Grid, Plane
 
 Dtype = Literal["float32", "float64", "uint8", "int16", "uint16", "int32"]
 
@@ -28,7 +28,7 @@ class ReadOptions:
         label_check: refuse what looks like a segmentation or a mask by its header, name or values.
     """
 
-    plane: Plane = "auto"
+    plane: grid.Plane = "auto"
     affine: Literal["auto", "sform", "qform"] = "auto"
     fill: float | None = None
     fourier_crop: bool = False
@@ -56,37 +56,29 @@ class Target:
         given = [n for n in ("scale", "spacing", "like") if getattr(self, n) is not None]
         if len(given) > 1:
             raise BadInput(f"expected one of --scale, --spacing and --like, got {' and '.join(given)}")
-        for name in set(given) - {"like"}:
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise BadInput(f"--{name} {value:g}: must be a positive number")
+        if self.spacing is not None and not 0 < self.spacing < math.inf:
+            raise BadInput(f"--spacing {self.spacing:g}: must be a positive number")
         if self.scale is not None and not 1 < self.scale <= resample.LARGEST:
             raise BadInput(f"--scale {self.scale:g}: must be above 1 and at most {resample.LARGEST:g}")
 
-    def reach(self, scan: Grid, axis: int, default: int = 2) -> tuple[int, Grid | None]:
+    def reach(self, scan: grid.Grid, axis: int, default: int) -> tuple[int, grid.Grid | None]:
         """The whole factor of the network, and the grid to resample to, if that is not all.
 
         Args:
             scan: the grid of the scan.
             axis: along which its slices are stacked.
             default: the factor where nothing is asked for.
-
-        Raises:
-            BadInput: if no network leads there.
         """
         scale = self.scale or default
         if self.like is not None:
-            reference = next(io.read_series(self.like, "auto", 0.0).volumes)
-            to, name = reference.grid, f"--like {self.like}"
+            to, name = next(io.read_series(self.like, "auto", 0.0).volumes).grid, f"--like {self.like}"
             if not resample.meets(scan, to):
-                raise BadInput(
-                    f"{name}: its field of view does not meet the scan's; is it of the same person?"
-                )
+                apart = "its field of view does not meet the scan's; is it of the same person?"
+                raise BadInput(f"{name}: {apart}")
         elif self.spacing is None and scale in (2, 3, 4):
             return int(scale), None
         else:
-            size = [s for i, s in enumerate(grid.spacing(scan.affine)) if i != axis]
-            a, b = (self.spacing or s / scale for s in size)
+            a, b = (self.spacing or s / scale for s in np.delete(grid.spacing(scan.affine), axis).tolist())
             to = resample.finer(scan, axis, (a, b))
             name = f"--spacing {self.spacing:g}" if self.spacing else f"--scale {scale:g}"
         return resample.factor(scan, axis, to, name), to
@@ -98,8 +90,7 @@ class Options:
 
     Attributes:
         method: `seran methods` lists them; without it that of the weights, or seran.
-        weights: a weights file to use instead of the shipped ones, or the name of other shipped ones
-            (`seran weights list`).
+        weights: a weights file to use instead of those shipped for it, or a name of `seran weights list`.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
         dtype: type of a voxel of the result; integers are rounded and held at their limits.
         target: the grid of the result; without any of its options twice as fine.
@@ -112,3 +103,8 @@ class Options:
     dtype: Dtype = "float32"
     target: Annotated[Target, tyro.conf.arg(name="")] = Target()
     read: Annotated[ReadOptions, tyro.conf.arg(name="")] = ReadOptions()
+
+    def implied(self) -> tuple[str, int]:
+        """The method's name, with its ``+`` where it is ensembled, and the scale where none is asked for."""
+        name, scale = methods.implied(self.method, self.weights)
+        return name + "+" * (self.ensemble and not name.endswith("+")), scale

@@ -1,29 +1,97 @@
-"""One scan from file to file: read, sharpened, put on its grid, written, with a record beside it.
+"""One scan: `Steps` in memory, for the library too; `run` from file to file, for whatever sharpens files."""
 
-Everything that sharpens files does it through `run`: a single scan, a folder of them, a BIDS data set.
-"""
-
-import dataclasses
 import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from seran import files, io, progress, scratch
+import numpy as np
+
+from seran import __version__, files, grid, io, kspace, methods, progress, resample, scratch, sharpen
 from seran.engines import Engine
 from seran.errors import BadInput
+from seran.io.voxels import cast
 from seran.job import labels
 from seran.job.options import Options
 from seran.job.record import Record, key, sidecar
-from seran.job.steps import Steps
-from seran.sharpen import Progress
+from seran.quality import checks
+from seran.scratch import Allocator
+from seran.sharpen import Method, Progress
+from seran.volume import Volume
 
-Watch = Callable[[str, int], Progress]
-"""Told what is worked on and of how many slices, gives what is called as they are finished."""
+Watch = Callable[[str, int], Progress]  # from what is worked on, and how many slices, to who is told of them
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is decided once for all volumes of a scan."""
+
+    options: Options
+    engine: Engine
+    method: Method
+    plan: grid.Plan
+    band: tuple[float, float]  # measured part of k-space along rows and columns
+
+    @classmethod
+    def of(cls, first: Volume, options: Options, engine: Engine, loaded: Method | None = None) -> "Steps":
+        """Decide by the first volume; `BadInput` for options that cannot be, or do not fit the scan.
+
+        Args:
+            first: the volume.
+            options: what is asked for.
+            engine: how a network is run.
+            loaded: the method, if it is there already.
+        """
+        axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane)
+        band = kspace.support(np.moveaxis(first.data, axis, 0))
+        if options.read.fourier_crop and min(band) < 1:
+            first = resample.acquired(first, axis, band)
+        name, default = (loaded.name, loaded.scale) if loaded else options.implied()
+        scale, target = options.target.reach(first.grid, axis, default)
+        method = loaded or methods.method(name, scale, file=options.weights, engine=engine)
+        plan = grid.Plan(first.grid, axis, method.factors, method.anchor, target)
+        return cls(options, engine, method, plan, band)
+
+    def __call__(
+        self, volume: Volume, progress: Progress = sharpen.unseen, allocate: Allocator = scratch.memory
+    ) -> tuple[Volume, Volume | None, list[checks.Check]]:
+        """What `seran.sharpen.upscale` makes of a volume, and the checks of it as it is stored."""
+        if self.options.read.fourier_crop and min(self.band) < 1:
+            volume = resample.acquired(volume, self.plan.axis, self.band)
+        image, spread = sharpen.upscale(volume, self.method, self.plan, progress, allocate)
+        stored, kept = np.dtype(self.options.dtype), image
+        if stored.kind != "f":
+            kept = image.on(cast(image.data, stored).astype(np.float32), image.affine)
+        return image, spread, checks.all_of(volume, kept, self.record.provenance)
+
+    @property
+    def record(self) -> Record:
+        """What can be stated before the first volume is sharpened, whatever file it came from."""
+        method, before, after = self.method, self.plan.scan, self.plan.target or self.plan.enlarged
+        same = ("weights", "scale", "degradation", "engine", "precision")
+        old, new = (tuple(grid.spacing(g.affine).round(6).tolist()) for g in (before, after))
+        return Record(
+            version=__version__,
+            method=method.name,
+            weights_sha256=method.sha256,
+            resampled=self.plan.target is not None,
+            kspace_support=tuple(round(b, 3) for b in self.band),
+            fourier_crop=self.options.read.fourier_crop,
+            slice_axis=self.plan.axis,
+            grid_anchor=method.anchor,
+            **{name: getattr(method, name) for name in same},
+            requested_engine=asdict(self.engine),
+            trained_spacings=method.spacings,
+            shape_before=before.shape,
+            voxel_size_before=old,
+            shape_after=after.shape,
+            voxel_size_after=new,
+        )
 
 
 def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
@@ -34,28 +102,28 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
         force: a former result may be replaced.
         source: the scan, which may not.
     """
-    if io.format_of(out) is None:
-        raise BadInput(
-            f"{out}: expected an output name ending in {', '.join(io.FORMATS)}, or none for a DICOM series"
-        )
+    written = (*io.written(out), sidecar(out))  # refuses names of no format
     if not io.format_of(out) and source is not None and source.is_file():
-        raise BadInput(
-            f"{out}: only what was read from DICOM can be written as DICOM; name a file.nii.gz instead"
-        )
+        why = "only what was read from DICOM can be written as DICOM"
+        raise BadInput(f"{out}: {why}; name a file.nii.gz instead")
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if not os.access(out.parent, os.W_OK):
         raise BadInput(f"{out.parent}: the folder is not writable; choose another output")
-    for path in (*io.written(out), sidecar(out)):
-        there = path.exists()
+    for path in filter(Path.exists, written):
         if path.is_dir():
             raise BadInput(f"{path} is a folder, which is not replaced; remove it, or name another output")
-        if there and source is not None and source.exists() and path.samefile(source):
+        if source is not None and source.exists() and path.samefile(source):
             raise BadInput(f"{path}: the output would replace the input; name another file")
-        if there and source is not None and io.format_of(source) is not None and sidecar(source) == path:
+        if source is not None and io.format_of(source) is not None and sidecar(source) == path:
             raise BadInput(f"{path} describes the input and would be replaced; name another output")
-        if there and not force:
+        if not force:
             raise BadInput(f"{path} exists; give --force to replace it")
+
+
+def unseen(name: str, total: int) -> Progress:
+    """A `Watch` that nobody keeps."""
+    return sharpen.unseen
 
 
 def spread_of(out: Path) -> Path:
@@ -69,11 +137,11 @@ def run(
     out: Path,
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
-    watch: Watch = lambda name, total: lambda n: None,
+    watch: Watch = unseen,
     force: bool = False,
     facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Record:
-    """Sharpen one scan and write it with its record; all files or none.
+    """Sharpen one scan and write it with its record: all files, or none with `BadInput` or an OSError.
 
     Args:
         source: the scan.
@@ -83,19 +151,12 @@ def run(
         watch: told of the progress.
         force: replace an existing result.
         facts: what the record states besides.
-
-    Returns:
-        The record.
-
-    Raises:
-        BadInput: for anything wrong with the input or the options; nothing is written then.
-        OSError: if the result cannot be written; nothing is left behind.
     """
     began = time.perf_counter()
     refuse_output(out, force, source)
     reading, allocate = options.read, scratch.allocator(out.parent)
-    found = io.resolve(source, reading.series)
-    series = io.read_series(found, reading.affine, reading.fill, allocate, reading.volume)
+    scan = io.resolve(source, reading.series)
+    series = io.read_series(scan, reading.affine, reading.fill, allocate, reading.volume)
     with progress.stage(f"read {source}"):
         first = next(series.volumes)
     if reading.label_check:
@@ -103,31 +164,29 @@ def run(
     with progress.stage("plan, and load the method"):
         steps = Steps.of(first, options, engine)
     progress.log.info("%r in %s; %s", steps.method, steps.method.precision, steps.plan)
-    digest = files.sha256_of(found.files)
-    made = steps.record(source.name, digest, key(digest, options, engine), series.count, facts)
-    outs = [out, spread_of(out)][: 1 + steps.method.spread]
+    digest = files.sha256_of(scan.files)
+    made = replace(steps.record, input=source.name, input_sha256=digest, facts=facts)
+    made = replace(made, key=key(digest, options, engine), volumes=series.count)
+    outs = [out, spread_of(out)] if steps.method.spread else [out]
     for extra in outs[1:]:
         refuse_output(extra, force, source)
     written = [path for one in outs for path in io.written(one)]
     with files.together(sidecar(out), *written) as (text, *parts), ExitStack() as stack:
         hidden = dict(zip(written, parts, strict=True))
         try:
-            writers = [
-                stack.enter_context(io.writer(hidden[io.written(one)[0]], series.count, options.dtype))
-                for one in outs
-            ]
+            names = [hidden[io.written(one)[0]] for one in outs]
+            writers = [stack.enter_context(io.writer(n, series.count, options.dtype)) for n in names]
             for i, volume in enumerate(itertools.chain([first], series.volumes)):
                 shown = made.method + f" {i + 1}/{series.count}" * (series.count > 1)
                 seen = watch(shown, volume.data.shape[made.slice_axis])
                 with progress.stage(f"sharpen and check {shown}"):
-                    result = steps(volume, seen, allocate)
-                for writer, image in zip(writers, (result.image, result.spread), strict=False):
-                    assert image is not None
-                    writer.add(image)
-                made = made.judged(result.checks)
+                    image, spread, found = steps(volume, seen, allocate)
+                for writer, each in zip(writers, filter(None, (image, spread)), strict=True):
+                    writer.add(each)
+                made = made.judged(found)
             stack.close()
         except BadInput as error:  # of the name that the user gave, not of the temporary one
             raise BadInput(str(error).replace(str(parts[0]), str(out))) from error
-        made = dataclasses.replace(made, seconds=round(time.perf_counter() - began, 3))
+        made = replace(made, seconds=round(time.perf_counter() - began, 3))
         made.write(text)
     return made

@@ -14,8 +14,6 @@ from seran.errors import BadInput
 from seran.models.layers import OverBicubic
 from seran.systems import SYSTEMS, System, networks
 
-__all__ = ["adopt", "build"]
-
 
 def build(model: str, scale: int, options: dict[str, Any], residual: bool) -> nn.Module:
     """The network of a system, with new parameters.
@@ -46,10 +44,8 @@ def build(model: str, scale: int, options: dict[str, Any], residual: bool) -> nn
 def adopt(given: str, scale: int, options: dict[str, Any]) -> str:
     """Enter a user's own network into `SYSTEMS`, for this process, under its class's name in lower case.
 
-    This runs the code in the file: only what a user names on the command line may come here.
-
     Args:
-        given: ``FILE.py:CLASS``.
+        given: ``FILE.py:CLASS``, named on the command line: its code is run.
         scale: 2, 3 or 4.
         options: further arguments of the network.
 

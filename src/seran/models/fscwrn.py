@@ -1,10 +1,9 @@
 """FSCWRN: fixed skip connections and progressively wider residual networks (Shi et al., JBHI 23, 2019).
 
-Only the abstract could be read: the input is the enlarged image; the output adds it back (global residual
-learning); the output of a shallow network reaches the later ones through a fixed skip connection (local
-residual learning); and the networks grow wider rather than deeper. SERAN's Table 3 prints 3.50M
-parameters at every scale. Everything else is inferred; of the structures that fit, this one has the
-fewest free choices (3,503,297 parameters, 201.6 GMACs per 240x240 slice):
+Only the abstract could be read: the enlarged image is the input and is added to the output; the output of a
+shallow network reaches the later ones through a fixed skip connection; and these grow wider rather than
+deeper. Everything else is inferred; of the structures with the 3.50M parameters of SERAN's Table 3, at every
+scale, this one has the fewest free choices (3,503,297 parameters, 201.6 GMACs per 240x240 slice):
 
     f = ReLU(conv3 1→32 of bicubic(low))                                  (shallow network)
     for w in 64, 128, 256:  x = ReLU(conv3 →w);  two residual blocks;  x + conv1(f) 32→w
@@ -15,9 +14,8 @@ from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from seran.models.layers import Enlarge, ResidualBlock, conv
+from seran.models.layers import Enlarge, High, Low, Maps, ResidualBlock, conv
 
 
 class Stage(nn.Module):
@@ -29,20 +27,13 @@ class Stage(nn.Module):
         self.body = nn.Sequential(*[ResidualBlock(width) for _ in range(depth)])
         self.skip = conv(shallow, width, 1)
 
-    def forward(self, x: Float[Tensor, "b c h w"], f: Float[Tensor, "b f h w"]) -> Float[Tensor, "b d h w"]:
+    def forward(self, x: Maps, f: Float[Tensor, "b f h w"]) -> Float[Tensor, "b d h w"]:
         """The features ``x`` of the stage before and ``f`` of the shallow network."""
-        return self.body(F.relu(self.widen(x))) + self.skip(f)
+        return self.body(self.widen(x).relu()) + self.skip(f)
 
 
 class FSCWRN(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
-
-    Args:
-        scale: 2, 3 or 4.
-        shallow: maps of the shallow network.
-        widths: maps of each stage.
-        depth: residual blocks of each stage.
-    """
+    """``shallow`` maps first, then stages of these ``widths``, each with ``depth`` residual blocks."""
 
     def __init__(
         self, scale: int, shallow: int = 32, widths: Sequence[int] = (64, 128, 256), depth: int = 2
@@ -54,11 +45,10 @@ class FSCWRN(nn.Module):
         self.stages = nn.ModuleList(Stage(a, b, depth, shallow) for a, b in zip(inputs, widths, strict=False))
         self.tail = conv(inputs[-1], 1)
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices; the sum is float32 even under autocast."""
         enlarged = self.enlarge(x)
-        shallow = F.relu(self.head(enlarged))
-        features = shallow
+        features = shallow = self.head(enlarged).relu()
         for stage in self.stages:
             features = stage(features, shallow)
         return enlarged + self.tail(features).float()

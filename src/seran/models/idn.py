@@ -1,6 +1,6 @@
 """IDN: information distillation (Hui et al., CVPR 2018).
 
-Feature block: conv3 1→64, conv3 64→64. Then four distillation blocks, each
+Features: conv3 1→64, conv3 64→64. Then four distillation blocks, each
 
 1. enhancement, first half:  conv3 64→48, 48→32, 32→64; of the 64 maps 16 are kept ("short path");
 2. second half on the other 48:  conv3 48→64, 64→48, 48→80; their sum with [input, kept] (64 + 16 maps);
@@ -10,10 +10,9 @@ Reconstruction: 17x17 to the high resolution, + bicubic(low). Leaky ReLU (0.05) 
 the last; initialised after He et al., as the authors' solver does.
 
 The published network groups the second convolution of either half by four and ends in a transposed
-convolution with stride s: 552,769 parameters at every scale. SERAN's Table 3 (cited from CSN) prints
-0.73/0.83/0.95M. The variant here has these counts: no groups, and a 17x17 convolution to s² maps with a pixel
-shuffle. That CSN's authors had this one is inferred from the counts alone. ``groups=4, tail="deconv"`` is the
-published network (recipe ``idn-caffe``).
+convolution: 552,769 parameters at every scale, here ``groups=4, tail="deconv"`` (recipe ``idn-caffe``). The
+0.73/0.83/0.95M of SERAN's Table 3 (cited from CSN) are those without groups, with a 17x17 convolution to s²
+maps and a pixel shuffle: the default, inferred from the counts alone.
 """
 
 from itertools import pairwise
@@ -24,15 +23,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seran.models.layers import Enlarge, conv, initialise
+from seran.models.layers import Enlarge, High, Low, Maps, conv, initialise
 
-SLOPE = 0.05
-SIZE = 17
-"""Kernel of the reconstruction."""
+SLOPE, SIZE = 0.05, 17
+"""Of leaky ReLU; of the kernel that reconstructs."""
 
 
-def _half(widths: tuple[int, ...], groups: int) -> nn.Sequential:
-    """Three 3x3 convolutions through ``widths``, the second one grouped."""
+def _through(*widths: int, groups: int = 1) -> nn.Sequential:
+    """3x3 convolutions from each number of maps to the next, the second one grouped."""
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(pairwise(widths)):
         layers += [nn.Conv2d(a, b, 3, padding=1, groups=groups if i == 1 else 1), nn.LeakyReLU(SLOPE)]
@@ -45,11 +43,11 @@ class Distillation(nn.Module):
     def __init__(self, width: int, kept: int, groups: int) -> None:
         super().__init__()
         self.kept, self.passed = kept, width - kept
-        self.above = _half((width, width - kept, width - 2 * kept, width), groups)
-        self.below = _half((width - kept, width, width - kept, width + kept), groups)
+        self.above = _through(width, width - kept, width - 2 * kept, width, groups=groups)
+        self.below = _through(width - kept, width, width - kept, width + kept, groups=groups)
         self.compress = nn.Sequential(conv(width + kept, width, 1), nn.LeakyReLU(SLOPE))
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, x: Maps) -> Maps:
         """Same shape as the input."""
         short, long = self.above(x).split([self.kept, self.passed], 1)
         return self.compress(torch.cat([x, short], 1) + self.below(long))
@@ -62,23 +60,14 @@ class Planar(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+    def forward(self, x: Maps) -> Float[Tensor, "b d h w"]:
         """Same h and w as the input."""
         weight = self.layer.weight.contiguous()
         return F.conv2d(x.contiguous(), weight, self.layer.bias, padding=self.layer.padding)
 
 
 class IDN(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
-
-    Args:
-        scale: 2, 3 or 4.
-        width: maps of the trunk.
-        kept: maps that each block sets aside.
-        blocks: distillation blocks.
-        groups: of the second convolution in either half of a block; the paper's is 4.
-        tail: how the high resolution is reached; the paper's is ``deconv``.
-    """
+    """``width`` maps, of which each of the ``blocks`` keeps ``kept``; ``groups`` and ``tail``: see above."""
 
     def __init__(
         self,
@@ -91,18 +80,14 @@ class IDN(nn.Module):
     ) -> None:
         super().__init__()
         self.enlarge = Enlarge(scale)
-        self.head = nn.Sequential(
-            conv(1, width), nn.LeakyReLU(SLOPE), conv(width, width), nn.LeakyReLU(SLOPE)
-        )
+        self.head = _through(1, width, width)
         self.body = nn.Sequential(*[Distillation(width, kept, groups) for _ in range(blocks)])
         if tail == "deconv":
-            self.tail: nn.Module = nn.ConvTranspose2d(
-                width, 1, SIZE, stride=scale, padding=SIZE // 2, output_padding=scale - 1
-            )
+            self.tail: nn.Module = nn.ConvTranspose2d(width, 1, SIZE, scale, SIZE // 2, scale - 1)
         else:
             self.tail = nn.Sequential(Planar(conv(width, scale**2, SIZE)), nn.PixelShuffle(scale))
         initialise(self, "he")
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices; the sum is float32 even under autocast."""
         return self.enlarge(x) + self.tail(self.body(self.head(x))).float()

@@ -1,7 +1,6 @@
 """Layers that the networks of the paper's Table 3 share."""
 
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 import torch
@@ -10,7 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seran import resize, subpixel
-from seran.subpixel import WINDOWS
+
+Low = Float[Tensor, "b 1 h w"]
+High = Float[Tensor, "b 1 sh sw"]
+Maps = Float[Tensor, "b c h w"]
 
 
 def conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
@@ -48,9 +50,9 @@ class ResidualBlock(nn.Module):
         self.first = conv(width, width)
         self.second = conv(width, width)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, x: Maps) -> Maps:
         """Same shape as the input."""
-        return x + self.second(F.relu(self.first(x)))
+        return x + self.second(self.first(x).relu())
 
 
 class Dense(nn.Module):
@@ -61,10 +63,10 @@ class Dense(nn.Module):
         self.layers = nn.ModuleList(conv(width + i * growth, growth) for i in range(layers))
         self.fuse = conv(width + layers * growth, width, 1)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, x: Maps) -> Maps:
         """Same shape as the input."""
         for layer in self.layers:
-            x = torch.cat([x, F.relu(layer(x))], 1)
+            x = torch.cat([x, layer(x).relu()], 1)
         return self.fuse(x)
 
 
@@ -74,26 +76,20 @@ def upsampler(width: int, scale: int) -> nn.Sequential:
     Raises:
         ValueError: for a scale other than 2, 3 and 4.
     """
-    steps = {2: [2], 3: [3], 4: [2, 2]}.get(scale)
-    if steps is None:
+    if scale not in (2, 3, 4):
         raise ValueError(f"expected a scale of 2, 3 or 4, got {scale}")
-    layers: list[nn.Module] = []
-    for s in steps:
-        layers += [conv(width, s * s * width), nn.PixelShuffle(s)]
-    return nn.Sequential(*layers)
+    steps = [2, 2] if scale == 4 else [scale]
+    return nn.Sequential(*(part for s in steps for part in (conv(width, s * s * width), nn.PixelShuffle(s))))
 
 
-def finish(
-    up: nn.Sequential, tail: nn.Conv2d, features: Float[Tensor, "b c h w"]
-) -> Float[Tensor, "b 1 sh sw"]:
-    """``tail(up(features))`` of an `upsampler`; in training as the one convolution of `seran.subpixel`.
+def finish(up: nn.Sequential, tail: nn.Conv2d, features: Maps) -> High:
+    """``tail(up(features))``; in training as the one convolution of `seran.subpixel`.
 
-    That has the same gradients, and needs no features on the fine grid, but 3x3 pixels at least. Its kernels
-    are computed in float32 from the parameters of both, anew each time (online re-parameterization; Hu et
-    al., CVPR 2022).
+    That has the same gradients and needs no fine features, but 3x3 pixels. Its float32 kernels are computed
+    from the parameters of both, anew each time (online re-parameterization; Hu et al., CVPR 2022).
 
     Args:
-        up: the upsampler, c maps.
+        up: an `upsampler` of c maps.
         tail: a 3x3 convolution to one map.
         features: on the grid of the input.
     """
@@ -102,17 +98,11 @@ def finish(
     with torch.autocast(features.device.type, enabled=False):
         kernels, biases = _folded(up, tail)
     rows = []
-    for y, (rows_met, tall, above) in enumerate(WINDOWS):
-        strip = features[:, :, rows_met]
-        row = [
-            F.conv2d(
-                strip[..., columns_met],
-                kernels[y, x, :, :, :, tall, wide].flatten(0, 1),
-                biases[y, x].flatten(),
-                padding=(above, beside),
-            )
-            for x, (columns_met, wide, beside) in enumerate(WINDOWS)
-        ]
+    for y, (rows_met, tall, above) in enumerate(subpixel.WINDOWS):
+        strip, row = features[:, :, rows_met], []
+        for x, (columns_met, wide, beside) in enumerate(subpixel.WINDOWS):
+            kernel, bias = kernels[y, x, :, :, :, tall, wide].flatten(0, 1), biases[y, x].flatten()
+            row.append(F.conv2d(strip[..., columns_met], kernel, bias, padding=(above, beside)))
         rows.append(torch.cat(row, 3))
     return F.pixel_shuffle(torch.cat(rows, 2), kernels.shape[2])
 
@@ -127,7 +117,8 @@ def _folded(
         assert layer.bias is not None
         fine, maps = kernels.shape[2], kernels.shape[4]
         s = round((layer.out_channels / maps) ** 0.5)
-        taps, outputs = _phases(s, fine, kernels.shape[-1] // 2, kernels.dtype, kernels.device)
+        phases = subpixel.phases(s, fine, kernels.shape[-1] // 2)
+        taps, outputs = (torch.from_numpy(a).to(kernels) for a in phases)
         by_phase = torch.einsum(subpixel.BY_PHASE, taps, kernels, taps)
         flat, size = by_phase.reshape(-1, layer.out_channels, 3, 3), by_phase.shape[:4]
         constant = (flat.sum((2, 3)) @ layer.bias).unflatten(0, size)
@@ -136,36 +127,21 @@ def _folded(
     return kernels, biases
 
 
-@cache
-def _phases(s: int, fine: int, reach: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """`subpixel.phases`, taken to a device once."""
-    with torch.inference_mode(False):  # training may use what a validation asked for first
-        taps, outputs = (torch.from_numpy(a).to(device, dtype) for a in subpixel.phases(s, fine, reach))
-    return taps, outputs
-
-
 class Enlarge(nn.Module):
-    """The project's exact bicubic enlargement (`seran.resize`) by an integer, without parameters.
-
-    Written as sums of shifted and weighted copies rather than as a convolution, and outside of
-    autocast, so that every engine keeps it in float32 whatever its precision elsewhere is.
-    """
+    """Exact bicubic (`seran.resize`) by an integer: no convolution, so that it stays float32 everywhere."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
-        self.scale = scale
         self.taps: list[list[float]] = np.asarray(resize.phases(scale)).tolist()
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c sh sw"]:
+    def forward(self, x: Maps) -> Float[Tensor, "b c sh sw"]:
         """Enlarge h and w; borders are reflected about the outer edge."""
-        x = self._along(x.float().transpose(-1, -2))
-        return self._along(x.transpose(-1, -2))
+        return self._along(self._along(x.float().transpose(-1, -2)).transpose(-1, -2))
 
-    def _along(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c sh w"]:
+    def _along(self, x: Maps) -> Float[Tensor, "b c sh w"]:
         n = x.shape[-2]
         top, bottom = x[..., :1, :], x[..., n - 1 :, :]
-        second, last = (x[..., 1:2, :], x[..., n - 2 : n - 1, :])
-        padded = torch.cat([second, top, x, bottom, last], -2)
+        padded = torch.cat([x[..., 1:2, :], top, x, bottom, x[..., n - 2 : n - 1, :]], -2)
         rows = [sum(w * padded[..., t : t + n, :] for t, w in enumerate(kernel) if w) for kernel in self.taps]
         return torch.stack(rows, -2).flatten(-3, -2)  # type: ignore[arg-type]
 
@@ -178,6 +154,6 @@ class OverBicubic(nn.Module):
         self.network = network
         self.enlarge = Enlarge(scale)
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """The sum is float32 even under autocast."""
         return self.network(x).float() + self.enlarge(x)

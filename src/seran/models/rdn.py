@@ -4,31 +4,20 @@ x_{-1} = conv3 1→64; x_0 = conv3 64→64; 16 residual dense blocks, each with 
 ReLU, all concatenated, conv1 576→64, + the block's input; global fusion: the 16 outputs concatenated,
 conv1 1024→64, conv3; + x_{-1}; sub-pixel upsampler; conv3 64→1.
 
-SERAN's Table 3 (cited from CSN) prints 22.06/22.24/22.21M parameters. With ``fusion="sum"`` the outputs of
-the blocks are added rather than concatenated before a conv1 64→64, which gives all three. That CSN's authors
-fused so (or took the last block alone) is inferred from the counts.
+With ``fusion="sum"`` the outputs are added, not concatenated, before a conv1 64→64. That gives the
+22.06/22.24/22.21M parameters of SERAN's Table 3 (cited from CSN), whose fusion is inferred from them alone.
 """
 
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from seran.models.layers import Dense, conv, finish, upsampler
+from seran.models.layers import Dense, High, Low, conv, finish, upsampler
 
 
 class RDN(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
-
-    Args:
-        scale: 2, 3 or 4.
-        width: maps of the trunk.
-        growth: maps that each layer adds (G).
-        blocks: residual dense blocks (D).
-        layers: per block (C).
-        fusion: what the global fusion sees: all blocks (``concat``, the paper's) or their ``sum``.
-    """
+    """``width`` maps; ``growth`` is G, ``blocks`` D, ``layers`` C; ``fusion`` of all blocks or their sum."""
 
     def __init__(
         self,
@@ -44,13 +33,12 @@ class RDN(nn.Module):
         self.head = conv(width, width)
         self.blocks = nn.ModuleList(Dense(width, growth, layers) for _ in range(blocks))
         self.fusion = fusion
-        self.fuse = nn.Sequential(
-            conv(blocks * width if fusion == "concat" else width, width, 1), conv(width, width)
-        )
+        fused = blocks * width if fusion == "concat" else width
+        self.fuse = nn.Sequential(conv(fused, width, 1), conv(width, width))
         self.up = upsampler(width, scale)
         self.tail = conv(width, 1)
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices."""
         shallow = self.shallow(x)
         features = self.head(shallow)

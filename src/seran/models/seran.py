@@ -7,18 +7,18 @@ With features E (C × N, N = h·w positions) and P primitives, one attention blo
 3. excitation  D = softmax_P(ρ(E)),  Z = V D                          (eq. 6)
 4. output      O = α Z + E,          α = 0.01
 
-SEAB is the block without step 2, SERAB the block with it. SERAN is EDSR (Lim et al., CVPRW 2017) with one
-SERAB after the last of 40 residual blocks; without it, it is the baseline of the ablation:
+SEAB is the block without step 2, SERAB with it. SERAN is EDSR (Lim et al., CVPRW 2017), the ablation's
+baseline, with one SERAB after the last of 40 residual blocks:
 
     x0 = conv3(x);  40 × [x + conv3(ReLU(conv3(x)))];  SERAB;  conv3;  + x0;  sub-pixel upsampler;  conv3
 
 The paper leaves open, and this file chooses:
 
 - the baseline: no batch norm, no mean shift, residual scale 1, as EDSR has at 64 features.
-- P and the width d of φ, ϕ: 64 and 64 (every layer "has 64 filters"; the parameters are the printed
-  3.16/3.34/3.31M, cut after two decimals). P = 16 also gives the printed counts, rounded.
-- the scale of R: R/P, as VSRN's code by the same group. Without it the gate saturates.
-- W_r: no batch norm, zero-initialised with its bias, so that the gate starts at 1/2.
+- P and the width d of φ, ϕ: 64 and 64 (every layer "has 64 filters"), which gives the printed
+  3.16/3.34/3.31M parameters, cut after two decimals; P = 16 gives them rounded.
+- the scale of R: R/P, as VSRN's code by the same group; without it the gate saturates.
+- W_r: no batch norm; it and its bias start at zero, and so the gate at 1/2.
 - equation (6) prints E Mᵀ D, ignoring step 2; the refined V is used.
 - the insertion point: "the last RB" and "before the element-wise adding of the long skip" both hold here.
 """
@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran.models.layers import ResidualBlock, conv, finish, upsampler
+from seran.models.layers import High, Low, Maps, ResidualBlock, conv, finish, upsampler
 
 
 class PrimitiveReasoning(nn.Module):
@@ -67,32 +67,24 @@ class SEAB(nn.Module):
         self.reasoning = reasoning
         self.scaling = scaling
 
-    def where(self, e: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p n"]:
+    def where(self, e: Maps) -> Float[Tensor, "b p n"]:
         """M: where in the slice each primitive looks; every row sums to one."""
         return self.theta(e).flatten(2).softmax(-1)
 
-    def forward(self, e: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, e: Maps) -> Maps:
         """O = α Z + E."""
         with torch.autocast(e.device.type, enabled=False):
             full = e.float()
-            v = full.flatten(2) @ self.where(full).transpose(1, 2)
-            v = self.reasoning(v)
+            v = self.reasoning(full.flatten(2) @ self.where(full).transpose(1, 2))
             z = v @ self.rho(full).flatten(2).softmax(1)
             return (full + self.scaling * z.reshape(full.shape)).to(e.dtype)
 
 
 class SERAN(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1].
+    """``depth`` blocks of ``width`` features, attention after those at ``positions`` (from 1; none: EDSR).
 
-    Args:
-        scale: 2, 3 or 4.
-        width: features C of every layer.
-        depth: residual blocks.
-        primitives: P.
-        embed: d, the width of φ and ϕ.
-        reasoning: SERAB (the paper's network) or, without it, SEAB (Table 1).
-        scaling: α; 1.0 is the paper's "without residual scaling" (Table 1).
-        positions: after which residual blocks (1 … depth) an attention block stands (Table 2); none: EDSR.
+    ``primitives`` is P, ``embed`` d and ``scaling`` α (1.0 is the paper's "without residual scaling"); with
+    ``reasoning`` the attention is SERAB, else SEAB.
     """
 
     def __init__(
@@ -120,7 +112,7 @@ class SERAN(nn.Module):
         self.up = upsampler(width, scale)
         self.tail = conv(width, 1)
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices."""
         shallow = self.head(x)
         return finish(self.up, self.tail, self.body(shallow) + shallow)

@@ -5,15 +5,13 @@ conv 9x9 1→64, ReLU; conv 3x3 64→32, ReLU; conv 5x5 32→1; no skip. 24,513 
 original convolves without padding and so loses a border; here zeros are padded.
 """
 
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from seran.models.layers import Enlarge, conv
+from seran.models.layers import Enlarge, High, Low, conv
 
 
 class SRCNN(nn.Module):
-    """low (b, 1, h, w) -> high (b, 1, scale·h, scale·w); intensities of about [0, 1]."""
+    """``widths`` of the two hidden layers."""
 
     def __init__(self, scale: int, widths: tuple[int, int] = (64, 32)) -> None:
         super().__init__()
@@ -22,7 +20,6 @@ class SRCNN(nn.Module):
         self.map = conv(widths[0], widths[1], 3)
         self.reconstruct = conv(widths[1], 1, 5)
 
-    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 sh sw"]:
+    def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices."""
-        features = F.relu(self.map(F.relu(self.extract(self.enlarge(x)))))
-        return self.reconstruct(features)
+        return self.reconstruct(self.map(self.extract(self.enlarge(x)).relu()).relu())

@@ -5,7 +5,7 @@ What cannot be known, because no record says how the one was made from the other
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -13,31 +13,21 @@ from numpy import ndarray
 
 from seran import grid, resample, scratch
 from seran.degrade import DEGRADATIONS
-from seran.grid import Grid, Plan, dimensions
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
-Verdict = Literal["PASS", "not known", "WARN", "FAIL"]
-ORDER: tuple[Verdict, ...] = ("PASS", "not known", "WARN", "FAIL")
-"""From the best to the worst."""
-
-EXACT = 1e-4
-"""Millimetres by which a corner of the field of view may move: float32 affines are not finer than that."""
-RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03
-"""RMS of the degraded result less the input, as a part of the input's range.
-
-On public scans at x2 the shipped networks leave less than 0.3 %, and bicubic enlargement, which blurs, 0.2 to
-0.95 %. So 1 % is worse than no network at all; 3 % is the noise of a poor scan, beyond it is another image.
-"""
-RANGE_WARN, RANGE_FAIL = 0.15, 0.5
-"""How much the range of the intensities (99.9th percentile over the offset) may grow or shrink."""
-ROUNDED = 0.01
-"""Part by which a spacing may leave what is stated with two decimals."""
+Verdict = Literal["PASS", "not known", "WARN", "FAIL"]  # from the best to the worst
+Answer = tuple[Verdict, str]  # a verdict, and the numbers behind it
+EXACT = 1e-4  # mm by which a corner of the field of view may move: float32 affines are not finer than that
+# On public scans at x2 shipped networks leave below 0.3 %, bicubic up to 0.95 %; 3 % is a poor scan's noise.
+RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03  # RMS of the degraded result less the input, in the input's range
+RANGE_WARN, RANGE_FAIL = 0.15, 0.5  # how much the 99.9th percentile over the offset may grow or shrink
+ROUNDED = 0.01  # part by which a spacing may leave what is stated with two decimals
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question, its answer, and the numbers behind it."""
+    """A question and its `Answer`."""
 
     name: str
     verdict: Verdict
@@ -46,33 +36,40 @@ class Check:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a result came from its scan.
+    """How a result came from its scan."""
 
-    Attributes:
-        scale: of the network.
-        axis: along which the slices are stacked.
-        degradation: that the result is to undo.
-        resampled: it was put on another grid than the network's.
-        weights: weights made it; else a classical method did.
-        spacings: mm that the weights saw: in the plane from, to, across from, to; None if they do not say.
+    scale: int  # of the network
+    axis: int  # along which the slices are stacked
+    degradation: str  # that the result is to undo
+    resampled: bool  # it was put on another grid than the network's
+    weights: bool  # weights made it; else a classical method did
+    spacings: tuple[float, ...] | None  # mm that the weights saw: in the plane from, to, across from, to
+
+    def enlarged(self, scan: grid.Grid) -> grid.Grid:
+        """The network's grid."""
+        factors, anchor = (self.scale, self.scale), DEGRADATIONS[self.degradation].anchor
+        return grid.Plan(scan, self.axis, factors, anchor).enlarged
+
+
+def all_of(before: Volume, after: Volume, made: Provenance | None) -> list[Check]:
+    """Every check.
+
+    Args:
+        before: the scan.
+        after: what became of it, or any other one.
+        made: how, if that is known.
     """
-
-    scale: int
-    axis: int
-    degradation: str
-    resampled: bool
-    weights: bool
-    spacings: tuple[float, ...] | None
-
-    def plan(self, scan: Grid) -> Plan:
-        """To the network's grid."""
-        degradation = DEGRADATIONS[self.degradation]
-        return Plan(scan, self.axis, (self.scale, self.scale), degradation.anchor)
+    return [
+        Check("geometry", *_geometry(before, after, made)),
+        Check("intensities", *_intensities(before, after, made)),
+        Check("residual", *_residual(before, after, made)),
+        Check("spacing", *_spacing(before, made)),
+    ]
 
 
-def worst(checks: Sequence[Check]) -> Verdict:
-    """The verdict on all: PASS only if every check passes."""
-    return max((c.verdict for c in checks), key=ORDER.index, default="not known")
+def worst(checks: Sequence[Check]) -> Check:
+    """The first of those with the worst verdict."""
+    return max(checks, key=lambda check: get_args(Verdict).index(check.verdict))
 
 
 def apart(a: Float[ndarray, "8 3"], b: Float[ndarray, "8 3"]) -> float:
@@ -81,28 +78,37 @@ def apart(a: Float[ndarray, "8 3"], b: Float[ndarray, "8 3"]) -> float:
     return float(max(between.min(0).max(), between.min(1).max()))
 
 
-def geometry(before: Volume, after: Volume, made: Provenance | None) -> Check:
+def limits(volume: Volume) -> tuple[float, float]:
+    """Least and greatest intensity, part by part."""
+    low, high = np.inf, -np.inf
+    for at in scratch.blocks(volume.data):
+        low, high = min(low, float(volume.data[at].min())), max(high, float(volume.data[at].max()))
+        scratch.release(volume.data)
+    return low, high
+
+
+def _geometry(before: Volume, after: Volume, made: Provenance | None) -> Answer:
     """Whether the field of view stays."""
     old, new = (grid.corners(v.data.shape, v.affine) for v in (before, after))
     if made is not None and not made.resampled:
-        plan = made.plan(before.grid)
-        due = plan.enlarged
-        off = float(np.linalg.norm(grid.corners(due.shape, due.affine) - new, axis=1).max())
-        what = {"corner": "the input's field of view", "center": "the centre of the input's first voxel"}
-        text = f"corners within {off:.2g} mm of where {what[plan.anchor]} puts them (at most {EXACT:g})"
+        due = made.enlarged(before.grid)
         if due.shape != after.data.shape:
-            off, text = np.inf, f"expected {_voxels(due.shape)}, got {_voxels(after.data.shape)}"
-        return Check("geometry", "PASS" if off <= EXACT else "FAIL", text)
+            return "FAIL", _unlike(due.shape, after.data.shape)
+        off = float(np.linalg.norm(grid.corners(due.shape, due.affine) - new, axis=1).max())
+        places = {"corner": "the input's field of view", "center": "the centre of the input's first voxel"}
+        place = places[DEGRADATIONS[made.degradation].anchor]
+        text = f"corners within {off:.2g} mm of where {place} puts them (at most {EXACT:g})"
+        return "PASS" if off <= EXACT else "FAIL", text
     off = apart(old, new)
     text = f"corners of the field of view up to {off:.2g} mm apart"
     if off <= EXACT:
-        return Check("geometry", "PASS", f"the same field of view: corners within {off:.2g} mm")
+        return "PASS", f"the same field of view: corners within {off:.2g} mm"
     shared = _overlap(before, after)
     if shared == 0:
-        return Check("geometry", "FAIL", f"{text}; the two do not overlap at all")
+        return "FAIL", f"{text}; the two do not overlap at all"
     if made is not None and off <= grid.spacing(before.affine).max():
-        return Check("geometry", "PASS", f"{text}: less than a voxel, as another grid was asked for")
-    return Check("geometry", "WARN", f"{text}; they share {shared:.0%} of the first one's")
+        return "PASS", f"{text}: less than a voxel, as another grid was asked for"
+    return "WARN", f"{text}; they share {shared:.0%} of the first one's"
 
 
 def _overlap(before: Volume, after: Volume) -> float:
@@ -115,66 +121,46 @@ def _overlap(before: Volume, after: Volume) -> float:
     return float(inside.all(1).mean())
 
 
-def limits(volume: Volume) -> tuple[float, float]:
-    """Least and greatest intensity, part by part."""
-    low, high = np.inf, -np.inf
-    for at in scratch.blocks(volume.data):
-        low, high = min(low, float(volume.data[at].min())), max(high, float(volume.data[at].max()))
-        scratch.release(volume.data)
-    return low, high
-
-
-def intensities(before: Volume, after: Volume, made: Provenance | None) -> Check:
-    """Whether there are negative values where none were, and whether the range stays.
-
-    Two scans of which neither is known to come from the other promise nothing: what differs is a WARN.
-    """
-    worst: Verdict = "FAIL" if made is not None else "WARN"
+def _intensities(before: Volume, after: Volume, made: Provenance | None) -> Answer:
+    """Whether there are negative values where none were, and whether the range stays."""
+    broken: Verdict = "FAIL" if made is not None else "WARN"  # two scans of anything promise nothing
     low, high = limits(after)
-    least, _ = limits(before)
-    if least >= 0 > low:
-        return Check("intensities", worst, f"down to {low:.4g}, and the scan before has no negative voxel")
+    if limits(before)[0] >= 0 > low:
+        return broken, f"down to {low:.4g}, and the scan before has no negative voxel"
     old, new = (Normalisation.of(v.data) for v in (before, after))
     if old.gain == 0:
-        return Check("intensities", "WARN", "the scan before is one value throughout")
+        return "WARN", "the scan before is one value throughout"
     ratio = new.gain / old.gain
-    text = (
-        f"99.9th percentile {ratio:.3f} times what it was ({old.gain + old.offset:.4g}); all of it within "
-        f"{low:.4g} and {high:.4g}"
-    )
     change = max(ratio, 1 / ratio) - 1 if ratio > 0 else np.inf
     verdict = _graded(change, RANGE_WARN, RANGE_FAIL)
-    return Check("intensities", worst if verdict == "FAIL" else verdict, text)
+    text = f"99.9th percentile {ratio:.3f} times what it was ({old.gain + old.offset:.4g})"
+    return broken if verdict == "FAIL" else verdict, f"{text}; all of it within {low:.4g} and {high:.4g}"
 
 
-def residual(before: Volume, after: Volume, made: Provenance | None) -> Check:
+def _residual(before: Volume, after: Volume, made: Provenance | None) -> Answer:
     """Whether the result, degraded as its method declares, is the input again."""
-    name = "residual"
     if made is None:
-        return Check(name, "not known", "no record says what the second scan is to be degraded by")
+        return "not known", "no record says what the second scan is to be degraded by"
     low, high = limits(before)
     if high == low:
-        return Check(name, "WARN", "the scan before is one value throughout")
+        return "WARN", "the scan before is one value throughout"
     if made.resampled:
         rms, part = _resampled(before, after)
         how = f"antialiased cubic onto the input's grid ({part:.0%} of it)"
         if part < 0.5:
-            return Check(name, "not known", f"the result covers {part:.0%} of the input")
+            return "not known", f"the result covers {part:.0%} of the input"
     else:
-        due = made.plan(before.grid).enlarged.shape
+        due = made.enlarged(before.grid).shape
         if due != after.data.shape:
-            return Check(name, "FAIL", f"expected {_voxels(due)}, got {_voxels(after.data.shape)}")
+            return "FAIL", _unlike(due, after.data.shape)
         rms, how = _degraded(before, after, made), f"degraded by {made.degradation} x{made.scale}"
     rms /= high - low
-    text = (
-        f"the result, {how}, is off the input by {rms:.2%} of its range (RMS; WARN from {RESIDUAL_WARN:.0%}, "
-        f"FAIL from {RESIDUAL_FAIL:.0%})"
-    )
-    return Check(name, _graded(rms, RESIDUAL_WARN, RESIDUAL_FAIL), text)
+    bounds = f"WARN from {RESIDUAL_WARN:.0%}, FAIL from {RESIDUAL_FAIL:.0%}"
+    text = f"the result, {how}, is off the input by {rms:.2%} of its range (RMS; {bounds})"
+    return _graded(rms, RESIDUAL_WARN, RESIDUAL_FAIL), text
 
 
 def _degraded(before: Volume, after: Volume, made: Provenance) -> float:
-    """RMS, slice by slice."""
     degrade, total = DEGRADATIONS[made.degradation]((made.scale, made.scale)), 0.0
     coarse, fine = (np.moveaxis(v.data, made.axis, 0) for v in (before, after))
     for low, high in zip(coarse, fine, strict=True):
@@ -192,45 +178,28 @@ def _resampled(before: Volume, after: Volume) -> tuple[float, float]:
     return float(np.sqrt(error.sum() / max(1, there.sum()))), float(there.mean())
 
 
-def spacing(before: Volume, made: Provenance | None) -> Check:
+def _spacing(before: Volume, made: Provenance | None) -> Answer:
     """Whether the weights were trained on scans as fine as this one."""
-    name = "spacing"
     if made is None:
-        return Check(name, "not known", "no record says which weights made the second scan")
+        return "not known", "no record says which weights made the second scan"
     if not made.weights:
-        return Check(name, "PASS", "no weights: the method is made for any spacing")
+        return "PASS", "no weights: the method is made for any spacing"
     if made.spacings is None:
-        return Check(name, "not known", "these weights do not say which spacings they saw")
-    size = grid.spacing(before.affine)
-    plane = [float(s) for i, s in enumerate(size) if i != made.axis]
-    across = float(size[made.axis])
-    a, b, near, far = made.spacings
-    a, b = a * made.scale, b * made.scale
-    inside = _within(plane, a, b) and _within([across], near, far)
-    text = (
-        f"{dimensions(plane, '.3g', ' x ')} mm in the plane and {across:.3g} mm across; the weights saw "
-        f"{a:.2f} to {b:.2f} and {near:.2f} to {far:.2f}"
-    )
-    return Check(name, "PASS" if inside else "WARN", text)
-
-
-def _within(values: list[float], low: float, high: float) -> bool:
-    return min(values) >= low * (1 - ROUNDED) and max(values) <= high * (1 + ROUNDED)
+        return "not known", "these weights do not say which spacings they saw"
+    size = grid.spacing(before.affine).tolist()
+    across = size.pop(made.axis)
+    low, high, near, far = made.spacings
+    low, high = low * made.scale, high * made.scale
+    ranges = [(s, low, high) for s in size] + [(across, near, far)]
+    inside = all(a * (1 - ROUNDED) <= s <= b * (1 + ROUNDED) for s, a, b in ranges)
+    own = f"{grid.dimensions(size, '.3g', ' x ')} mm in the plane and {across:.3g} mm across"
+    seen = f"{low:.2f} to {high:.2f} and {near:.2f} to {far:.2f}"
+    return "PASS" if inside else "WARN", f"{own}; the weights saw {seen}"
 
 
 def _graded(value: float, warn: float, fail: float) -> Verdict:
     return "FAIL" if not value < fail else "WARN" if value >= warn else "PASS"
 
 
-def _voxels(shape: tuple[int, ...]) -> str:
-    return f"{dimensions(shape, by=' x ')} voxels"
-
-
-def all_of(before: Volume, after: Volume, made: Provenance | None) -> list[Check]:
-    """Every check."""
-    return [
-        geometry(before, after, made),
-        intensities(before, after, made),
-        residual(before, after, made),
-        spacing(before, made),
-    ]
+def _unlike(due: tuple[int, ...], found: tuple[int, ...]) -> str:
+    return f"expected {grid.dimensions(due, by=' x ')} voxels, got {grid.dimensions(found, by=' x ')} voxels"

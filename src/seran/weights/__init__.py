@@ -1,10 +1,55 @@
-"""Weights: their cards, their files, and the registry of those that belong to this version."""
+"""Weights: their cards, their files, and those of this version, with the package or in the user's cache."""
 
+import csv
+import os
+from functools import cache
+from pathlib import Path
+
+from seran import files
 from seran.weights.card import Card, Evidence, Spacings
 from seran.weights.file import HALF, Weights, read, seal, tensors, with_evidence
-from seran.weights.registry import REGISTRY, at_hand, cache_folder, listed, shipped, state, with_digest
 
 __all__ = [
     "HALF", "REGISTRY", "Card", "Evidence", "Spacings", "Weights", "at_hand", "cache_folder",
-    "listed", "read", "seal", "shipped", "state", "tensors", "with_digest", "with_evidence",
+    "listed", "read", "seal", "shipped", "state", "tensors", "with_evidence",
 ]  # fmt: skip
+
+SHIPPED = Path(__file__).parent / "shipped"
+REGISTRY = SHIPPED / "registry.csv"  # made by ``seran weights register``
+
+
+@cache
+def shipped() -> dict[str, Path]:
+    """The weights that come with the package: ``MODEL-xSCALE-DEGRADATION`` -> file."""
+    return {p.stem: p for p in sorted(SHIPPED.glob("*.onnx"))}
+
+
+def cache_folder() -> Path:
+    """Where `seran weights pull` puts weights: below ``$SERAN_CACHE``, or the user's cache folder."""
+    import platformdirs  # a machine that only trains may lack it
+
+    own = os.environ.get("SERAN_CACHE")
+    return (Path(own) if own else platformdirs.user_cache_path("seran")) / "weights"
+
+
+def at_hand() -> dict[str, Path]:
+    """The shipped weights, and those of `REGISTRY` that were pulled: name -> file."""
+    pulled = {name: cache_folder() / f"{name}.onnx" for name in listed() if name not in shipped()}
+    return shipped() | {name: path for name, path in pulled.items() if path.is_file()}
+
+
+@cache
+def listed() -> dict[str, tuple[int, str]]:
+    """The weights that belong to this version: name -> bytes and SHA-256 of the file."""
+    with REGISTRY.open(newline="") as file:
+        return {row["name"]: (int(row["bytes"]), row["sha256"]) for row in csv.DictReader(file)}
+
+
+def state(name: str) -> str:
+    """Where weights of the registry are, or what is wrong with them; every byte is hashed."""
+    path, (size, digest) = at_hand().get(name), listed()[name]
+    if path is None:
+        return "not here"
+    if path.stat().st_size != size or files.sha256(path) != digest:
+        return f"damaged: {path}"
+    return "with the package" if path.parent == SHIPPED else str(path)

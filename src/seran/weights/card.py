@@ -14,84 +14,50 @@ Facts = TypeVar("Facts", "Card", "Evidence")
 
 @dataclass(frozen=True)
 class Card:
-    """What was trained, and on what: sealed with the parameters and never changed.
+    """What was trained, and on what: sealed with the parameters and never changed."""
 
-    Attributes:
-        model: a name in `seran.systems.SYSTEMS`, or of a user's own network.
-        scale: 2, 3 or 4.
-        degradation: ``bd`` or ``td``.
-        anchor: the grid convention that follows from the degradation.
-        options: arguments of the network.
-        residual: whether the network corrects bicubic enlargement.
-        recipe: every setting of the run.
-        scans: what it was trained on, with what the weights it started from were: repository, licence,
-            contrast, subject and the file's sha256 of each scan.
-        patches: training patches seen, with those of the weights it started from.
-        seconds: of training, on ``machine``, with the same.
-        machine: in words.
-        command: that repeats the run.
-        validation: PSNR in dB per contrast on the validation split.
-        export_error: largest difference between the file and the torch network with the same float16
-            parameters, for inputs in [0, 1].
-        version: of seran.
-        notes: anything else a user should know.
-    """
-
-    model: str
+    model: str  # a name in `seran.systems.SYSTEMS`, or of a user's own network
     scale: int
     degradation: str
-    anchor: Anchor
-    options: dict[str, Any]
-    residual: bool
-    recipe: dict[str, Any]
-    scans: list[dict[str, str]]
+    anchor: Anchor  # follows from the degradation
+    options: dict[str, Any]  # arguments of the network
+    residual: bool  # whether the network corrects bicubic enlargement
+    recipe: dict[str, Any]  # every setting of the run
+    # These three include what the weights it started from were trained on.
+    scans: list[dict[str, str]]  # repository, licence, contrast, subject and the file's sha256 of each
     patches: int
-    seconds: float
-    machine: str
-    command: str
-    validation: dict[str, float]
-    export_error: float
-    version: str
-    notes: str = ""
+    seconds: float  # on ``machine``
+    machine: str  # in words
+    command: str  # repeats the run
+    validation: dict[str, float]  # PSNR in dB per contrast on the validation split
+    export_error: float  # largest difference from torch with the same parameters, for inputs in [0, 1]
+    version: str  # of seran
+    notes: str = ""  # anything else a user should know
 
     @property
     def data(self) -> list[dict[str, Any]]:
         """How many scans of which repository, licence and contrast."""
-        counted = Counter((s["repository"], s["licence"], s["contrast"]) for s in self.scans)
-        return [
-            {"repository": r, "licence": li, "contrast": c, "scans": n}
-            for (r, li, c), n in sorted(counted.items())
-        ]
+        names = ("repository", "licence", "contrast")
+        counted = Counter(tuple(scan[name] for name in names) for scan in self.scans)
+        return [{**dict(zip(names, key, strict=True)), "scans": n} for key, n in sorted(counted.items())]
 
 
 @dataclass(frozen=True)
 class Spacings:
-    """Voxel spacings of the truths that weights were trained on, least and greatest, in mm.
+    """Voxel spacings of the truths that weights were trained on, least and greatest, in mm."""
 
-    Attributes:
-        plane: in the plane of the slices; that of their inputs is the scale times as much.
-        across: from slice to slice.
-    """
-
-    plane: tuple[float, float]
-    across: tuple[float, float]
+    plane: tuple[float, float]  # in the plane of the slices; that of their inputs is the scale times as much
+    across: tuple[float, float]  # from slice to slice
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured of weights after their training; it may grow, and the weights stay the same.
+    """What was measured of weights after their training; it may grow, and the weights stay the same."""
 
-    Attributes:
-        spacings: what they were trained on; None where nobody measured it.
-        ranges: what 8-bit convolutions need, see `seran.engines.int8`; empty where it was not measured.
-        int8_loss: PSNR in dB that these cost at most on a validation volume.
-        scores: of the test split, per contrast: the mean of each of `seran.metrics.METRICS`.
-    """
-
-    spacings: Spacings | None = None
-    ranges: dict[str, list[float]] = field(default_factory=dict)
-    int8_loss: float = 0.0
-    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    spacings: Spacings | None = None  # None where nobody measured them
+    ranges: dict[str, list[float]] = field(default_factory=dict)  # for 8 bits: `seran.engines.int8.spans`
+    int8_loss: float = 0.0  # dB of PSNR that these cost at most on a validation volume
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)  # test split: contrast, metric -> mean
 
     def __hash__(self) -> int:
         return hash(self.json())
@@ -102,22 +68,14 @@ class Evidence:
 
     @classmethod
     def of(cls, stated: Mapping[str, Any]) -> "Evidence":
-        """What `json` wrote, parsed.
-
-        Raises:
-            ValueError: if this version does not know all of it.
-        """
+        """What `json` wrote, parsed; a `ValueError` if this version does not know all of it."""
         seen = stated.get("spacings")
         pairs = seen and {name: (float(a), float(b)) for name, (a, b) in seen.items()}
         return of_this_version(cls, {**stated, "spacings": pairs and Spacings(**pairs)})
 
 
 def of_this_version(kind: type[Facts], stated: Mapping[str, Any]) -> Facts:
-    """A card, or evidence, of its fields.
-
-    Raises:
-        ValueError: if fields are unknown or missing.
-    """
+    """A card, or evidence, of its fields; a `ValueError` if fields are unknown or missing."""
     fields, unset = dataclasses.fields(kind), dataclasses.MISSING
     needed = {f.name for f in fields if f.default is unset and f.default_factory is unset}
     wrong = {"unknown": stated.keys() - {f.name for f in fields}, "missing": needed - stated.keys()}

@@ -9,8 +9,8 @@ import copy
 import datetime
 import math
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -18,13 +18,13 @@ from jaxtyping import Float
 from numpy import ndarray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
-from pydicom.valuerep import validate_value
+from pydicom.valuerep import format_number_as_ds, validate_value
 
 import seran
 from seran import grid
 from seran.errors import BadInput
-from seran.io.dicom.listing import header
-from seran.io.voxels import Receiver
+from seran.io.dicom.slices import Slices, header
+from seran.io.voxels import Receiver, Writer, cast
 
 NEEDED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber",
@@ -45,53 +45,110 @@ KEPT = (
 TEXT = "Super-resolution"
 """What a derived series is called."""
 THIRD = ("M_FFE", "M_SE", "MPR", "OTHER")
+"""Third values of an image's type that the finer image keeps."""
 
 
-@dataclass(frozen=True)
-class Slices:
-    """Where a volume's slices came from: their files, in the order of the third array axis.
+def receive(out: Writer) -> Receiver:
+    """Write a derived series, one file for each slice, into the study of its source, which must be DICOM."""
+    if out.dtype != np.float32:
+        raise BadInput(f"{out.path}: DICOM stores 16-bit integers and how to scale them; leave --dtype out")
+    out.path.mkdir()
+    series, number = _series(), 0
+    for _ in range(out.count):
+        volume = yield
+        source = volume.header
+        if not isinstance(source, Slices):
+            raise BadInput(
+                f"{out.path}: only what was read from DICOM can be written as DICOM; "
+                "name a file.nii.gz instead"
+            )
+        stored, scaling = _stored(volume.data, source)
+        lps = grid.lps(volume.affine) + 0.0  # a text has no negative zeros
+        for z, pixels in enumerate(np.moveaxis(stored, 2, 0)):
+            position = (lps @ [0, 0, z, 1])[:3]
+            nearest = int(np.linalg.norm(source.positions - position, axis=1).argmin())
+            known = header(source.paths[nearest])
+            made = _image(known, series, pixels.T, scaling)
+            made.ImagePositionPatient = _decimals(position)
+            made.ImageOrientationPatient = _decimals((lps[:3, :2] / grid.spacing(lps)[:2]).T.ravel())
+            columns, rows, made.SpacingBetweenSlices = _decimals(grid.spacing(lps))
+            made.PixelSpacing = [rows, columns]
+            made.SliceThickness = None
+            if (thickness := known.get("SliceThickness")) not in (None, ""):
+                finer = len(source.positions) / stored.shape[2]
+                [made.SliceThickness] = _decimals([float(thickness) * finer])
+            number += 1
+            made.InstanceNumber = number
+            made.save_as(out.path / f"{number:05d}.dcm", enforce_file_format=True)
 
-    Attributes:
-        paths: one for each slice.
-        positions: of the slices' first voxels, in mm (LPS+).
-        slope: intensity of one stored step.
-        offset: intensity of the stored 0.
-    """
 
-    paths: tuple[Path, ...]
-    positions: Float[ndarray, "n 3"]
-    slope: float
-    offset: float
+def _stored(data: Float[ndarray, "x y z"], source: Slices) -> tuple[ndarray, tuple[float, float]]:
+    """Intensities as 16-bit integers, in the steps of the source where they suffice; slope and intercept."""
+    slope, offset = source.slope, source.offset
+    low, high = ((float(v) - offset) / slope for v in (data.min(), data.max()))
+    if low < -32768 or high > 65535 or (low < 0 and high > 32767):
+        slope, offset, low = (float(data.max()) - float(data.min())) / 65535, float(data.min()), 0.0
+    kind = np.dtype(np.int16 if low < 0 else np.uint16)
+    return cast((data - offset) / slope, kind), (slope, offset)
 
 
-@dataclass(frozen=True)
-class Derivation:
-    """What all images of a derived series share.
+def _series() -> Dataset:
+    """What all images of a derived series share."""
+    now = datetime.datetime.now()
+    made = _dataset(SOPClassUID=MRImageStorage, Modality="MR", SeriesInstanceUID=generate_uid(None))
+    made.InstanceCreationDate = made.ContentDate = made.SeriesDate = f"{now:%Y%m%d}"
+    made.InstanceCreationTime = made.ContentTime = made.SeriesTime = f"{now:%H%M%S}"
+    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
+    made.BitsAllocated, made.BitsStored, made.HighBit = 16, 16, 15
+    made.DerivationDescription = f"{TEXT}, seran {seran.__version__}. Research use only."
+    made.DerivationCodeSequence = _code("113085", "Spatial resampling")
+    tool = _dataset(Manufacturer="seran", ManufacturerModelName="seran", SoftwareVersions=seran.__version__)
+    tool.PurposeOfReferenceCodeSequence = _code("109103", "Modifying Equipment")
+    made.ContributingEquipmentSequence = [tool]
+    return made
 
-    Attributes:
-        series: SeriesInstanceUID.
-        text: what was done.
-        time: when.
-    """
 
-    series: str
-    text: str
-    time: datetime.datetime
-
-
-def _code(value: str, meaning: str) -> list[Dataset]:
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
-    return [code]
+def _image(source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[float, float]) -> Dataset:
+    """One slice of the derived series but for its place, by the header of the nearest source slice."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on the source's unusual values; unusable ones are left out
+        made = _copied(source)
+    made.update(series)
+    made.SOPInstanceUID = generate_uid(None)
+    for end, name in enumerate(("StudyInstanceUID", "FrameOfReferenceUID"), 1):
+        if name not in made:
+            setattr(made, name, f"{series.SeriesInstanceUID}.{end}")
+    number = source.get("SeriesNumber")
+    made.SeriesNumber = None if number in (None, "") else (abs(int(number)) * 100 + 1) % 10**9
+    described = f"{str(source.get('SeriesDescription', '')).strip()[:30]} {TEXT}".lstrip()
+    made.SeriesDescription = f"{described[:40]} (research use only)"[:64]
+    third = [v for v in list(source.get("ImageType", []))[2:3] if v in THIRD]
+    made.ImageType = ["DERIVED", "SECONDARY", *(third or ["OTHER"])]
+    made.Rows, made.Columns = pixels.shape
+    made.PixelRepresentation = int(pixels.dtype.kind == "i")
+    kind = "SS" if made.PixelRepresentation else "US"
+    made.add_new("SmallestImagePixelValue", kind, int(pixels.min()))
+    made.add_new("LargestImagePixelValue", kind, int(pixels.max()))
+    if scaling != (1.0, 0.0):
+        made.RescaleSlope, made.RescaleIntercept, made.RescaleType = *_decimals(scaling), "US"
+    made.WindowCenter, made.WindowWidth = _decimals(_window(source, pixels, scaling))
+    if all(name in source and _valid(source[name]) for name in ("SOPClassUID", "SOPInstanceUID")):
+        purpose = _code("121322", "Source image for image processing operation")
+        reference = _dataset(PurposeOfReferenceCodeSequence=purpose)
+        reference.ReferencedSOPClassUID = source.SOPClassUID
+        reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
+        made.SourceImageSequence = [reference]
+    made.add_new("PixelData", "OW", pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return made
 
 
 def _copied(source: Dataset) -> Dataset:
-    made = Dataset()
+    made = _dataset(**dict.fromkeys(NEEDED))
     for name in KEPT:
         if name in source and _valid(source[name]):
             made[name] = copy.deepcopy(source[name])
-        elif name in NEEDED:
-            setattr(made, name, None)
     for name, value in (("ScanningSequence", "RM"), ("SequenceVariant", "NONE")):  # research mode
         if name not in made or not made[name].value:
             setattr(made, name, value)
@@ -111,146 +168,29 @@ def _valid(element: pydicom.DataElement) -> bool:
     return True
 
 
-def image(
-    source: Dataset,
-    pixels: ndarray,
-    affine: Float[ndarray, "4 4"],
-    at: int,
-    thickness: float | None,
-    scaling: tuple[float, float],
-    what: Derivation,
-) -> Dataset:
-    """One slice of the derived series.
+def _window(source: Dataset, pixels: ndarray, scaling: tuple[float, float]) -> tuple[float, float]:
+    """Centre and width of the source's window, if it has one of some width, or of one that shows all."""
+    try:
+        center, width = (float(np.atleast_1d(source.get(f"Window{name}"))[0]) for name in ("Center", "Width"))
+    except (TypeError, ValueError):
+        center = width = 0.0
+    if math.isfinite(width) and math.isfinite(center) and width >= 1:
+        return center, width
+    low, high = (float(v) * scaling[0] + scaling[1] for v in (pixels.min(), pixels.max()))
+    return (low + high) / 2, max(1.0, high - low)
 
-    Args:
-        source: the header of the nearest source slice.
-        pixels: rows × columns of int16 or uint16.
-        affine: of the volume, LPS+.
-        at: which slice it is.
-        thickness: of a slice, in mm; None where it is not known.
-        scaling: slope and intercept.
-        what: the series.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on the source's unusual values; unusable ones are left out
-        made = _copied(source)
-    size = grid.spacing(affine)
-    made.SOPClassUID, made.SOPInstanceUID = MRImageStorage, generate_uid(None)
-    made.Modality, made.SeriesInstanceUID = "MR", what.series
-    for end, name in enumerate(("StudyInstanceUID", "FrameOfReferenceUID"), 1):
-        if name not in made:
-            setattr(made, name, f"{what.series}.{end}")
-    number = source.get("SeriesNumber")
-    made.SeriesNumber = None if number in (None, "") else (abs(int(number)) * 100 + 1) % 10**9
-    described = " ".join(filter(None, [str(source.get("SeriesDescription", "")).strip()[:30], what.text]))
-    made.SeriesDescription = f"{described[:40]} (research use only)"[:64]
-    third = [v for v in list(source.get("ImageType", []))[2:3] if v in THIRD]
-    made.ImageType = ["DERIVED", "SECONDARY", *(third or ["OTHER"])]
-    made.InstanceCreationDate = made.ContentDate = made.SeriesDate = f"{what.time:%Y%m%d}"
-    made.InstanceCreationTime = made.ContentTime = made.SeriesTime = f"{what.time:%H%M%S}"
-    made.Rows, made.Columns = pixels.shape
-    made.PixelSpacing = [_decimal(size[1]), _decimal(size[0])]
-    made.ImageOrientationPatient = [_decimal(v) for v in (affine[:3, :2] / size[:2]).T.ravel()]
-    made.ImagePositionPatient = [_decimal(v) for v in (affine @ [0, 0, at, 1])[:3]]
-    made.SliceThickness = None if thickness is None else _decimal(thickness)
-    made.SpacingBetweenSlices = _decimal(size[2])
-    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
-    made.BitsAllocated, made.BitsStored, made.HighBit = 16, 16, 15
-    made.PixelRepresentation = int(pixels.dtype.kind == "i")
-    kind = "SS" if made.PixelRepresentation else "US"
-    made.add_new("SmallestImagePixelValue", kind, int(pixels.min()))
-    made.add_new("LargestImagePixelValue", kind, int(pixels.max()))
-    if scaling != (1.0, 0.0):
-        made.RescaleSlope, made.RescaleIntercept, made.RescaleType = *map(_decimal, scaling), "US"
-    _window(made, source, pixels, scaling)
-    made.DerivationDescription = f"{what.text}, seran {seran.__version__}. Research use only."
-    made.DerivationCodeSequence = _code("113085", "Spatial resampling")
-    if all(name in source and _valid(source[name]) for name in ("SOPClassUID", "SOPInstanceUID")):
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = source.SOPClassUID
-        reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
-        reference.PurposeOfReferenceCodeSequence = _code(
-            "121322", "Source image for image processing operation"
-        )
-        made.SourceImageSequence = [reference]
-    tool = Dataset()
-    tool.Manufacturer = tool.ManufacturerModelName = "seran"
-    tool.SoftwareVersions = seran.__version__
-    tool.PurposeOfReferenceCodeSequence = _code("109103", "Modifying Equipment")
-    made.ContributingEquipmentSequence = [tool]
-    made.PixelData = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
-    made["PixelData"].VR = "OW"
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+
+def _dataset(**values: Any) -> Dataset:  # noqa: ANN401
+    made = Dataset()
+    for name, value in values.items():
+        setattr(made, name, value)
     return made
 
 
-def _window(made: Dataset, source: Dataset, pixels: ndarray, scaling: tuple[float, float]) -> None:
-    """The source's window if it has one of some width, or one that shows everything."""
-    try:
-        width, center = (float(np.atleast_1d(source.get(f"Window{name}"))[0]) for name in ("Width", "Center"))
-    except (TypeError, ValueError):
-        width = center = 0.0
-    if not (math.isfinite(width) and math.isfinite(center) and width >= 1):
-        low, high = (float(v) * scaling[0] + scaling[1] for v in (pixels.min(), pixels.max()))
-        width, center = max(1.0, high - low), (low + high) / 2
-    made.WindowCenter, made.WindowWidth = _decimal(center), _decimal(width)
+def _code(value: str, meaning: str) -> list[Dataset]:
+    return [_dataset(CodeValue=value, CodingSchemeDesignator="DCM", CodeMeaning=meaning)]
 
 
-def _decimal(value: float) -> str:
-    """A decimal string (DS) of at most 16 characters."""
-    return pydicom.valuerep.format_number_as_ds(float(value))
-
-
-def stored(data: Float[ndarray, "x y z"], source: Slices) -> tuple[ndarray, tuple[float, float]]:
-    """Intensities as 16-bit integers: in the steps of the source where they suffice, else in others.
-
-    Returns:
-        The integers, and slope and intercept.
-    """
-    slope, offset = source.slope, source.offset
-    low, high = ((float(v) - offset) / slope for v in (data.min(), data.max()))
-    if low < -32768 or high > 65535 or (low < 0 and high > 32767):
-        slope, offset = (float(data.max()) - float(data.min())) / 65535, float(data.min())
-        low = 0.0
-    kind = np.int16 if low < 0 else np.uint16
-    limits = np.iinfo(kind)
-    return np.clip(np.rint((data - offset) / slope), limits.min, limits.max).astype(kind), (slope, offset)
-
-
-def receive(folder: Path, count: int, dtype: np.dtype) -> Receiver:
-    """Write a derived series into the study of its source, one file for each slice.
-
-    Args:
-        folder: the folder, which is made.
-        count: how many volumes.
-        dtype: float32, which stands for integers in the steps of the source.
-
-    Raises:
-        BadInput: if the volumes do not come from DICOM: then there is no study to file them in.
-    """
-    if dtype != np.float32:
-        raise BadInput(f"{folder}: DICOM stores 16-bit integers and how to scale them; leave --dtype out")
-    folder.mkdir()
-    what = Derivation(generate_uid(None), TEXT, datetime.datetime.now())
-    at = 0
-    for _ in range(count):
-        volume = yield
-        source = volume.header
-        if not isinstance(source, Slices):
-            raise BadInput(
-                f"{folder}: only what was read from DICOM can be written as DICOM; name a file.nii.gz instead"
-            )
-        pixels, scaling = stored(volume.data, source)
-        lps = grid.lps(volume.affine) + 0.0  # a text has no negative zeros
-        for z in range(volume.data.shape[2]):
-            place = (lps @ [0, 0, z, 1])[:3]
-            nearest = int(np.linalg.norm(source.positions - place, axis=1).argmin())
-            known = header(source.paths[nearest])
-            finer = source.positions.shape[0] / volume.data.shape[2]
-            thickness = known.get("SliceThickness")
-            thickness = None if thickness in (None, "") else float(thickness) * finer
-            made = image(known, pixels[:, :, z].T.copy(), lps, z, thickness, scaling, what)
-            at += 1
-            made.InstanceNumber = at
-            made.save_as(folder / f"{at:05d}.dcm", enforce_file_format=True)
+def _decimals(values: Iterable[float]) -> list[str]:
+    """Decimal strings (DS) of at most 16 characters."""
+    return [format_number_as_ds(float(value)) for value in values]

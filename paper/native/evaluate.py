@@ -1,0 +1,105 @@
+"""Gain of the native network over zero-filling on simulated scans, dB, x2, window and noise known exactly.
+
+``python paper/native/evaluate.py PACKED paper/native/native.safetensors``. PSNR of the central slices of a
+volume together, both images held at 0 from below; means over the volumes of a contrast.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from acquisition import NONE, Window, acquire, canonical, leftover, regridded, told
+from draw import volumes
+from network import Native, warm
+from numpy import ndarray
+from safetensors.torch import load_file
+
+from seran.apps import Positional
+
+SCALE = 2
+CASES = {
+    "truncation": (NONE, 0.0, 1),
+    "noise 1 %": (NONE, 0.01, 1),
+    "noise 3 %": (NONE, 0.03, 1),
+    "noise 5 %": (NONE, 0.05, 1),
+    "hamming 0.46, 1 %": (Window("hamming", 0.46), 0.01, 1),
+    "tukey 0.4, 2 %, filled": (Window("tukey", 0.4), 0.02, 2),
+}
+"""Name -> window, noise, zero-filling by the scanner (2: to the target grid)."""
+BARS = {
+    "T2": (3.6, 3.0, 2.8, 3.2, 5.5, 3.0),
+    "PD": (3.2, 2.8, 2.6, 3.0, 5.0, 2.8),
+    "T1": (2.4, 2.2, 2.2, 2.6, 3.8, 2.2),
+}
+"""To reach on test."""
+
+
+def load(weights: str) -> Native:
+    """The network with weights from a file, or as training begins."""
+    network = warm(Native())
+    if weights != "start":
+        found = load_file(weights)
+        if any(k.startswith("average.") for k in found):
+            found = {k.removeprefix("average."): v for k, v in found.items() if k.startswith("average.")}
+        network.load_state_dict(found)
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def enlarge(network: Native, s: ndarray, acquired: tuple[int, int], window: Window, sigma: float) -> ndarray:
+    """Given slices (n, h, w) of any gain -> slices on SCALE times the acquired grid."""
+    gain = float(np.percentile(s, 99.9))
+    low = torch.from_numpy(canonical(s, acquired, window) / np.float32(gain))
+    said = torch.from_numpy(told(sigma / gain, leftover(window, undone=True)))[None]
+    with torch.autocast("cpu", torch.bfloat16):
+        made = [network(one[None, None], said, SCALE)[0, 0] for one in low]
+    return torch.stack(made).numpy() * gain
+
+
+def gain(network: Native, x: ndarray, case: str) -> float:
+    """Of one volume."""
+    window, sigma, filling = CASES[case]
+    acquired = (x.shape[1] // SCALE, x.shape[2] // SCALE)
+    given = (acquired[0] * filling, acquired[1] * filling)
+    s = acquire(x, acquired, window, sigma, given, np.random.default_rng(0))
+    filled = regridded(s, x.shape[1:])
+    made = enlarge(network, s, acquired, window, sigma)
+    errors = [float(((np.maximum(y, 0) - x) ** 2).mean(dtype=np.float64)) for y in (filled, made)]
+    return 10 * np.log10(errors[0] / errors[1])
+
+
+def main(packed: Positional[Path], weights: Positional[str], split: str = "val", slices: int = 6) -> None:
+    """Print the table.
+
+    Args:
+        packed: the folder of `draw.py`.
+        weights: ``start``, a checkpoint (its average) or final weights.
+        split: of the volumes.
+        slices: how many central slices of each.
+    """
+    torch.set_num_threads(1)
+    network, means = load(weights), {}
+    head = f"| volume | contrast | {' | '.join(CASES)} |\n|---|---|{'---|' * len(CASES)}"
+    sys.stdout.write(f"{weights}, {split}: gain over zero-filling, dB\n\n{head}\n")
+    for v in volumes(packed, split):
+        first = max(0, (len(v["stack"]) - slices) // 2)
+        x = v["stack"][first : first + slices].astype(np.float32)
+        row = [gain(network, x, case) for case in CASES]
+        means.setdefault(v["contrast"], []).append(row)
+        _row(v["source"], v["contrast"], row)
+    for contrast, rows in means.items():
+        _row("mean", contrast, np.mean(rows, 0))
+        if contrast in BARS:
+            _row("to reach", contrast, BARS[contrast])
+
+
+def _row(name: str, contrast: str, gains: Sequence[float]) -> None:
+    sys.stdout.write(f"| {name} | {contrast} | {' | '.join(f'{g:+.2f}' for g in gains)} |\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
