@@ -12,9 +12,10 @@ import tyro
 from command import AFFINE, phantom
 from measure import in_turn, record, table
 
-from seran import io, kspace, metrics, sharpen
+from seran import io, kspace, sharpen
 from seran.degrade import DEGRADATIONS
 from seran.methods import method
+from seran.quality import metrics
 
 
 def main(repeats: int = 3) -> None:

@@ -13,10 +13,8 @@ import nibabel as nib
 import tyro
 from measure import record
 
-from seran.apps import Positional
 
-
-def main(scans: Positional[tuple[Path, ...]], scale: int = 2) -> None:
+def main(scans: tuple[Path, ...], /, scale: int = 2) -> None:
     """Sharpen every scan as float32 and as int16; print the table and keep it in results.md.
 
     Args:

@@ -19,10 +19,10 @@ from published import CONTRASTS, TABLE3
 from results import Rows, load, program, write
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from seran import metrics
-from seran.classical.bicubic import bicubic
+from seran.classical import bicubic
 from seran.data.pairs import PreparedSet, load_prepared
 from seran.errors import BadInput
+from seran.quality import metrics
 
 RANGES: dict[str, Callable[[ndarray], float]] = {
     "max - min": lambda truth: float(np.ptp(truth)),

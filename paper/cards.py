@@ -19,11 +19,12 @@ from numpy import ndarray
 from results import program
 from scipy import ndimage
 
-from seran import evaluate, files, metrics, weights
+from seran import evaluate, files, weights
 from seran.data.pairs import PreparedSet, load_prepared
 from seran.degrade import DEGRADATIONS
 from seran.evaluate import Report
 from seran.methods import Method, method
+from seran.quality import metrics
 from seran.sharpen import sharpen
 from seran.systems import SYSTEMS
 from seran.weights import Spacings, Weights

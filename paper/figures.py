@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from numpy import ndarray
 from results import program
 
-from seran import files, metrics, weights
+from seran import files, weights
 from seran.apps import demo
 from seran.data.pairs import load_prepared
 from seran.degrade import Bicubic
@@ -24,6 +24,7 @@ from seran.engines.torch import network
 from seran.errors import BadInput
 from seran.methods import is_network, method
 from seran.models.seran import SEAB, PrimitiveReasoning
+from seran.quality import metrics
 from seran.sharpen import Normalisation, sharpen
 from seran.systems import title as system_title
 

@@ -167,7 +167,7 @@ def test_bad_scans_are_named_counted_and_missing_from_the_group(
     ]  # fmt: skip
     page = (out / "group.html").read_text()
     assert "2 of 4 scans sharpened" in page
-    assert page.count('<tr class="missing">') == 2
+    assert page.count('<td class="missing">') == 2
 
 
 def test_the_page_escapes_everything() -> None:
@@ -183,7 +183,7 @@ def test_what_is_no_data_set_is_refused(
         return capsys.readouterr().err
 
     assert "no dataset_description.json" in said(tmp_path, tmp_path / "out", "participant")
-    assert "no such participant: sub-09" in said(
+    assert "--participant-label 09: no such participant" in said(
         raw, tmp_path / "o", "participant", "--participant-label", "09"
     )
     assert "ends in PDw" in said(raw, tmp_path / "out", "participant", "--suffix", "PDw")

@@ -99,7 +99,7 @@ def test_help_is_plain_and_in_groups(
         ("upscale a b --scale", "--scale: expected a number"),
         ("upscale a b --weights --force", "--weights: expected a value"),
         ("upscale a b --plane axal", "--plane axal: expected auto, axial, coronal or sagittal"),
-        ("upscale a b --force=yes", "--force takes no value"),
+        ("upscale a b --force=yes", "--force yes: expected no value"),
         ("prepare in out --scales 2 three", "--scales three: expected a whole number"),
         ("evaluate pairs --scale 5", "--scale 5: expected 2, 3 or 4"),
         ("prepare ixi out", "prepare ixi needs --contrast; see seran prepare ixi --help"),
@@ -131,7 +131,14 @@ def test_quiet_and_verbose(scan: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.run([*words, "--force", "-v"]) == 0
     told = capsys.readouterr()
     assert told.out.startswith("bicubic: ")
-    for part in (f"read {scan}: ", "load bicubic x2: ", "numpy in f32", "(26, 34, 5)", "sharpen bicubic: 0."):
+    for part in (
+        f"read {scan}: ",
+        "load the method: ",
+        "bicubic, x2",
+        "in f32",
+        "(26, 34, 5)",
+        "check bicubic: 0.",
+    ):
         assert part in told.err
     assert (log.level, log.handlers) == before
     folder = tmp_path / "many"
@@ -258,24 +265,24 @@ def test_bad_requests(scan: Path, tmp_path: Path) -> None:
         (tmp_path / "cut.nii.gz", out): "cannot be read as NIfTI",
         (tmp_path / "nan.nii", out): "--fill 0",
         (tmp_path / "five.nii", out): "got 5-D",
-        (scan, out, "--volume", "1"): "expected a --volume between 0 and 0, got 1",
+        (scan, out, "--volume", "1"): "--volume 1: must be from 0 to 0;",
         (tmp_path / "complex.nii", out): "magnitude and phase",
         (tmp_path / "forms.nii", out): "--affine sform or --affine qform",
-        (scan, out, "--method", "sran"): "expected a method of bicubic",
+        (scan, out, "--method", "sran"): "--method sran: expected bicubic",
         (scan, out, "--weights", tmp_path / "no.onnx"): "no such weights file",
         (scan, out, "--weights", tmp_path / "note.nii"): "expected weights written by",
         (scan, tmp_path / "nowhere" / "out.nii"): "no such folder",
-        (scan, tmp_path / "out.png"): "expected an output name",
+        (scan, tmp_path / "out.png"): "out.png: must end in .nii",
         (scan, scan): "replace the input",
-        (scan, out, "--device", "tpu"): "expected a device",
-        (scan, out, "--threads", "-1"): "expected a number of threads",
-        (tmp_path / "nan.nii", out, "--fill", "nan"): "finite number for --fill",
+        (scan, out, "--device", "tpu"): "--device tpu: expected auto",
+        (scan, out, "--threads", "-1"): "--threads -1: must be 0 (all) or more",
+        (tmp_path / "nan.nii", out, "--fill", "nan"): "--fill nan: must be finite",
         (scan, scan.with_name("scan.nii")): "scan.json describes the input",
     }
     for args, reason in cases.items():
         assert reason in fails("upscale", *args), args
     assert not list(out.parent.iterdir())
-    assert "5" in fails("upscale", scan, out, "--scale", "5")
+    assert "--scale 5: must be above 1 and at most 4" in fails("upscale", scan, out, "--scale", "5")
     for args in ((tmp_path / "nan.nii", "--fill", "0"), (tmp_path / "forms.nii", "--affine", "qform")):
         assert seran("upscale", args[0], out, *args[1:], "--method", "bicubic", "--force").returncode == 0
 
@@ -412,20 +419,22 @@ def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "| T2 | 1 | srcnn |" in done.stdout
     assert "| T2 | 1 | seran+ |" in done.stdout
-    assert "got files of seran, srcnn" in fails("evaluate", pairs, "--methods", "bicubic", "srcnn", *both)
-    assert "got files of seran, seran" in fails("evaluate", pairs, "--weights", own, own)
+    assert "these are of seran, srcnn" in fails("evaluate", pairs, "--methods", "bicubic", "srcnn", *both)
+    assert "these are of seran, seran" in fails("evaluate", pairs, "--weights", own, own)
     done = seran("upscale", tmp_path / "kept.nii.gz", tmp_path / "out.nii", "--weights", own)
     assert done.returncode == 0, done.stderr
     assert "own.onnx" in done.stdout
 
 
 def test_training_refuses_unknown_recipes(tmp_path: Path) -> None:
-    assert "did you mean seran-x" in fails("train", "seran-x9", tmp_path, tmp_path)
-    assert "got 'xyz'; seran train --help lists them" in fails("train", "xyz", tmp_path, tmp_path)
+    assert "train seran-x9: unknown recipe; did you mean seran-x" in fails(
+        "train", "seran-x9", tmp_path, tmp_path
+    )
+    assert "train xyz: unknown recipe; see seran train --help" in fails("train", "xyz", tmp_path, tmp_path)
     done = seran("train", "--help")
     assert done.returncode == 0
     assert "seran-x2-bd-paper" in done.stdout
-    assert "expected a recipe; seran train --help lists them" in fails("train")
+    assert "train needs RECIPE, DATA and RUN; see seran train --help" in fails("train")
     made = ("train", "seran-x2-bd", tmp_path, tmp_path)
     assert "manifest.json" in fails(*made)
-    assert "--validate-every of 1 or more" in fails(*made, "--validate-every", 0)
+    assert "--validate-every 0: must be 1 or more" in fails(*made, "--validate-every", 0)

@@ -120,7 +120,7 @@ def test_facts_are_those_of_the_registry() -> None:
         assert named(name) is known
         assert known.name == name
         assert method(known.baseline, 2).anchor == known.anchor
-    with pytest.raises(BadInput, match="expected a degradation of bd, td, got 'blur'"):
+    with pytest.raises(BadInput, match="--degradation blur: expected bd or td"):
         named("blur")
 
 

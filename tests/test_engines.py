@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from seran import io, metrics, sharpen, weights
+from seran import io, sharpen, weights
 from seran.degrade import Bicubic
 from seran.engines import Engine, Lane, openvino, predictor
 from seran.engines import torch as pytorch
 from seran.errors import BadInput
 from seran.machine import has_bf16
 from seran.methods import Method, method
+from seran.quality import metrics
 
 
 def alone(code: str, *words: object, **environment: str) -> str:
@@ -249,9 +250,9 @@ def test_threads_wait_for_each_other(engine: ModuleType) -> None:
 
 def test_engines_that_there_are_not() -> None:
     for wrong, words in (
-        ({"device": "tpu"}, "expected a device of auto, cpu, cuda, cuda:N or mps, got 'tpu'"),
-        ({"threads": -1}, "expected a number of threads, or 0 for all, got -1"),
-        ({"device": "cuda:1", "precision": "int8"}, "int8 is for the CPU, got the device cuda:1"),
+        ({"device": "tpu"}, "--device tpu: expected auto, cpu, cuda, cuda:N or mps"),
+        ({"threads": -1}, r"--threads -1: must be 0 \(all\) or more"),
+        ({"device": "cuda:1", "precision": "int8"}, "--precision int8: is for the CPU, not --device cuda:1"),
     ):
         with pytest.raises(BadInput, match=words):
             Engine(**wrong)

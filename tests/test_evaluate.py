@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seran import evaluate, metrics
+from seran import evaluate
 from seran.classical import bicubic
 from seran.data import prepare
 from seran.data.pairs import SPLITS, PreparedSet
 from seran.data.sources import find
 from seran.errors import BadInput
 from seran.methods import Method, method
+from seran.quality import metrics
 from tests.conftest import phantom
 from tests.test_prepare import save
 
@@ -63,7 +64,7 @@ def test_scores_means_and_gains(pairs: PreparedSet) -> None:
 
 
 def test_requests_that_make_no_sense(pairs: PreparedSet) -> None:
-    with pytest.raises(BadInput, match="expected bicubic among the methods"):
+    with pytest.raises(BadInput, match="--methods: must include bicubic"):
         evaluate.evaluate(pairs, [perfect(pairs)])
     with pytest.raises(BadInput, match="zerofill undoes td"):
         evaluate.evaluate(pairs, [method("zerofill", 2)])

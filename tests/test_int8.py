@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seran import calibrate, cli, files, io, metrics, sharpen, weights
+from seran import calibrate, cli, files, io, sharpen, weights
 from seran.data import prepare
 from seran.data.pairs import PreparedSet
 from seran.degrade import DEGRADATIONS
@@ -14,6 +14,7 @@ from seran.engines import Engine, int8
 from seran.engines.runtime import ov
 from seran.errors import BadInput
 from seran.methods import Method, method
+from seran.quality import metrics
 from tests.conftest import phantom
 from tests.test_prepare import save
 
@@ -70,7 +71,7 @@ def test_what_costs_too_much_is_refused(
 def test_it_needs_calibrated_weights_and_a_cpu(vdsr: Path) -> None:
     with pytest.raises(BadInput, match="run `seran calibrate`"):
         method("vdsr", 2, file=vdsr, engine=Engine(precision="int8"))
-    with pytest.raises(BadInput, match="int8 is for the CPU"):
+    with pytest.raises(BadInput, match="--precision int8: is for the CPU"):
         method("vdsr", 2, file=vdsr, engine=Engine("cuda", "int8"))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage import metrics as reference
 
-from seran import metrics
+from seran.quality import metrics
 from tests.conftest import phantom
 
 TRUTH = phantom((20, 26, 31))

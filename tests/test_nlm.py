@@ -10,14 +10,14 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.interpolate import interp1d
 
-from seran.classical.bicubic import bicubic
+from seran.classical import bicubic
 from seran.classical.nlm import MOST, TILE, _exp, _tiles, estimates, nlm
 from seran.data import prepare
 from seran.data.sources import Source, read_source
 from seran.degrade import Bicubic
 from seran.engines import Engine
 from seran.methods import method
-from seran.metrics import psnr
+from seran.quality.metrics import psnr
 from tests.conftest import phantom
 
 SCALES = (2, 3, 4)

@@ -166,7 +166,7 @@ def test_hard_intensities_stay_in_their_units(tmp_path: Path, method: str, what:
         (("--spacing", "5"), "--spacing 5: 0.18 and 0.16 times as fine as the scan"),
         (("--spacing", "0.85"), "--spacing 0.85: 1.05882 and 0.941176 times as fine"),
         (("--spacing", "0.1"), "--spacing 0.1: 9 and 8 times as fine as the scan"),
-        (("--scale", "2", "--spacing", "0.4"), "expected one of --scale, --spacing and --like"),
+        (("--scale", "2", "--spacing", "0.4"), "--scale and --spacing: give only one of them"),
         (("--like", "missing.nii"), "missing.nii: no such file"),
         (("--series", "3"), "a series is chosen in a folder of DICOM files"),
     ],
@@ -213,7 +213,7 @@ def test_names_that_say_something_else(
         (tmp_path / name).write_bytes(content)
         assert text in refused(capsys, tmp_path / name, out), name
     for name in ("out.nii.bz2", "out.png", "out.nhdr"):
-        assert "expected an output name" in refused(capsys, scan, tmp_path / name)
+        assert "must end in .nii" in refused(capsys, scan, tmp_path / name)
 
 
 def test_links(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

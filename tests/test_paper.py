@@ -12,10 +12,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import metrics
-from seran.classical.bicubic import bicubic
+from seran.classical import bicubic
 from seran.data import prepare
 from seran.data.pairs import load_prepared
+from seran.quality import metrics
 from seran.recipes import RECIPES
 from tests.conftest import oblique, phantom
 from tests.test_engines import alone

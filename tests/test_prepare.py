@@ -189,9 +189,9 @@ def test_unusable_requests(tmp_path: Path, folder: Path) -> None:
         prepare.prepare(tmp_path / "list.csv", tmp_path / "set2")
     with pytest.raises(BadInput, match=r"manifest\.json"):
         load_prepared(tmp_path / "bare")
-    with pytest.raises(BadInput, match="expected a degradation of bd, td, got 'blur'"):
+    with pytest.raises(BadInput, match="--degradation blur: expected bd or td"):
         PrepareOptions("blur")
-    with pytest.raises(BadInput, match=r"expected scales of 2, 3 and 4, got \(2, 5\)"):
+    with pytest.raises(BadInput, match="--scales 2 5: expected 2, 3 or 4"):
         PrepareOptions(scales=(2, 5))
     assert not list(tmp_path.glob(".part-*"))
     assert not (tmp_path / "set2").exists()

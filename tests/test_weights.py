@@ -172,18 +172,18 @@ def test_evidence_of_another_version(tmp_path: Path) -> None:
 
 
 def test_names_that_do_not_fit() -> None:
-    with pytest.raises(BadInput, match=r"expected a method of bicubic, zerofill, nlm, srcnn, .*, seran"):
+    with pytest.raises(BadInput, match=r": expected bicubic, zerofill, nlm, srcnn, .*, seran"):
         methods.method("sran", 2)
     with pytest.raises(BadInput, match="no weights are shipped for seran-x4-td"):
         methods.method("seran", 4, "td")
     path = weights.shipped()["seran-x2-bd"]
-    with pytest.raises(BadInput, match="--scale 3, these are for x2"):
+    with pytest.raises(BadInput, match=r"--scale 3: .* is for x2"):
         methods.method("seran", 3, file=path)
-    with pytest.raises(BadInput, match="weights of edsr, these are of seran"):
+    with pytest.raises(BadInput, match=r"--method edsr: .* holds weights of seran"):
         methods.method("edsr", 2, file=path)
     with pytest.raises(BadInput, match="bicubic has no weights"):
         methods.method("bicubic", 2, file=path)
-    with pytest.raises(BadInput, match="device of auto"):
+    with pytest.raises(BadInput, match="--device tpu: expected auto"):
         methods.method("seran", 2, engine=Engine(device="tpu"))
 
 
@@ -348,7 +348,7 @@ def test_other_programs_get_safetensors(tmp_path: Path) -> None:
 
 def test_what_cannot_be_done(mirror: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert command("pull", "seran-x9-bd", "--mirror", mirror[0]) == 2
-    assert "expected names of" in capsys.readouterr().err
+    assert "weights seran-x9-bd: unknown; did you mean seran-x" in capsys.readouterr().err
     assert command("pull") == 2
     assert "--mirror URL" in capsys.readouterr().err
     assert command("export") == 2

@@ -15,41 +15,26 @@ from numpy import ndarray
 
 from seran import kspace, resize
 from seran.errors import BadInput
-from seran.grid import Anchor
+from seran.grid import Anchor, dimensions
 
 
 @dataclass(frozen=True)
 class Degradation(ABC):
-    """High to low, in the plane of a slice.
+    """High to low, in the plane of a slice."""
 
-    Attributes:
-        factors: high-resolution samples that one low-resolution sample spans, along rows and columns.
-        integer: round the result of the call and clip it at 0, as MATLAB does for unsigned integers and as
-            the slices of the CSN data set are.
-        name: what options, weights and records call it.
-        words: what reports call it.
-        baseline: the plain interpolation that gains over it are counted from, see `seran.methods`.
-        anchor: what the low and the high grid have in common, see `seran.grid`.
-        local: whether a patch may be degraded apart from its slice.
-    """
-
-    factors: tuple[int, int]
-    integer: bool = False
-    name: ClassVar[str]
-    words: ClassVar[str]
-    baseline: ClassVar[str]
-    anchor: ClassVar[Anchor]
-    local: ClassVar[bool]
+    factors: tuple[int, int]  # high samples that one low sample spans, along rows and columns
+    integer: bool = False  # the call rounds and clips at 0, as MATLAB does for unsigned integers
+    name: ClassVar[str]  # what options, weights and records call it
+    words: ClassVar[str]  # what reports call it
+    baseline: ClassVar[str]  # the plain interpolation that gains over it are counted from
+    anchor: ClassVar[Anchor]  # what the low and the high grid have in common, see `seran.grid`
+    local: ClassVar[bool]  # whether a patch may be degraded apart from its slice
 
     def __call__(self, high: Float[ndarray, "*n h w"]) -> Float[ndarray, "*n a b"]:
-        """Degrade a slice or a stack of slices; of a complex image the magnitude.
-
-        Raises:
-            BadInput: for slices that the factors do not divide.
-        """
+        """Degrade slices, which the factors must divide (`BadInput`); of a complex image the magnitude."""
         for size, factor in zip(high.shape[-2:], self.factors, strict=True):
             if size % factor:
-                got = f"{high.shape[-2]}x{high.shape[-1]}"
+                got = dimensions(high.shape[-2:])
                 raise BadInput(f"expected slices that {factor} divides, got {got}; crop them first")
         low = self.linear(high)
         if np.iscomplexobj(low):
@@ -103,12 +88,11 @@ class Truncation(Degradation):
         return kspace.extend(low, self.high_shape(low))
 
 
-DEGRADATIONS: dict[str, type[Degradation]] = {Bicubic.name: Bicubic, Truncation.name: Truncation}
-"""Every degradation by name."""
+DEGRADATIONS: dict[str, type[Degradation]] = {"bd": Bicubic, "td": Truncation}
 
 
 def named(name: str) -> type[Degradation]:
     """An entry of `DEGRADATIONS`; `BadInput` lists them."""
     if name not in DEGRADATIONS:
-        raise BadInput(f"expected a degradation of {', '.join(DEGRADATIONS)}, got {name!r}")
+        raise BadInput(f"--degradation {name}: expected {' or '.join(DEGRADATIONS)}")
     return DEGRADATIONS[name]

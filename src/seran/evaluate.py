@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,62 +14,52 @@ from numpy import ndarray
 from seran import degrade
 from seran.data.pairs import Packed, PreparedSet
 from seran.errors import BadInput
-from seran.metrics import METRICS, scores
-from seran.metrics import psnr as whole_psnr
-from seran.sharpen import Method, Predict, Progress, sharpen
+from seran.quality import metrics
+from seran.sharpen import Method, Normalisation, Progress, sharpen
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Report:
-    """Scores: one row per volume and method.
+    """Scores: one row per volume and method."""
 
-    Attributes:
-        protocol: how the pairs and the scores were made, in words.
-        baseline: the method that gains are counted from.
-        methods: what was run, without the predictors.
-        rows: ``volume``, ``subject``, ``contrast``, ``method``, one entry per metric, and
-            the ``seconds`` that the method took.
-    """
-
-    protocol: list[str]
-    baseline: str
-    methods: list[dict[str, Any]]
-    rows: list[dict[str, Any]]
+    protocol: list[str]  # how the pairs and the scores were made, in words
+    baseline: str  # the method that gains are counted from
+    methods: list[Row]  # what was run, without the predictors
+    rows: list[Row]  # volume, name, subject, contrast, method, the metrics, and the seconds that it took
 
     def json(self) -> str:
         """Everything."""
         return json.dumps(dataclasses.asdict(self), indent=1)
 
-    def means(self) -> list[dict[str, Any]]:
+    def means(self) -> list[Row]:
         """Mean over the volumes of a contrast, per method, in the rows' order."""
-        keys = list(dict.fromkeys((r["contrast"], r["method"]) for r in self.rows))
-        found = []
-        for contrast, name in sorted(keys, key=lambda k: k[0]):
-            group = [r for r in self.rows if (r["contrast"], r["method"]) == (contrast, name)]
-            mean = {m: float(np.mean([r[m] for r in group])) for m in METRICS}
-            found.append({"contrast": contrast, "method": name, "volumes": len(group), **mean})
-        return found
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for r in self.rows:
+            groups.setdefault((r["contrast"], r["method"]), []).append(r)
+        return [
+            {"contrast": contrast, "method": name, "volumes": len(group)}
+            | {m: float(np.mean([r[m] for r in group])) for m in metrics.METRICS}
+            for (contrast, name), group in sorted(groups.items(), key=lambda item: item[0][0])
+        ]
 
     def markdown(self) -> str:
         """The protocol, the table of means and the table of volumes."""
-        means, over = self.means(), f"over {self.baseline}"
-        lines = [*(f"- {text}" for text in self.protocol), ""]
-        lines += [f"| contrast | volumes | method | PSNR | {over} | SSIM 3-D | SSIM 2-D |", "|---" * 7 + "|"]
-        lines += [
-            f"| {r['contrast']} | {r['volumes']} | {r['method']} | {r['psnr']:.2f} | "
-            f"{gain:+.2f} | {r['ssim_volume']:.4f} | {r['ssim_slice']:.4f} |"
-            for r, gain in zip(means, self._gains(means, "contrast"), strict=True)
-        ]
-        lines += ["", f"| volume | contrast | method | PSNR | {over} |", "|---" * 5 + "|"]
-        lines += [
-            f"| {r['volume']} | {r['contrast']} | {r['method']} | {r['psnr']:.2f} | {gain:+.2f} |"
-            for r, gain in zip(self.rows, self._gains(self.rows, "name"), strict=True)
-        ]
+        psnr = {"method": "{method}", "PSNR": "{psnr:.2f}", f"over {self.baseline}": "{gain:+.2f}"}
+        ssim = {"SSIM 3-D": "{ssim_volume:.4f}", "SSIM 2-D": "{ssim_slice:.4f}"}
+        means = {"contrast": "{contrast}", "volumes": "{volumes}", **psnr, **ssim}
+        volumes = {"volume": "{volume}", "contrast": "{contrast}", **psnr}
+        lines = [f"- {text}" for text in self.protocol]
+        lines += self._table(means, self.means(), "contrast") + self._table(volumes, self.rows, "name")
         return "\n".join(lines) + "\n"
 
-    def _gains(self, rows: Sequence[dict[str, Any]], key: str) -> list[float]:
+    def _table(self, columns: dict[str, str], rows: list[Row], key: str) -> list[str]:
+        """Columns by title, each with the format of its cells; rows with one ``key`` share a baseline."""
         base = {r[key]: r["psnr"] for r in rows if r["method"] == self.baseline}
-        return [r["psnr"] - base[r[key]] for r in rows]
+        head, line = (f"| {' | '.join(cells)} |" for cells in (columns, columns.values()))
+        cells = [line.format(**r, gain=r["psnr"] - base[r[key]]) for r in rows]
+        return ["", head, "|---" * len(columns) + "|", *cells]
 
 
 def protocol(data: PreparedSet, scale: int, split: str, slices: int = 0) -> list[str]:
@@ -84,9 +74,9 @@ def protocol(data: PreparedSet, scale: int, split: str, slices: int = 0) -> list
     which = f"the {slices} central slices" if slices else "every slice"
     stored = "as the scanner wrote it (zero-fill included)"
     crop = "cropped to its measured k-space support" if data.fourier_crop else stored
+    rounded = "rounded and clipped at 0" if data.integer else "not rounded"
     return [
-        f"x{scale}, {degrade.named(data.degradation).words} in the plane of the slices, "
-        + ("rounded and clipped at 0" if data.integer else "not rounded"),
+        f"x{scale}, {degrade.named(data.degradation).words} in the plane of the slices, {rounded}",
         f"truth: {which} of each volume of the split {split!r}, {crop}, "
         "then centrally cropped to multiples of 12",
         "PSNR: whole volume, range max - min of the truth, no border left out, not rounded",
@@ -128,13 +118,13 @@ def evaluate(
         slices: how many central slices of each volume are scored; 0 for all.
 
     Raises:
-        BadInput: if a method undoes another degradation, was trained on a scan or a subject of the split, or
-            the split is empty.
+        BadInput: if the methods do not fit, one was trained on subjects of the split, or it is empty.
     """
     if not methods:
-        raise BadInput("expected at least one method")
-    scale = methods[0].scale
-    undone = degrade.named(data.degradation)
+        raise BadInput("--methods: name at least one")
+    if slices < 0:
+        raise BadInput(f"--slices {slices}: must be 0 (all) or more")
+    scale, undone = methods[0].scale, degrade.named(data.degradation)
     for m in methods:
         fits = m.degradation == data.degradation or (not m.weights and m.anchor == undone.anchor)
         if not fits or m.scale != scale:
@@ -142,29 +132,26 @@ def evaluate(
                 f"{m.name} undoes {m.degradation} at x{m.scale}; the data are {data.degradation} at x{scale}"
             )
     if undone.baseline not in [m.name for m in methods]:
-        raise BadInput(f"expected {undone.baseline} among the methods: gains are counted from it")
+        raise BadInput(f"--methods: must include {undone.baseline}, from which gains are counted")
     volumes = data.pick(split)
     if not volumes:
         raise BadInput(f"{data.root}: the split {split!r} is empty")
     for m in methods:
         refuse_trained_on(m, volumes)
-    if slices < 0:
-        raise BadInput(f"expected a number of slices, or 0 for all, got {slices}")
     rows = []
     for volume in volumes:
-        about = {name: getattr(volume, name) for name in ("name", "subject", "contrast")}
-        about = {"volume": volume.source.split(".")[0], **about}
-        whole = data.high(volume)
-        first = max(0, len(whole) - slices) // 2 if slices else 0
-        scored = slice(first, first + slices if slices else None)
-        truth = np.asarray(whole[scored], np.float32)
-        low = np.asarray(data.low(volume, scale)[scored], np.float32)
+        about = {"volume": volume.source.split(".")[0]}
+        about |= {name: getattr(volume, name) for name in ("name", "subject", "contrast")}
+        stacks = data.high(volume), data.low(volume, scale)
+        count = slices or len(stacks[0])
+        first = max(0, len(stacks[0]) - count) // 2
+        truth, low = (np.asarray(stack[first : first + count], np.float32) for stack in stacks)
         for m in methods:
             began = time.perf_counter()
             made = sharpen(low, m).image
-            seconds = time.perf_counter() - began
-            row = {"method": m.name, **scores(truth, made, volume.span), "seconds": round(seconds, 6)}
-            rows.append(about | row)
+            seconds = round(time.perf_counter() - began, 6)
+            found = metrics.scores(truth, made, volume.span)
+            rows.append({**about, "method": m.name, **found, "seconds": seconds})
             progress(1)
     facts = [f.name for f in dataclasses.fields(Method) if f.name not in ("predict", "scans", "spacings")]
     stated = [{"scale": m.scale} | {name: getattr(m, name) for name in facts} for m in methods]
@@ -180,11 +167,12 @@ def low_unit(data: PreparedSet, volume: Packed, scale: int, at: list[int]) -> Fl
         scale: 2, 3 or 4.
         at: numbers of the slices.
     """
-    offset, gain = volume.unit[str(scale)]
-    return ((data.low(volume, scale)[at] - offset) / gain).astype(np.float32)
+    return Normalisation(*volume.unit[str(scale)]).apply(data.low(volume, scale)[at])
 
 
-def psnr(predict: Predict, data: PreparedSet, volume: Packed, scale: int, at: list[int]) -> float:
+def psnr(
+    predict: Callable[[ndarray], ndarray], data: PreparedSet, volume: Packed, scale: int, at: list[int]
+) -> float:
     """PSNR in dB of some slices alone: what is looked at while something is tuned.
 
     Args:
@@ -194,6 +182,5 @@ def psnr(predict: Predict, data: PreparedSet, volume: Packed, scale: int, at: li
         scale: of the network.
         at: numbers of the slices.
     """
-    offset, gain = volume.unit[str(scale)]
-    made = predict(low_unit(data, volume, scale, at)) * np.float32(gain) + np.float32(offset)
-    return whole_psnr(np.asarray(data.high(volume)[at], np.float32), made, volume.span)
+    made = Normalisation(*volume.unit[str(scale)]).undo(predict(low_unit(data, volume, scale, at)))
+    return metrics.psnr(np.asarray(data.high(volume)[at], np.float32), made, volume.span)

@@ -1,40 +1,33 @@
 """k-space of real slices: centred truncation, and how much of it a scanner really measured.
 
-Scanners often fill k-space with zeros before they reconstruct, so that a 0.9 mm matrix may hold
-1.3 mm of information. Used as ground truth such an image flatters every super-resolution method:
-its "lost" high frequencies were never there. `support` measures the filled fraction per axis and
-`crop` takes the image back to the grid that was acquired.
+Scanners often fill k-space with zeros before they reconstruct, so that a 0.9 mm matrix may hold 1.3 mm of
+information. Used as ground truth such an image flatters every super-resolution method: its "lost" high
+frequencies were never there. `support` measures the filled fraction per axis and `crop` takes the image back
+to the grid that was acquired.
 """
 
+from math import prod
 from types import EllipsisType
 
 import numpy as np
 from jaxtyping import Complex, Float, Inexact
 from numpy import ndarray
 
-STEP_DB = 2.0
-"""A band edge is a drop of the power spectrum this much steeper than its own trend."""
-WIDTH = 0.06
-"""Frequencies averaged on either side of a candidate edge, as a fraction of Nyquist."""
-LOWEST = 0.4
-"""No edge is looked for below this fraction of Nyquist: anatomy itself is steep there."""
+STEP_DB = 2.0  # a band edge is a drop of the power spectrum this much steeper than its own trend
+WIDTH = 0.06  # of Nyquist: what is averaged on either side of a candidate edge
+LOWEST = 0.4  # of Nyquist: below it no edge is looked for, because anatomy itself is steep there
 
 
 def truncate(image: Inexact[ndarray, "*n h w"], shape: tuple[int, int]) -> Complex[ndarray, "*n a b"]:
     """Keep the central ``shape`` block of k-space; complex result, mean intensity preserved.
 
-    The zero frequency stays the zero frequency and sample 0 keeps its place, so the new grid
-    shares the centre of its first voxel with the old one.
-
-    Raises:
-        ValueError: if ``shape`` is larger than the image.
+    The new grid shares the centre of its first voxel with the old one. `ValueError` if ``shape`` is larger.
     """
     size = image.shape[-2:]
     if shape[0] > size[0] or shape[1] > size[1]:
         raise ValueError(f"expected a block of at most {size}, got {shape}: truncation only shrinks")
     block = np.fft.fftshift(np.fft.fft2(image), axes=(-2, -1))[_central(size, shape)]
-    gain = (shape[0] * shape[1]) / (size[0] * size[1])
-    return np.fft.ifft2(np.fft.ifftshift(block, axes=(-2, -1))) * gain
+    return np.fft.ifft2(np.fft.ifftshift(block, axes=(-2, -1))) * (prod(shape) / prod(size))
 
 
 def extend(image: Inexact[ndarray, "*n a b"], shape: tuple[int, int]) -> Complex[ndarray, "*n h w"]:
@@ -56,51 +49,32 @@ def crop(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarr
     return np.maximum(low, 0) if image.min() >= 0 else low
 
 
-def profile(stack: Float[ndarray, "n h w"], axis: int) -> Float[ndarray, " f"]:
-    """Mean power in dB along one in-plane axis (0 or 1), from zero frequency to Nyquist."""
+def support(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
+    """Measured in-plane k-space support of a stack of slices, as fractions of Nyquist per axis."""
+    chosen = _strong(stack)
+    if not np.ptp(chosen, (1, 2)).any():
+        return 1.0, 1.0
+    chosen = chosen / np.abs(chosen).max()  # the power of very small or large intensities is out of range
+    return _edge(chosen, 0), _edge(chosen, 1)
+
+
+def _strong(stack: Float[ndarray, "n h w"]) -> Float[ndarray, "m h w"]:
+    """At most 24 slices, evenly apart, of those whose energy is at least a tenth of the strongest one's."""
+    energy = np.array([part.std(dtype=np.float64) for part in stack])
+    strong = np.flatnonzero(energy >= 0.1 * energy.max())
+    return stack[strong[np.linspace(0, len(strong) - 1, min(len(strong), 24)).round().astype(int)]]
+
+
+def _edge(stack: Float[ndarray, "n h w"], axis: int) -> float:
+    """Fraction of Nyquist at which the mean power along an in-plane axis falls off a cliff; else 1.0.
+
+    The step at a frequency is the drop of the mean level from the `WIDTH` below it to the `WIDTH` above it,
+    less what the slope from `LOWEST`/2 up to there explains.
+    """
     spectrum = np.fft.fft(stack - stack.mean((-2, -1), keepdims=True), axis=axis - 2)
     power = (np.abs(spectrum) ** 2).mean(axis=(0, 2 - axis))
     half = power[: power.size // 2 + 1]
-    return 10 * np.log10(half / half.max() + 1e-12)
-
-
-def radial(
-    stack: Float[ndarray, "n h w"], spacing: tuple[float, float]
-) -> tuple[Float[ndarray, " f"], Float[ndarray, " f"]]:
-    """Power spectral density of the slices around zero frequency, in a Hann window.
-
-    On one scale for all grids of one field of view, so that a scan can be compared with a finer one of it.
-
-    Args:
-        stack: slices; at most 24 of those that hold something count, see `support`.
-        spacing: mm of (row, column).
-
-    Returns:
-        Frequencies in cycles per mm, up to the Nyquist frequency of the coarser axis, and the power in dB.
-    """
-    stack = _strong(stack)
-    h, w = stack.shape[1:]
-    window = np.hanning(h + 2)[1:-1, None] * np.hanning(w + 2)[1:-1]
-    power = np.zeros((h, w))
-    for part in stack:
-        power += np.abs(np.fft.fft2((part - part.mean(dtype=np.float64)) * window)) ** 2
-    power *= spacing[0] * spacing[1] / ((window**2).sum() * max(1, len(stack)))
-    f = np.hypot(np.fft.fftfreq(h, spacing[0])[:, None], np.fft.fftfreq(w, spacing[1]))
-    step = 1 / min(h * spacing[0], w * spacing[1])
-    ring = np.rint(f / step).astype(int).ravel()
-    most = int(0.5 / max(spacing) / step + 1e-6)
-    count = np.bincount(ring, minlength=most + 1)[: most + 1]
-    total = np.bincount(ring, power.ravel(), most + 1)[: most + 1]
-    return np.arange(1, most + 1) * step, 10 * np.log10(total[1:] / np.maximum(count[1:], 1) + 1e-30)
-
-
-def edge(decibel: Float[ndarray, " f"]) -> float:
-    """Fraction of Nyquist at which the profile falls off a cliff, 1.0 if it does not.
-
-    Every frequency above `LOWEST` is a candidate; its step is the drop of the mean level over the
-    `WIDTH` above it against the `WIDTH` below it, less what the slope between `LOWEST`/2 and
-    the candidate explains.
-    """
+    decibel = 10 * np.log10(half / half.max() + 1e-12)
     n = decibel.size
     f = np.arange(n) / (n - 1)
     reach = max(2, round(WIDTH * (n - 1)))
@@ -115,20 +89,24 @@ def edge(decibel: Float[ndarray, " f"]) -> float:
     return at
 
 
-def support(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
-    """Measured in-plane k-space support of a stack of slices, as fractions of Nyquist per axis.
+def radial(
+    stack: Float[ndarray, "n h w"], spacing: tuple[float, float]
+) -> tuple[Float[ndarray, " f"], Float[ndarray, " f"]]:
+    """Radial power spectral density of slices, in a Hann window: frequencies in cycles per mm, power in dB.
 
-    Only slices whose energy is at least a tenth of the strongest slice's count.
+    On one scale for all grids of a field of view, so that a scan can be compared with a finer one of it.
+    They end at the Nyquist frequency of the coarser axis; ``spacing`` is in mm of (row, column).
     """
-    chosen = _strong(stack)
-    if not np.ptp(chosen, (1, 2)).any():
-        return 1.0, 1.0
-    chosen = chosen / np.abs(chosen).max()  # the power of very small or large intensities is out of range
-    return edge(profile(chosen, 0)), edge(profile(chosen, 1))
-
-
-def _strong(stack: Float[ndarray, "n h w"]) -> Float[ndarray, "m h w"]:
-    """At most 24 slices, evenly apart, of those whose energy is at least a tenth of the strongest one's."""
-    energy = np.array([part.std(dtype=np.float64) for part in stack])
-    strong = np.flatnonzero(energy >= 0.1 * energy.max())
-    return stack[strong[np.linspace(0, len(strong) - 1, min(len(strong), 24)).round().astype(int)]]
+    stack = _strong(stack)
+    h, w = stack.shape[1:]
+    window = np.hanning(h + 2)[1:-1, None] * np.hanning(w + 2)[1:-1]
+    power = np.zeros((h, w))
+    for part in stack:
+        power += np.abs(np.fft.fft2((part - part.mean(dtype=np.float64)) * window)) ** 2
+    power *= spacing[0] * spacing[1] / ((window**2).sum() * max(1, len(stack)))
+    f = np.hypot(np.fft.fftfreq(h, spacing[0])[:, None], np.fft.fftfreq(w, spacing[1]))
+    step = 1 / min(h * spacing[0], w * spacing[1])
+    ring = np.rint(f / step).astype(int).ravel()
+    most = int(0.5 / max(spacing) / step + 1e-6)
+    count, total = (np.bincount(ring, w, most + 1)[1 : most + 1] for w in (None, power.ravel()))
+    return np.arange(1, most + 1) * step, 10 * np.log10(total / np.maximum(count, 1) + 1e-30)

@@ -49,7 +49,7 @@ def _file(name: str, scale: int, degradation: str) -> Path:
     if key in found:
         return found[key]
     if name not in SYSTEMS:
-        raise BadInput(f"expected a method of {', '.join(SYSTEMS)}, got {name!r}")
+        raise BadInput(f"--method {name}: expected {', '.join(SYSTEMS)}")
     if key in weights.listed():
         raise BadInput(f"the weights {key} are not in this installation; get them: seran weights pull {key}")
     raise BadInput(
@@ -96,9 +96,9 @@ def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
     held = weights.read(path)
     card, seen = held.card, held.evidence.spacings
     if card.scale != scale:
-        raise BadInput(f"{path}: expected weights for --scale {scale}, these are for x{card.scale}")
+        raise BadInput(f"--scale {scale}: {path} is for x{card.scale}")
     if card.model != name:
-        raise BadInput(f"{path}: expected weights of {name}, these are of {card.model}")
+        raise BadInput(f"--method {name}: {path} holds weights of {card.model}")
     with LOADING:
         running = _running(held, engine)
     return Method(

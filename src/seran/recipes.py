@@ -54,10 +54,10 @@ class Recipe:
         seed: of initialisation and sampling.
     """
 
-    model: Annotated[str, tyro.conf.arg(metavar="FILE.py:CLASS")]
+    model: Annotated[str, "FILE.py:CLASS"]
     scale: int
     degradation: str = "bd"
-    options: Annotated[dict[str, Any], JSON] = field(default_factory=dict)
+    options: Annotated[dict[str, Any], JSON, "JSON"] = field(default_factory=dict)
     residual: bool = False
     initializer: Literal["network", "he", "xavier", "gaussian"] = "network"
     init: str = ""

@@ -1,7 +1,8 @@
 """MATLAB's ``imresize(x, k, 'bicubic')``, exactly: the operator of BD degradation and bicubic enlargement.
 
 Output sample ``x`` (1-based) lies at the input coordinate ``u = x/k + (1 - 1/k)/2``, i.e. the outer
-edges of the first and last sample stay where they are. The kernel is Keys' cubic with a = -0.5
+edges of the first and last sample stay where they are; MATLAB's ceil(k n) samples are what is asked for, as k
+is an integer or its inverse here. The kernel is Keys' cubic with a = -0.5
 (Keys, "Cubic convolution interpolation", 1981); when shrinking it is stretched by 1/k, which is
 MATLAB's antialiasing. Indices beyond the border are reflected about the outer edge of the image.
 """
@@ -43,10 +44,7 @@ def sampled(at: Float[ndarray, "size"], n: int, stretch: float) -> Float[ndarray
 
 @cache
 def matrix(n: int, size: int) -> Float[ndarray, "size n"]:
-    """Weights that resize a signal of ``n`` samples to ``size`` samples, every row summing to one.
-
-    The cached array is read-only.
-    """
+    """Weights that resize ``n`` samples to ``size``; rows sum to one. The cached array is read-only."""
     k = size / n
     dense = sampled(np.arange(1, size + 1) / k + 0.5 * (1 - 1 / k) - 1, n, min(k, 1.0))
     dense.setflags(write=False)
@@ -54,21 +52,20 @@ def matrix(n: int, size: int) -> Float[ndarray, "size n"]:
 
 
 def imresize(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:
-    """Resize the last two axes to ``shape``; float32 stays float32, everything else is float64.
-
-    MATLAB resizes to ``ceil(k * n)`` samples with the scale ``k``; for the integer ratios of this
-    project, k = size / n, both definitions are the same.
-    """
-    dtype = image.dtype if image.dtype == np.float32 else np.float64
-    rows, columns = (matrix(n, m).astype(dtype) for n, m in zip(image.shape[-2:], shape, strict=True))
-    return rows @ image.astype(dtype, copy=False) @ columns.T
+    """Resize the last two axes to ``shape``; float32 stays float32, everything else is float64."""
+    h, w = image.shape[-2:]
+    return _applied(matrix(h, shape[0]), image, matrix(w, shape[1]).T)
 
 
 def adjoint(image: Float[ndarray, "*n a b"], shape: tuple[int, int]) -> Float[ndarray, "*n h w"]:
     """The transpose of `imresize` from ``shape`` to the shape of ``image``; its types are the same."""
+    a, b = image.shape[-2:]
+    return _applied(matrix(shape[0], a).T, image, matrix(shape[1], b))
+
+
+def _applied(rows: Float[ndarray, "a h"], image: ndarray, columns: Float[ndarray, "w b"]) -> ndarray:
     dtype = image.dtype if image.dtype == np.float32 else np.float64
-    rows, columns = (matrix(n, m).astype(dtype) for n, m in zip(shape, image.shape[-2:], strict=True))
-    return rows.T @ image.astype(dtype, copy=False) @ columns
+    return rows.astype(dtype) @ image.astype(dtype, copy=False) @ columns.astype(dtype)
 
 
 @cache

@@ -198,8 +198,8 @@ def upscale(
     """
     stack = np.moveaxis(volume.data, plan.axis, 0)
     if min(stack.shape[1:]) < SMALLEST:
-        got = f"{dimensions(stack.shape[1:])} (slices along array axis {plan.axis}); choose another --plane"
-        raise BadInput(f"expected slices of at least {SMALLEST}x{SMALLEST} pixels, got {got}")
+        got = f"slices of {dimensions(stack.shape[1:])} pixels along array axis {plan.axis}"
+        raise BadInput(f"{got}: must be at least {SMALLEST}x{SMALLEST}; choose another --plane")
     if (plan.scan.shape, plan.factors, plan.anchor) != (volume.data.shape, method.factors, method.anchor):
         raise ValueError(f"the plan is not one for {method.name} and a scan of {volume.data.shape}")
 

@@ -5,19 +5,17 @@ then ``res-`` and ``desc-seran``, the suffix unchanged.
 """
 
 import csv
-import functools
-import html
-import io as streams
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from string import Template
+from typing import Any, Literal
 
 import seran
 from seran import files
-from seran.apps import FLAT, Positional
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.grid import dimensions
@@ -25,13 +23,13 @@ from seran.job import batch, record
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.options import Options, Target
+from seran.quality import report
 
-BIDS_VERSION = "1.10.0"
 SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR")
 """What is sharpened unless `--suffix` says otherwise."""
 NAME = re.compile(r"(sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*)_([A-Za-z0-9]+)(\.nii(?:\.gz)?)")
 """A raw image's name: entities, suffix, ending."""
-NOT_MAGNITUDE = ("part-phase", "part-real", "part-imag")
+NOT_MAGNITUDE = {"part-phase", "part-real", "part-imag"}
 DESCRIPTION = "Sharpened in the plane of the slices by a super-resolution network. Not for diagnosis."
 KEPT = (
     "Modality", "MagneticFieldStrength", "Manufacturer", "ManufacturersModelName", "DeviceSerialNumber",
@@ -47,47 +45,28 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def named(path: Path) -> tuple[list[str], str, str]:
+def _named(path: Path) -> tuple[list[str], str, str]:
     """Entities like ``sub-01`` in their order, suffix and ending of an image's name; none of other names."""
     matched = NAME.fullmatch(path.name)
     return (matched[1].split("_"), matched[2], matched[3]) if matched else ([], "", "")
 
 
-def scans(
-    root: Path,
-    participants: Sequence[str] = (),
-    sessions: Sequence[str] = (),
-    suffixes: Sequence[str] = SUFFIXES,
+def _scans(
+    root: Path, participants: Sequence[str], sessions: Sequence[str], suffixes: Sequence[str]
 ) -> list[Path]:
-    """The magnitude images of these suffixes, in order.
-
-    Args:
-        root: of the raw data set.
-        participants: labels, with or without ``sub-``; none for all.
-        sessions: labels, with or without ``ses-``; none for all.
-        suffixes: what the names end in.
-
-    Raises:
-        BadInput: for a root that is no BIDS data set, or labels and suffixes that nothing has.
-    """
+    """The magnitude images of these suffixes, in order; labels with or without ``sub-``, none for all."""
     if not (root / "dataset_description.json").is_file():
         raise BadInput(f"{root}: expected a BIDS data set; it has no dataset_description.json")
-    wanted = {f"sub-{p.removeprefix('sub-')}" for p in participants}
-    visits = {f"ses-{s.removeprefix('ses-')}" for s in sessions}
-    absent = sorted(w for w in wanted if not (root / w).is_dir())
-    if absent:
-        raise BadInput(f"{root}: no such participant: {', '.join(absent)}")
+    wanted = {f"sub-{label.removeprefix('sub-')}" for label in participants}
+    visits = {f"ses-{label.removeprefix('ses-')}" for label in sessions}
+    for name in sorted(wanted):
+        if not (root / name).is_dir():
+            raise BadInput(f"--participant-label {name[4:]}: no such participant in {root}")
     found = []
     for path in sorted([*root.glob("sub-*/*/*"), *root.glob("sub-*/ses-*/*/*")]):
-        own, suffix, _ = named(path)
-        if (
-            own
-            and suffix in suffixes
-            and path.is_file()
-            and (not wanted or own[0] in wanted)
-            and (not visits or visits & set(own))
-            and not set(NOT_MAGNITUDE) & set(own)
-        ):
+        own, suffix, _ = _named(path)
+        asked = (not wanted or wanted & set(own)) and (not visits or visits & set(own))
+        if asked and suffix in suffixes and path.is_file() and not NOT_MAGNITUDE & set(own):
             found.append(path)
     if not found:
         raise BadInput(f"{root}: no image of these participants and sessions ends in {', '.join(suffixes)}")
@@ -98,43 +77,35 @@ def resolution(target: Target) -> tuple[str, str]:
     """The label of ``res-``, and what it means."""
     if target.like is not None:
         return "like", f"on the grid of {target.like.name}"
+    number = f"{target.spacing or target.scale or 2:g}"
+    label = number.replace(".", "p")
     if target.spacing is not None:
-        return f"{target.spacing:g}mm".replace(".", "p"), f"{target.spacing:g} mm in the plane of the slices"
-    scale = f"{target.scale or 2:g}"
-    return f"x{scale}".replace(".", "p"), f"{scale} times the input's matrix in the plane of the slices"
+        return f"{label}mm", f"{number} mm in the plane of the slices"
+    return f"x{label}", f"{number} times the input's matrix in the plane of the slices"
 
 
-def metadata(root: Path, image: Path) -> dict[str, Any]:
-    """What the JSON files of a data set say of an image: those nearer to it win (BIDS: inheritance).
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{path}: expected a JSON object ({error}); mend or remove it") from error
 
-    Raises:
-        BadInput: for a file that is no JSON object.
-    """
-    own, suffix, _ = named(image)
+
+def _metadata(root: Path, image: Path) -> dict[str, Any]:
+    """What the JSON files of a data set say of an image: those nearer to it win (BIDS: inheritance)."""
+    own, suffix, _ = _named(image)
     found: dict[str, Any] = {}
-    folders = [root, *(p for p in reversed(image.parents) if root in p.parents)]
-    for folder in folders:
-        applying = []
-        for path in folder.glob(f"*{suffix}.json"):
-            *others, last = path.stem.split("_")
-            if last == suffix and set(others) <= set(own):
-                applying.append((len(others), path))
-        for _, path in sorted(applying):
-            try:
-                said = json.loads(path.read_text(encoding="utf-8"))
-                found.update(said)
-            except (ValueError, TypeError) as error:
-                raise BadInput(f"{path}: expected a JSON object ({error}); mend or remove it") from error
+    for folder in [root, *(p for p in reversed(image.parents) if root in p.parents)]:
+        names = {p: set(p.stem.split("_")) for p in folder.glob(f"*{suffix}.json")}
+        applying = [p for p, parts in names.items() if parts - set(own) == {suffix}]
+        for path in sorted(applying, key=lambda p: (len(names[p]), p)):
+            found |= _json(path)
     return found
 
 
-def facts(root: Path, image: Path, target: Target) -> dict[str, Any]:
-    """What the record of a result states besides: what BIDS requires, and what is still true of the source.
-
-    Raises:
-        BadInput: if the source's metadata cannot be read.
-    """
-    said = metadata(root, image)
+def _facts(root: Path, image: Path, target: Target) -> dict[str, Any]:
+    """What a record states besides: what BIDS requires, and what is still true of the source."""
+    said = _metadata(root, image)
     return {name: said[name] for name in KEPT if name in said} | {
         "Description": DESCRIPTION,
         "Sources": [f"bids:raw:{image.relative_to(root).as_posix()}"],
@@ -144,48 +115,33 @@ def facts(root: Path, image: Path, target: Target) -> dict[str, Any]:
     }
 
 
-def planned(root: Path, out: Path, images: Iterable[Path], target: Target) -> Iterator[Task]:
-    """What becomes of each image."""
-    label, _ = resolution(target)
-    for image in images:
-        own, suffix, ending = named(image)
-        name = "_".join([*own, f"res-{label}", "desc-seran", suffix + ending])
-        yield Task(
-            image,
-            out / image.relative_to(root).with_name(name),
-            functools.partial(facts, root, image, target),
-        )
+def _planned(root: Path, out: Path, image: Path, target: Target) -> Task:
+    """What becomes of an image."""
+    own, suffix, ending = _named(image)
+    name = "_".join([*own, f"res-{resolution(target)[0]}", "desc-seran", suffix + ending])
+    return Task(image, out / image.relative_to(root).with_name(name), partial(_facts, root, image, target))
 
 
-def describe(root: Path, out: Path) -> None:
-    """Write what a derivative data set needs besides images.
-
-    Raises:
-        BadInput: if ``out`` is the raw data set, or another program's.
-    """
+def _describe(root: Path, out: Path) -> None:
+    """Write what a derivative data set needs besides images."""
     path = out / "dataset_description.json"
     if out.resolve() == root.resolve():
         raise BadInput(f"{out}: the results would lie among the raw data; name another folder")
-    if path.is_file():
-        try:
-            makers = [maker["Name"] for maker in json.loads(path.read_text())["GeneratedBy"]]
-        except (ValueError, TypeError, KeyError):
-            makers = []
-        if "seran" not in makers:
-            raise BadInput(f"{out} is a data set that seran has not made; name another folder")
-    link = os.path.relpath(root.resolve(), out.resolve())
+    if path.is_file() and '"Name": "seran"' not in json.dumps(_json(path).get("GeneratedBy")):
+        raise BadInput(f"{out} is a data set that seran has not made; name another folder")
+    link = Path(os.path.relpath(root.resolve(), out.resolve())).as_posix()
     told = {
         "Name": "MR images sharpened by seran",
-        "BIDSVersion": BIDS_VERSION,
+        "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "seran", "Version": seran.__version__, "Description": DESCRIPTION}],
         "HowToAcknowledge": "Zhang et al., MR Image Super-Resolution With Squeeze and Excitation Reasoning "
         "Attention Network, CVPR 2021",
-        "SourceDatasets": [{"URL": Path(link).as_posix()}],
-        "DatasetLinks": {"raw": Path(link).as_posix()},
+        "SourceDatasets": [{"URL": link}],
+        "DatasetLinks": {"raw": link},
     }
     texts = {
-        "dataset_description.json": json.dumps(told, indent=1) + "\n",
+        path.name: json.dumps(told, indent=1) + "\n",
         "descriptions.tsv": f"desc_id\tdescription\ndesc-seran\t{DESCRIPTION}\n",
         "README.md": f"# Sharpened MR images\n\n{DESCRIPTION} Made by `seran bids`, version "
         f"{seran.__version__}. Each image has a JSON file that states method, weights and their hash.\n",
@@ -197,67 +153,48 @@ def describe(root: Path, out: Path) -> None:
             part.write_text(text, encoding="utf-8")
 
 
-def rows(tasks: Iterable[Task], root: Path) -> list[dict[str, str]]:
-    """One row of `COLUMNS` for each task: what its record says, or that it is missing."""
-    table = []
-    for task in tasks:
-        own = dict(e.split("-", 1) for e in named(task.source)[0])
-        row = dict.fromkeys(COLUMNS, "n/a") | {
-            "participant_id": f"sub-{own['sub']}",
-            "source": task.source.relative_to(root).as_posix(),
-            "status": "missing",
+def _row(task: Task, root: Path) -> dict[str, str]:
+    """What the record of a task says, or that it is missing."""
+    own, made = _named(task.source)[0], record.read(task.out)
+    row: dict[str, object] = {
+        "participant_id": own[0],
+        "session_id": next((entity for entity in own if entity.startswith("ses-")), None),
+        "source": task.source.relative_to(root).as_posix(),
+        "status": "done" if made else "missing",
+    }
+    if made:
+        row |= {name: getattr(made, name) for name in ("method", "weights", "weights_sha256", "version")} | {
+            "voxel_before": dimensions(made.voxel_size_before, ".3g", " x "),
+            "voxel_after": dimensions(made.voxel_size_after, ".3g", " x "),
+            "kspace_support": dimensions(made.kspace_support, ".3g", " x "),
+            "seconds": f"{made.seconds:.1f}",
         }
-        if "ses" in own:
-            row["session_id"] = f"ses-{own['ses']}"
-        made = record.read(task.out)
-        if made is not None:
-            row |= {
-                "status": "done",
-                "method": made.method,
-                "weights": made.weights or "n/a",
-                "weights_sha256": made.weights_sha256 or "n/a",
-                "version": made.version,
-                "voxel_before": dimensions(made.voxel_size_before, ".3g", " x "),
-                "voxel_after": dimensions(made.voxel_size_after, ".3g", " x "),
-                "kspace_support": dimensions(made.kspace_support, ".3g", " x "),
-                "seconds": f"{made.seconds:.1f}",
-            }
-        table.append({name: " ".join(str(value).split()) for name, value in row.items()})
-    return table
+    return {name: " ".join(str(row.get(name) or "n/a").split()) for name in COLUMNS}
 
 
 def page(table: Sequence[dict[str, str]]) -> str:
-    """The table as a page of its own; everything in it is escaped."""
-    done = sum(row["status"] == "done" for row in table)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in COLUMNS)
-    body = "\n".join(
-        f'<tr class="{row["status"]}">'
-        + "".join(f"<td>{html.escape(row[c])}</td>" for c in COLUMNS)
-        + "</tr>"
-        for row in table
+    """The rows as a page of its own; everything in it is escaped."""
+    rows = report.table([list(row.values()) for row in table], COLUMNS)
+    return Template(Path(__file__).with_suffix(".html").read_text()).substitute(
+        done=sum(row["status"] == "done" for row in table),
+        all=len(table),
+        description=DESCRIPTION,
+        version=seran.__version__,
+        table=rows.replace("<td>missing<", '<td class="missing">missing<'),
     )
-    return f"""<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><title>seran: {done} of {len(table)} scans</title>
-<style>body{{font:14px sans-serif;margin:2em}}table{{border-collapse:collapse}}td,th{{padding:.3em .7em;
-border-bottom:1px solid #ccc;text-align:left;font-variant-numeric:tabular-nums}}
-.missing{{background:#fdd}}</style>
-<h1>{done} of {len(table)} scans sharpened</h1><p>{html.escape(DESCRIPTION)} seran {seran.__version__}.</p>
-<table><thead><tr>{head}</tr></thead><tbody>
-{body}
-</tbody></table></html>
-"""
 
 
 def bids(
-    bids_dir: Positional[Path],
-    output_dir: Positional[Path],
-    level: Positional[Literal["participant", "group"]],
+    bids_dir: Path,
+    output_dir: Path,
+    level: Literal["participant", "group"],
+    /,
     participant_label: tuple[str, ...] = (),
     session_label: tuple[str, ...] = (),
     suffix: tuple[str, ...] = SUFFIXES,
-    options: Annotated[Options, FLAT] = Options(),  # noqa: B008
-    engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
-    where: Annotated[Cluster, FLAT] = Cluster(),  # noqa: B008
+    options: Options = Options(),  # noqa: B008
+    engine: Engine = Engine(),  # noqa: B008
+    where: Cluster = Cluster(),  # noqa: B008
 ) -> str:
     """Sharpen the scans of a BIDS data set, as a BIDS App.
 
@@ -275,29 +212,22 @@ def bids(
         options: how.
         engine: how the network is run.
         where: several scans may be sharpened at once, on this machine or on many.
-
-    Raises:
-        BadInput: for anything wrong with the data set or the options.
-        Incomplete: if some scans could not be sharpened, or are missing from the group; each is named.
-        OSError: if a result cannot be written.
     """
-    images = scans(bids_dir, participant_label, session_label, suffix)
-    tasks = list(planned(bids_dir, output_dir, images, options.target))
-    if level == "group":
-        return _group(tasks, bids_dir, output_dir)
-    describe(bids_dir, output_dir)
-    return batch.run(tasks, options, engine, resume=True, where=where)
-
-
-def _group(tasks: Sequence[Task], root: Path, out: Path) -> str:
-    if not (out / "dataset_description.json").is_file():
-        raise BadInput(f"{out}: nothing is there yet; run `seran bids {root} {out} participant` first")
-    table, text = rows(tasks, root), streams.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    with files.together(out / "group.tsv", out / "group.html") as (tsv, web):
-        tsv.write_text(text.getvalue(), encoding="utf-8")
+    images = _scans(bids_dir, participant_label, session_label, suffix)
+    tasks = [_planned(bids_dir, output_dir, image, options.target) for image in images]
+    if level == "participant":
+        _describe(bids_dir, output_dir)
+        return batch.run(tasks, options, engine, resume=True, where=where)
+    if not (output_dir / "dataset_description.json").is_file():
+        told = f"run `seran bids {bids_dir} {output_dir} participant` first"
+        raise BadInput(f"{output_dir}: nothing is there yet; {told}")
+    table = [_row(task, bids_dir) for task in tasks]
+    paths = output_dir / "group.tsv", output_dir / "group.html"
+    with files.together(*paths) as (tsv, web):
+        with tsv.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table)
         web.write_text(page(table), encoding="utf-8")
     done = sum(row["status"] == "done" for row in table)
-    return f"{done} of {len(table)} scans are sharpened; {out / 'group.tsv'}, {out / 'group.html'}"
+    return f"{done} of {len(table)} scans are sharpened; {paths[0]}, {paths[1]}"

@@ -6,12 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from seran import files, io, kspace, resample, scratch
-from seran.apps import Positional
 from seran.errors import BadInput, Incomplete
-from seran.io import Source
 from seran.job import record
 from seran.job.options import ReadOptions
-from seran.job.record import Record
 from seran.quality import checks, report
 from seran.quality.report import Side
 
@@ -20,7 +17,7 @@ def refuse_page(out: Path, force: bool, *others: Path) -> None:
     """Raise `BadInput` if the page could not be made or written, or would replace what must not go."""
     report.viewer()
     if out.suffix.lower() not in (".html", ".htm"):
-        raise BadInput(f"{out}: expected a name ending in .html for the report")
+        raise BadInput(f"{out}: must end in .html")
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if out.is_dir() or any(out.exists() and other.exists() and out.samefile(other) for other in others):
@@ -29,15 +26,7 @@ def refuse_page(out: Path, force: bool, *others: Path) -> None:
         raise BadInput(f"{out} exists; give --force to replace it")
 
 
-def made_from(before: Source, after: Path) -> Record | None:
-    """The record beside ``after``, if it is of ``before``."""
-    found = record.read(after)
-    if found is None or found.input_sha256 != files.sha256_of(before.files):
-        return None
-    return found
-
-
-def write(before: Source, after: Path, out: Path, reading: ReadOptions, made: Record | None) -> str:
+def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> str:
     """Check, draw and write; the checks in words.
 
     Args:
@@ -45,20 +34,19 @@ def write(before: Source, after: Path, out: Path, reading: ReadOptions, made: Re
         after: the other one.
         out: the page.
         reading: how ``before`` is read.
-        made: the record of how ``after`` was made from it, if there is one.
 
     Raises:
-        BadInput: if one cannot be read.
         Incomplete: if a check fails, after its words to stderr; the page is written.
-        OSError: if the page cannot be written.
     """
+    old, new, made = io.resolve(before, reading.series), io.resolve(after), record.read(after)
+    if made is not None and made.input_sha256 != files.sha256_of(old.files):
+        made = None
     allocate, provenance = scratch.allocator(out.parent), made.provenance if made else None
-    sides = []
-    for source, how in (before, reading), (io.resolve(after), ReadOptions(fill=reading.fill)):
+    sides, notes = [], []
+    for source, how in (old, reading), (new, ReadOptions(fill=reading.fill)):
         series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
         sides.append(Side(source.path.name, next(series.volumes), series.count))
     first, second = sides
-    notes = []
     if made is not None and made.fourier_crop:
         band = kspace.support(np.moveaxis(first.volume.data, made.slice_axis, 0))
         first = Side(first.name, resample.acquired(first.volume, made.slice_axis, band), first.count)
@@ -72,20 +60,14 @@ def write(before: Source, after: Path, out: Path, reading: ReadOptions, made: Re
         part.write_text(text, encoding="utf-8")
     told = "\n".join(f"{c.verdict:9} {c.name}: {c.text}" for c in found)
     told += f"\n{out}: {report.summary(found)}, {out.stat().st_size / 1e6:.1f} MB"
-    failed = [c.name for c in found if c.verdict == "FAIL"]
+    failed = ", ".join(c.name for c in found if c.verdict == "FAIL")
     if failed:
         sys.stderr.write(f"{told}\n")
-        raise Incomplete(f"FAIL of {', '.join(failed)}; the report says more: {out}")
+        raise Incomplete(f"FAIL of {failed}; the report says more: {out}")
     return told
 
 
-def compare(
-    before: Positional[Path],
-    after: Positional[Path],
-    out: Positional[Path],
-    fill: float | None = None,
-    force: bool = False,
-) -> str:
+def compare(before: Path, after: Path, out: Path, /, fill: float | None = None, force: bool = False) -> str:
     """Put two scans on one page that opens anywhere: planes with a divider, difference, spectrum, checks.
 
     If the record of `seran upscale` lies beside AFTER and is of BEFORE, the checks know how the one was made
@@ -97,12 +79,6 @@ def compare(
         out: the page, a name ending in .html.
         fill: value for voxels that are NaN, infinite or beyond 1e30.
         force: replace an existing page.
-
-    Raises:
-        BadInput: if one cannot be read, or the viewer is not in this installation.
-        Incomplete: if a check fails; the page is written.
-        OSError: if the page cannot be written.
     """
     refuse_page(out, force, before, after)
-    source = io.resolve(before)
-    return write(source, after, out, ReadOptions(fill=fill), made_from(source, after))
+    return write(before, after, out, ReadOptions(fill=fill))

@@ -7,31 +7,32 @@ words, so that pressing the key starts no Python. All of it is read from the sig
 import importlib
 import pkgutil
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import seran
 from seran import apps
-from seran.apps import Positional, arguments
+from seran.apps import arguments
 from seran.degrade import DEGRADATIONS
 from seran.recipes import RECIPES
 from seran.systems import SYSTEMS
 
 OTHERS = {"prepare": ("ixi", "benchmark")}
 """Functions of a command's module whose options it has, too, after some first words."""
-NAMES = {"method": tuple(SYSTEMS), "methods": tuple(SYSTEMS), "degradation": tuple(DEGRADATIONS)}
-"""What options of these names take one of."""
 FIRST = {"prepare": ("ixi", "open"), "train": tuple(RECIPES)}
 """First words of a command that its signature does not list."""
-VALUES = {"--method": [*SYSTEMS], "--methods": [*SYSTEMS], "--degradation": [*DEGRADATIONS]}
+VALUES = {"--method": tuple(SYSTEMS), "--methods": tuple(SYSTEMS), "--degradation": tuple(DEGRADATIONS)}
 """Words that an option takes one of though its type does not list them."""
+ZSH = "autoload -Uz compinit bashcompinit\n(( $+functions[compdef] )) || compinit\nbashcompinit\n"
+"""How zsh comes to emulate bash's ``complete``."""
 
 
 class Command(NamedTuple):
     """What may follow a command: words; options, with the words that each takes one of, none of a flag."""
 
-    words: tuple[str, ...]
-    options: dict[str, tuple[str, ...] | None]
+    words: Sequence[str]
+    options: dict[str, Sequence[str] | None]
     lacks: bool = False
 
 
@@ -48,7 +49,7 @@ def commands() -> dict[str, Command]:
             lacks = True
         words = [choice for a in known if not a.flags for choice in a.choices]
         flags = [(flag, a) for a in known for flag in a.flags]
-        options = {f: a.choices or tuple(VALUES.get(f, ())) if a.count else None for f, a in flags}
+        options = {f: a.choices or VALUES.get(f, ()) if a.count else None for f, a in flags}
         found[name] = Command((*FIRST.get(name, ()), *words), options, lacks)
     return {**found, "help": Command(tuple(found), {})}
 
@@ -57,38 +58,21 @@ def _quoted(words: Iterable[str]) -> str:
     return shlex.quote(" ".join(words))
 
 
-def bash(known: dict[str, Command]) -> str:
-    """A function for bash's ``complete``."""
-    values = "\n".join(
-        f"    '{name} {option}') words={_quoted(choices)} ;;"
-        for name, command in known.items()
-        for option, choices in command.options.items()
-        if choices
-    )
-    options = "\n".join(f"    '{name} -'*) words={_quoted(c.options)} ;;" for name, c in known.items())
-    words = "\n".join(f"    '{name} '*) words={_quoted(c.words)} ;;" for name, c in known.items() if c.words)
-    return f"""_seran() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} words=
-  if [ "$cur" = "=" ]; then cur=; fi
-  if [ "$prev" = "=" ]; then prev=${{COMP_WORDS[COMP_CWORD-2]}}; fi
-  case "${{COMP_WORDS[1]}} $prev" in
-{values}
-  esac
-  if [ "$COMP_CWORD" -eq 1 ]; then
-    words={_quoted([*known, "--help", "--version"])}
-  elif [ -z "$words" ]; then
-    case "${{COMP_WORDS[1]}} $cur" in
-{options}
-{words}
-    esac
-  fi
-  # shellcheck disable=SC2207  # no word of ours has a space
-  COMPREPLY=($(compgen -W "$words" -- "$cur"))
-}}
-complete -o default -F _seran seran"""
+def _bash(known: dict[str, Command]) -> str:
+    """A function for bash's ``complete``: rules in the order in which they are looked at."""
+    rules: dict[str, dict[str, Sequence[str] | None]] = {
+        "@VALUES@": {f"'{name} {o}'": v for name, c in known.items() for o, v in c.options.items()},
+        "@OPTIONS@": {f"'{name} -'*": tuple(c.options) for name, c in known.items()},
+        "@WORDS@": {f"'{name} '*": c.words for name, c in known.items()},
+    }
+    script = Path(__file__).with_suffix(".bash").read_text().rstrip()
+    for mark, cases in rules.items():
+        lines = [f"    {case}) words={_quoted(words)} ;;" for case, words in cases.items() if words]
+        script = script.replace(mark, "\n".join(lines))
+    return script.replace("@COMMANDS@", _quoted([*known, "--help", "--version"]))
 
 
-def fish(known: dict[str, Command]) -> str:
+def _fish(known: dict[str, Command]) -> str:
     """A line for each option."""
     lines = ["complete -c seran -n __fish_use_subcommand -f -a " + _quoted([*known, "--help", "--version"])]
     for name, command in known.items():
@@ -100,24 +84,21 @@ def fish(known: dict[str, Command]) -> str:
     return "\n".join(lines)
 
 
-def tcsh(known: dict[str, Command]) -> str:
+def _tcsh(known: dict[str, Command]) -> str:
     """Commands, and the options of all of them, because tcsh does not look at the second word."""
     every: dict[str, dict[str, None]] = {}
-    for command in known.values():
-        for option, choices in command.options.items():
-            every.setdefault(option, {}).update(dict.fromkeys(choices or ()))
+    for option, choices in (item for command in known.values() for item in command.options.items()):
+        every.setdefault(option, {}).update(dict.fromkeys(choices or ()))
     rules = [f"p/1/({' '.join(known)})/"]
     rules += [f"n/{option}/({' '.join(choices)})/" for option, choices in every.items() if choices]
     rules.append(f"c/--/({' '.join(option[2:] for option in every if option[:2] == '--')})/")
     return "complete seran " + " ".join(f"'{rule}'" for rule in rules)
 
 
-ZSH = "autoload -Uz compinit bashcompinit\n(( $+functions[compdef] )) || compinit\nbashcompinit\n"
-"""How zsh comes to emulate bash's ``complete``."""
-SHELLS = {"bash": bash, "zsh": lambda known: ZSH + bash(known), "fish": fish, "tcsh": tcsh}
+SHELLS = {"bash": _bash, "zsh": lambda known: ZSH + _bash(known), "fish": _fish, "tcsh": _tcsh}
 
 
-def completion(shell: Positional[Literal["bash", "zsh", "fish", "tcsh"]]) -> str:
+def completion(shell: Literal["bash", "zsh", "fish", "tcsh"], /) -> str:
     """Print a script that completes commands, options and their values.
 
     Write it to a file once, `seran completion bash > ~/.seran-completion`, and `source` that in ~/.bashrc,
@@ -126,8 +107,7 @@ def completion(shell: Positional[Literal["bash", "zsh", "fish", "tcsh"]]) -> str
     Args:
         shell: which.
     """
-    known = commands()
-    lines = [f"# Made by `seran completion {shell}`, seran {seran.__version__}."]
+    known, lines = commands(), [f"# Made by `seran completion {shell}`, seran {seran.__version__}."]
     bare = ", ".join(name for name, command in known.items() if command.lacks)
     if bare:
         lines.append(f"# Without the options of {bare}: pip install 'seran[train]', and make it again.")

@@ -5,22 +5,18 @@ slice of a head, 256x256, 16-bit big-endian. Its voxel size is not recorded; 1 m
 """
 
 import gzip
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from seran import files, grid, io, metrics
-from seran.apps import FLAT
+import seran
+from seran import files, grid, io
 from seran.degrade import Bicubic
 from seran.engines import Engine
-from seran.grid import Plan
-from seran.methods import method
-from seran.sharpen import upscale
+from seran.quality import metrics
 from seran.volume import Volume
 
 SOURCE = "matplotlib sample data, s1045.ima.gz (256x256, 16 bit)"
@@ -36,29 +32,21 @@ def sample() -> Volume:
     return Volume(raw.T[:, :, None].astype(np.float32), AFFINE)
 
 
-@dataclass(frozen=True)
-class Score:
-    """One method on the demo image."""
-
-    method: str
-    psnr: float
-    ssim: float
-
-
-def picture(path: Path, images: dict[str, ndarray], errors: dict[str, ndarray], caption: str) -> None:
+def _picture(path: Path, images: dict[str, ndarray], caption: str) -> None:
     """Write images (rows, columns) side by side, whole and enlarged, and error maps on one scale (PNG)."""
+    truth = images["truth"]
+    errors = {name: images[name] - truth for name in ("bicubic", "seran")}
+    limit = np.percentile(np.abs(np.stack(list(errors.values()))), 99.8)
+    grey = {"cmap": "gray", "vmin": 0, "vmax": max(image.max() for image in images.values())}
     figure = Figure(figsize=(12, 9.6), layout="constrained")
     axes = figure.subplots(3, len(images))
-    top = max(image.max() for image in images.values())
-    limit = np.percentile(np.abs(np.stack(list(errors.values()))), 99.8)
     for ax in axes.ravel():
         ax.set_axis_off()
     for (whole, part, error), (name, image) in zip(axes.T, images.items(), strict=True):
         h, w = image.shape
-        box = image[h // 4 : h * 9 // 16, w * 5 // 16 : w * 5 // 8]
         whole.set_title(name)
-        whole.imshow(image, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
-        part.imshow(box, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
+        whole.imshow(image, **grey, interpolation="nearest")
+        part.imshow(image[h // 4 : h * 9 // 16, w * 5 // 16 : w * 5 // 8], **grey, interpolation="nearest")
         if name in errors:
             shown = error.imshow(errors[name], cmap="RdBu_r", vmin=-limit, vmax=limit)
             error.set_title(f"{name} - truth")
@@ -68,49 +56,29 @@ def picture(path: Path, images: dict[str, ndarray], errors: dict[str, ndarray], 
         figure.savefig(part_file, dpi=90)
 
 
-def compare(out: Path, engine: Engine) -> list[Score]:
-    """Degrade the sample slice, upscale it with bicubic and SERAN, write NIfTIs and a picture into ``out``.
-
-    Raises:
-        OSError: if ``out`` cannot be written.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    truth = sample()
-    low = Volume(
-        np.moveaxis(Bicubic((SCALE, SCALE))(np.moveaxis(truth.data, 2, 0)), 0, 2),
-        grid.rescale(truth.affine, (1 / SCALE, 1 / SCALE, 1), Bicubic.anchor),
-    )
-    made = {"truth": truth, "low": low}
-    scores = []
-    span = float(np.ptp(truth.data))
-    for name in ("bicubic", "seran"):
-        chosen = method(name, SCALE, engine=engine)
-        made[name], _ = upscale(low, chosen, Plan(low.grid, 2, chosen.factors, chosen.anchor))
-        right, got = (np.moveaxis(made[key].data, 2, 0) for key in ("truth", name))
-        found = metrics.scores(right, got, span)
-        scores.append(Score(name, found["psnr"], found["ssim_slice"]))
-    for name, volume in made.items():
-        with files.atomic(out / f"{name}.nii.gz") as part:
-            io.write(volume, part)
-    shown = {key: made[key].data[:, :, 0].T for key in ("low", "bicubic", "seran", "truth")}
-    errors = {key: shown[key] - shown["truth"] for key in ("bicubic", "seran")}
-    caption = f"{SOURCE}, x{SCALE}: " + ", ".join(f"{s.method} {s.psnr:.2f} dB" for s in scores)
-    picture(out / "demo.png", shown, errors, caption)
-    return scores
-
-
-def demo(
-    out: Path = Path("seran-demo"),
-    engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
-) -> str:
+def demo(out: Path = Path("seran-demo"), engine: Engine = Engine()) -> str:  # noqa: B008
     """Sharpen a real MR slice that ships with matplotlib, and compare with the truth.
 
     Args:
         out: folder for the NIfTIs and the picture; files of the same names are replaced.
         engine: how the network is run.
     """
-    scores = compare(out, engine)
+    out.mkdir(parents=True, exist_ok=True)
+    truth = sample()
+    stack = np.moveaxis(truth.data, 2, 0)
+    affine = grid.rescale(truth.affine, (1 / SCALE, 1 / SCALE, 1), Bicubic.anchor)
+    low = Volume(np.moveaxis(Bicubic((SCALE, SCALE))(stack), 0, 2), affine)
+    made, scores = {"truth": truth, "low": low}, {}
+    for name in ("bicubic", "seran"):
+        made[name] = seran.upscale((low.data, affine), method=name, engine=engine).volume
+        scores[name] = metrics.scores(stack, np.moveaxis(made[name].data, 2, 0), float(np.ptp(stack)))
+    for name, volume in made.items():
+        with files.atomic(out / f"{name}.nii.gz") as part:
+            io.write(volume, part)
+    caption = f"{SOURCE}, x{SCALE}: " + ", ".join(f"{n} {s['psnr']:.2f} dB" for n, s in scores.items())
+    shown = {name: made[name].data[:, :, 0].T for name in ("low", "bicubic", "seran", "truth")}
+    _picture(out / "demo.png", shown, caption)
     lines = [f"{SOURCE}, degraded by bicubic, x{SCALE} (one slice: PSNR range max - min, SSIM 2-D)"]
-    lines += [f"{s.method:8} PSNR {s.psnr:.2f} dB  SSIM {s.ssim:.4f}" for s in scores]
+    lines += [f"{n:8} PSNR {s['psnr']:.2f} dB  SSIM {s['ssim_slice']:.4f}" for n, s in scores.items()]
     lines += [f"results: {out.resolve()} (truth, low, bicubic, seran as .nii.gz; demo.png)"]
     return "\n".join(lines)

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 from seran import evaluate as library
 from seran import files, progress
-from seran.apps import FLAT, Positional
 from seran.data.pairs import load_prepared
 from seran.engines import Engine
 from seran.errors import BadInput
@@ -14,14 +13,15 @@ from seran.weights import read
 
 
 def evaluate(
-    data: Positional[Path],
-    methods: tuple[str, ...] = ("bicubic", "seran"),
+    data: Path,
+    /,
+    methods: Annotated[tuple[str, ...], "NAME ..."] = ("bicubic", "seran"),
     scale: Literal[2, 3, 4] = 2,
-    weights: tuple[Path, ...] = (),
+    weights: Annotated[tuple[Path, ...], "FILE ..."] = (),
     split: Literal["test", "val"] = "test",
     slices: int = 0,
-    out: Path | None = None,
-    engine: Annotated[Engine, FLAT] = Engine(),  # noqa: B008
+    out: Annotated[Path | None, "NAME"] = None,
+    engine: Engine = Engine(),  # noqa: B008
 ) -> str:
     """Score methods on a prepared set: PSNR and SSIM per contrast and volume, and the gain over bicubic.
 
@@ -36,16 +36,14 @@ def evaluate(
         engine: how networks are run.
     """
     pairs = load_prepared(data)
-    models = [read(named(path)).card.model for path in weights]
-    if len(set(models)) < len(models) or not set(models) <= {name.removesuffix("+") for name in methods}:
+    own = {read(named(path)).card.model: path for path in weights}
+    if len(own) < len(weights) or not set(own) <= {name.removesuffix("+") for name in methods}:
+        of = ", ".join(read(named(path)).card.model for path in weights)
         raise BadInput(
-            f"expected at most one weights file for each network of {', '.join(methods)}, "
-            f"got files of {', '.join(models)}"
+            f"--weights: give at most one file for each of {', '.join(methods)}; these are of {of}"
         )
-    own = dict(zip(models, weights, strict=True))
     chosen = [method(n, scale, pairs.degradation, own.get(n.removesuffix("+")), engine) for n in methods]
-    total = len(pairs.pick(split)) * len(chosen)
-    with progress.bar(total, "volume") as bar:
+    with progress.bar(len(pairs.pick(split)) * len(chosen), "volume") as bar:
         report = library.evaluate(pairs, chosen, split, bar.update, slices)
     if out is not None:
         for end, text in ((".json", report.json()), (".md", report.markdown())):

@@ -3,20 +3,18 @@
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from seran import export as library
-from seran.apps import Positional
 from seran.errors import BadInput
 from seran.run import CHECKPOINT, Run
 
 
 def export(
-    run: Positional[Path],
-    out: Positional[Path],
-    machine: str = "",
-    notes: str = "",
-    model: Annotated[str, tyro.conf.arg(metavar="FILE.py:CLASS")] = "",
+    run: Path,
+    out: Path,
+    /,
+    machine: Annotated[str, "TEXT"] = "",
+    notes: Annotated[str, "TEXT"] = "",
+    model: Annotated[str, "FILE.py:CLASS"] = "",
     force: bool = False,
 ) -> str:
     """Turn a training run into a weights file: float16 ONNX with a card and a digest inside.

@@ -3,6 +3,7 @@
 import importlib
 import json as notation
 import platform
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,8 @@ import numpy as np
 
 import seran
 from seran import grid, io, kspace, machine, weights
-from seran.apps import Positional
 from seran.engines import openvino
 from seran.io import dicom
-
-PACKAGES = (
-    "numpy", "scipy", "numba", "nibabel", "isal", "openvino", "mnn", "pydicom", "tyro", "python-gdcm",
-    "SimpleITK", "torch", "lightning-fabric", "onnx", "distributed", "dask-jobqueue",
-)  # fmt: skip
-"""Whose versions a report of a fault needs."""
-PLANES = {axis: plane for plane, axis in grid.NORMALS.items()}
 
 
 def _version(name: str) -> str:
@@ -33,16 +26,15 @@ def _version(name: str) -> str:
 def installation() -> dict[str, Any]:
     """Versions, extras, engines with their devices, and weights."""
     cpu, precision = openvino.device()
+    wanted = [re.split(r"[^\w-]", line)[0] for line in metadata.requires("seran") or []]
+    lacking = {extra: ", ".join(absent) for extra, absent in machine.missing().items()}
     return {
         "seran": seran.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
         "cpus": machine.cpus(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "extras": {
-            extra: f"lacks {', '.join(absent)}" if absent else "installed"
-            for extra, absent in machine.missing().items()
-        },
+        "packages": {name: _version(name) for name in dict.fromkeys(wanted) if name != "seran"},
+        "extras": {extra: f"lacks {names}" if names else "installed" for extra, names in lacking.items()},
         "engines": {
             "openvino": {"version": _version("openvino"), "devices": {"cpu": cpu}, "precision": precision},
             "torch": {"version": _version("torch"), "devices": _torch_devices()},
@@ -53,10 +45,10 @@ def installation() -> dict[str, Any]:
 
 def _held(name: str) -> dict[str, Any]:
     """Where weights are, whether every byte is the registry's, and what their card says."""
-    size, digest = weights.listed()[name]
-    told: dict[str, Any] = {"state": weights.state(name), "bytes": size, "file_sha256": digest}
-    told["verified"] = not told["state"].startswith(("damaged", "not here"))
-    if told["verified"]:
+    (size, digest), state = weights.listed()[name], weights.state(name)
+    verified = not state.startswith(("damaged", "not here"))
+    told = {"state": state, "bytes": size, "file_sha256": digest, "verified": verified}
+    if verified:
         held = weights.read(weights.at_hand()[name])
         told |= {"sha256": held.digest, "patches": held.card.patches, "version": held.card.version}
     return told
@@ -74,51 +66,42 @@ def _torch_devices() -> dict[str, str]:
         return {"none": f"{type(error).__name__}: {error}"}
 
 
-def scan(path: Path) -> dict[str, Any]:
-    """A scan's grid, intensities and measured k-space.
-
-    Raises:
-        BadInput: if it cannot be read; voxels that are not finite count as 0.
-    """
+def _scan(path: Path) -> dict[str, Any]:
+    """A scan's grid, intensities and measured k-space; voxels that are not finite count as 0."""
     series = io.read_series(path, "auto", 0.0)
     volume = next(series.volumes)
     axis = grid.slice_axis(volume.affine, volume.data.shape)
     stack = np.moveaxis(volume.data, axis, 0)
-    band = kspace.support(stack)
+    normal = grid.world_axes(volume.affine)[axis]
     return {
         "volumes": series.count,
         "shape": list(volume.data.shape),
         "voxel_mm": grid.spacing(volume.affine).round(4).tolist(),
         "slices_along": axis,
-        "plane": PLANES[grid.world_axes(volume.affine)[axis]],
+        "plane": next(plane for plane, i in grid.NORMALS.items() if i == normal),
         "intensities": [float(stack.min()), float(stack.max())],
-        "kspace_support": [round(b, 3) for b in band],
+        "kspace_support": [round(b, 3) for b in kspace.support(stack)],
         "affine": volume.affine.round(6).tolist(),
     }
 
 
-def info(path: Positional[Path | None] = None, json: bool = False) -> str:
+def info(path: Path | None = None, /, json: bool = False) -> str:
     """Describe a scan, list the series of a DICOM folder or, without a path, describe this installation.
 
     Args:
         path: a scan, or a folder of DICOM files.
         json: for programs, and for reports of faults.
-
-    Raises:
-        BadInput: if the path cannot be read.
     """
-    if path is None:
-        told: dict[str, Any] = installation()
-    elif path.is_dir():
+    if path is not None and path.is_dir():
         series = [
             {"number": s.number, "description": s.description, "images": len(s.paths), "uid": s.uid}
             for s in dicom.series_of(path)
         ]
-        told = {"series": series}
         if not json:
             return "\n".join(f"{s['number']:>6}  {s['images']:5} images  {s['description']}" for s in series)
+        told: dict[str, Any] = {"series": series}
     else:
-        told = scan(path)
+        told = installation() if path is None else _scan(path)
     return notation.dumps(told, indent=1) if json else "\n".join(_lines(told))
 
 
@@ -127,8 +110,7 @@ def _lines(told: dict[str, Any], indent: str = "") -> list[str]:
     for name, value in told.items():
         if isinstance(value, dict):
             lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
-        elif isinstance(value, list):
-            lines.append(f"{indent}{name:17}{' '.join(map(str, value))}")
         else:
-            lines.append(f"{indent}{name:17}{value}")
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            lines.append(f"{indent}{name:17}{shown}")
     return lines

@@ -4,22 +4,17 @@ import json
 from dataclasses import asdict
 
 from seran import weights
-from seran.classical import CLASSICAL
 from seran.systems import SYSTEMS
 
+HEAD = ("method", "system", "year", "parameters x2 / x3 / x4", "weights", "published by")
 
-def _rows() -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [
-        ("method", "system", "year", "parameters x2 / x3 / x4", "weights", "published by")
-    ]
-    for name, system in SYSTEMS.items():
-        if name in CLASSICAL:
-            held = "none needed"
-        else:
-            kept = [key for key in weights.listed() if key.split("-x")[0] == name]
-            held = ", ".join(key.removeprefix(f"{name}-") for key in kept) or "train your own"
-        rows.append((name, system.title, str(system.year), system.sizes(), held, system.paper))
-    return rows
+
+def _row(name: str) -> tuple[str, ...]:
+    system, held = SYSTEMS[name], "none needed"
+    if system.network:
+        kept = [key.removeprefix(f"{name}-") for key in weights.listed() if key.startswith(f"{name}-x")]
+        held = ", ".join(kept) or "train your own"
+    return name, system.title, str(system.year), system.sizes(), held, system.paper
 
 
 def methods(cards: bool = False, markdown: bool = False) -> str:
@@ -30,18 +25,17 @@ def methods(cards: bool = False, markdown: bool = False) -> str:
         markdown: the same list as a table for a README.
     """
     if cards:
-        shown = {}
-        for key, path in weights.at_hand().items():
-            held = weights.read(path)
-            shown[key] = {
-                "sha256": held.digest, **asdict(held.card), "scans": held.card.data, **asdict(held.evidence),
-            }  # fmt: skip
+        held = {name: weights.read(path) for name, path in weights.at_hand().items()}
+        shown = {
+            name: {"sha256": w.digest, **asdict(w.card), "scans": w.card.data, **asdict(w.evidence)}
+            for name, w in held.items()
+        }
         return json.dumps(shown, indent=1)
-    rows = _rows()
+    rows = [HEAD, *map(_row, SYSTEMS)]
     if markdown:
         lines = [f"| {' | '.join(row)} |" for row in rows]
-        return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        return "\n".join([lines[0], "|---" * len(HEAD) + "|", *lines[1:]])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.append("NAME+ is the self-ensemble of NAME: the mean over the eight symmetries of a slice.")
     return "\n".join(lines)

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from tqdm import tqdm
 
 from seran import progress
-from seran.apps import FLAT, Positional
 from seran.data import ixi as ixi_set
 from seran.data import open_set
 from seran.data import prepare as library
@@ -23,21 +22,21 @@ def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
 
 
 def _summary(made: PreparedSet, out: Path) -> str:
-    counts = {split: len(made.pick(split)) for split in SPLITS}
+    counts = ", ".join(f"{len(made.pick(split))} {split}" for split in SPLITS)
     cropped = len({v.sha256 for v in made.volumes if min(v.band) < 1})
     return (
-        f"{len(made.volumes)} volumes ({', '.join(f'{n} {s}' for s, n in counts.items())}) in {out}, "
-        f"{cropped} zero-filled by the scanner, {len(made.skipped)} skipped"
+        f"{len(made.volumes)} volumes ({counts}) in {out}, {cropped} zero-filled by the scanner, "
+        f"{len(made.skipped)} skipped"
     )
 
 
 def ixi(
-    out: Positional[Path],
+    out: Path,
+    /,
     contrast: Literal["PD", "T1", "T2"],
-    archives: Path = Path("ixi-archives"),
-    degradation: str = PrepareOptions.degradation,
-    scales: tuple[int, ...] = PrepareOptions.scales,
-    address: str = ixi_set.ADDRESS,
+    archives: Annotated[Path, "FOLDER"] = Path("ixi-archives"),
+    address: Annotated[str, "URL"] = ixi_set.ADDRESS,
+    options: PrepareOptions = PrepareOptions(integer=True, fourier_crop=False),  # noqa: B008
 ) -> str:
     """Make the IXI set of CSN and SERAN: 500, 70 and 6 volumes of 240x240x96 voxels, as integers.
 
@@ -45,16 +44,13 @@ def ixi(
         out: the prepared folder; must not exist.
         contrast: which archive; the subjects of a split are the same for all three.
         archives: folder of the official archives (4 to 5 GB each); what is not there is downloaded.
-        degradation: what makes low slices, as bd: MATLAB's antialiased bicubic; td: k-space truncation.
-        scales: which low-resolution sets to write.
         address: where the archives are downloaded from; a mirror must hold the same bytes.
+        options: what pairs are made.
     """
     library.refuse_existing(out)
-    options = PrepareOptions(degradation, scales, integer=True, fourier_crop=False)
     archive = ixi_set.ARCHIVES[contrast]
     archives.mkdir(parents=True, exist_ok=True)
-    bar = progress.bar(archive.size, "B", archive.name)
-    with bar:
+    with progress.bar(archive.size, "B", archive.name) as bar:
         path = fetch(
             address + archive.name,
             archives / archive.name,
@@ -67,45 +63,29 @@ def ixi(
 
 
 def benchmark(
-    out: Positional[Path],
-    sources: Path = Path("open-sources"),
-    degradation: str = PrepareOptions.degradation,
-    scales: tuple[int, ...] = PrepareOptions.scales,
-    fourier_crop: bool = PrepareOptions.fourier_crop,
-    also_stored: bool = PrepareOptions.also_stored,
-    address: str = open_set.ADDRESS,
-    listings: str = open_set.LISTINGS,
+    out: Path,
+    /,
+    sources: Annotated[Path, "FOLDER"] = Path("open-sources"),
+    address: Annotated[str, "URL"] = open_set.ADDRESS,
+    listings: Annotated[str, "URL"] = open_set.LISTINGS,
+    options: PrepareOptions = PrepareOptions(),  # noqa: B008
 ) -> str:
     """Make the open benchmark: 61 public scans of T1, T2, PD and FLAIR, split by subject.
 
     Args:
         out: the prepared folder; must not exist.
         sources: folder of the scans (0.2 GB); what is not there is downloaded.
-        degradation: what makes low slices, as bd: MATLAB's antialiased bicubic; td: k-space truncation.
-        scales: which low-resolution sets to write.
-        fourier_crop: first take zero-filled scans to the k-space support that was really measured.
-        also_stored: pack such scans of the training split once more, as stored.
         address: where files are downloaded from, as ADDRESS/OWNER/REPOSITORY/COMMIT/PATH.
         listings: what lists DICOM series, as LISTINGS/OWNER/REPOSITORY/git/trees/COMMIT?recursive=1.
+        options: what pairs are made.
     """
     library.refuse_existing(out)
-    options = PrepareOptions(degradation, scales, fourier_crop=fourier_crop, also_stored=also_stored)
-    bar = progress.bar(len(open_set.rows()), "scan", "sources")
-
-    def fetched(path: str) -> None:
-        bar.set_postfix_str(path)
-        bar.update()
-
-    with bar:
-        found = open_set.collect(sources, address, listings, fetched)
+    with progress.bar(len(open_set.rows()), "scan", "sources") as bar:
+        found = open_set.collect(sources, address, listings, lambda path: bar.update())
     return _summary(library.prepare(found, out, options, tqdm.write), out)
 
 
-def prepare(
-    source: Positional[Path],
-    out: Positional[Path],
-    options: Annotated[PrepareOptions, FLAT] = PrepareOptions(),  # noqa: B008
-) -> str:
+def prepare(source: Path, out: Path, /, options: PrepareOptions = PrepareOptions()) -> str:  # noqa: B008
     """Pack scans into pairs of high- and low-resolution slices for training and evaluation.
 
     `seran prepare ixi --help` and `seran prepare open --help` tell of the public sets.

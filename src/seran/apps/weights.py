@@ -12,102 +12,68 @@ import tyro
 
 from seran import files, progress
 from seran import weights as library
-from seran.apps import Positional
+from seran.apps.arguments import nearest
 from seran.data import fetch
 from seran.errors import BadInput
-from seran.machine import needed
 
 SUMS = "SHA256SUMS"
 
 
-def _chosen(names: Sequence[str]) -> list[str]:
-    known = library.listed()
-    strange = [name for name in names if name not in known]
-    if strange:
-        raise BadInput(f"expected names of {', '.join(known)}, got {', '.join(strange)}")
-    return list(names) or list(known)
-
-
-def table(names: Sequence[str]) -> str:
+def _table(names: Sequence[str]) -> str:
     """Name, megabytes, SHA-256 and state, a line each."""
     rows = [(name, *library.listed()[name], library.state(name)) for name in names]
-    return "\n".join(
-        f"{name:16}{size / 1e6:6.1f} MB  {digest}  {where}" for name, size, digest, where in rows
-    )
+    return "\n".join(f"{name:16}{n / 1e6:6.1f} MB  {digest}  {where}" for name, n, digest, where in rows)
 
 
-def verify(names: Sequence[str]) -> str:
-    """Compare every file with the registry, byte by byte.
-
-    Raises:
-        BadInput: if one that is here is damaged.
-    """
-    at_hand = library.at_hand()
-    here = [name for name in names if name in at_hand]
-    for name in here:
+def _verify(names: Sequence[str]) -> str:
+    """Compare every file with the registry, byte by byte."""
+    here = {name: path for name, path in library.at_hand().items() if name in names}
+    for name, path in here.items():
         if library.state(name).startswith("damaged"):
-            raise BadInput(
-                f"{at_hand[name]}: damaged, not what the registry lists; remove it and pull it again"
-            )
+            raise BadInput(f"{path}: damaged, not what the registry lists; remove it and pull it again")
     return f"{len(here)} of {len(names)} are here, and every byte of them is right"
 
 
-def _fetched(url: str, path: Path, size: int, digest: str) -> None:
-    with progress.bar(size, "B", path.stem) as bar:
-        fetch.fetch(url, path, size, digest, progress=lambda have: bar.update(have - bar.n))
-
-
-def pull(names: Sequence[str], mirrors: Sequence[str]) -> str:
-    """Download what is not here; a mirror that fails leads to the next.
-
-    Raises:
-        BadInput: if no mirror is named, or none has the right bytes.
-    """
+def _pull(names: Sequence[str], mirrors: Sequence[str]) -> str:
+    """Download what is not here; a mirror that fails leads to the next."""
     if not mirrors:
-        raise BadInput(
-            "expected an address that has the files, --mirror URL (or SERAN_MIRROR, several apart by spaces)"
-        )
+        raise BadInput("weights pull needs --mirror URL, or SERAN_MIRROR (several apart by spaces)")
     missing = [name for name in names if name not in library.at_hand()]
-    folder = library.cache_folder()
+    library.cache_folder().mkdir(parents=True, exist_ok=True)
     for name in missing:
-        (size, digest), said = library.listed()[name], []
-        folder.mkdir(parents=True, exist_ok=True)
-        for mirror in mirrors:
-            try:
-                _fetched(f"{mirror.rstrip('/')}/{name}.onnx", folder / f"{name}.onnx", size, digest)
-                break
-            except BadInput as error:
-                said.append(str(error))
-        else:
+        said: list[str] = []
+        if not any(_pulled(f"{mirror.rstrip('/')}/{name}.onnx", name, said) for mirror in mirrors):
             raise BadInput("; ".join(said))
     return f"{len(missing)} pulled, {len(names) - len(missing)} were here"
 
 
-def export(names: Sequence[str], out: Path | None, safetensors: bool) -> str:
-    """Copy weights to a folder, with their sums, for a machine without a network, or as safetensors.
+def _pulled(url: str, name: str, said: list[str]) -> bool:
+    """Whether weights could be downloaded; if not, ``said`` has why."""
+    size, digest = library.listed()[name]
+    try:
+        with progress.bar(size, "B", name) as bar:
+            path = library.cache_folder() / f"{name}.onnx"
+            fetch.fetch(url, path, size, digest, progress=lambda have: bar.update(have - bar.n))
+        return True
+    except BadInput as error:
+        said.append(str(error))
+        return False
 
-    Raises:
-        BadInput: if no folder is named, or weights are not here.
-    """
+
+def _export(names: Sequence[str], out: Path | None, safetensors: bool) -> str:
+    """Copy weights to a folder, with their sums, for a machine without a network, or as safetensors."""
     if out is None:
-        raise BadInput("expected a folder for the files, --out FOLDER")
+        raise BadInput("weights export needs --out FOLDER")
     at_hand = library.at_hand()
-    absent = [name for name in names if name not in at_hand]
+    absent = " ".join(name for name in names if name not in at_hand)
     if absent:
-        raise BadInput(f"{', '.join(absent)}: not here; seran weights pull {' '.join(absent)}")
+        raise BadInput(f"{absent}: not here; seran weights pull {absent}")
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
-        held = library.read(at_hand[name])
-        if safetensors:
-            try:
-                from safetensors.numpy import save
-            except ModuleNotFoundError as error:
-                raise needed("--safetensors", error) from error
-            with files.atomic(out / f"{name}.safetensors") as part:
-                told = {"card": json.dumps(asdict(held.card)), "evidence": held.evidence.json()}
-                part.write_bytes(save(library.tensors(held.data), told))
-        else:
-            with files.atomic(out / f"{name}.onnx") as part:
+        with files.atomic(out / f"{name}.{'safetensors' if safetensors else 'onnx'}") as part:
+            if safetensors:
+                part.write_bytes(_tensors(at_hand[name]))
+            else:
                 shutil.copyfile(at_hand[name], part)
     made = sorted(p for p in out.iterdir() if p.suffix in (".onnx", ".safetensors"))
     with files.atomic(out / SUMS) as part:
@@ -115,7 +81,16 @@ def export(names: Sequence[str], out: Path | None, safetensors: bool) -> str:
     return f"{out}: {len(names)} files; `sha256sum -c {SUMS}` verifies them, `seran weights pull` takes them"
 
 
-def register() -> str:
+def _tensors(path: Path) -> bytes:
+    """A weights file as safetensors."""
+    from safetensors.numpy import save  # a machine that only sharpens may lack it
+
+    held = library.read(path)
+    told = {"card": json.dumps(asdict(held.card)), "evidence": held.evidence.json()}
+    return save(library.tensors(held.data), told)
+
+
+def _register() -> str:
     """Write the registry of the weights in this source tree."""
     rows = [f"{n},{p.stat().st_size},{files.sha256(p)}\n" for n, p in library.shipped().items()]
     with files.atomic(library.REGISTRY) as part:
@@ -124,10 +99,11 @@ def register() -> str:
 
 
 def weights(
-    action: Positional[Literal["list", "pull", "verify", "export", "register"]],
-    names: Positional[tuple[str, ...]] = (),
-    mirror: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
-    out: Path | None = None,
+    action: Literal["list", "pull", "verify", "export", "register"],
+    names: Annotated[tuple[str, ...], "NAME ..."] = (),
+    /,
+    mirror: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, "URL"] = (),
+    out: Annotated[Path | None, "FOLDER"] = None,
     safetensors: bool = False,
 ) -> str:
     """List, download, verify or copy the weights that belong to this version.
@@ -143,18 +119,16 @@ def weights(
             asked in turn. Without it those in SERAN_MIRROR.
         out: folder for `export`.
         safetensors: export the parameters alone, in float32, for other programs.
-
-    Raises:
-        BadInput: for unknown names, damaged files, a mirror that does not have them.
-        OSError: if a file cannot be written.
     """
-    if action == "register":
-        return register()
-    chosen = _chosen(names)
-    if action == "list":
-        return table(chosen)
-    if action == "verify":
-        return verify(chosen)
+    known = list(library.listed())
+    for name in names:
+        if name not in known:
+            raise BadInput(f"weights {name}: unknown; {nearest(name, known) or 'see seran weights list'}")
+    chosen = names or known
+    if action == "pull":
+        return _pull(chosen, mirror or os.environ.get("SERAN_MIRROR", "").split())
     if action == "export":
-        return export(chosen, out, safetensors)
-    return pull(chosen, mirror or os.environ.get("SERAN_MIRROR", "").split())
+        return _export(chosen, out, safetensors)
+    if action == "register":
+        return _register()
+    return _table(chosen) if action == "list" else _verify(chosen)

@@ -2,25 +2,18 @@
 
 from collections.abc import Callable
 
-from jaxtyping import Float
-from numpy import ndarray
-
-from seran.classical.bicubic import bicubic
-from seran.classical.zerofill import zerofill
+from seran.classical.interpolation import Predict, bicubic, zerofill
 
 __all__ = ["CLASSICAL", "VOLUMETRIC", "bicubic", "zerofill"]
 
-Stacks = Callable[[Float[ndarray, "n h w"]], ndarray]
 
-
-def _nlm(scale: int, threads: int) -> Stacks:
-    """See `seran.classical.nlm.nlm`; its compiler is imported when it is asked for."""
-    from seran.classical.nlm import nlm
+def _nlm(scale: int, threads: int) -> Predict:
+    from seran.classical.nlm import nlm  # with its compiler, which is imported when it is asked for
 
     return nlm(scale, threads)
 
 
-CLASSICAL: dict[str, Callable[[int, int], Stacks]] = {
+CLASSICAL: dict[str, Callable[[int, int], Predict]] = {
     "bicubic": lambda scale, threads: bicubic(scale),
     "zerofill": lambda scale, threads: zerofill(scale),
     "nlm": _nlm,

@@ -24,39 +24,34 @@ own h, instead of visiting pairs once); |μ(p) - μ(q)| is not truncated to an i
 start; where a stack has negative values, step 0 takes the largest magnitude.
 """
 
+import inspect
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, no_type_check
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numba import get_num_threads, njit, prange, set_num_threads
 from numpy import ndarray
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import find_objects, uniform_filter
 
 from seran import progress
 
-PEAK = 256.0
-RATIO = 1.2
-TOLERANCE = 0.001
-MOST = get_num_threads()
-"""Threads: those of all CPUs that this process may use."""
-REACH = 3
-"""Of the search window, to either side."""
-PAD = REACH + 1
-"""Voxels that a patch in the search window reaches beyond the voxel that is estimated."""
-TILE = (8, 8, 128)
-"""Slices, rows and columns that one thread works on: its buffers, about half a MiB, stay in the L2 cache."""
-BLOCK = 2 * TILE[0]
-"""Slices between two reports of progress."""
-FAR = np.float32(1e30)
-"""The local mean outside of the volume: never selected."""
+PEAK, RATIO, TOLERANCE = 256.0, 1.2, 0.001  # of steps 0 and 4
+MOST = get_num_threads()  # those of all CPUs that this process may use
+REACH = 3  # of the search window, to either side
+PAD = REACH + 1  # voxels that a patch in the search window reaches beyond the voxel that is estimated
+TILE = (8, 8, 128)  # voxels that a thread works on: its buffers, about half a MiB, stay in the L2 cache
+BLOCK = 2 * TILE[0]  # slices between two reports of progress
+FAR = np.float32(1e30)  # the local mean outside of the volume: never selected
 # Numba keeps float32 only where no Python number, a float64, takes part.
-ZERO, ONE, HALF, LIMIT, CAP = (np.float32(x) for x in (0, 1, 0.5, 0.6, 80))
-LOG2E, LN2 = np.float32(1 / np.log(2)), np.float32(np.log(2))
-C2, C3, C4, C5, C6 = (np.float32(1 / x) for x in (2, 6, 24, 120, 720))
-HALF_MEAN = np.float32(1 / 54)
+ZERO, ONE, HALF, LIMIT, CAP, HALF_MEAN = map(np.float32, (0, 1, 0.5, 0.6, 80, 1 / 54))
+LOG2E, LN2, C2, C3, C4, C5, C6 = map(
+    np.float32, (1 / np.log(2), np.log(2), 1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720)
+)
 
 
 def nlm(scale: int, threads: int = 0) -> Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]:
@@ -68,8 +63,7 @@ def nlm(scale: int, threads: int = 0) -> Callable[[Float[ndarray, "n h w"]], Flo
         if low.min() == low.max():
             return low.repeat(scale, 1).repeat(scale, 2).astype(np.float32)
         gain = PEAK / np.abs(low).max()
-        for high in estimates(low * gain, scale):  # noqa: B007  # the last one counts
-            pass
+        high = deque(estimates(low * gain, scale), maxlen=1).pop()
         return (high / gain).astype(np.float32)
 
     return predict
@@ -81,13 +75,14 @@ def estimates(low: Float[ndarray, "n h w"], scale: int) -> Iterator[Float[ndarra
     This ends: between two halvings δ falls by `RATIO` a sweep (but for one) until it is below `TOLERANCE`,
     and after at most log2(max h) + 1 halvings h < 1 everywhere, so that nothing changes any more.
     """
-    high = corrected(spline(low, scale).astype(np.float32), low)
-    h = bandwidth(high)
+    rows, columns = (_spline(size, scale) for size in low.shape[1:])
+    high = _corrected((rows @ low @ columns.T).astype(np.float32), low)
+    h = _bandwidth(high)
     mark, halved, change, shift = high, False, np.inf, np.inf
     yield high
     for k in itertools.count(1):
         before, change_before = high, change
-        high = corrected(_sweep(before, h, f"NLM sweep {k}"), low)
+        high = _corrected(_sweep(before, h, f"NLM sweep {k}"), low)
         yield high
         change = np.abs(high - before).mean(dtype=np.float64)
         if not change > TOLERANCE:
@@ -100,13 +95,8 @@ def estimates(low: Float[ndarray, "n h w"], scale: int) -> Iterator[Float[ndarra
                 return
 
 
-def spline(low: Float[ndarray, "n h w"], scale: int) -> Float[ndarray, "n sh sw"]:
-    """Step 1 without the mean correction."""
-    rows, columns = (_spline_matrix(size, scale) for size in low.shape[1:])
-    return rows @ low @ columns.T
-
-
-def _spline_matrix(size: int, scale: int) -> Float[ndarray, "high size"]:
+def _spline(size: int, scale: int) -> Float[ndarray, "high size"]:
+    """Step 1 along one axis, without the mean correction."""
     if size == 1:
         return np.ones((scale, 1))
     centres = np.arange(size) * scale + (scale - 1) / 2
@@ -114,15 +104,15 @@ def _spline_matrix(size: int, scale: int) -> Float[ndarray, "high size"]:
     return CubicSpline(centres, np.eye(size))(at)
 
 
-def corrected(high: Float[ndarray, "n sh sw"], low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
-    """Shift every block of ``high`` so that its mean is the low voxel."""
+def _corrected(high: Float[ndarray, "n sh sw"], low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
+    """D: every block of ``high`` shifted so that its mean is the low voxel."""
     n, h, w = low.shape
     blocks = high.reshape(n, h, high.shape[1] // h, w, high.shape[2] // w)
     shift = (low - blocks.mean((2, 4), dtype=np.float64)).astype(np.float32)
     return (blocks + shift[:, :, None, :, None]).reshape(high.shape)
 
 
-def bandwidth(start: Float[ndarray, "n h w"]) -> Float[ndarray, "n h w"]:
+def _bandwidth(start: Float[ndarray, "n h w"]) -> Float[ndarray, "n h w"]:
     """The h of every voxel."""
     mean = uniform_filter(start, 3, np.float64)
     variance = uniform_filter(np.square(start, dtype=np.float64), 3) - mean**2
@@ -137,58 +127,43 @@ def _sweep(image: Float[ndarray, "n h w"], h: Float[ndarray, "n h w"], name: str
     result = image.copy()
     with progress.bar(len(image), "slice", name) as bar:
         for first in range(0, len(image), BLOCK):
-            last = min(first + BLOCK, len(image))
-            tiles = _tiles(h[first:last] >= 1)
-            tiles[:, :2] += first
-            _estimate(padded, mean, h, result, tiles)
-            bar.update(last - first)
+            block = slice(first, first + BLOCK)
+            wide = slice(first, first + BLOCK + 2 * PAD)
+            _estimate(padded[wide], mean[wide], h[block], result[block], _tiles(h[block] >= 1))
+            bar.update(len(h[block]))
     return result
 
 
 def _tiles(active: Bool[ndarray, "n h w"]) -> Int[ndarray, "tiles 6"]:
     """Boxes (from, to; per axis) of at most `TILE` that hold every active voxel."""
-    boxes = []
-    for corner in itertools.product(*(range(0, n, step) for n, step in zip(active.shape, TILE, strict=True))):
-        inside = np.argwhere(active[tuple(slice(a, a + step) for a, step in zip(corner, TILE, strict=True))])
-        if len(inside):
-            boxes.append(np.stack([inside.min(0), inside.max(0) + 1], 1) + np.array(corner)[:, None])
+    at = [np.arange(n) // step for n, step in zip(active.shape, TILE, strict=True)]
+    number = 1 + np.ravel_multi_index(np.ix_(*at), [a[-1] + 1 for a in at])
+    boxes = [[(s.start, s.stop) for s in box] for box in find_objects(active * number) if box]
     return np.array(boxes, np.int64).reshape(-1, 6)
 
 
-def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401
-    """`njit` that keeps what it compiled beside this file or in the user's cache.
-
-    Where neither is writable (a read-only installation, a user without a home) every process compiles anew.
-    """
-
-    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            return njit(cache=True, **options)(function)
-        except RuntimeError as error:
-            if "no locator" not in str(error):
-                raise
-            return njit(**options)(function)
-
-    return compiled
+def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:  # noqa: ANN401
+    """`njit` that keeps what it compiled beside this file or in the user's cache, if either is writable."""
+    function = inspect.unwrap(function)  # under pytest jaxtyping wraps it
+    try:
+        return njit(function, cache=True, **options)
+    except RuntimeError as error:
+        if "no locator" not in str(error):
+            raise
+        return njit(function, **options)
 
 
-# Under pytest jaxtyping wraps every function not marked `no_type_check`, and numba compiles no wrappers.
-@_compiled(parallel=True)
-@no_type_check
+@partial(_compiled, parallel=True)
 def _estimate(padded: ndarray, mean: ndarray, h: ndarray, result: ndarray, tiles: ndarray) -> None:
     """Write N(F) into ``result``, which holds F; ``padded`` and ``mean`` have a margin of `PAD`."""
     for tile in prange(len(tiles)):
         z0, z1, y0, y1, x0, x1 = tiles[tile]
-        _tile(
-            padded[z0 : z1 + 2 * PAD, y0 : y1 + 2 * PAD, x0 : x1 + 2 * PAD],
-            mean[z0 : z1 + 2 * PAD, y0 : y1 + 2 * PAD, x0 : x1 + 2 * PAD],
-            h[z0:z1, y0:y1, x0:x1],
-            result[z0:z1, y0:y1, x0:x1],
-        )
+        box = slice(z0, z1), slice(y0, y1), slice(x0, x1)
+        wide = slice(z0, z1 + 2 * PAD), slice(y0, y1 + 2 * PAD), slice(x0, x1 + 2 * PAD)
+        _tile(padded[wide], mean[wide], h[box], result[box])
 
 
-@_compiled(fastmath=True)
-@no_type_check
+@partial(_compiled, fastmath=True)
 def _tile(padded: ndarray, mean: ndarray, h: ndarray, result: ndarray) -> None:
     """One tile: for each of the 342 offsets the distances of all its patches, then weights and sums.
 
@@ -205,7 +180,7 @@ def _tile(padded: ndarray, mean: ndarray, h: ndarray, result: ndarray) -> None:
     for z, y, x in np.ndindex(h.shape):
         inverse[z, y * pitch + x] = ONE / max(h[z, y, x], ONE)
     square, along = np.empty(run + 2 * pitch + 2, np.float32), np.empty(run + 2 * pitch, np.float32)
-    planes, weight = np.empty((3, run), np.float32), np.empty(run, np.float32)
+    planes = np.empty((3, run), np.float32)
     for dz, dy, dx in np.ndindex((2 * REACH + 1, 2 * REACH + 1, 2 * REACH + 1)):
         if dz == dy == dx == REACH:
             continue
@@ -215,15 +190,15 @@ def _tile(padded: ndarray, mean: ndarray, h: ndarray, result: ndarray) -> None:
             _squares(here, there, square, along, planes[k % 3])
             z = k - 2
             if z >= 0:
-                _weights(planes, inverse[z], level[z + PAD, start:], level[z + dz + 1, at:], weight)
-                _add(weight, image[z + PAD, start:], image[z + dz + 1, at:], total[z], norm[z])
+                p = image[z + PAD, start:], level[z + PAD, start:]
+                q = image[z + dz + 1, at:], level[z + dz + 1, at:]
+                _add(planes, inverse[z], p, q, total[z], norm[z])
     for z, y, x in np.ndindex(h.shape):
         if h[z, y, x] >= ONE:
             result[z, y, x] += total[z, y * pitch + x] / (ONE + norm[z, y * pitch + x])
 
 
-@_compiled(fastmath=True)
-@no_type_check
+@partial(_compiled, fastmath=True)
 def _squares(here: ndarray, there: ndarray, square: ndarray, along: ndarray, plane: ndarray) -> None:
     """Squared differences, summed over three columns, then over three rows."""
     pitch = (along.size - plane.size) // 2
@@ -236,28 +211,20 @@ def _squares(here: ndarray, there: ndarray, square: ndarray, along: ndarray, pla
         plane[i] = along[i] + below[i] + far_below[i]
 
 
-@_compiled(fastmath=True)
-@no_type_check
-def _weights(planes: ndarray, inverse: ndarray, here: ndarray, there: ndarray, weight: ndarray) -> None:
-    """Of the patch distances, sums over ``planes``, with ``inverse`` 1/h and the local means at p and q."""
+@partial(_compiled, fastmath=True)
+def _add(planes: ndarray, inverse: ndarray, p: tuple, q: tuple, total: ndarray, norm: ndarray) -> None:
+    """Sums of w (F(q) - F(p)) and w: small numbers, which float32 adds without loss."""
     a, b, c = planes[0], planes[1], planes[2]
-    for i in range(weight.size):
+    (here, level), (there, other) = p, q
+    for i in range(a.size):
         v = inverse[i]
         w = _exp((a[i] + b[i] + c[i]) * HALF_MEAN * v * v - ONE)
-        weight[i] = w if abs(here[i] - there[i]) * v <= LIMIT else ZERO
+        w = w if abs(level[i] - other[i]) * v <= LIMIT else ZERO
+        total[i] += w * (there[i] - here[i])
+        norm[i] += w
 
 
-@_compiled(fastmath=True)
-@no_type_check
-def _add(weight: ndarray, here: ndarray, there: ndarray, total: ndarray, norm: ndarray) -> None:
-    """Sums of w (F(q) - F(p)) and w: small numbers, which float32 adds without loss."""
-    for i in range(weight.size):
-        total[i] += weight[i] * (there[i] - here[i])
-        norm[i] += weight[i]
-
-
-@_compiled(fastmath=True)
-@no_type_check
+@partial(_compiled, fastmath=True)
 def _exp(t: float) -> float:
     """exp(-max(0, t)) in float32: 2^-k by its bits times a Taylor polynomial; relative error below 5e-7."""
     t = min(max(t, ZERO), CAP)

@@ -43,7 +43,7 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         if not self.scales or not set(self.scales) <= {2, 3, 4}:
-            raise BadInput(f"expected scales of 2, 3 and 4, got {self.scales}")
+            raise BadInput(f"--scales {' '.join(map(str, self.scales))}: expected 2, 3 or 4")
         degrade.named(self.degradation)
 
 

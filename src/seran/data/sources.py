@@ -81,7 +81,7 @@ def _subject(path: Path) -> str:
 def read_source(source: Source) -> Volume:
     """Read and check one source; a `BadInput` says why it cannot be used for super-resolution."""
     if source.split not in SPLITS:
-        raise BadInput(f"expected a split of {', '.join(SPLITS)}, got {source.split!r}")
+        raise BadInput(f"split {source.split}: expected train, val or test")
     if source.path.is_file() and source.sha256 and files.sha256(source.path) != source.sha256:
         raise BadInput("its sha256 is not the manifest's: a damaged or a different file")
     volume = io.read(source.path, affine="either")

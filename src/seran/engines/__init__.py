@@ -39,11 +39,11 @@ class Engine:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise BadInput(f"expected a device of auto, cpu, cuda, cuda:N or mps, got {self.device!r}")
+            raise BadInput(f"--device {self.device}: expected auto, cpu, cuda, cuda:N or mps")
         if self.threads < 0:
-            raise BadInput(f"expected a number of threads, or 0 for all, got {self.threads}")
+            raise BadInput(f"--threads {self.threads}: must be 0 (all) or more")
         if self.precision == "int8" and self.device not in ("auto", "cpu"):
-            raise BadInput(f"int8 is for the CPU, got the device {self.device}; leave --precision out")
+            raise BadInput(f"--precision int8: is for the CPU, not --device {self.device}")
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
 
     def lanes(h: int, w: int) -> tuple[list[Lane], int]:
         if features is not None and min(h, w) <= subpixel.REACH:
-            raise BadInput(f"expected slices of at least 3x3 pixels, got {h}x{w}")
+            raise BadInput(f"slices of {h}x{w} pixels: must be at least 3x3")
         if behind and h * w <= TRUNK_PIXELS:
             return [behind], 1
         size = h * w * (WIDE if features is not None else FINE * scale**2)

@@ -89,7 +89,7 @@ def read_series(
         BadInput: here, or as the volumes are read: what is missing, damaged, ambiguous or no scan.
     """
     if fill is not None and not np.isfinite(np.float32(fill)):
-        raise BadInput(f"expected a finite number for --fill, got {fill}")
+        raise BadInput(f"--fill {fill}: must be finite")
     source = scan if isinstance(scan, Source) else resolve(scan, pick)
     if source.series:
         count, volume = dicom.read(source.series)
@@ -98,7 +98,7 @@ def read_series(
     if only is None:
         return Series(count, map(volume, range(count)))
     if not 0 <= only < count:
-        raise BadInput(f"{source.path}: expected a --volume between 0 and {count - 1}, got {only}")
+        raise BadInput(f"--volume {only}: must be from 0 to {count - 1}; {source.path} has {count} volumes")
     return Series(1, map(volume, [only]))
 
 

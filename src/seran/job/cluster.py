@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from seran.errors import BadInput
 from seran.machine import cpus, needed
@@ -33,21 +33,24 @@ class Cluster:
     cluster: str = ""
     workers: int = 0
     tries: int = 3
-    part: str = ""
+    part: Annotated[str, "I/N"] = ""
 
     def __post_init__(self) -> None:
         if self.cluster and not re.fullmatch(r"local|slurm|sbatch|(tcp|tls)://[\w.:\[\]-]+", self.cluster):
-            known = "local, slurm, sbatch or an address like tcp://host:8786"
-            raise BadInput(f"expected a --cluster of {known}, got {self.cluster!r}")
-        if self.workers < 0 or self.tries < 1:
-            raise BadInput(f"expected --workers >= 0 and --tries >= 1, got {self.workers} and {self.tries}")
+            raise BadInput(
+                f"--cluster {self.cluster}: expected local, slurm, sbatch or an address like tcp://host:8786"
+            )
+        if self.workers < 0:
+            raise BadInput(f"--workers {self.workers}: must be 0 or more")
+        if self.tries < 1:
+            raise BadInput(f"--tries {self.tries}: must be 1 or more")
         self.share()
 
     def share(self) -> tuple[int, int]:
         """I and N of `part`, or `BadInput` if it is not like 3/16."""
         matched = re.fullmatch(r"(\d+)/(\d+)", self.part or "1/1")
         if matched is None or not 1 <= int(matched[1]) <= int(matched[2]):
-            raise BadInput(f"expected a --part like 3/16, from 1/16 to 16/16, got {self.part!r}")
+            raise BadInput(f"--part {self.part}: must be like 3/16, from 1/16 to 16/16")
         return int(matched[1]), int(matched[2])
 
     def script(self, command: Sequence[str], count: int) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import tyro
 
 from seran import grid, io, methods, resample
 from seran.errors import BadInput
@@ -19,7 +18,7 @@ class ReadOptions:
     """How the input is read.
 
     Attributes:
-        plane: which slices to sharpen; ``auto``: the plane of the two axes with the finest spacing.
+        plane: which slices to sharpen; auto: the plane of the two axes with the finest spacing.
         affine: which transform of the header is right, when they disagree.
         fill: value for voxels that are NaN, infinite or beyond 1e30.
         fourier_crop: first take a scan whose k-space was filled with zeros to the grid that was measured.
@@ -30,7 +29,7 @@ class ReadOptions:
 
     plane: grid.Plane = "auto"
     affine: Literal["auto", "sform", "qform"] = "auto"
-    fill: float | None = None
+    fill: Annotated[float | None, "VALUE"] = None
     fourier_crop: bool = False
     volume: int | None = None
     series: str | None = None
@@ -49,15 +48,15 @@ class Target:
     """
 
     scale: float | None = None
-    spacing: float | None = None
-    like: Path | None = None
+    spacing: Annotated[float | None, "MM"] = None
+    like: Annotated[Path | None, "FILE"] = None
 
     def __post_init__(self) -> None:
         given = [n for n in ("scale", "spacing", "like") if getattr(self, n) is not None]
         if len(given) > 1:
-            raise BadInput(f"expected one of --scale, --spacing and --like, got {' and '.join(given)}")
+            raise BadInput(f"--{' and --'.join(given)}: give only one of them")
         if self.spacing is not None and not 0 < self.spacing < math.inf:
-            raise BadInput(f"--spacing {self.spacing:g}: must be a positive number")
+            raise BadInput(f"--spacing {self.spacing:g}: must be above 0")
         if self.scale is not None and not 1 < self.scale <= resample.LARGEST:
             raise BadInput(f"--scale {self.scale:g}: must be above 1 and at most {resample.LARGEST:g}")
 
@@ -98,11 +97,11 @@ class Options:
     """
 
     method: str | None = None
-    weights: Path | None = None
+    weights: Annotated[Path | None, "FILE"] = None
     ensemble: bool = False
     dtype: Dtype = "float32"
-    target: Annotated[Target, tyro.conf.arg(name="")] = Target()
-    read: Annotated[ReadOptions, tyro.conf.arg(name="")] = ReadOptions()
+    target: Target = Target()
+    read: ReadOptions = ReadOptions()
 
     def implied(self) -> tuple[str, int]:
         """The method's name, with its ``+`` where it is ensembled, and the scale where none is asked for."""

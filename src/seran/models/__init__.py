@@ -29,8 +29,8 @@ def build(model: str, scale: int, options: dict[str, Any], residual: bool) -> nn
     """
     if model not in networks():
         raise BadInput(
-            f"the network must be one of {', '.join(networks())}, got {model!r}; one of your own is trained "
-            "and exported with --model FILE.py:CLASS, and its weights run on the CPU"
+            f"--model {model}: expected {', '.join(networks())}, or FILE.py:CLASS to train and export a "
+            "network of your own; its weights run on the CPU"
         )
     module, name = SYSTEMS[model].network.split(":")
     network = getattr(importlib.import_module(module), name)
@@ -55,7 +55,7 @@ def adopt(given: str, scale: int, options: dict[str, Any]) -> str:
     path, _, class_name = given.rpartition(":")
     file, name = Path(path), class_name.lower()
     if file.suffix != ".py" or not file.is_file():
-        raise BadInput(f"--model must be FILE.py:CLASS with a file that exists, got {given!r}")
+        raise BadInput(f"--model {given}: must be FILE.py:CLASS with a file that exists")
     if name in SYSTEMS and not SYSTEMS[name].source:
         raise BadInput(f"{given}: {name} is a method of seran; give the class another name")
     code = file.read_bytes()

@@ -125,8 +125,14 @@ def in_script(value: Any) -> str:  # noqa: ANN401
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _table(rows: Iterable[Sequence[object]], head: Sequence[str] = (), marks: Sequence[str] = ()) -> str:
-    """A table; the first cell of a row is its head, and a mark its class."""
+def table(rows: Iterable[Sequence[object]], head: Sequence[str] = (), marks: Sequence[str] = ()) -> str:
+    """A table of HTML; everything in it is escaped.
+
+    Args:
+        rows: the first cell of each is its head.
+        head: of the columns.
+        marks: a class for each row.
+    """
     top, body = "".join(f"<th>{html.escape(text)}</th>" for text in head), ""
     for i, (first, *others) in enumerate(rows):
         cells = "".join(f"<td>{html.escape(str(other))}</td>" for other in others)
@@ -227,10 +233,10 @@ def page(
         title=html.escape(f"{before.name} → {after.name}"),
         summary=html.escape(summary(checks)),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drawn.notes)),
-        checks=_table([(c.name, c.verdict, c.text) for c in checks], marks=[c.verdict[:4] for c in checks]),
+        checks=table([(c.name, c.verdict, c.text) for c in checks], marks=[c.verdict[:4] for c in checks]),
         spectrum=_chart(*(_spectrum(side.volume, normal) for side in (before, after))),
-        headers=_table([(n, one.get(n, ""), two.get(n, "")) for n in one | two], ("", "before", "after")),
-        provenance=_table(origin or unknown),
+        headers=table([(n, one.get(n, ""), two.get(n, "")) for n in one | two], ("", "before", "after")),
+        provenance=table(origin or unknown),
         version=html.escape(__version__),
         niivue_version=html.escape(version),
         licence=html.escape(licence),

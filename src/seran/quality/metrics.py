@@ -1,7 +1,5 @@
 """Image quality, with the protocol in the name. The data range is always given, never guessed.
 
-`scores` gives all three:
-
 - ``psnr``: over the whole volume, range = max - min of the truth (CSN's evaluation script).
 - ``ssim_volume``: 3-D Gaussian window (σ = 1.5, 11³), whole map, population covariance (the same script).
 - ``ssim_slice``: 2-D Gaussian window per slice, whole map, mean over slices, the volume's range.
@@ -18,8 +16,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 METRICS = ("psnr", "ssim_volume", "ssim_slice")
 SIGMA, TRUNCATE = 1.5, 3.5
-BLOCK = 8
-"""Slices, or rows, that a thread takes at once."""
+BLOCK = 8  # slices, or rows, that a thread takes at once
 
 
 def psnr(truth: Float[ndarray, "*n"], test: Float[ndarray, "*n"], span: float) -> float:
@@ -57,8 +54,7 @@ def scores(truth: Float[ndarray, "n h w"], test: Float[ndarray, "n h w"], span: 
         test: what is compared with it.
         span: the range of intensities.
     """
-    n, h, w = truth.shape
-    means = np.empty((5, n, h, w))
+    means = np.empty((5, *truth.shape))
 
     def in_plane(at: slice) -> float:
         for mean, product in zip(means, products(truth[at], test[at]), strict=True):
@@ -72,6 +68,6 @@ def scores(truth: Float[ndarray, "n h w"], test: Float[ndarray, "n h w"], span: 
     with ThreadPoolExecutor() as pool:
         flat, solid = (
             sum(pool.map(part, [slice(i, i + BLOCK) for i in range(0, length, BLOCK)])) / truth.size
-            for part, length in ((in_plane, n), (across, h))
+            for part, length in zip((in_plane, across), truth.shape, strict=False)
         )
     return dict(zip(METRICS, (psnr(truth, test, span), solid, flat), strict=True))
