@@ -387,11 +387,6 @@ def test_methods_lists_what_is_shipped() -> None:
     assert cards["seran-x2-bd"]["sha256"] == weights.read(weights.shipped()["seran-x2-bd"]).digest
 
 
-def test_the_table_in_the_readme_is_generated() -> None:
-    """`seran methods --markdown` made it."""
-    assert seran("methods", "--markdown").stdout in (Path(__file__).parents[1] / "README.md").read_text()
-
-
 @pytest.mark.slow
 def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
     """Prepare → train (two calls) → export → evaluate → upscale, as a researcher would type it."""
