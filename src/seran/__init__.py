@@ -13,10 +13,10 @@ Nothing heavy is imported before one of them is used.
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["BadInput", "Model", "load", "read", "upscale", "write"]
+__all__ = ["BadInput", "Model", "Scan", "load", "read", "upscale", "write"]
 
 if TYPE_CHECKING:
-    from seran.api import Model, load, read, upscale, write
+    from seran.api import Model, Scan, load, read, upscale, write
     from seran.errors import BadInput
 
 

@@ -22,7 +22,7 @@ def methods(cards: bool = False, markdown: bool = False) -> str:
 
     Args:
         cards: print the cards of the shipped weights instead: recipe, data with licences, results.
-        markdown: the same list as a table for a README.
+        markdown: the same list as the table of docs/systems.md.
     """
     if cards:
         held = {name: weights.read(path) for name, path in weights.at_hand().items()}

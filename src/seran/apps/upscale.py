@@ -69,8 +69,8 @@ def upscale(
         inputs: the same as IN.
         out: the same as OUT.
         force: replace existing results.
-        resume: pass over scans whose result is there, made from the same scan by the same weights, options
-            and version; replace others.
+        resume: pass over scans whose result is there, made from the same scan in the same way (weights,
+            options, device, precision, version); replace others.
         report: a page (.html) about one scan: before and after with a divider, difference, spectrum, checks.
         options: how.
         engine: how the network is run.
