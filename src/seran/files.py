@@ -1,14 +1,9 @@
-"""Writing files so that nothing half-written can ever be mistaken for a result.
-
-What is being written has a hidden name beside its own, ``.part-PLACE-PID-NAME``. A killed process leaves it
-behind; the next one that writes to the folder from the same place removes it.
-"""
+"""Writing files so that nothing half-written can ever be mistaken for a result; digests of files."""
 
 import ctypes
 import hashlib
 import os
 import platform
-import re
 import shutil
 import sys
 import threading
@@ -17,10 +12,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-ONE_AT_A_TIME = threading.Lock()
-"""Held while a descriptor, which belongs to the entire process, leads elsewhere."""
-LONG = 50
-"""Characters from which a name is long: it may have 255 bytes, of which UTF-8 takes up to four for each."""
+ONE_AT_A_TIME = threading.Lock()  # held while a descriptor, which belongs to the process, leads elsewhere
+LONG = 50  # characters from which a name is long: it has at most 255 bytes, and each takes up to four
 
 
 @cache
@@ -44,19 +37,14 @@ def part(path: Path) -> Path:
 
 @cache
 def sweep(folder: Path) -> None:
-    """Remove what dead processes of this `place` left half-written in a folder; look once only.
-
-    A number that has been given to another process since counts as alive: such a file stays.
-    """
+    """Remove, once, what dead processes of this `place` left in a folder, unless their number is in use."""
     if os.name != "posix":  # elsewhere, to ask a process whether it is there may end it
         return
-    for left in folder.glob(f".part-{place()}-*"):
-        if not (owner := re.match(rf"\.part-{place()}-(\d+)-", left.name)):
-            continue
+    for left in folder.glob(f".part-{place()}-*-*"):
         # of another user, swept by another process at this moment, or no number of a process
-        with suppress(OSError, OverflowError):
+        with suppress(OSError, OverflowError, ValueError):
             try:
-                os.kill(int(owner[1]), 0)
+                os.kill(int(left.name.split("-")[2]), 0)
             except ProcessLookupError:
                 _remove(left)
 
@@ -131,22 +119,17 @@ def digest(path: Path, algorithm: str, before: bytes = b"") -> str:
 @contextmanager
 def quiet(descriptor: int) -> Iterator[None]:
     """Send what native libraries print to standard output (1) or standard error (2) nowhere."""
+    flush = ctypes.CDLL(None).fflush if os.name == "posix" else lambda all_streams: None  # of C's library
     with ONE_AT_A_TIME:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
-        _flush()
+        flush(None)
         kept, nowhere = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(nowhere, descriptor)
             yield
         finally:
-            _flush()
+            flush(None)
             os.dup2(kept, descriptor)
             os.close(kept)
             os.close(nowhere)
-
-
-def _flush() -> None:
-    """Write out what C's library holds back."""
-    if os.name == "posix":
-        ctypes.CDLL(None).fflush(None)

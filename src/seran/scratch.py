@@ -1,8 +1,4 @@
-"""Arrays that may be larger than memory: kept on disk, used block by block.
-
-A scan of a thousand slices of 512x512 voxels becomes 17 GB at x4. Whoever walks through such an array
-takes its `blocks` one by one and calls `release` after each; memory then holds one block, whatever the size.
-"""
+"""Arrays that may be larger than memory: kept on disk, used in `blocks`, with a `release` after each."""
 
 import math
 import mmap
@@ -14,12 +10,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-LARGE = 1 << 27
-"""Bytes from which an array is kept on disk."""
-PART = 1 << 25
-"""Bytes of float32 that a block has at most, where one slice is not larger."""
-Allocator = Callable[[tuple[int, ...]], Float[ndarray, "*n"]]
-"""From a shape to a new float32 array."""
+LARGE = 1 << 27  # bytes from which an array is kept on disk
+PART = 1 << 25  # bytes of float32 that a block has at most, where one slice is not larger
+Allocator = Callable[[tuple[int, ...]], Float[ndarray, "*n"]]  # from a shape to a new float32 array
 
 
 def memory(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:

@@ -15,11 +15,10 @@ from seran.io.voxels import Reading, Writer
 from seran.scratch import Allocator
 from seran.volume import Series, Volume
 
-FORMATS: dict[str, ModuleType] = {
+FORMATS: dict[str, ModuleType] = {  # by the end of a file's name; a folder is a DICOM series
     ".nii": nifti, ".nii.gz": nifti, ".hdr": nifti, ".img": nifti,
     ".mgh": mgh, ".mgz": mgh, ".nrrd": itk, ".mha": itk,
 }  # fmt: skip
-"""By the end of a file's name. A folder is a DICOM series."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def read_series(
     only: int | None = None,
     pick: str | None = None,
 ) -> Series:
-    """Read a scan, or a series of volumes on one grid (4-D), as float32 in its own units.
+    """Read a scan, or a series of volumes on one grid (4-D), as float32 in its own units, or raise `BadInput`.
 
     Args:
         scan: the file, or the folder of a DICOM series; or what `resolve` found there.
@@ -84,9 +83,6 @@ def read_series(
         allocate: where the voxels lie.
         only: which volume of a series, counted from 0; all without it.
         pick: which series of a folder, by number or UID, where ``scan`` is a path.
-
-    Raises:
-        BadInput: here, or as the volumes are read: what is missing, damaged, ambiguous or no scan.
     """
     if fill is not None and not np.isfinite(np.float32(fill)):
         raise BadInput(f"--fill {fill}: must be finite")
@@ -120,10 +116,8 @@ def written(path: Path) -> list[Path]:
 def writer(path: Path, count: int, dtype: str = "float32") -> Iterator[Writer]:
     """Write volumes on one grid as they are added, with the conventions of the header that they came with.
 
-    The files are written as they are named: wrap it in `seran.files.together` to hide half-written ones.
-
     Args:
-        path: the file, or the folder of a derived DICOM series.
+        path: the file, or the folder of a derived DICOM series; take the name from `seran.files.together`.
         count: how many volumes there will be, at least one.
         dtype: numpy's name of the type of a voxel; integers are rounded and held at their limits.
 

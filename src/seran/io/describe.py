@@ -7,15 +7,13 @@ import pydicom
 
 from seran.io.voxels import printable
 
-LONGEST = 200
-"""Characters of a text that are kept."""
+LONGEST = 200  # characters of a text that are kept
 CODES = {0: "unknown", 1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI"}
-TAGS = (
+TAGS = (  # elements of DICOM that describe the measurement
     "Modality", "SeriesDescription", "ProtocolName", "Manufacturer", "ManufacturerModelName",
     "MagneticFieldStrength", "MRAcquisitionType", "ScanningSequence", "SequenceVariant", "RepetitionTime",
     "EchoTime", "InversionTime", "FlipAngle", "SliceThickness", "BodyPartExamined",
 )  # fmt: skip
-"""Elements of DICOM that describe the measurement."""
 
 
 def said(header: Any) -> dict[str, str]:  # noqa: ANN401

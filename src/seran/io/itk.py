@@ -19,24 +19,18 @@ from seran.machine import needed
 from seran.volume import Volume
 
 READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
-HEADER_BYTES = 1 << 20
-"""Bytes of a header that are looked at."""
-OWN = ("ITK_", "NRRD_", "content", "space")
-"""Beginnings of the names of texts that ITK writes itself."""
-KINDS = {"unsigned integer": "u", "signed integer": "i", "float": "f"}
-"""SimpleITK's names of real numbers, as numpy's."""
-META = {
+HEADER_BYTES = 1 << 20  # of a file, that are looked at
+OWN = ("ITK_", "NRRD_", "content", "space")  # beginnings of the names of texts that ITK writes itself
+KINDS = {"unsigned integer": "u", "signed integer": "i", "float": "f"}  # SimpleITK's names: numpy's
+META = {  # numpy's names of real numbers: MetaImage's
     "u1": "UCHAR", "i1": "CHAR", "u2": "USHORT", "i2": "SHORT", "u4": "UINT", "i4": "INT",
     "f4": "FLOAT", "f8": "DOUBLE",
 }  # fmt: skip
-"""MetaImage's names of them."""
-FREE = re.compile(
+FREE = re.compile(  # names of texts in a MetaImage: the others mean something else
     r"(?i)(?!(Object(Sub)?Type|NDims|Name|(Parent)?ID|Binary.*|Compress.*|Transform.*|Offset|Position|Origin|Color"
     r"|Orientation|Rotation|Center.*|Element.*|Dim.*|Anatomical.*|Modality|Header.*|Sequence.?ID|Comment)$)[\w-]+"
 )
-"""Names of texts in a MetaImage: the others mean something else."""
-LATER = " " * 19 + "0"
-"""The place of a number that is known only at the end."""
+LATER = " " * 19 + "0"  # the place of a number that is known only at the end
 
 
 @dataclass(frozen=True)
@@ -82,8 +76,7 @@ def read(path: Path, how: Reading) -> Found:
         raise BadInput(f"{path}: expected one real number per voxel, got {kind}; save each channel by itself")
     dtype = np.dtype(f"{KINDS[number]}{int(bits) // 8}")
     x, y, z, count = voxels.shaped(path, size, dtype, compressed)
-    # an image of two axes lies in the plane z = 0
-    affine, n, m = np.eye(4), len(size), min(len(size), 3)
+    affine, n, m = np.eye(4), len(size), min(len(size), 3)  # an image of two axes lies in the plane z = 0
     affine[:m, :m] = (np.reshape(reader.GetDirection(), (n, n)) * reader.GetSpacing())[:m, :m]
     affine[:m, 3] = reader.GetOrigin()[:m]
     matrix = voxels.usable_affine(path, grid.lps(affine))

@@ -16,18 +16,15 @@ from seran.io.voxels import Found, Reading, Receiver, Writer, packed, readable
 from seran.volume import Volume
 
 FORM = "MGH", voxels.UNREADABLE
-DTYPES = ("uint8", "int16", "int32", "float32")
-"""Types of a voxel that MGH has."""
-CORONAL = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-"""Where FreeSurfer lays a scan without directions, 1 mm a voxel about the origin; nibabel turns it about."""
+DTYPES = ("uint8", "int16", "int32", "float32")  # of a voxel that MGH has
+CORONAL = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # where a scan without directions lies
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[nib.MGHImage, bool]]:
     """The open image, and its goodRASFlag: whether spacing, directions and centre mean anything."""
     with ExitStack() as stack:
-        # a damaged header may overflow in nibabel: what comes of it is refused
-        with readable(path, FORM), np.errstate(over="ignore", invalid="ignore"):
+        with readable(path, FORM), np.errstate(over="ignore", invalid="ignore"):  # in a damaged header
             file = stack.enter_context(igzip.IGzipFile(path, "rb") if packed(path) else path.open("rb"))
             placed = file.read(30)[28:] == b"\x00\x01"
             # from a name instead of an open file, nibabel would leave it open
@@ -41,7 +38,7 @@ def read(path: Path, how: Reading) -> Found:
         with readable(path, FORM):
             dtype, shape, matrix = image.get_data_dtype(), tuple(map(int, image.shape)), image.affine.copy()
         x, y, z, count = voxels.shaped(path, shape, dtype, packed(path))
-    if not placed:
+    if not placed:  # FreeSurfer lays it about the origin, 1 mm a voxel; nibabel turns it about
         matrix[:3, :3], matrix[:3, 3] = CORONAL, -CORONAL @ np.array([x, y, z]) / 2
     matrix = voxels.usable_affine(path, matrix)
 
@@ -63,8 +60,7 @@ def receive(out: Writer) -> Receiver:
         first = yield
         known = first.header.copy() if isinstance(first.header, MGHHeader) else MGHHeader()
         known.set_data_dtype(out.dtype)
-        zeros = np.broadcast_to(np.zeros((), out.dtype), out.shape)
-        header = nib.MGHImage(zeros, first.affine, known).header
+        header = nib.MGHImage(np.broadcast_to(out.dtype.type(0), out.shape), first.affine, known).header
         header.writehdr_to(file)
         file.write(bytes(header.get_data_offset() - file.tell()))
         yield from voxels.stream(first, out.count, out.dtype.newbyteorder(">"), file.write)

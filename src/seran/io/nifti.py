@@ -22,13 +22,10 @@ from seran.io.voxels import Found, Reading, Receiver, Writer, readable
 from seran.volume import Volume
 
 FORM = "NIfTI", voxels.UNREADABLE
-TOLERANCE = 0.05
-"""Voxels that sform and qform may lie apart: the qform's float32 quaternion alone can cost hundredths."""
+TOLERANCE = 0.05  # voxels that sform and qform may lie apart: the qform's float32 alone can cost hundredths
 
 
-def _transform(
-    path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], choice: str
-) -> Float[ndarray, "4 4"]:
+def _transform(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], choice: str) -> grid.Affine:
     """The affine that counts: the one of ``choice``, or the one that both transforms say."""
     with readable(path, FORM):
         (sform, s_code), (qform, q_code) = header.get_sform(coded=True), header.get_qform(coded=True)
@@ -66,8 +63,7 @@ def _without_remarks() -> Iterator[None]:
 def read(path: Path, how: Reading) -> Found:
     """Read a scan or a series; see `seran.io.read_series`."""
     with readable(path, FORM), _without_remarks():
-        # A packed file is kept open, and so unpacked once, not once for each part.
-        image = nib.load(path, keep_file_open=True)
+        image = nib.load(path, keep_file_open=True)  # and so unpacked once, not once for each part
     if not isinstance(image, nib.Nifti1Pair):
         raise BadInput(f"{path}: expected NIfTI, got {type(image).__name__}")
     with readable(path, FORM):
@@ -80,7 +76,6 @@ def read(path: Path, how: Reading) -> Found:
         header.set_qform(matrix, int(header["qform_code"]), strip_shears=True)
         header.set_sform(matrix, int(header["sform_code"]))
     proxy = image.dataobj.reshape((x, y, z, count))
-
     return count, lambda t: Volume(voxels.filled(path, proxy, t, how, FORM), matrix, header)
 
 
@@ -115,6 +110,7 @@ def _blank(volume: Volume, shape: tuple[int, ...], dtype: np.dtype, pair: bool) 
     if not known:
         header.set_xyzt_units("mm")
     header.set_data_dtype(dtype)
+    header.set_data_shape(shape)  # a pair would lose the spacing of a header without axes
     header["cal_min"] = header["cal_max"] = 0
     rigid, q_code = source.get_qform(coded=True)
     header.set_sform(volume.affine, int(source["sform_code"]) if known else 1)

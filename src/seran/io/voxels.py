@@ -1,6 +1,7 @@
 """What is checked of every scan whatever its format, and how voxels are read and written part by part."""
 
 import math
+import warnings
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -22,27 +23,19 @@ from seran.grid import dimensions
 from seran.scratch import Allocator
 from seran.volume import Volume
 
-GZIP_RATIO = 1100
-"""A byte of gzip holds at most about so many bytes."""
-LARGEST_MM = 1e9
-"""Millimetres beyond which nothing lies."""
-LARGEST_INTENSITY = 1e30
-"""Beyond which an intensity is damage: sums of such ones leave the range of float32."""
-UNREADABLE = (
+GZIP_RATIO = 1100  # bytes that a byte of gzip holds at most, about
+LARGEST_MM = 1e9  # beyond which nothing lies
+MAXIMUM = 1e30  # beyond is damage: sums of such intensities leave the range of float32
+UNREADABLE = (  # what nibabel raises on damaged files and impossible headers
     OSError, EOFError, MemoryError, OverflowError, ValueError, TypeError, KeyError, np.linalg.LinAlgError,
     zlib.error, isal_zlib.IsalError, wrapstruct.WrapStructError, spatialimages.HeaderDataError,
     filebasedimages.ImageFileError, freesurfer.mghformat.MGHError,
 )  # fmt: skip
-"""What nibabel raises on damaged files and impossible headers."""
-gzipping = partial(igzip.IGzipFile, "", "wb", 1, mtime=0)
-"""What to write to so that gzip goes to a ``fileobj``, without a name or a time."""
+gzipping = partial(igzip.IGzipFile, "", "wb", 1, mtime=0)  # to a ``fileobj``, without a name or a time
 
-Form = tuple[str, tuple[Any, ...]]
-"""The name of a format, and what its library raises on damaged files."""
-Found = tuple[int, Callable[[int], Volume]]
-"""How many volumes a file holds, and what reads one, counted from 0."""
-Receiver = Generator[None, Volume, None]
-"""Opens its files, writes volumes as they are sent, and ends with the last: the files are complete then."""
+Form = tuple[str, tuple[Any, ...]]  # the name of a format, and what its library raises on damaged files
+Found = tuple[int, Callable[[int], Volume]]  # how many volumes a file holds, and what reads one, from 0
+Receiver = Generator[None, Volume, None]  # writes volumes as they are sent; with the last it ends its files
 
 
 @dataclass(frozen=True)
@@ -72,10 +65,12 @@ def printable(value: object) -> str:
 
 @contextmanager
 def readable(path: Path, form: Form) -> Iterator[None]:
-    """Tell as `BadInput` what a library raises on a damaged file; the block has that library's calls only."""
+    """Tell as `BadInput` what a library raises on a damaged file, ignoring warnings; for its calls only."""
     name, errors = form
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except errors as error:
         text = " ".join(printable(error).split()).rsplit("ITK ERROR: ", 1)[-1] or type(error).__name__
         raise BadInput(f"{path}: cannot be read as {name} ({text})") from error
@@ -120,23 +115,21 @@ def filled(
         path: the file.
         array: x, y, z, t, in the file's own units; only slices of it are asked for.
         t: which volume.
-        how: where they lie, and the value of those beyond `LARGEST_INTENSITY`, refused without one.
+        how: where they lie, and the value of those beyond `MAXIMUM`, refused without one.
         form: of a file that is read in parts.
     """
     data, bad = how.allocate(array.shape[2::-1]).T, 0
     for at in scratch.blocks(data):
         x, y, z = (*at, slice(None), slice(None))[:3]
-        # what float32 cannot hold counts as infinite
-        with readable(path, form), np.errstate(over="ignore", invalid="ignore"):
+        with readable(path, form), np.errstate(over="ignore", invalid="ignore"):  # too large is infinite
             values = np.asarray(array[x, y, z, t], np.float32)
-        wrong = ~(np.abs(values) <= LARGEST_INTENSITY)
+        wrong = ~(np.abs(values) <= MAXIMUM)
         bad += int(wrong.sum())
         data[at] = np.where(wrong, np.float32(how.fill or 0), values)
         scratch.release(data)
     if bad and how.fill is None:
         raise BadInput(
-            f"{path}: {bad} voxels are NaN, infinite or beyond {LARGEST_INTENSITY:g}; "
-            "give their value with --fill 0"
+            f"{path}: {bad} voxels are NaN, infinite or beyond {MAXIMUM:g}; give their value with --fill 0"
         )
     return data
 

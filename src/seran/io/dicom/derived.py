@@ -1,8 +1,7 @@
 """A derived MR image in the study of the slices that it was made from (DICOM PS3.3, MR Image IOD).
 
-What is copied is what still holds: patient, study, equipment, acquisition. What the finer grid changes is
-written anew, and how it came about is said (C.7.6.1.1.3): new UIDs, type DERIVED and SECONDARY, spacing,
-position, derivation, sources. Private elements are left out, because nobody knows which of them still hold.
+What still holds is copied: patient, study, equipment, acquisition. What the finer grid changes is new, with
+how it came about (C.7.6.1.1.3). Private elements are left out, because nobody knows which of them still hold.
 """
 
 import copy
@@ -26,13 +25,12 @@ from seran.errors import BadInput
 from seran.io.dicom.slices import Slices, header
 from seran.io.voxels import Receiver, Writer, cast
 
-NEEDED = (
+NEEDED = (  # attributes that must be there, if only empty (type 2)
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber",
     "ReferringPhysicianName", "StudyID", "Manufacturer", "PositionReferenceIndicator", "PatientPosition",
     "ScanOptions", "MRAcquisitionType", "EchoTime", "EchoTrainLength", "RepetitionTime",
 )  # fmt: skip
-"""Attributes that must be there, if only empty (type 2)."""
-KEPT = (
+KEPT = (  # attributes that hold for the finer image as they did for its source
     *NEEDED, "SpecificCharacterSet", "StudyInstanceUID", "FrameOfReferenceUID", "StudyDescription",
     "PatientAge", "PatientSize", "PatientWeight", "InstitutionName", "StationName", "ManufacturerModelName",
     "BodyPartExamined", "DeviceSerialNumber", "SoftwareVersions", "ProtocolName", "AcquisitionDate",
@@ -41,11 +39,8 @@ KEPT = (
     "ImagedNucleus", "PixelBandwidth", "FlipAngle", "ContrastBolusAgent", "PatientIdentityRemoved",
     "DeidentificationMethod", "TemporalPositionIdentifier", "NumberOfTemporalPositions",
 )  # fmt: skip
-"""Attributes that hold for the finer image as they did for its source."""
-TEXT = "Super-resolution"
-"""What a derived series is called."""
-THIRD = ("M_FFE", "M_SE", "MPR", "OTHER")
-"""Third values of an image's type that the finer image keeps."""
+TEXT = "Super-resolution"  # what a derived series is called
+THIRD = ("M_FFE", "M_SE", "MPR", "OTHER")  # third values of an image's type that the finer image keeps
 
 
 def receive(out: Writer) -> Receiver:
@@ -53,8 +48,8 @@ def receive(out: Writer) -> Receiver:
     if out.dtype != np.float32:
         raise BadInput(f"{out.path}: DICOM stores 16-bit integers and how to scale them; leave --dtype out")
     out.path.mkdir()
-    series, number = _series(), 0
-    for _ in range(out.count):
+    series = _series()
+    for t in range(out.count):
         volume = yield
         source = volume.header
         if not isinstance(source, Slices):
@@ -77,8 +72,7 @@ def receive(out: Writer) -> Receiver:
             if (thickness := known.get("SliceThickness")) not in (None, ""):
                 finer = len(source.positions) / stored.shape[2]
                 [made.SliceThickness] = _decimals([float(thickness) * finer])
-            number += 1
-            made.InstanceNumber = number
+            made.InstanceNumber = number = t * stored.shape[2] + z + 1
             made.save_as(out.path / f"{number:05d}.dcm", enforce_file_format=True)
 
 
@@ -112,7 +106,15 @@ def _image(source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[flo
     """One slice of the derived series but for its place, by the header of the nearest source slice."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on the source's unusual values; unusable ones are left out
-        made = _copied(source)
+        made = _dataset(**dict.fromkeys(NEEDED))
+        for name in KEPT:
+            if name in source and _valid(source[name]):
+                made[name] = copy.deepcopy(source[name])
+        for name, value in (("ScanningSequence", "RM"), ("SequenceVariant", "NONE")):  # research mode
+            if name not in made or not made[name].value:
+                setattr(made, name, value)
+    if "BodyPartExamined" not in made:  # it might be one of a pair
+        made.Laterality = None
     made.update(series)
     made.SOPInstanceUID = generate_uid(None)
     for end, name in enumerate(("StudyInstanceUID", "FrameOfReferenceUID"), 1):
@@ -126,9 +128,8 @@ def _image(source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[flo
     made.ImageType = ["DERIVED", "SECONDARY", *(third or ["OTHER"])]
     made.Rows, made.Columns = pixels.shape
     made.PixelRepresentation = int(pixels.dtype.kind == "i")
-    kind = "SS" if made.PixelRepresentation else "US"
-    made.add_new("SmallestImagePixelValue", kind, int(pixels.min()))
-    made.add_new("LargestImagePixelValue", kind, int(pixels.max()))
+    for name, value in (("Smallest", pixels.min()), ("Largest", pixels.max())):
+        made.add_new(f"{name}ImagePixelValue", "SS" if made.PixelRepresentation else "US", int(value))
     if scaling != (1.0, 0.0):
         made.RescaleSlope, made.RescaleIntercept, made.RescaleType = *_decimals(scaling), "US"
     made.WindowCenter, made.WindowWidth = _decimals(_window(source, pixels, scaling))
@@ -144,25 +145,12 @@ def _image(source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[flo
     return made
 
 
-def _copied(source: Dataset) -> Dataset:
-    made = _dataset(**dict.fromkeys(NEEDED))
-    for name in KEPT:
-        if name in source and _valid(source[name]):
-            made[name] = copy.deepcopy(source[name])
-    for name, value in (("ScanningSequence", "RM"), ("SequenceVariant", "NONE")):  # research mode
-        if name not in made or not made[name].value:
-            setattr(made, name, value)
-    if "BodyPartExamined" not in made:  # it might be one of a pair
-        made.Laterality = None
-    return made
-
-
 def _valid(element: pydicom.DataElement) -> bool:
     """Whether a value from outside is one that its representation allows."""
     values = element.value if isinstance(element.value, pydicom.multival.MultiValue) else [element.value]
     try:
         for value in values:
-            validate_value(element.VR, str(value) if value is not None else "", pydicom.config.RAISE)
+            validate_value(element.VR, "" if value is None else str(value), pydicom.config.RAISE)
     except ValueError:
         return False
     return True

@@ -9,7 +9,6 @@ and Pixel Spacing Δ (between rows, between columns); slices are sorted along r 
 """
 
 import struct
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,15 +24,12 @@ from pydicom.misc import is_dicom
 
 from seran import grid
 from seran.errors import BadInput
-from seran.io.voxels import GZIP_RATIO, LARGEST_INTENSITY, Found, printable, readable
+from seran.io.voxels import GZIP_RATIO, MAXIMUM, Found, printable, readable
 from seran.volume import Volume
 
-TOLERANCE = 0.05
-"""A slice may lie so far from its place on the grid, in units of the distance between slices."""
-APART = 1e-3
-"""Slices whose positions differ by less than so many mm are one slice twice."""
-SMALL = 1 << 26
-"""Bytes of pixels that a compressed file may hold whatever its own size: an empty slice packs well."""
+TOLERANCE = 0.05  # distances between slices that one may lie from its place on the grid
+APART = 1e-3  # mm: slices whose positions differ by less are one slice twice
+SMALL = 1 << 26  # bytes of pixels that any compressed file may hold: an empty slice packs well
 TAGS = [
     "SeriesInstanceUID", "EchoNumbers", "EchoTime", "SliceThickness", "ImagePositionPatient", "ImageType",
     "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "NumberOfFrames",
@@ -41,11 +37,10 @@ TAGS = [
     "HighBit", "PixelRepresentation", "PixelData", "EffectiveEchoTime", "TemporalPositionIndex",
     "TemporalPositionIdentifier", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
-FORM = "DICOM", (
+FORM = "DICOM", (  # what pydicom raises on damaged files, and what comes of converting their values
     OSError, EOFError, InvalidDicomError, BytesLengthException, struct.error, AttributeError, LookupError,
     TypeError, ValueError, ArithmeticError, NotImplementedError, RecursionError, MemoryError,
 )  # fmt: skip
-"""What pydicom raises on damaged files and impossible headers, and what comes of converting their values."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +83,9 @@ class _Slice:
 
 def header(path: Path, tags: list[str] | None = None) -> pydicom.Dataset:
     """The elements of a file that ``tags`` names, or all but pixels; decoded, but not those in sequences."""
-    with readable(path, FORM), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on unusual values; what cannot be used is an exception
+    with readable(path, FORM):
         found = pydicom.dcmread(path, stop_before_pixels="PixelData" not in (tags or ()), specific_tags=tags)
-        list(found)  # decodes it here, where remarks are ignored
+        list(found)  # decodes it here, where warnings are ignored
         return found
 
 
@@ -126,11 +120,7 @@ def picked(folder: Path, pick: str | None) -> Listed:
 
 
 def scans(paths: Iterable[Path]) -> list[Volume]:
-    """The scans that these files make up, in float32 in their own units (after rescaling).
-
-    One per series, echo (number and time), moment (temporal position) and part, in this order: where slices
-    are missing, a part ends and the next begins. Other images and irregular grids are refused.
-    """
+    """The scans that these files make up, rescaled, by series, echo, moment (temporal position) and part."""
     stacks: dict[tuple[str, float, str], list[_Slice]] = {}
     for path in paths:
         for one in _slices(path):
@@ -142,49 +132,43 @@ def scans(paths: Iterable[Path]) -> list[Volume]:
 
 def _slices(path: Path) -> list[_Slice]:
     """Read one file: its slice, or the slices of an enhanced image."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on unusual values; what cannot be used is an exception
+    with readable(path, FORM):
+        syntax = pydicom.uid.UID(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", ""))
+    if not syntax.is_transfer_syntax or syntax.is_deflated:
+        raise BadInput(f"{path}: got {printable(syntax.name)}; unpack it first (gdcmconv --raw)")
+    image = header(path, TAGS)
+    with readable(path, FORM):
+        samples, colours = image.SamplesPerPixel, image.PhotometricInterpretation
+        mosaic = "MOSAIC" in (image.get("ImageType") or [])
+    if samples != 1 or colours != "MONOCHROME2":
+        raise BadInput(
+            f"{path}: expected a grey-scale image (MONOCHROME2), got {printable(colours)}; a map in "
+            "colours or a picture of the screen is no scan, leave it out"
+        )
+    if mosaic:
+        raise BadInput(
+            f"{path}: expected a slice, got a mosaic of many; convert the series to NIfTI (dcm2niix)"
+        )
+    with readable(path, FORM):
+        frames, rows = int(image.get("NumberOfFrames") or 1), int(image.Rows)
+        columns, bits = int(image.Columns), int(image.BitsAllocated)
+        own = image.get("PerFrameFunctionalGroupsSequence") or [pydicom.Dataset()] * (frames == 1)
+        shared = (image.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+        found = len(own)
+    need, has = rows * columns * frames * bits // 8, path.stat().st_size
+    if need > (max(SMALL, GZIP_RATIO * has) if syntax.is_compressed else has):
+        raise BadInput(f"{path}: its header promises {need:,} bytes of pixels, but the file cannot hold them")
+    if found != frames:
+        raise BadInput(f"{path}: expected a position for each of its {frames} frames, got {found}")
+    try:
         with readable(path, FORM):
-            syntax = pydicom.uid.UID(
-                pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", "")
-            )
-        if not syntax.is_transfer_syntax or syntax.is_deflated:
-            raise BadInput(f"{path}: got {printable(syntax.name)}; unpack it first (gdcmconv --raw)")
-        image = header(path, TAGS)
-        with readable(path, FORM):
-            samples, colours = image.SamplesPerPixel, image.PhotometricInterpretation
-            mosaic = "MOSAIC" in (image.get("ImageType") or [])
-        if samples != 1 or colours != "MONOCHROME2":
-            raise BadInput(
-                f"{path}: expected a grey-scale image (MONOCHROME2), got {printable(colours)}; a map in "
-                "colours or a picture of the screen is no scan, leave it out"
-            )
-        if mosaic:
-            raise BadInput(
-                f"{path}: expected a slice, got a mosaic of many; convert the series to NIfTI (dcm2niix)"
-            )
-        with readable(path, FORM):
-            frames, rows = int(image.get("NumberOfFrames") or 1), int(image.Rows)
-            columns, bits = int(image.Columns), int(image.BitsAllocated)
-            own = image.get("PerFrameFunctionalGroupsSequence") or [pydicom.Dataset()] * (frames == 1)
-            shared = (image.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
-            found = len(own)
-        need, has = rows * columns * frames * bits // 8, path.stat().st_size
-        if need > (max(SMALL, GZIP_RATIO * has) if syntax.is_compressed else has):
-            raise BadInput(
-                f"{path}: its header promises {need:,} bytes of pixels, but the file cannot hold them"
-            )
-        if found != frames:
-            raise BadInput(f"{path}: expected a position for each of its {frames} frames, got {found}")
-        try:
-            with readable(path, FORM):
-                pixels = image.pixel_array.reshape(frames, rows, columns)
-        except RuntimeError as error:  # how pydicom says that it has no decoder
-            raise BadInput(
-                f"{path}: its {printable(syntax.name)} needs a decoder; pip install 'seran[dicom]', "
-                "or unpack it first (gdcmconv --raw)"
-            ) from error
-        return [_frame(path, [one, shared], image, pixels[i]) for i, one in enumerate(own)]
+            pixels = image.pixel_array.reshape(frames, rows, columns)
+    except RuntimeError as error:  # how pydicom says that it has no decoder
+        raise BadInput(
+            f"{path}: its {printable(syntax.name)} needs a decoder; pip install 'seran[dicom]', "
+            "or unpack it first (gdcmconv --raw)"
+        ) from error
+    return [_frame(path, [one, shared], image, pixels[i]) for i, one in enumerate(own)]
 
 
 def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, pixels: ndarray) -> _Slice:
@@ -211,13 +195,13 @@ def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, pi
         time = float(image.get("EchoTime") or value("EffectiveEchoTime", "MREchoSequence") or 0)
         moment = image.get("TemporalPositionIdentifier")
         moment = int(moment or value("TemporalPositionIndex", "FrameContentSequence") or 0)
-    stack = str(image.get("SeriesInstanceUID")), time, f"{image.get('EchoNumbers')} {moment:06}"
-    data, plane = (pixels.T * slope + offset).astype(np.float32), cosines.T * spacing[::-1]
+        stack = str(image.get("SeriesInstanceUID")), time, f"{image.get('EchoNumbers')} {moment:06}"
+        data, plane = (pixels.T * slope + offset).astype(np.float32), cosines.T * spacing[::-1]
     return _Slice(path, stack, data, position, plane, thickness, slope, offset)
 
 
 def _volumes(slices: list[_Slice]) -> list[Volume]:
-    """The parts of one stack."""
+    """The parts of one stack: where slices are missing, one ends and the next begins."""
     first = slices[0]
     for one in slices:
         if one.data.shape != first.data.shape or not np.allclose(one.plane, first.plane, atol=1e-3):
@@ -247,19 +231,15 @@ def _volume(slices: list[_Slice], pitch: float, normal: Float[ndarray, "3"]) -> 
     positions = np.array([one.position for one in slices])
     step = (positions[-1] - positions[0]) / (len(slices) - 1) if len(slices) > 1 else pitch * normal
     off = np.abs(positions - positions[0] - np.arange(len(slices))[:, None] * step).max()
-    affine = np.eye(4)
-    affine[:3] = np.column_stack([first.plane, step, positions[0]])
-    affine = grid.lps(affine)
+    affine = grid.lps(np.vstack([np.column_stack([first.plane, step, positions[0]]), [0, 0, 0, 1]]))
     if not off <= TOLERANCE * pitch or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-9:
         raise BadInput(
             f"{first.path}: expected slices {pitch:.3g} mm apart on a regular grid, but one of its "
             f"series lies {off:.3g} mm from its place"
         )
     data = np.stack([one.data for one in slices], axis=2)
-    if not (np.abs(data) <= LARGEST_INTENSITY).all():
-        raise BadInput(
-            f"{first.path}: expected intensities up to {LARGEST_INTENSITY:g}; the rescale slope is damaged"
-        )
+    if not (np.abs(data) <= MAXIMUM).all():
+        raise BadInput(f"{first.path}: expected intensities up to {MAXIMUM:g}; the rescale slope is damaged")
     source = Slices(tuple(one.path for one in slices), positions, first.slope, first.offset)
     return Volume(data, affine, source)
 
