@@ -23,15 +23,12 @@ SPARE = 1.1  # bounds are so much wider than what is measured: other scans are b
 
 
 def calibrate(path: Path, data: PreparedSet, progress: Callable[[int], object] = lambda _: None) -> Evidence:
-    """Measure what 8 bits need, and write it into a weights file, behind what is sealed.
+    """Measure what 8 bits need, and write it into a weights file, behind what is sealed, or refuse.
 
     Args:
         path: the weights file; it is replaced.
         data: pairs of its degradation; the split ``val`` is used.
         progress: called with 1 before each choice of convolutions is scored.
-
-    Raises:
-        BadInput: if there is nothing to measure on, or the loss is above `MOST`; the file stays as it was.
     """
     held = weights.read(path)
     scale, volumes = held.card.scale, data.pick("val")

@@ -82,38 +82,27 @@ def difference(made: Weights, network: nn.Module) -> float:
 
 
 def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
-    """Write a run's network as a weights file of float16 parameters, after comparing it with torch.
+    """Write a run's network as a weights file of float16 parameters, unless it differs from torch.
 
     Args:
         run: what was trained.
         path: the file.
         machine: what trained it, in words.
         notes: for the card.
-
-    Raises:
-        BadInput: if the file and the network disagree by more than `WORST`.
     """
     recipe, network = run.recipe, copy.deepcopy(run.best).cpu().eval()
     network.half().float()  # what is shipped is the network with rounded parameters
     names = {name for name, _ in network.named_parameters()}
     model = to_onnx(network)
-    missing = names - {t.name for t in model.graph.initializer}
-    if missing:
+    if missing := names - {t.name for t in model.graph.initializer}:
         raise BadInput(f"export failed: the exporter lost the names of {sorted(missing)[:3]}")
     plain = halve(model, names).SerializeToString()
     rows = [{k.removeprefix("psnr_"): v for k, v in row.items() if k.startswith("psnr_")} for row in run.rows]
     facts = {name: getattr(recipe, name) for name in ("model", "scale", "degradation", "options", "residual")}
     facts |= {name: getattr(run, name) for name in ("scans", "patches", "seconds", "command")}
-    card = Card(
-        **facts,
-        anchor=DEGRADATIONS[recipe.degradation].anchor,
-        recipe=stated(recipe),
-        machine=machine,
-        validation=next(filter(None, reversed(rows)), {}),
-        export_error=math.nan,
-        version=seran.__version__,
-        notes=notes,
-    )
+    facts |= {"anchor": DEGRADATIONS[recipe.degradation].anchor, "recipe": stated(recipe)}
+    facts |= {"machine": machine, "notes": notes, "version": seran.__version__}
+    card = Card(**facts, validation=next(filter(None, reversed(rows)), {}), export_error=math.nan)
     error = difference(Weights(path, plain, card, Evidence(), ""), network)
     if not error <= WORST:
         raise BadInput(f"export refused: the file and the network differ by {error:.2g} (limit {WORST:g})")

@@ -36,12 +36,7 @@ def has_bf16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def cpus(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """CPUs that this process may use: those it may run on, and no more than its container is granted.
-
-    Args:
-        groups: where Linux mounts its control groups.
-        own: where it tells to which of them a process belongs.
-    """
+    """CPUs that this process may use: those it may run on, and no more than its container is granted."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min([allowed, *map(_granted, _groups(groups, own))])))
 
@@ -64,9 +59,7 @@ def _granted(folder: Path) -> float:
 
 def missing() -> dict[str, list[str]]:
     """Of every extra, the modules that are not installed; nothing is imported."""
-    return {
-        extra: [name for name in modules if util.find_spec(name) is None] for extra, modules in EXTRAS.items()
-    }
+    return {extra: [m for m in modules if util.find_spec(m) is None] for extra, modules in EXTRAS.items()}
 
 
 def needed(what: str, error: ModuleNotFoundError) -> BadInput:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import threading
 from pathlib import Path
+from typing import Any
 
 from seran import weights
 from seran.classical import CLASSICAL, VOLUMETRIC
@@ -13,10 +14,9 @@ from seran.errors import BadInput
 from seran.machine import needed
 from seran.sharpen import Method, ensembled
 from seran.systems import SYSTEMS
-from seran.weights import Weights
+from seran.weights import Weights, named
 
 DEFAULT = "seran"
-KEPT = 4  # networks that stay loaded
 LOADING = threading.Lock()  # threads that want the same network share it
 AUTO = Engine()
 
@@ -24,11 +24,6 @@ AUTO = Engine()
 def is_network(name: str) -> bool:
     """Whether a method's name (with or without its ``+``) stands for a network."""
     return name.removesuffix("+") not in CLASSICAL
-
-
-def named(file: Path) -> Path:
-    """A weights file by its path, or by the name of weights that are at hand (``seran-x2-td``)."""
-    return file if file.is_file() else weights.at_hand().get(str(file), file)
 
 
 def files_of(name: str) -> list[Path]:
@@ -69,9 +64,6 @@ def method(
         degradation: which of the shipped weights, where there are several.
         file: weights to use instead, or the name of other ones at hand; of ``name`` and ``scale``.
         engine: how a network is run.
-
-    Raises:
-        BadInput: for an unknown name, or weights that do not fit it.
     """
     plain = name.removesuffix("+")
     if is_network(name):
@@ -79,44 +71,29 @@ def method(
     elif file is not None:
         raise BadInput(f"the method {plain} has no weights; leave --weights out")
     else:
-        undone = SYSTEMS[plain].undoes
-        found = Method(
-            plain,
-            (scale, scale),
-            CLASSICAL[plain](scale, engine.threads),
-            undone,
-            DEGRADATIONS[undone].anchor,
-            context=None if plain in VOLUMETRIC else 0,
-            engine="numba" if plain == "nlm" else "numpy",
-        )
+        predict, undone = CLASSICAL[plain](scale, engine.threads), SYSTEMS[plain].undoes
+        context, runs_on = None if plain in VOLUMETRIC else 0, "numba" if plain == "nlm" else "numpy"
+        anchor = DEGRADATIONS[undone].anchor
+        found = Method(plain, (scale, scale), predict, undone, anchor, context, engine=runs_on)
     return dataclasses.replace(ensembled(found), name=name) if name.endswith("+") else found
 
 
 def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
     held = weights.read(path)
     card, seen = held.card, held.evidence.spacings
+    spacings = None if seen is None else (*seen.plane, *seen.across)
     if card.scale != scale:
         raise BadInput(f"--scale {scale}: {path} is for x{card.scale}")
     if card.model != name:
         raise BadInput(f"--method {name}: {path} holds weights of {card.model}")
     with LOADING:
         running = _running(held, engine)
-    return Method(
-        name,
-        (scale, scale),
-        running.predict,
-        card.degradation,
-        card.anchor,
-        weights=path.name,
-        sha256=held.digest,
-        engine=running.engine,
-        precision=running.precision,
-        scans=card.scans,
-        spacings=None if seen is None else (*seen.plane, *seen.across),
-    )
+    facts: dict[str, Any] = {"sha256": held.digest, "scans": card.scans, "spacings": spacings}
+    facts |= {"weights": path.name, "engine": running.engine, "precision": running.precision}
+    return Method(name, (scale, scale), running.predict, card.degradation, card.anchor, **facts)
 
 
-@functools.lru_cache(maxsize=KEPT)
+@functools.lru_cache(maxsize=4)
 def _running(held: Weights, engine: Engine) -> Running:
     """A network loaded once for all that want it, known by what its file holds, whatever that is called."""
     if engine.device in ("auto", "cpu"):

@@ -98,15 +98,12 @@ COMMON = Recipe(
     "", 0, patch=40, last_patch=48, batch=12, steps=4_800, betas=(0.9, 0.99), lr=8e-4, schedule="cosine",
     warmup=200, tail=0.15, clip=0.5, ema=0.998,
 )  # fmt: skip
-"""The common recipe: small batches, high rate, cosine, average; l2 and larger patches last. Bicubic
-enlargement is added to every network that does not add it by itself."""
+"""Bicubic enlargement is added to every network that does not add it by itself."""
 
+# SERAN §4.1-4.2: patches of 32, batch 96, Adam, 1e-4 halved every 200 epochs (500 steps: 48,000 slices).
+# 400 epochs, l1, the eight symmetries and the scan's 99.9th percentile are this project's choice. In the EDSR
+# code an epoch seems to have 1000 steps: ``--steps 400000 --step-every 200000``.
 EDSR = Recipe("edsr", 0)
-"""SERAN §4.1-4.2: patches of 32, batch 96, Adam, 1e-4 halved every 200 epochs (500 steps: 48,000 slices).
-
-400 epochs, l1, the eight symmetries and the scan's 99.9th percentile are this project's choice. In the EDSR
-code an epoch seems to have 1000 steps: ``--steps 400000 --step-every 200000``.
-"""
 
 PUBLISHED: dict[str, Recipe] = {
     # Sub-images of 33; the optimiser of the ECCV paper. 8e8 back-propagations. The batch is not stated: 128.
@@ -152,19 +149,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 """Name in a recipe -> model and options: every system as it is, and the altered ones."""
 
 
-def _common(model: str, scale: int) -> Recipe:
-    return dataclasses.replace(COMMON, model=model, scale=scale, residual=not SYSTEMS[model].adds_bicubic)
-
-
-def _published(model: str, scale: int) -> Recipe:
+def _recipe(model: str, scale: int, published: bool) -> Recipe:
+    if not published:
+        return dataclasses.replace(COMMON, model=model, scale=scale, residual=not SYSTEMS[model].adds_bicubic)
     patch = PATCHES[model][scale - 2] if model in PATCHES else PUBLISHED[model].patch
     return dataclasses.replace(PUBLISHED[model], model=model, scale=scale, patch=patch, last_patch=patch)
 
 
 RECIPES = {
-    f"{name}-x{scale}-bd{suffix}": dataclasses.replace(made(model, scale), options=options)
-    for suffix, made in (("", _common), ("-paper", _published))
+    f"{name}-x{scale}-bd{suffix}": dataclasses.replace(_recipe(model, scale, bool(suffix)), options=options)
+    for suffix in ("", "-paper")
     for name, (model, options) in VARIANTS.items()
     for scale in (2, 3, 4)
-    if made is _common or model in PUBLISHED
+    if not suffix or model in PUBLISHED
 }

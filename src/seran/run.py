@@ -22,8 +22,7 @@ from seran.recipes import Recipe, differences, stated
 from seran.systems import SYSTEMS
 
 CHECKPOINT = "checkpoint.safetensors"
-STATE = ("step", "seconds", "patches", "scans", "rows", "command")
-"""What a checkpoint states besides tensors and the recipe."""
+STATE = ("step", "seconds", "patches", "scans", "rows", "command")  # stated besides tensors and recipe
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -62,7 +61,7 @@ class Run:
         if recipe.initializer != "network":
             initialise(self.network, recipe.initializer)
         if recipe.init and fresh:
-            start = weights.read(weights.at_hand().get(recipe.init, Path(recipe.init)))
+            start = weights.read(weights.named(Path(recipe.init)))
             card, rescaled = start.card, start.card.scale != recipe.scale
             self.network.load_state_dict(parameters(self.network, start, rescaled))
             self.patches, self.seconds, self.scans = card.patches, card.seconds, card.scans
@@ -73,11 +72,7 @@ class Run:
 
     @classmethod
     def load(cls, path: Path, model: str = "") -> "Run":
-        """The run of a checkpoint; ``model`` is the ``FILE.py:CLASS`` of a user's own network.
-
-        Raises:
-            BadInput: if there is none, or if it is of another network: what it names is never imported.
-        """
+        """The run of a checkpoint, which imports nothing but ``model``, a user's own ``FILE.py:CLASS``."""
         if not path.is_file():
             raise BadInput(f"{path}: no such checkpoint; expected a folder made by `seran train`")
         with safe_open(path, "pt") as file:
@@ -110,19 +105,14 @@ class Run:
             part.write_bytes(save(tensors, metadata=meta))
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint of the same recipe (``steps`` may differ).
-
-        Raises:
-            BadInput: if the checkpoint belongs to another recipe.
-        """
+        """Continue from a checkpoint; its recipe must be the same, and only ``steps`` may differ."""
         parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
         with safe_open(path, "pt") as file:
             meta = file.metadata()
             for name in file.keys():  # noqa: SIM118
                 part, _, key = name.partition(".")
                 parts[part][key] = file.get_tensor(name)
-        differ = [k for k in differences(self.recipe, json.loads(meta["recipe"])) if k != "steps"]
-        if differ:
+        if differ := [k for k in differences(self.recipe, json.loads(meta["recipe"])) if k != "steps"]:
             raise BadInput(
                 f"{path} was trained with another recipe ({', '.join(differ)} differ); "
                 "name another folder, or give the same settings to continue"

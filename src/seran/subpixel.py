@@ -63,8 +63,7 @@ def folded(parameters: Mapping[str, ndarray]) -> tuple[Kernels, Biases]:
     biases = np.full((3, 3, 1, 1), values["tail.bias"][0])
     for layer in ("up.2", "up.0"):
         if f"{layer}.weight" in values:
-            weight, bias = values[f"{layer}.weight"], values[f"{layer}.bias"]
-            kernels, biases = _through(kernels, biases, weight, bias)
+            kernels, biases = _through(kernels, biases, values[f"{layer}.weight"], values[f"{layer}.bias"])
     return kernels.astype(np.float32), biases.astype(np.float32)
 
 
@@ -74,7 +73,7 @@ def _through(
     """Kernels on a grid that a convolution to s²·C maps and a shuffle lead to, as kernels before these."""
     fine, maps = kernels.shape[2], kernels.shape[4]
     s = round((len(weight) / maps) ** 0.5)
-    taps, outputs = phases(s, fine, kernels.shape[-1] // 2)
+    taps, outputs = phases(s, fine)
     by_phase = np.einsum(BY_PHASE, taps, kernels, taps, optimize=True)
     weight, bias = weight.reshape(maps, s, s, -1, 3, 3), bias.reshape(maps, s, s)
     made = np.zeros((3, 3, s * fine, s * fine, weight.shape[3], 2 * REACH + 1, 2 * REACH + 1))
@@ -85,20 +84,14 @@ def _through(
 
 
 @cache
-def phases(
-    s: int, fine: int, reach: int
-) -> tuple[Float[ndarray, "3 t s 3 3 r k"], Float[ndarray, "3 t 3 r"]]:
+def phases(s: int, fine: int) -> tuple[Float[ndarray, "3 t s 3 3 r k"], Float[ndarray, "3 t 3 r"]]:
     """What a pixel looks at along an axis through kernels on an s times finer grid, as ones and zeros.
 
-    For each place of a pixel, sub-pixel, phase and pixel from -1 to 1 that is met: the place and the
-    sub-pixel on the finer grid and the tap that meet it, none beyond the edge. Then the first two for each
-    place and sub-pixel.
-
-    Args:
-        s: phases of the finer grid.
-        fine: sub-pixels of the kernels on it, along the axis.
-        reach: taps on either side of their middle one.
+    These make ``fine`` sub-pixels each. For each place of a pixel, sub-pixel, phase and pixel from -1 to 1
+    that is met: the place and the sub-pixel on the finer grid and the tap that meet it, none beyond the edge.
+    Then the first two for each place and sub-pixel.
     """
+    reach = 1 if fine == 1 else REACH  # of the last convolution alone, of one that is folded already
     taps, outputs = np.zeros((3, s * fine, s, 3, 3, fine, 2 * reach + 1)), np.zeros((3, s * fine, 3, fine))
     for place, sub, output in np.ndindex(3, s, fine):
         at = {(FIRST, 0): FIRST, (LAST, s - 1): LAST}.get((place, sub), INSIDE)

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from lightning_fabric.loggers import TensorBoardLogger
 from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -45,10 +46,9 @@ def native(accelerator: str) -> Literal["bf16-mixed", "32-true"]:
     """``bf16-mixed`` where the accelerator computes bf16 natively: elsewhere float32 is far faster."""
     if accelerator in ("auto", "cuda") and torch.cuda.is_available():
         has = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()):
-        has = False  # no way to ask
-    else:
-        has = has_bf16()
+    else:  # there is no way to ask MPS
+        mps = accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available())
+        has = not mps and has_bf16()
     return "bf16-mixed" if has else "32-true"
 
 
@@ -82,9 +82,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         return self.patches.batch(step, range(self.rank * each, (self.rank + 1) * each), patch)
 
 
-def _clip(
-    fabric: Fabric, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, now: float
-) -> None:
+def _clip(fabric: Fabric, network: nn.Module, optimizer: Optimizer, recipe: Recipe, now: float) -> None:
     """Limit the gradients as the recipe says, at ``now``, the learning rate of the step."""
     if recipe.clip and recipe.clip_by == "norm":
         fabric.clip_gradients(network, optimizer, max_norm=recipe.clip)
@@ -135,9 +133,6 @@ def train(
         minutes: save and pause after this long; the same call continues.
         command: what the user typed, for the card.
         workers: processes that draw patches ahead; by default up to 8 beside a GPU. They draw the same.
-
-    Raises:
-        BadInput: if the data were degraded otherwise than the recipe says.
     """
     if workers is None:  # on a CPU the network needs every core itself
         workers = 0 if fabric.device.type == "cpu" else min(8, cpus() - 1)
@@ -197,18 +192,14 @@ def _begin(
         raise BadInput(f"{out}: processes start from different steps; RUN must be on a disk they share")
     if fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
-    return run, DataLoader(
-        Batches(patches, recipe, fabric.global_rank, fabric.world_size),
-        batch_size=None,
-        sampler=range(run.step, recipe.steps),
-        num_workers=workers,
-        pin_memory=fabric.device.type == "cuda",
-        multiprocessing_context="spawn" if workers else None,
-    )
+    batches = Batches(patches, recipe, fabric.global_rank, fabric.world_size)
+    steps, pinned = range(run.step, recipe.steps), fabric.device.type == "cuda"
+    apart: dict[str, Any] = {"num_workers": workers, "multiprocessing_context": "spawn"} if workers else {}
+    return run, DataLoader(batches, batch_size=None, sampler=steps, pin_memory=pinned, **apart)
 
 
 def _learn(
-    run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, fabric: Fabric, pair: Sequence[Tensor]
+    run: Run, network: nn.Module, optimizer: Optimizer, fabric: Fabric, pair: Sequence[Tensor]
 ) -> Float[Tensor, ""]:
     """One step of the run; the loss before it."""
     recipe = run.recipe

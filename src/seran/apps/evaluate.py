@@ -8,8 +8,8 @@ from seran import files, progress
 from seran.data.pairs import load_prepared
 from seran.engines import Engine
 from seran.errors import BadInput
-from seran.methods import method, named
-from seran.weights import read
+from seran.methods import method
+from seran.weights import named, read
 
 
 def evaluate(

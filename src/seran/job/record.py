@@ -140,7 +140,7 @@ def key(scan: str, options: Options, engine: Engine) -> str:
     """
     name, _ = methods.implied(options.method, options.weights)
     file = options.weights
-    paths = [methods.named(file)] if file else methods.files_of(name.removesuffix("+"))
+    paths = [weights.named(file)] if file else methods.files_of(name.removesuffix("+"))
     used, eight = [weights.read(path) for path in paths], engine.precision == "int8"
     stated = asdict(options) | {
         "method": name,

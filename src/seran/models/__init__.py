@@ -23,9 +23,6 @@ def build(model: str, scale: int, options: dict[str, Any], residual: bool) -> nn
         scale: 2, 3 or 4.
         options: further arguments of the network.
         residual: make it a correction of bicubic enlargement.
-
-    Raises:
-        BadInput: for a name that is not a network's, or options that the network does not take.
     """
     if model not in networks():
         raise BadInput(
@@ -42,15 +39,12 @@ def build(model: str, scale: int, options: dict[str, Any], residual: bool) -> nn
 
 
 def adopt(given: str, scale: int, options: dict[str, Any]) -> str:
-    """Enter a user's own network into `SYSTEMS`, for this process, under its class's name in lower case.
+    """Enter a user's own network into `SYSTEMS`, if it fits, under its class's name in lower case.
 
     Args:
         given: ``FILE.py:CLASS``, named on the command line: its code is run.
         scale: 2, 3 or 4.
         options: further arguments of the network.
-
-    Raises:
-        BadInput: if there is no such class, its name is taken, or it does not keep the contract of a network.
     """
     path, _, class_name = given.rpartition(":")
     file, name = Path(path), class_name.lower()

@@ -41,8 +41,7 @@ class CSN(nn.Module):
         self.head = conv(1, width)
         self.units = nn.ModuleList(Unit(width // 2, growth) for _ in range(units))
         self.fuse = conv(2 * width, width, 1)
-        self.up = upsampler(width, scale)
-        self.tail = conv(width, 1)
+        self.up, self.tail = upsampler(width, scale), conv(width, 1)
         initialise(self, "xavier")  # as the first author's framework of that time does
 
     def forward(self, x: Low) -> High:

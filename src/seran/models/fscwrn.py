@@ -39,8 +39,7 @@ class FSCWRN(nn.Module):
         self, scale: int, shallow: int = 32, widths: Sequence[int] = (64, 128, 256), depth: int = 2
     ) -> None:
         super().__init__()
-        self.enlarge = Enlarge(scale)
-        self.head = conv(1, shallow)
+        self.enlarge, self.head = Enlarge(scale), conv(1, shallow)
         inputs = [shallow, *widths]
         self.stages = nn.ModuleList(Stage(a, b, depth, shallow) for a, b in zip(inputs, widths, strict=False))
         self.tail = conv(inputs[-1], 1)

@@ -25,8 +25,7 @@ from torch.nn import functional as F
 
 from seran.models.layers import Enlarge, High, Low, Maps, conv, initialise
 
-SLOPE, SIZE = 0.05, 17
-"""Of leaky ReLU; of the kernel that reconstructs."""
+SLOPE, SIZE = 0.05, 17  # of leaky ReLU; of the kernel that reconstructs
 
 
 def _through(*widths: int, groups: int = 1) -> nn.Sequential:

@@ -13,6 +13,7 @@ from seran import resize, subpixel
 Low = Float[Tensor, "b 1 h w"]
 High = Float[Tensor, "b 1 sh sw"]
 Maps = Float[Tensor, "b c h w"]
+Kernels = Float[Tensor, "3 3 s s c 5 5"]
 
 
 def conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
@@ -47,8 +48,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = conv(width, width)
-        self.second = conv(width, width)
+        self.first, self.second = conv(width, width), conv(width, width)
 
     def forward(self, x: Maps) -> Maps:
         """Same shape as the input."""
@@ -71,11 +71,7 @@ class Dense(nn.Module):
 
 
 def upsampler(width: int, scale: int) -> nn.Sequential:
-    """Sub-pixel convolution: conv3 to s² maps each and a pixel shuffle; ×4 is ×2 twice (EDSR).
-
-    Raises:
-        ValueError: for a scale other than 2, 3 and 4.
-    """
+    """Sub-pixel convolution: conv3 to s² maps each and a pixel shuffle; ×4 is ×2 twice (EDSR)."""
     if scale not in (2, 3, 4):
         raise ValueError(f"expected a scale of 2, 3 or 4, got {scale}")
     steps = [2, 2] if scale == 4 else [scale]
@@ -107,18 +103,14 @@ def finish(up: nn.Sequential, tail: nn.Conv2d, features: Maps) -> High:
     return F.pixel_shuffle(torch.cat(rows, 2), kernels.shape[2])
 
 
-def _folded(
-    up: nn.Sequential, tail: nn.Conv2d
-) -> tuple[Float[Tensor, "3 3 s s c 5 5"], Float[Tensor, "3 3 s s"]]:
+def _folded(up: nn.Sequential, tail: nn.Conv2d) -> tuple[Kernels, Float[Tensor, "3 3 s s"]]:
     """`subpixel.folded`, with gradients."""
     assert tail.bias is not None
     kernels, biases = tail.weight[0].expand(3, 3, 1, 1, -1, -1, -1), tail.bias.expand(3, 3, 1, 1)
     for layer in reversed([part for part in up if isinstance(part, nn.Conv2d)]):
         assert layer.bias is not None
-        fine, maps = kernels.shape[2], kernels.shape[4]
-        s = round((layer.out_channels / maps) ** 0.5)
-        phases = subpixel.phases(s, fine, kernels.shape[-1] // 2)
-        taps, outputs = (torch.from_numpy(a).to(kernels) for a in phases)
+        s = round((layer.out_channels / kernels.shape[4]) ** 0.5)
+        taps, outputs = (torch.from_numpy(a).to(kernels) for a in subpixel.phases(s, kernels.shape[2]))
         by_phase = torch.einsum(subpixel.BY_PHASE, taps, kernels, taps)
         flat, size = by_phase.reshape(-1, layer.out_channels, 3, 3), by_phase.shape[:4]
         constant = (flat.sum((2, 3)) @ layer.bias).unflatten(0, size)
@@ -151,8 +143,7 @@ class OverBicubic(nn.Module):
 
     def __init__(self, network: nn.Module, scale: int) -> None:
         super().__init__()
-        self.network = network
-        self.enlarge = Enlarge(scale)
+        self.network, self.enlarge = network, Enlarge(scale)
 
     def forward(self, x: Low) -> High:
         """The sum is float32 even under autocast."""

@@ -29,14 +29,12 @@ class RDN(nn.Module):
         fusion: Literal["concat", "sum"] = "concat",
     ) -> None:
         super().__init__()
-        self.shallow = conv(1, width)
-        self.head = conv(width, width)
+        self.shallow, self.head = conv(1, width), conv(width, width)
         self.blocks = nn.ModuleList(Dense(width, growth, layers) for _ in range(blocks))
         self.fusion = fusion
         fused = blocks * width if fusion == "concat" else width
         self.fuse = nn.Sequential(conv(fused, width, 1), conv(width, width))
-        self.up = upsampler(width, scale)
-        self.tail = conv(width, 1)
+        self.up, self.tail = upsampler(width, scale), conv(width, 1)
 
     def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices."""

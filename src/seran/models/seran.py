@@ -37,10 +37,8 @@ class PrimitiveReasoning(nn.Module):
 
     def __init__(self, width: int, embed: int) -> None:
         super().__init__()
-        self.phi = nn.Conv1d(width, embed, 1)
-        self.varphi = nn.Conv1d(width, embed, 1)
-        self.graph = nn.Conv1d(width, width, 1)
-        self.residual = nn.Conv1d(width, width, 1)
+        self.phi, self.varphi = nn.Conv1d(width, embed, 1), nn.Conv1d(width, embed, 1)
+        self.graph, self.residual = nn.Conv1d(width, width, 1), nn.Conv1d(width, width, 1)
         nn.init.zeros_(self.residual.weight)
         nn.init.zeros_(self.residual.bias)  # type: ignore[arg-type]
 
@@ -62,10 +60,8 @@ class SEAB(nn.Module):
 
     def __init__(self, width: int, primitives: int, scaling: float, reasoning: nn.Module) -> None:
         super().__init__()
-        self.theta = nn.Conv2d(width, primitives, 1)
-        self.rho = nn.Conv2d(width, primitives, 1)
-        self.reasoning = reasoning
-        self.scaling = scaling
+        self.theta, self.rho = nn.Conv2d(width, primitives, 1), nn.Conv2d(width, primitives, 1)
+        self.reasoning, self.scaling = reasoning, scaling
 
     def where(self, e: Maps) -> Float[Tensor, "b p n"]:
         """M: where in the slice each primitive looks; every row sums to one."""
@@ -109,8 +105,7 @@ class SERAN(nn.Module):
                 graph = PrimitiveReasoning(width, embed) if reasoning else nn.Identity()
                 body.append(SEAB(width, primitives, scaling, graph))
         self.body = nn.Sequential(*body, conv(width, width))
-        self.up = upsampler(width, scale)
-        self.tail = conv(width, 1)
+        self.up, self.tail = upsampler(width, scale), conv(width, 1)
 
     def forward(self, x: Low) -> High:
         """Super-resolve a batch of slices."""

@@ -11,7 +11,7 @@ from seran.weights.file import HALF, Weights, read, seal, tensors, with_evidence
 
 __all__ = [
     "HALF", "REGISTRY", "Card", "Evidence", "Spacings", "Weights", "at_hand", "cache_folder",
-    "listed", "read", "seal", "shipped", "state", "tensors", "with_evidence",
+    "listed", "named", "read", "seal", "shipped", "state", "tensors", "with_evidence",
 ]  # fmt: skip
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -36,6 +36,11 @@ def at_hand() -> dict[str, Path]:
     """The shipped weights, and those of `REGISTRY` that were pulled: name -> file."""
     pulled = {name: cache_folder() / f"{name}.onnx" for name in listed() if name not in shipped()}
     return shipped() | {name: path for name, path in pulled.items() if path.is_file()}
+
+
+def named(file: Path) -> Path:
+    """A weights file by its path, or by the name of weights that are at hand (``seran-x2-td``)."""
+    return file if file.is_file() else at_hand().get(str(file), file)
 
 
 @cache
