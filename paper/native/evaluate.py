@@ -16,8 +16,7 @@ from draw import volumes
 from network import Native, warm
 from numpy import ndarray
 from safetensors.torch import load_file
-
-from seran.apps import Positional
+from tyro.conf import Positional
 
 SCALE = 2
 CASES = {

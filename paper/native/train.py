@@ -21,8 +21,7 @@ from network import SCALES, Native, warm
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-
-from seran.apps import Positional
+from tyro.conf import Positional
 
 SHARES = {1: 0.15, 2: 0.5, 3: 0.2, 4: 0.15}
 STAGES = {"l1": (32, 8, 2), "l2": (48, 8, 1)}

@@ -4,7 +4,7 @@ A caller cannot combine a predictor with another one's grid, scale or intensitie
 scan and of a method travels with them, and a result carries its record.
 
 >>> import numpy as np, seran
->>> voxels = np.random.default_rng(0).random((24, 20, 3), dtype=np.float32)
+>>> voxels = np.hypot(*np.indices((24, 20, 3), np.float32)[:2])
 >>> affine = np.diag([0.9, 0.8, 5.0, 1.0])
 >>> seran.upscale((voxels, affine), method="bicubic")
 Scan(48x40x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)

@@ -3,6 +3,10 @@
 A degradation is a value with ``factors`` of (rows, columns) and a call, high to low. Its core is an operator
 A, `Degradation.linear`; `Degradation.adjoint` is Aᴴ: ⟨A x, y⟩ = ⟨x, Aᴴ y⟩. A new degradation is a class and
 an entry in `DEGRADATIONS`, from which options, training, evaluation and reports take its facts.
+
+>>> degrade, x, y = Truncation((2, 1)), np.eye(4), np.ones((2, 4))
+>>> bool(np.isclose(np.vdot(y, degrade.linear(x)), np.vdot(degrade.adjoint(y), x)))
+True
 """
 
 from abc import ABC, abstractmethod

@@ -61,6 +61,9 @@ def rescale(affine: Affine, factors: tuple[float, float, float], anchor: Anchor)
         affine: voxel index to mm (RAS+).
         factors: voxels of the new grid for each voxel, per array axis.
         anchor: what stays where it is.
+
+    >>> rescale(np.diag([2.0, 2, 5, 1]), (2, 2, 1), "corner")[:, 3].tolist()
+    [-0.5, -0.5, 0.0, 1.0]
     """
     k = np.asarray(factors, float)
     change = np.diag([*(1 / k), 1.0])

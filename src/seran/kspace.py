@@ -22,6 +22,9 @@ def truncate(image: Inexact[ndarray, "*n h w"], shape: tuple[int, int]) -> Compl
     """Keep the central ``shape`` block of k-space; complex result, mean intensity preserved.
 
     The new grid shares the centre of its first voxel with the old one. `ValueError` if ``shape`` is larger.
+
+    >>> truncate(np.full((6, 8), 7.0), (3, 4)).real.mean().round(6).item()
+    7.0
     """
     size = image.shape[-2:]
     if shape[0] > size[0] or shape[1] > size[1]:

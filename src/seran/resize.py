@@ -52,7 +52,11 @@ def matrix(n: int, size: int) -> Float[ndarray, "size n"]:
 
 
 def imresize(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:
-    """Resize the last two axes to ``shape``; float32 stays float32, everything else is float64."""
+    """Resize the last two axes to ``shape``; float32 stays float32, everything else is float64.
+
+    >>> imresize(np.array([[0.0, 0, 1, 1]]), (1, 2)).round(4).tolist()
+    [[0.0547, 0.9453]]
+    """
     h, w = image.shape[-2:]
     return _applied(matrix(h, shape[0]), image, matrix(w, shape[1]).T)
 

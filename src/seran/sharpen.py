@@ -80,7 +80,11 @@ def _tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What takes intensities to about [0, 1]: ``(x - offset) / gain``; a few extreme voxels move neither."""
+    """What takes intensities to about [0, 1]: ``(x - offset) / gain``; a few extreme voxels move neither.
+
+    >>> Normalisation.of(np.full((2, 4, 4), 3.0))
+    Normalisation(offset=3.0, gain=0.0)
+    """
 
     offset: float  # 0, or the 0.1st percentile where that is negative; the value of all where all are alike
     gain: float  # the 99.9th percentile above it, or maximum of mere background; 0 where all voxels are alike

@@ -51,7 +51,11 @@ def listed() -> dict[str, tuple[int, str]]:
 
 
 def state(name: str) -> str:
-    """Where weights of the registry are, or what is wrong with them; every byte is hashed."""
+    """Where weights of the registry are, or what is wrong with them; every byte is hashed.
+
+    >>> state("seran-x2-bd")
+    'with the package'
+    """
     path, (size, digest) = at_hand().get(name), listed()[name]
     if path is None:
         return "not here"
