@@ -11,8 +11,6 @@ import tyro
 from seran import grid, io, methods, resample
 from seran.errors import BadInput
 
-Dtype = Literal["float32", "float64", "uint8", "int16", "uint16", "int32"]
-
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -100,7 +98,7 @@ class Options:
     method: str | None = None
     weights: Path | None = None
     ensemble: bool = False
-    dtype: Dtype = "float32"
+    dtype: Literal["float32", "float64", "uint8", "int16", "uint16", "int32"] = "float32"
     target: Annotated[Target, tyro.conf.arg(name="")] = Target()
     read: Annotated[ReadOptions, tyro.conf.arg(name="")] = ReadOptions()
 
