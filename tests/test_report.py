@@ -335,7 +335,7 @@ def test_another_field_of_view_is_drawn_on_the_grid_of_the_second_and_said_so() 
 def test_packed_voxels_are_right_to_a_step() -> None:
     _, after = pair()
     top = float(after.data.max())
-    text = report.packed(after, 0.0, top / 255, np.uint8)
+    text = report._packed(after, 0.0, top / 255, np.uint8)
     image = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
     np.testing.assert_allclose(image.get_fdata(), after.data, atol=top / 500)
     np.testing.assert_allclose(image.affine, after.affine, atol=1e-4)

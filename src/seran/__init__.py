@@ -10,6 +10,7 @@ The library in four words::
 Nothing heavy is imported before one of them is used.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name not in __all__:
         raise AttributeError(f"module 'seran' has no attribute {name!r}")
-    from importlib import import_module
-
     return getattr(import_module("seran.errors" if name == "BadInput" else "seran.api"), name)
 
 

@@ -1,8 +1,5 @@
 """The library's front door: `read`, `upscale`, `write` and `load`, on the same path as the command.
 
-A caller cannot combine a predictor with another one's grid, scale or intensities: what must be known of a
-scan and of a method travels with them, and a result carries its record.
-
 >>> import numpy as np, seran
 >>> voxels = np.hypot(*np.indices((24, 20, 3), np.float32)[:2])
 >>> affine = np.diag([0.9, 0.8, 5.0, 1.0])
@@ -29,6 +26,8 @@ from seran.job.record import Record, sidecar
 from seran.job.run import Steps, refuse_output
 from seran.sharpen import Method
 from seran.volume import Volume
+
+Readable = Any  # a `Scan`, a path, an image of nibabel, or (voxels, affine): x, y, z; to mm (RAS+)
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,6 @@ class Scan:
         shape, size = grid.dimensions(self.data.shape), grid.dimensions(grid.spacing(self.affine), ".3f")
         made = f"; {self.record.method}, x{self.record.scale}: {self.record.verdict}" if self.record else ""
         return f"Scan({shape} voxels of {size} mm, {grid.orientation(self.affine)}{made})"
-
-
-Readable = Any  # a `Scan`, a path, an image of nibabel, or (voxels, affine): x, y, z; to mm (RAS+)
 
 
 def read(
@@ -184,7 +180,7 @@ def _upscaled(scan: Readable, options: Options, engine: Engine, loaded: Method |
     given = _scan(scan)
     if options.read.label_check:
         labels.refuse_labels(Path(given.name), given.volume)
-    steps = Steps.of(given.volume, options, engine, loaded)
+    steps = Steps(given.volume, options, engine, loaded)
     image, _, checks = steps(given.volume)
     return Scan(image, replace(steps.record, input=given.name).judged(checks), given.name)
 
@@ -205,6 +201,5 @@ def _scan(scan: Readable) -> Scan:
     x, y, z, count = shaped(here, voxels.shape, voxels.dtype)
     if count > 1:
         raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
-    reading = Reading("auto", None, scratch.memory)
-    data = filled(here, voxels.reshape((x, y, z, 1)), 0, reading)
+    data = filled(here, voxels.reshape((x, y, z, 1)), 0, Reading("auto", None, scratch.memory))
     return Scan(Volume(data, usable_affine(here, np.asarray(affine, float)), header))

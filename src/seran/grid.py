@@ -30,10 +30,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Plan:
-    """From the grid of a scan to that of its result: computed once, and what everybody asks.
-
-    Rows and columns of a slice are the two array axes other than ``axis``, in the array's order.
-    """
+    """From the grid of a scan to that of its result; rows and columns are the other two axes, in order."""
 
     scan: Grid
     axis: int  # the array axis along which its slices are stacked

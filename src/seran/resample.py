@@ -1,7 +1,7 @@
 """A volume on another grid, in one step: from a network's whole factor to the grid that is wanted.
 
-Along parallel axes by Keys' cubic, stretched where the new grid is coarser, as in `seran.resize`; on a turned
-grid by cubic B-splines after the same smoothing. Where the source has no negative voxel, the result has none.
+Parallel axes: Keys' cubic, stretched where the new grid is coarser (`seran.resize`); turned grids: cubic
+B-splines after the same smoothing. Where the source has no negative voxel, the result has none.
 """
 
 import numpy as np
@@ -48,10 +48,8 @@ def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
     per = np.abs(np.linalg.inv(scan.affine[:3, :3]) @ target.affine[:3, :3])  # source voxels a target step
     asked = np.delete(1 / per.max(1), axis).tolist()
     if not 1 + 1e-6 < max(asked) <= LARGEST + 1e-6 or min(asked) < 1 - 1e-6:
-        times = (
-            grid.dimensions(asked, ".6g", " and ") + " times as fine as the scan in the plane of its slices"
-        )
-        raise BadInput(f"{name}: {times}; must be above 1 and at most {LARGEST:g}")
+        times = f"{grid.dimensions(asked, '.6g', ' and ')} times as fine as the scan"
+        raise BadInput(f"{name}: {times} in the plane of its slices; must be above 1 and at most {LARGEST:g}")
     return max(2, int(np.ceil(max(asked) - 1e-6)))
 
 
@@ -70,7 +68,7 @@ def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:
         band: the part that was measured, of rows and columns.
     """
     stack = np.moveaxis(volume.data, axis, 0)
-    _, h, w = stack.shape
+    h, w = stack.shape[1:]
     rows, columns = round(h * band[0]), round(w * band[1])
     cropped = np.concatenate([kspace.crop(part[None], (rows, columns)) for part in stack])
     x, y, z = np.insert((rows / h, columns / w), axis, 1.0).tolist()
@@ -82,8 +80,7 @@ def onto(volume: Volume, target: Grid) -> Volume:
     to = np.linalg.inv(volume.affine) @ target.affine  # index on the target -> index on the source
     off = np.abs(to[:3, :3]) * (np.array(target.shape) - 1)
     off[grid.world_axes(to), range(3)] = 0
-    make = _turned if off.sum(1).max() > TURNED else _parallel
-    data = make(volume.data, to, target.shape)
+    data = (_turned if off.sum(1).max() > TURNED else _parallel)(volume.data, to, target.shape)
     return volume.on(np.maximum(data, 0) if volume.data.min() >= 0 else data, target.affine)
 
 
@@ -113,9 +110,8 @@ def _turned(data: Voxels, to: Affine, shape: tuple[int, int, int]) -> Voxels:
     smooth = spline_filter(data, 3, np.float32, "nearest")
     made = np.empty(shape, np.float32)
     for at in scratch.blocks(made):  # coordinates take 24 bytes for each voxel
-        start = [s.start or 0 for s in (*at, slice(None), slice(None))[:3]]
+        start, size = [s.start or 0 for s in (*at, slice(None), slice(None))[:3]], made[at].shape
         offset = to[:3, :3] @ start + to[:3, 3]
-        size = made[at].shape
         u = np.tensordot(to[:3, :3], np.indices(size), 1) + offset[:, None, None, None]
         inside = ((u >= -0.5) & (u <= np.array(data.shape)[:, None, None, None] - 0.5)).all(0)
         part = affine_transform(smooth, to[:3, :3], offset, size, np.float32, 3, "nearest", prefilter=False)

@@ -1,7 +1,7 @@
 """From a predictor on stacks of slices to a scan on its finer grid: the one path of library and command.
 
-A predictor is a function ``low (n, h, w) -> high (n, sh, sw)``, or to an `Estimate`: a network on any engine,
-bicubic interpolation, and wrappers around them. A `Method` is a predictor with all that must be known of it.
+A predictor takes ``low (n, h, w)`` to ``high (n, sh, sw)``, or to an `Estimate`: a network on any engine,
+bicubic interpolation, a wrapper around them. A `Method` is a predictor with all that must be known of it.
 """
 
 import itertools
@@ -114,9 +114,8 @@ class Normalisation:
 def ensembled(method: Method) -> Method:
     """Geometric self-ensemble ("+"): the mean over the eight symmetries of the slice (EDSR §3.4).
 
-    Where voxel 0 keeps its centre (``anchor`` is ``center``), the fine grid is not symmetric about the coarse
-    one: what a mirrored slice became is moved back by s - 1 fine voxels along the mirrored axis. The voxels
-    at the end that it does not reach are the mean of the others.
+    At the anchor ``center`` the fine grid is not symmetric about the coarse one: what a mirrored slice became
+    is moved back by s - 1 fine voxels; the voxels at the end that it misses are the mean of the others.
     """
     even = method.factors[0] == method.factors[1]  # else rows and columns cannot be exchanged
     centred = method.anchor == "center"

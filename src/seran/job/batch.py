@@ -9,26 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seran import progress
+from seran import progress, sharpen
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
 from seran.job import cluster, record
 from seran.job import run as job
-from seran.job.cluster import Cluster
 from seran.job.options import Options
 from seran.machine import cpus
-from seran.sharpen import Progress
 
 Outcome = tuple[str, str]  # ``sharpened``, ``there`` or ``failed``, and a line about it
 
 
 @dataclass(frozen=True)
 class Task:
-    """A scan, where its result goes, and what gives that which the record states besides."""
+    """A scan and where its result goes."""
 
     source: Path
     out: Path
-    facts: Callable[[], dict[str, Any]] = dict
+    facts: Callable[[], dict[str, Any]] = dict  # gives what the record states besides
 
 
 @contextmanager
@@ -36,7 +34,7 @@ def bars() -> Iterator[job.Watch]:
     """A progress bar for each volume, on a terminal; nothing in a log."""
     with ExitStack() as shown:
 
-        def watch(name: str, total: int) -> Progress:
+        def watch(name: str, total: int) -> sharpen.Progress:
             shown.close()
             return shown.enter_context(progress.bar(total, "slice", name)).update
 
@@ -44,7 +42,7 @@ def bars() -> Iterator[job.Watch]:
 
 
 def _one(
-    task: Task, options: Options, engine: Engine, force: bool, resume: bool, watch: job.Watch = job.unseen
+    task: Task, options: Options, engine: Engine, force: bool, resume: bool, watch: job.Watch | None = None
 ) -> Outcome:
     """Sharpen one scan of several; what is wrong with it is told, not raised."""
     try:
@@ -68,7 +66,7 @@ def run(
     engine: Engine,
     force: bool = False,
     resume: bool = False,
-    where: Cluster = Cluster(),  # noqa: B008
+    where: cluster.Cluster = cluster.Cluster(),  # noqa: B008
 ) -> str:
     """Sharpen every scan and sum up, by `Incomplete` if some failed; or give the script for a job array.
 
@@ -82,8 +80,12 @@ def run(
     """
     first, step = where.share()
     tasks = tasks[first - 1 :: step]
-    if where.cluster == "sbatch":
-        return where.script(_command(resume), len(tasks))
+    if where.cluster == "sbatch":  # for the command line that is running, without what asks for a script
+        asking = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for name in ("--cluster", "--workers"):
+            asking.add_argument(name)
+        words = asking.parse_known_args(sys.argv[1:])[1]
+        return where.script(["seran", *words, *["--resume"] * (not resume)], len(tasks))
     with bars() as watch:
         if where.cluster:
             outcomes = _spread(tasks, options, engine, force or resume, where)
@@ -101,7 +103,7 @@ def run(
 
 
 def _spread(
-    tasks: Sequence[Task], options: Options, engine: Engine, renew: bool, where: Cluster
+    tasks: Sequence[Task], options: Options, engine: Engine, renew: bool, where: cluster.Cluster
 ) -> Iterator[Outcome]:
     """The same on a cluster, where a scan may be begun twice: so a worker passes over what is done."""
     free = []
@@ -114,12 +116,3 @@ def _spread(
         engine = replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
     work = partial(_one, options=options, engine=engine, force=True, resume=True)
     yield from cluster.spread(work, free, where, _failed)
-
-
-def _command(resume: bool) -> list[str]:
-    """The command line that is running, without what asks for a script."""
-    asking = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--cluster", "--workers"):
-        asking.add_argument(name)
-    _, words = asking.parse_known_args(sys.argv[1:])
-    return ["seran", *words, *(["--resume"] if not resume else [])]

@@ -14,7 +14,6 @@ from seran.machine import cpus, needed
 
 T = TypeVar("T")
 R = TypeVar("R")
-ARRAY = Path(__file__).with_name("array.sh")
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ class Cluster:
 
     def script(self, command: Sequence[str], count: int) -> str:
         """A batch script for SLURM: a job array whose every member does its part of so many scans."""
-        jobs = max(1, min(self.workers or 8, count))
-        return ARRAY.read_text().format(command=shlex.join(command), count=count, jobs=jobs)
+        text, jobs = Path(__file__).with_name("array.sh").read_text(), max(1, min(self.workers or 8, count))
+        return text.format(command=shlex.join(command), count=count, jobs=jobs)
 
 
 def spread(

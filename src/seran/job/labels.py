@@ -9,7 +9,6 @@ import numpy as np
 
 from seran import io, scratch
 from seran.errors import BadInput
-from seran.io.itk import Kept
 from seran.volume import Volume
 
 INTENTS = {1002: "label", 1005: "NeuroNames"}  # NIfTI's intent codes of images whose values are names
@@ -19,10 +18,7 @@ FEW = 16  # different values that labels have at most; the quietest 8-bit scan h
 
 
 def refuse_labels(path: Path, volume: Volume) -> None:
-    """Raise `BadInput` for a scan whose header, name (of a file) or voxels are those of a label image.
-
-    By its voxels: 2 to `FEW` different values, whole, none negative, each on two voxels or more.
-    """
+    """Raise `BadInput` for a scan whose header, name (of a file) or voxels are those of a label image."""
     named = None if path.is_dir() else NAME.search(io.stem(path))
     why = _header(volume) or (f"its name ends in {named[1]}" if named else _voxels(volume))
     if why:
@@ -35,11 +31,12 @@ def _header(volume: Volume) -> str:
     if isinstance(volume.header, nib.Nifti1Header):
         code = int(volume.header["intent_code"])
         return f"its intent is {INTENTS[code]}" if code in INTENTS else ""
-    texts = volume.header.texts if isinstance(volume.header, Kept) else {}
+    texts = volume.header.texts if isinstance(volume.header, io.itk.Kept) else {}
     return "its header lists segments" if "Segment0_ID" in texts else ""
 
 
 def _voxels(volume: Volume) -> str:
+    """Labels are 2 to `FEW` different values, whole, none negative, each on two voxels or more."""
     seen: Counter[float] = Counter()
     for at in scratch.blocks(volume.data):
         if len(np.unique(volume.data[at][::5, ::5, ::5])) > FEW:  # most scans: no need to sort all voxels

@@ -10,8 +10,6 @@ import numpy as np
 from seran import grid, io, methods, resample
 from seran.errors import BadInput
 
-Dtype = Literal["float32", "float64", "uint8", "int16", "uint16", "int32"]
-
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -99,7 +97,7 @@ class Options:
     method: str | None = None
     weights: Annotated[Path | None, "FILE"] = None
     ensemble: bool = False
-    dtype: Dtype = "float32"
+    dtype: Literal["float32", "float64", "uint8", "int16", "uint16", "int32"] = "float32"
     target: Target = Target()
     read: ReadOptions = ReadOptions()
 

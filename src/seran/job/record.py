@@ -8,10 +8,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-from seran import __version__, files, io, methods, weights
+from seran import __version__, files, grid, io, methods, weights
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
-from seran.grid import Anchor, dimensions
 from seran.job.options import Options
 from seran.quality.checks import Check, Provenance, Verdict, worst
 
@@ -30,7 +29,7 @@ class Record:
     fourier_crop: bool  # the scan was first taken to the grid that was measured
     slice_axis: int  # array axis along which the slices are stacked
     degradation: str  # that the method undoes
-    grid_anchor: Anchor
+    grid_anchor: grid.Anchor
     engine: str  # what ran the network
     precision: str  # of its convolutions
     input: str = ""  # name of the scan
@@ -77,8 +76,8 @@ class Record:
         """In one line."""
         shown = self.method + f" ({self.weights}, {self.precision})" * bool(self.weights)
         several = f"{self.volumes} volumes, " * (self.volumes > 1)
-        matrix = f"matrix {dimensions(self.shape_before)} -> {dimensions(self.shape_after)}"
-        before, after = (dimensions(size, ".3f") for size in (self.voxel_size_before, self.voxel_size_after))
+        matrix = f"matrix {grid.dimensions(self.shape_before)} -> {grid.dimensions(self.shape_after)}"
+        before, after = (grid.dimensions(s, ".3f") for s in (self.voxel_size_before, self.voxel_size_after))
         filled = "; k-space is filled beyond {:.0%} x {:.0%}, see --fourier-crop".format(*self.kspace_support)
         told = filled * (min(self.kspace_support) < 1 and not self.fourier_crop)
         return f"{shown}: {self.seconds:.1f} s, {several}{matrix}, voxel {before} -> {after} mm, {out}{told}"
@@ -163,7 +162,6 @@ def is_done(source: Path, out: Path, options: Options, engine: Engine) -> bool:
         options: how the scan is sharpened.
         engine: how the network is run.
     """
-    found = read(out)
-    if found is None:
+    if (found := read(out)) is None:
         return False
     return found.key == key(files.sha256_of(io.resolve(source, options.read.series).files), options, engine)

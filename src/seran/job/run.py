@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,35 +27,19 @@ from seran.volume import Volume
 Watch = Callable[[str, int], Progress]  # from what is worked on, and how many slices, to who is told of them
 
 
-@dataclass(frozen=True)
 class Steps:
-    """What is decided once for all volumes of a scan."""
+    """What the first volume decides for all of a scan; `BadInput` for options that do not fit it."""
 
-    options: Options
-    engine: Engine
-    method: Method
-    plan: grid.Plan
-    band: tuple[float, float]  # measured part of k-space along rows and columns
-
-    @classmethod
-    def of(cls, first: Volume, options: Options, engine: Engine, loaded: Method | None = None) -> "Steps":
-        """Decide by the first volume; `BadInput` for options that cannot be, or do not fit the scan.
-
-        Args:
-            first: the volume.
-            options: what is asked for.
-            engine: how a network is run.
-            loaded: the method, if it is there already.
-        """
+    def __init__(self, first: Volume, options: Options, engine: Engine, loaded: Method | None = None) -> None:
+        self.options, self.engine = options, engine
         axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane)
-        band = kspace.support(np.moveaxis(first.data, axis, 0))
-        if options.read.fourier_crop and min(band) < 1:
-            first = resample.acquired(first, axis, band)
+        self.band = kspace.support(np.moveaxis(first.data, axis, 0))  # what was measured of rows and columns
+        if options.read.fourier_crop and min(self.band) < 1:
+            first = resample.acquired(first, axis, self.band)
         name, default = (loaded.name, loaded.scale) if loaded else options.implied()
         scale, target = options.target.reach(first.grid, axis, default)
-        method = loaded or methods.method(name, scale, file=options.weights, engine=engine)
-        plan = grid.Plan(first.grid, axis, method.factors, method.anchor, target)
-        return cls(options, engine, method, plan, band)
+        self.method = loaded or methods.method(name, scale, file=options.weights, engine=engine)
+        self.plan = grid.Plan(first.grid, axis, self.method.factors, self.method.anchor, target)
 
     def __call__(
         self, volume: Volume, progress: Progress = sharpen.unseen, allocate: Allocator = scratch.memory
@@ -113,23 +97,12 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
     for path in filter(Path.exists, written):
         if path.is_dir():
             raise BadInput(f"{path} is a folder, which is not replaced; remove it, or name another output")
-        if source is not None and source.exists() and path.samefile(source):
+        if source and source.exists() and path.samefile(source):
             raise BadInput(f"{path}: the output would replace the input; name another file")
-        if source is not None and io.format_of(source) is not None and sidecar(source) == path:
+        if source and io.format_of(source) is not None and sidecar(source) == path:
             raise BadInput(f"{path} describes the input and would be replaced; name another output")
         if not force:
             raise BadInput(f"{path} exists; give --force to replace it")
-
-
-def unseen(name: str, total: int) -> Progress:
-    """A `Watch` that nobody keeps."""
-    return sharpen.unseen
-
-
-def spread_of(out: Path) -> Path:
-    """Where the spread of a result lies: beside it."""
-    stem = io.stem(out)
-    return out.with_name(f"{stem}_spread{out.name[len(stem) :]}")
 
 
 def run(
@@ -137,7 +110,7 @@ def run(
     out: Path,
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
-    watch: Watch = unseen,
+    watch: Watch | None = None,
     force: bool = False,
     facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Record:
@@ -162,14 +135,15 @@ def run(
     if reading.label_check:
         labels.refuse_labels(source, first)
     with progress.stage("plan, and load the method"):
-        steps = Steps.of(first, options, engine)
+        steps = Steps(first, options, engine)
     progress.log.info("%r in %s; %s", steps.method, steps.method.precision, steps.plan)
     digest = files.sha256_of(scan.files)
-    made = replace(steps.record, input=source.name, input_sha256=digest, facts=facts)
-    made = replace(made, key=key(digest, options, engine), volumes=series.count)
-    outs = [out, spread_of(out)] if steps.method.spread else [out]
-    for extra in outs[1:]:
-        refuse_output(extra, force, source)
+    made = replace(steps.record, input=source.name, input_sha256=digest, volumes=series.count, facts=facts)
+    made = replace(made, key=key(digest, options, engine))
+    outs, stem = [out], io.stem(out)
+    if steps.method.spread:
+        outs.append(out.with_name(f"{stem}_spread{out.name[len(stem) :]}"))
+        refuse_output(outs[1], force, source)
     written = [path for one in outs for path in io.written(one)]
     with files.together(sidecar(out), *written) as (text, *parts), ExitStack() as stack:
         hidden = dict(zip(written, parts, strict=True))
@@ -178,7 +152,7 @@ def run(
             writers = [stack.enter_context(io.writer(n, series.count, options.dtype)) for n in names]
             for i, volume in enumerate(itertools.chain([first], series.volumes)):
                 shown = made.method + f" {i + 1}/{series.count}" * (series.count > 1)
-                seen = watch(shown, volume.data.shape[made.slice_axis])
+                seen = watch(shown, volume.data.shape[made.slice_axis]) if watch else sharpen.unseen
                 with progress.stage(f"sharpen and check {shown}"):
                     image, spread, found = steps(volume, seen, allocate)
                 for writer, each in zip(writers, filter(None, (image, spread)), strict=True):

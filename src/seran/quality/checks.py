@@ -47,8 +47,8 @@ class Provenance:
 
     def enlarged(self, scan: grid.Grid) -> grid.Grid:
         """The network's grid."""
-        factors, anchor = (self.scale, self.scale), DEGRADATIONS[self.degradation].anchor
-        return grid.Plan(scan, self.axis, factors, anchor).enlarged
+        anchor = DEGRADATIONS[self.degradation].anchor
+        return grid.Plan(scan, self.axis, (self.scale, self.scale), anchor).enlarged
 
 
 def all_of(before: Volume, after: Volume, made: Provenance | None) -> list[Check]:
@@ -93,7 +93,7 @@ def _geometry(before: Volume, after: Volume, made: Provenance | None) -> Answer:
     if made is not None and not made.resampled:
         due = made.enlarged(before.grid)
         if due.shape != after.data.shape:
-            return "FAIL", _unlike(due.shape, after.data.shape)
+            return _unlike(due, after)
         off = float(np.linalg.norm(grid.corners(due.shape, due.affine) - new, axis=1).max())
         places = {"corner": "the input's field of view", "center": "the centre of the input's first voxel"}
         place = places[DEGRADATIONS[made.degradation].anchor]
@@ -103,8 +103,7 @@ def _geometry(before: Volume, after: Volume, made: Provenance | None) -> Answer:
     text = f"corners of the field of view up to {off:.2g} mm apart"
     if off <= EXACT:
         return "PASS", f"the same field of view: corners within {off:.2g} mm"
-    shared = _overlap(before, after)
-    if shared == 0:
+    if (shared := _overlap(before, after)) == 0:
         return "FAIL", f"{text}; the two do not overlap at all"
     if made is not None and off <= grid.spacing(before.affine).max():
         return "PASS", f"{text}: less than a voxel, as another grid was asked for"
@@ -131,8 +130,7 @@ def _intensities(before: Volume, after: Volume, made: Provenance | None) -> Answ
     if old.gain == 0:
         return "WARN", "the scan before is one value throughout"
     ratio = new.gain / old.gain
-    change = max(ratio, 1 / ratio) - 1 if ratio > 0 else np.inf
-    verdict = _graded(change, RANGE_WARN, RANGE_FAIL)
+    verdict = _graded(max(ratio, 1 / ratio) - 1 if ratio > 0 else np.inf, RANGE_WARN, RANGE_FAIL)
     text = f"99.9th percentile {ratio:.3f} times what it was ({old.gain + old.offset:.4g})"
     return broken if verdict == "FAIL" else verdict, f"{text}; all of it within {low:.4g} and {high:.4g}"
 
@@ -146,13 +144,13 @@ def _residual(before: Volume, after: Volume, made: Provenance | None) -> Answer:
         return "WARN", "the scan before is one value throughout"
     if made.resampled:
         rms, part = _resampled(before, after)
-        how = f"antialiased cubic onto the input's grid ({part:.0%} of it)"
         if part < 0.5:
             return "not known", f"the result covers {part:.0%} of the input"
+        how = f"antialiased cubic onto the input's grid ({part:.0%} of it)"
     else:
-        due = made.enlarged(before.grid).shape
-        if due != after.data.shape:
-            return "FAIL", _unlike(due, after.data.shape)
+        due = made.enlarged(before.grid)
+        if due.shape != after.data.shape:
+            return _unlike(due, after)
         rms, how = _degraded(before, after, made), f"degraded by {made.degradation} x{made.scale}"
     rms /= high - low
     bounds = f"WARN from {RESIDUAL_WARN:.0%}, FAIL from {RESIDUAL_FAIL:.0%}"
@@ -188,8 +186,7 @@ def _spacing(before: Volume, made: Provenance | None) -> Answer:
         return "not known", "these weights do not say which spacings they saw"
     size = grid.spacing(before.affine).tolist()
     across = size.pop(made.axis)
-    low, high, near, far = made.spacings
-    low, high = low * made.scale, high * made.scale
+    low, high, near, far = np.multiply(made.spacings, (made.scale, made.scale, 1, 1)).tolist()
     ranges = [(s, low, high) for s in size] + [(across, near, far)]
     inside = all(a * (1 - ROUNDED) <= s <= b * (1 + ROUNDED) for s, a, b in ranges)
     own = f"{grid.dimensions(size, '.3g', ' x ')} mm in the plane and {across:.3g} mm across"
@@ -201,5 +198,6 @@ def _graded(value: float, warn: float, fail: float) -> Verdict:
     return "FAIL" if not value < fail else "WARN" if value >= warn else "PASS"
 
 
-def _unlike(due: tuple[int, ...], found: tuple[int, ...]) -> str:
-    return f"expected {grid.dimensions(due, by=' x ')} voxels, got {grid.dimensions(found, by=' x ')} voxels"
+def _unlike(due: grid.Grid, found: Volume) -> Answer:
+    expected, got = (grid.dimensions(shape, by=" x ") for shape in (due.shape, found.data.shape))
+    return "FAIL", f"expected {expected} voxels, got {got} voxels"

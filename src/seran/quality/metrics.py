@@ -45,8 +45,7 @@ def similarity(means: Float[ndarray, "5 *n"], span: float) -> Float[ndarray, "*n
     ux, uy, xx, yy, xy = means
     c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
     square = ux * ux + uy * uy
-    vxy = xy - ux * uy
-    return ((2 * ux * uy + c1) * (2 * vxy + c2)) / ((square + c1) * (xx + yy - square + c2))
+    return ((2 * ux * uy + c1) * (2 * (xy - ux * uy) + c2)) / ((square + c1) * (xx + yy - square + c2))
 
 
 def scores(truth: Float[ndarray, "n h w"], test: Float[ndarray, "n h w"], span: float) -> dict[str, float]:

@@ -1,8 +1,7 @@
 """A page to send to a colleague: a scan before and after, how they differ, and whether promises were kept.
 
-One HTML file with the viewer (NiiVue) and the voxels in it, in 256 steps and, of a large volume, every n-th
-slice. Its Content-Security-Policy forbids every request, and every script but the two it was made with, known
-by their SHA-256. Every text that came from a file is escaped.
+One HTML file with the viewer (NiiVue) and the voxels, in 256 steps and, if many, every n-th slice. Its policy
+forbids every request, and every script but the two it was made with. Every text from a file is escaped.
 """
 
 import base64
@@ -19,7 +18,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from numpy import ndarray
 
 from seran import __version__, files, grid, kspace, resample
 from seran.errors import BadInput
@@ -83,8 +81,7 @@ def shown(before: Volume, after: Volume) -> Shown:
     axis = grid.slice_axis(after.affine, after.data.shape)
     step = -(-after.data.size // SHOWN)
     old, new = (grid.corners(v.data.shape, v.affine) for v in (before, after))
-    off = float(np.linalg.norm(old - new, axis=1).max())
-    together = off <= SAME * grid.spacing(after.affine).min()
+    together = np.linalg.norm(old - new, axis=1).max() <= SAME * grid.spacing(after.affine).min()
     second = _every(after, axis, step)
     if together and before.data.shape[axis] == after.data.shape[axis]:
         first = _every(before, axis, step)
@@ -94,23 +91,14 @@ def shown(before: Volume, after: Volume) -> Shown:
         notes.append(f"Before is drawn, interpolated, on the grid of after{'' if together else far}.")
     if step > 1:
         nth, count = {2: "2nd", 3: "3rd"}.get(step, f"{step}th"), second.data.shape[axis]
-        which = f"every {nth} slice, {count} of {after.data.shape[axis]}"
-        notes.append(
-            f"The page holds {which}: all would be too many for a browser. Checks and spectrum are of all."
-        )
-    enlarged = resample.onto(first, second.grid)
-    return Shown(first, second, second.on(second.data - enlarged.data, second.affine), notes)
+        held = f"The page holds every {nth} slice, {count} of {after.data.shape[axis]}"
+        notes.append(f"{held}: all would be too many for a browser. Checks and spectrum are of all.")
+    added = second.data - resample.onto(first, second.grid).data
+    return Shown(first, second, second.on(added, second.affine), notes)
 
 
-def packed(volume: Volume, low: float, step: float, dtype: type) -> str:
-    """A NIfTI file in base64 of gzip; nothing of the old header.
-
-    Args:
-        volume: what it holds.
-        low: the intensity that becomes 0.
-        step: from one number to the next.
-        dtype: of the numbers.
-    """
+def _packed(volume: Volume, low: float, step: float, dtype: type) -> str:
+    """A NIfTI file in base64 of gzip, numbers from ``low`` on by ``step``; nothing of the old header."""
     limit = np.iinfo(dtype)
     steps = np.clip(np.rint((volume.data - np.float32(low)) / np.float32(step)), limit.min, limit.max)
     image = nib.Nifti1Image(steps.astype(dtype), volume.affine)
@@ -147,8 +135,7 @@ def summary(checks: Sequence[Check]) -> str:
 
 
 def _described(side: Side) -> dict[str, str]:
-    v = side.volume
-    low, high = limits(v)
+    v, (low, high) = side.volume, limits(side.volume)
     return {
         "file": side.name,
         "volumes": f"{side.count}, the first is shown" if side.count > 1 else "1",
@@ -161,18 +148,16 @@ def _described(side: Side) -> dict[str, str]:
     }
 
 
-def _spectrum(volume: Volume, normal: int) -> tuple[ndarray, ndarray]:
-    """`kspace.radial` in the slices across a world axis."""
-    at = grid.world_axes(volume.affine).index(normal)
-    a, b = np.delete(grid.spacing(volume.affine), at).tolist()
-    return kspace.radial(np.moveaxis(volume.data, at, 0), (a, b))
-
-
-def _chart(*curves: tuple[ndarray, ndarray]) -> str:
-    """Power over frequency, before and after, as an image in colours for a light and a dark page."""
+def _chart(normal: int, *volumes: Volume) -> str:
+    """Power in the slices across a world axis, before and after, in colours for a light and a dark page."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    curves = []
+    for volume in volumes:
+        at = grid.world_axes(volume.affine).index(normal)
+        a, b = np.delete(grid.spacing(volume.affine), at).tolist()
+        curves.append(kspace.radial(np.moveaxis(volume.data, at, 0), (a, b)))
     parts = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
     with rc_context({**dict.fromkeys(parts, GRAY), "font.size": 9}):
         figure = Figure((6, 3.2), layout="constrained")
@@ -223,28 +208,24 @@ def page(
     step, top, line = HEADROOM * gain / 255, offset + HEADROOM * gain, grid.spacing(after.volume.affine).min()
     facts = {"low": offset, "high": offset + gain, "top": top, "range": gain, "line": float(line)}
     one, two = _described(before), _described(after)
+    texts = {"title": f"{before.name} → {after.name}", "summary": summary(checks), "licence": licence}
+    texts |= {"version": __version__, "niivue_version": version}
     unknown = [("not known", "no record of seran lies beside the second file, or it is of another input")]
-    origin = [
-        (k, json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v) for k, v in record.items()
-    ]
+    nested = {k: json.dumps(v, ensure_ascii=False) for k, v in record.items() if isinstance(v, list | dict)}
     return Template(template).substitute(
         trusted_scripts=" ".join(trusted[:2]),
         trusted_style=trusted[2],
-        title=html.escape(f"{before.name} → {after.name}"),
-        summary=html.escape(summary(checks)),
+        **{name: html.escape(text) for name, text in texts.items()},
         notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drawn.notes)),
         checks=table([(c.name, c.verdict, c.text) for c in checks], marks=[c.verdict[:4] for c in checks]),
-        spectrum=_chart(*(_spectrum(side.volume, normal) for side in (before, after))),
+        spectrum=_chart(normal, before.volume, after.volume),
         headers=table([(n, one.get(n, ""), two.get(n, "")) for n in one | two], ("", "before", "after")),
-        provenance=table(origin or unknown),
-        version=html.escape(__version__),
-        niivue_version=html.escape(version),
-        licence=html.escape(licence),
+        provenance=table(({**record} | nested).items() or unknown),
         facts=in_script(facts),
         style=style,
         niivue=niivue,
         script=script,
-        before=packed(drawn.before, offset, step, np.uint8),
-        after=packed(drawn.after, offset, step, np.uint8),
-        difference=packed(drawn.difference, 0.0, gain / STEPS, np.int8),
+        before=_packed(drawn.before, offset, step, np.uint8),
+        after=_packed(drawn.after, offset, step, np.uint8),
+        difference=_packed(drawn.difference, 0.0, gain / STEPS, np.int8),
     )
