@@ -93,7 +93,7 @@ def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
     return Method(name, (scale, scale), running.predict, card.degradation, card.anchor, **facts)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=4)  # networks that stay loaded
 def _running(held: Weights, engine: Engine) -> Running:
     """A network loaded once for all that want it, known by what its file holds, whatever that is called."""
     if engine.device in ("auto", "cpu"):

@@ -98,7 +98,7 @@ COMMON = Recipe(
     "", 0, patch=40, last_patch=48, batch=12, steps=4_800, betas=(0.9, 0.99), lr=8e-4, schedule="cosine",
     warmup=200, tail=0.15, clip=0.5, ema=0.998,
 )  # fmt: skip
-"""Bicubic enlargement is added to every network that does not add it by itself."""
+"""The common recipe; bicubic enlargement is added to every network that does not add it by itself."""
 
 # SERAN §4.1-4.2: patches of 32, batch 96, Adam, 1e-4 halved every 200 epochs (500 steps: 48,000 slices).
 # 400 epochs, l1, the eight symmetries and the scan's 99.9th percentile are this project's choice. In the EDSR
