@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -199,32 +198,6 @@ def test_lanes_take_turns_and_slices_come_back_in_order(slices: int, batch: int)
             return len(low)
 
         return Lane(start, lambda n: made[:n])
-
-    low = np.random.default_rng(1).random((slices, 12, 15), dtype=np.float32)
-    predict = method("seran", 2, engine=Engine(precision="f32", threads=threads)).predict
-    alone = np.concatenate([predict(one[None]) for one in low])
-    np.testing.assert_allclose(predict(low), alone, atol=1e-5)
-
-
-@pytest.mark.parametrize("slices", [1, 2, 3, 7, 12])
-@pytest.mark.parametrize("batch", [1, 3, 5])
-def test_lanes_take_turns_and_slices_come_back_in_order(slices: int, batch: int) -> None:
-    """As on a GPU, where each of two lanes has memory of its own, which its next start overwrites."""
-
-    def lane() -> Lane:
-        made = np.full((batch, 24, 30), np.nan, np.float32)
-
-        def start(low: np.ndarray) -> Callable[[], np.ndarray]:
-            assert low.flags.c_contiguous
-            n, started = len(low), low.copy()
-
-            def result() -> np.ndarray:
-                made[:n] = started.repeat(2, 1).repeat(2, 2)
-                return made[:n]
-
-            return result
-
-        return start
 
     low = np.random.default_rng(1).random((slices, 12, 15), dtype=np.float32)
     for count in (1, 2):

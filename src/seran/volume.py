@@ -34,11 +34,7 @@ class Volume:
 
 @dataclass(frozen=True, repr=False)
 class Series:
-<<<<<<< HEAD
     """What a file holds: one volume, or several on one grid (4-D), each read when it is asked for."""
-=======
-    """What a file holds: one volume, or several on one grid (4-D), each read, or refused, when asked for."""
->>>>>>> t-io
 
     count: int
     volumes: Iterator[Volume]

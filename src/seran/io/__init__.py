@@ -73,11 +73,7 @@ def read_series(
     only: int | None = None,
     pick: str | None = None,
 ) -> Series:
-<<<<<<< HEAD
     """Read a scan, or a series of volumes on one grid (4-D), as float32 in its own units; else `BadInput`.
-=======
-    """Read a scan, or a series of volumes on one grid (4-D), as float32 in its own units, or raise BadInput.
->>>>>>> t-io
 
     Args:
         scan: the file, or the folder of a DICOM series; or what `resolve` found there.
