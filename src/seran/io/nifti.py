@@ -35,15 +35,11 @@ def _transform(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int]
         if chosen is None:
             raise BadInput(f"{path}: its {choice} code is 0, so there is no {choice} to trust")
         return chosen
-    if s_code and q_code and choice != "either":
-        with np.errstate(over="ignore", invalid="ignore"):  # NIfTI-2 holds numbers whose square is infinite
-            apart = np.linalg.norm(grid.corners(shape, sform) - grid.corners(shape, qform), axis=1)
-            alike = apart.max() <= TOLERANCE * grid.spacing(sform).min()
-        if not alike:
-            raise BadInput(
-                f"{path}: sform (code {s_code}) and qform (code {q_code}) place the scan up to "
-                f"{apart.max():.3g} mm apart; say which is right with --affine sform or --affine qform"
-            )
+    if s_code and q_code and choice != "either" and (apart := _apart(shape, sform, qform)):
+        raise BadInput(
+            f"{path}: sform (code {s_code}) and qform (code {q_code}) place the scan up to {apart:.3g} mm "
+            "apart; say which is right with --affine sform or --affine qform"
+        )
     return best
 
 
@@ -115,15 +111,21 @@ def _blank(volume: Volume, shape: tuple[int, ...], dtype: np.dtype, pair: bool) 
     rigid, q_code = source.get_qform(coded=True)
     header.set_sform(volume.affine, int(source["sform_code"]) if known else 1)
     cosines = _cosines(volume.affine)
-    if rigid is not None and np.abs(_cosines(rigid) - cosines).max() < 1e-4:
+    moved = (
+        volume.affine if rigid is None else rigid @ np.linalg.inv(source.get_best_affine()) @ volume.affine
+    )
+    turned = rigid is None or np.abs(_cosines(rigid) - cosines).max() >= 1e-4
+    if not turned and not _apart(volume.grid.shape, volume.affine, moved):  # by voxels that may be finer
         # The rotation is unchanged: keep its stored quaternion, which re-deriving would round again.
-        moved = rigid @ np.linalg.inv(source.get_best_affine()) @ volume.affine
         header["pixdim"][1:4] = grid.spacing(moved)
         for name, value in zip("xyz", moved[:3, 3], strict=True):
             header[f"qoffset_{name}"] = value
     else:
         rigid_too = bool(np.abs(cosines.T @ cosines - np.eye(3)).max() < 1e-4)  # a qform holds no shears
         header.set_qform(volume.affine, (int(q_code) if known else 1) * rigid_too, strip_shears=True)
+        length = sum(float(header[f"quatern_{name}"]) ** 2 for name in "bcd") ** 0.5
+        for name in "bcd" if length > 1 else "":  # by rounding: readers would not take its root
+            header[f"quatern_{name}"] /= length * (1 + 1e-15)
         if not rigid_too and not header["sform_code"]:
             header["sform_code"] = int(q_code) or 1
     version = 2 if isinstance(header, nib.Nifti2Header) else 1
@@ -131,6 +133,13 @@ def _blank(volume: Volume, shape: tuple[int, ...], dtype: np.dtype, pair: bool) 
     made = getattr(nib, f"Nifti{version}{'Pair' if pair else 'Image'}")(zeros, None, header)
     made.header.set_slope_inter(1, 0)
     return made
+
+
+def _apart(shape: tuple[int, int, int], sform: grid.Affine, qform: grid.Affine) -> float:
+    """How far two transforms that disagree place a corner of the field of view apart, in mm; else 0."""
+    with np.errstate(over="ignore", invalid="ignore"):  # NIfTI-2 holds numbers whose square is infinite
+        apart = np.linalg.norm(grid.corners(shape, sform) - grid.corners(shape, qform), axis=1).max()
+        return 0.0 if apart <= TOLERANCE * grid.spacing(sform).min() else float(apart)
 
 
 def _cosines(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "3 3"]:

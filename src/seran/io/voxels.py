@@ -19,12 +19,12 @@ from numpy import ndarray
 
 from seran import scratch
 from seran.errors import BadInput
-from seran.grid import dimensions
+from seran.grid import dimensions, spacing
 from seran.scratch import Allocator
 from seran.volume import Volume
 
 GZIP_RATIO = 1100  # bytes that a byte of gzip holds at most, about
-LARGEST_MM = 1e9  # beyond which nothing lies
+LARGEST_MM, SMALLEST_MM = 1e9, 1e-4  # beyond nothing lies, and no voxel is finer
 MAXIMUM = 1e30  # beyond is damage: sums of such intensities leave the range of float32
 UNREADABLE = (  # what nibabel raises on damaged files and impossible headers
     OSError, EOFError, MemoryError, OverflowError, ValueError, TypeError, KeyError, np.linalg.LinAlgError,
@@ -136,7 +136,8 @@ def filled(
 
 def usable_affine(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
     """The affine, unless it cannot be inverted, or no scanner is so large: then it is refused."""
-    if not (np.abs(affine) < LARGEST_MM).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    usable = (np.abs(affine) < LARGEST_MM).all() and spacing(affine).min() > SMALLEST_MM
+    if not usable or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise BadInput(
             f"{path}: expected an invertible affine below {LARGEST_MM:g} mm in it, got {affine.tolist()}"
         )
