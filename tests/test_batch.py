@@ -86,7 +86,7 @@ def test_two_of_one_name(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert run(folder / "a" / "one.nii.gz", folder / "one.nii.gz", tmp_path / "out") == 2
     assert "would both become" in capsys.readouterr().err
     assert run(folder, tmp_path / "out.nii") == 2
-    assert "expected a folder" in capsys.readouterr().err
+    assert "out.nii: must be a folder" in capsys.readouterr().err
 
 
 def test_resume_knows_scans_by_their_content(

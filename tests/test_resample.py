@@ -118,7 +118,7 @@ def test_like_another_image(scan: Path, tmp_path: Path) -> None:
 def test_what_is_outside_is_refused_with_the_reason() -> None:
     scan = Grid((26, 34, 5), oblique())
     cases = {
-        (0.2, 0.2): "--spacing: is 4.5 and 4 times finer than the scan .* must be more than 1 and at most 4",
+        (0.2, 0.2): "--spacing: 4.5 and 4 times as fine as the scan .* must be above 1 and at most 4",
         (0.95, 0.5): "0.947368 and 1.6 times",
         (0.9, 0.8): "1 and 1 times",
     }

@@ -160,7 +160,7 @@ def test_an_ending_behind_another_engine(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_slice_that_is_too_small_is_said_to_be() -> None:
     held = weights.read(weights.shipped()["seran-x2-bd"])
-    with pytest.raises(BadInput, match="3x3 pixels, got 2x9"):
+    with pytest.raises(BadInput, match="slices of 2x9 pixels: must be at least 3x3"):
         openvino.load(held, F32).predict(np.zeros((1, 2, 9), np.float32))
 
 

@@ -124,7 +124,7 @@ def _download(url: str, part: Path, size: int, progress: Callable[[int], object]
 def _blocks(url: str, have: int, size: int | None) -> Iterator[tuple[int, bytes]]:
     """What comes from byte ``have`` on, at once, and where it begins: at 0 when everything comes again."""
     if not re.fullmatch(r"https?://[^/?#\s][!-~]*", url, re.IGNORECASE):
-        raise BadInput(f"expected an address that begins with https:// or http://, got {url!r}")
+        raise BadInput(f"{url}: an address must begin with https:// or http://")
     most, failures = have, 0
     while have != size:
         headers = {"User-Agent": f"seran/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
