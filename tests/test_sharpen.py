@@ -148,7 +148,7 @@ def test_where_all_voxels_are_alike_they_stay_so(value: float) -> None:
 
 
 def test_slices_that_are_too_small_are_refused() -> None:
-    with pytest.raises(BadInput, match="slices of 3x34 pixels .*: must be at least 4x4"):
+    with pytest.raises(BadInput, match=r"slices of 3x34 pixels .*: must be at least 4x4"):
         upscaled(Volume(phantom((3, 34, 5)), oblique()))
 
 
