@@ -620,8 +620,8 @@ def own(tmp_path: Path) -> Iterator[Path]:
         ("my.py:Bare", "must be a torch.nn.Module with parameters"),
         ("my.py:Nobody", "AttributeError: .* has no attribute 'Nobody'"),
         ("my.py:SERAN", "seran is a method of seran; give the class another name"),
-        ("my.py", "--model my.py: must be FILE.py:CLASS with a file that exists"),
-        ("your.py:Net", "--model your.py:Net: must be FILE.py:CLASS with a file that exists"),
+        ("my.py", "my.py: must be FILE.py:CLASS with a file that exists"),
+        ("your.py:Net", "your.py:Net: must be FILE.py:CLASS with a file that exists"),
     ],
 )
 def test_what_is_no_network_is_refused(own: Path, name: str, said: str) -> None:
