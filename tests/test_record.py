@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from seran import cli, files, weights
+from seran import cli, files, methods, weights
+from seran.classical import bicubic
 from seran.engines import Engine
-from seran.job import record
+from seran.errors import BadInput
+from seran.job import record, run
 from seran.job.options import Options, ReadOptions, Target
 from seran.job.record import Record
+from seran.sharpen import Estimate, Method, Normalisation
 from tests.conftest import oblique, phantom
 
 
@@ -137,3 +140,36 @@ def test_a_record_that_cannot_be_is_none(scan: Path, tmp_path: Path, name: str, 
     assert isinstance(record.read(out), Record)
     out.unlink()
     assert record.read(out) is None
+
+
+def test_a_run_writes_image_and_spread_or_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that knows its error gives two files and one record; a volume that fails leaves nothing."""
+    data = np.stack([phantom((26, 34, 5), t) for t in range(2)], -1)
+    nib.save(nib.Nifti1Image(data, oblique()), tmp_path / "in.nii.gz")
+    last, seen = 2, 0
+
+    def predict(low: np.ndarray) -> Estimate:
+        nonlocal seen
+        seen += 1
+        if seen > last:
+            raise BadInput("no more")
+        return Estimate(bicubic(2)(low), np.full_like(bicubic(2)(low), 0.1))
+
+    known = Method("known", (2, 2), predict, "bd", "corner", spread=True)
+    monkeypatch.setattr(methods, "method", lambda *given, **options: known)
+    made = run.run(tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")
+    image, spread = nib.load(tmp_path / "out.nii.gz"), nib.load(tmp_path / "out_spread.nii.gz")
+    assert image.shape == spread.shape == (52, 68, 5, 2)
+    np.testing.assert_array_equal(image.affine, spread.affine)
+    assert made.volumes == 2
+    for t in range(2):  # a tenth of the range that each volume was normalised by
+        gain = Normalisation.of(np.moveaxis(data[..., t], 2, 0)).gain
+        np.testing.assert_allclose(spread.get_fdata()[..., t], gain / 10, rtol=1e-5)
+    (tmp_path / "out.nii.gz").unlink()
+    (tmp_path / "out.json").unlink()
+    with pytest.raises(BadInput, match=r"out_spread\.nii\.gz exists; give --force"):
+        run.run(tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")
+    seen, last = 0, 1
+    with pytest.raises(BadInput, match="no more"):
+        run.run(tmp_path / "in.nii.gz", tmp_path / "other.nii.gz")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.nii.gz", "out_spread.nii.gz"]
