@@ -37,9 +37,10 @@ from compare_inputs import write_inputs
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"whole": "context"}
 """Fields of records, cards and tables that have another name in NEW: the old name -> the new one."""
-IGNORED = {"seconds", "key", "patches_per_s", "machine", "command", "version", "bytes", "file_sha256"}
+IGNORED = {"seconds", "key", "patches_per_s", "machine", "command", "version", "whole"}
+IGNORED |= {"bytes", "file_sha256"}
 """Fields, in lower case, that must be there but may differ; files of weights grow by evidence."""
 DIGESTS = {"sha256", "weightssha256"}
 """The same, beside the name of the weights that are trained here: their card states seconds."""
@@ -174,7 +175,7 @@ def read_onnx(path: Path) -> dict[str, Any]:
 def read_report(path: Path) -> dict[str, Any]:
     """The verdicts of a report with the numbers of their reasons, and its volumes."""
     page = path.read_text()
-    checks = re.findall(r'class="verdict (.*?)">.*?</td><th>.*?</th><td>(.*?)</td>', page)
+    checks = re.findall(r"<td[^>]*>(PASS|WARN|FAIL|not known)</td>(?:<th>.*?</th>)?<td>(.*?)</td>", page)
     data = re.findall(r'id="(\w+)-data">([^<]*)<', page)
     volumes = {name: gzip.decompress(base64.b64decode(text)) for name, text in data}
     verdicts = {f"check {i}": [verdict, f"because {text}"] for i, (verdict, text) in enumerate(checks)}
@@ -200,6 +201,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "*tfevents*": read_events,
     "*manifest.json": lambda path: {"manifest": json.loads(path.read_text())},
     "*.json": lambda path: json.loads(path.read_text()),
+    "*SHA256SUMS": lambda path: re.sub(r"^[0-9a-f]+", "", path.read_text(), flags=re.M),  # evidence grows
     "*group.html": lambda path: re.sub(r"<td>[\d.]+</td></tr>", "", path.read_text()),  # without seconds
     "*.html": read_report,
     **dict.fromkeys(("*.hdr", "*.img"), Path.read_bytes),

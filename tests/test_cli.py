@@ -438,3 +438,19 @@ def test_training_refuses_unknown_recipes(tmp_path: Path) -> None:
     made = ("train", "seran-x2-bd", tmp_path, tmp_path)
     assert "manifest.json" in fails(*made)
     assert "--validate-every 0: must be 1 or more" in fails(*made, "--validate-every", 0)
+
+
+def test_scans_named_in_two_places_are_not_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    """An option of many values that comes twice would keep only the last of them."""
+    assert cli.run(["upscale", "-i", "a.nii", "--in", "b.nii", "-o", "out"]) == 2
+    assert (
+        capsys.readouterr().err == "seran: --in: expected once, with all its values behind it, got 2 of it\n"
+    )
+
+
+def test_options_that_are_no_json_are_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """In our words alone, not the parser's help."""
+    assert cli.run(["train", "seran-x2-bd", "a", "b", "--options", "{bad"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("seran: --options: Expecting property name"), told
+    assert "helptext" not in told

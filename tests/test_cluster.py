@@ -96,7 +96,7 @@ import os, sys
 from seran import cli, io
 read = io.read_series
 def poisoned(path, *args):
-    if path.name == "scan03.nii.gz":
+    if path.path.name == "scan03.nii.gz":
         with open(os.environ["TRIES"], "a") as file:
             file.write("x")
         os.kill(os.getpid(), 9)

@@ -160,7 +160,7 @@ from seran.sharpen import sharpen
 from seran.engines import Engine
 from seran.methods import method
 stack = np.random.default_rng(0).random((int(sys.argv[1]), 48, 56), dtype=np.float32)
-sharpen(stack, method("seran", 2, engine=Engine(threads=2)).predict, 2)
+sharpen(stack, method("seran", 2, engine=Engine(threads=2)))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -15,6 +15,7 @@ from seran.engines import Engine
 from seran.job import record
 from tests.conftest import oblique, phantom
 from tests.test_dicom import DATA, series
+from tests.test_engines import alone
 from tests.test_formats import save
 
 
@@ -175,3 +176,63 @@ def test_what_cannot_be_used(scan: Path, tmp_path: Path) -> None:
         "there.nii",
     ]
     assert io.read(tmp_path / "there.nii").data.shape == (52, 68, 5)
+
+
+@pytest.mark.parametrize(
+    ("affine", "told"),
+    [
+        (np.eye(3), "4 x 4 numbers"),
+        (np.diag([1.0, 1.0, 1.0, 2.0]), "invertible affine"),
+        ([[1, 2], [3]], "4 x 4 numbers"),
+    ],
+)
+def test_an_affine_that_is_none_is_refused(affine: object, told: str) -> None:
+    """Another shape, a last row that is no affine's, rows of several lengths, complex numbers."""
+    voxels = np.random.default_rng(0).random((20, 24, 3))
+    with pytest.raises(seran.BadInput, match=told):
+        seran.upscale((voxels, affine), method="bicubic")
+
+
+WRONG_WORDS = """
+import numpy as np, seran
+from seran.engines import Engine
+scan = np.random.default_rng(0).random((20, 24, 3)), np.diag([1.0, 0.9, 4.0, 1.0])
+for call in (
+    lambda: seran.upscale(scan, plane="sideways", method="bicubic"),
+    lambda: seran.read("scan.nii", affine="pform"),
+    lambda: Engine(precision="f16"),
+    lambda: seran.load("bicubic", scale=2.5),
+    lambda: seran.upscale((scan[0], np.eye(4) * 1j), method="bicubic"),
+):
+    try:
+        call()
+    except seran.BadInput as error:
+        print(str(error).split(",")[0])
+print(seran.load("bicubic", scale=2.0)(scan).record.scale)
+"""
+"""Run alone, as a user runs it: here the tests' type checker would be asked first."""
+
+
+def test_words_that_the_command_would_refuse_are_refused_here() -> None:
+    """A plane, a transform or a precision that there is not, and a scale that no network has."""
+    assert alone(WRONG_WORDS).splitlines() == [
+        "--plane sideways: expected auto",
+        "--affine pform: expected auto",
+        "--precision f16: expected auto",
+        "scale 2.5: expected 2",
+        "the scan: expected an affine of 4 x 4 numbers",
+        "2",
+    ]
+
+
+def test_a_scan_without_record_takes_a_former_record_away(tmp_path: Path) -> None:
+    """What is beside a file describes that file; a description that is not ours stays."""
+    scan = np.random.default_rng(0).random((20, 24, 3)), np.diag([1.0, 0.9, 4.0, 1.0])
+    made, path = seran.upscale(scan, method="bicubic"), tmp_path / "one.nii.gz"
+    seran.write(made, path)
+    plain = seran.read(path)
+    seran.write(plain, path, force=True)
+    assert not (tmp_path / "one.json").exists()
+    (tmp_path / "one.json").write_text("{}")
+    seran.write(plain, path, force=True)
+    assert (tmp_path / "one.json").read_text() == "{}"

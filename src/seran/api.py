@@ -9,7 +9,7 @@ Scan(48x40x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,8 +20,8 @@ from seran import files, grid, io, methods, scratch
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.io.voxels import Reading, filled, shaped, usable_affine
-from seran.job import labels
-from seran.job.options import Options, ReadOptions, Target
+from seran.job import labels, record
+from seran.job.options import Options, ReadOptions, Target, Transform
 from seran.job.record import Record, sidecar
 from seran.job.run import Steps, refuse_output
 from seran.sharpen import Method
@@ -61,7 +61,7 @@ class Scan:
 def read(
     path: str | Path,
     *,
-    affine: Literal["auto", "sform", "qform"] = "auto",
+    affine: Transform = "auto",
     fill: float | None = None,
     volume: int | None = None,
     series: str | None = None,
@@ -75,7 +75,8 @@ def read(
         volume: which one of several (4-D, echoes), counted from 0; must be chosen where there are several.
         series: which series of a DICOM folder, by number or UID.
     """
-    found = io.read_series(Path(path), affine, fill, only=volume, pick=series)
+    how = ReadOptions(affine=affine, fill=fill, volume=volume, series=series)
+    found = io.read_series(Path(path), how.affine, how.fill, only=how.volume, pick=how.series)
     if found.count > 1:
         raise BadInput(f"{path}: holds {found.count} volumes; choose one: volume=0, for example")
     return Scan(next(found.volumes), name=Path(path).name)
@@ -93,11 +94,14 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
     out = Path(path)
     refuse_output(out, force)
     beside = [sidecar(out)] if scan.record else []
+    former = None if scan.record else record.read(out)  # of what is replaced by a scan without one
     with files.together(*beside, *io.written(out)) as parts:
         if scan.record:
             scan.record.write(parts[0])
         with io.writer(parts[len(beside)], 1, dtype) as writer:
             writer.add(scan.volume)
+    if former:
+        sidecar(out).unlink()
 
 
 def upscale(
@@ -173,6 +177,9 @@ def load(
     file = None if weights is None else Path(weights)
     options = Options(method, file, ensemble, target=Target(scale), read=ReadOptions(plane=plane))
     name, default = options.implied()
+    if scale is not None and scale not in (2, 3, 4):
+        raise BadInput(f"scale {scale:g}: expected 2, 3 or 4; upscale(scan, scale={scale:g}) resamples")
+    scale = scale and int(scale)
     return Model(methods.method(name, scale or default, file=file, engine=engine), options, engine)
 
 
@@ -202,4 +209,12 @@ def _scan(scan: Readable) -> Scan:
     if count > 1:
         raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
     data = filled(here, voxels.reshape((x, y, z, 1)), 0, Reading("auto", None, scratch.memory))
-    return Scan(Volume(data, usable_affine(here, np.asarray(affine, float)), header))
+    try:
+        matrix = np.array(affine).astype(
+            float, casting="same_kind"
+        )  # complex numbers and words are no affine
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.shape != (4, 4):
+        raise BadInput(f"{here}: expected an affine of 4 x 4 numbers, got {affine}")
+    return Scan(Volume(data, usable_affine(here, matrix), header))

@@ -103,7 +103,8 @@ def run(args: list[str]) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}; nothing half-written is left")
     except KeyboardInterrupt:
-        return _fail("interrupted; no half-written result is left; a download continues where it was", 130)
+        kept = "downloads and training go on from what they kept, with the same command"
+        return _fail(f"interrupted; no half-written result is left; {kept}", 130)
     except Exception as error:
         if verbose:
             sys.excepthook(type(error), error, error.__traceback__)

@@ -145,6 +145,7 @@ def train(
     paused, hidden = False, not fabric.is_global_zero or QUIET.get()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorBoard imports TensorFlow where there is one
     board = TensorBoardLogger(out, name="", version="", purge_step=run.step)
+    _ = board.experiment  # says what is missing before the bar is there
     bar = tqdm(total=recipe.steps, initial=run.step, unit="step", disable=hidden, smoothing=0.05)
     began = mark = time.perf_counter()
     first, seen, loss_sum = run.step, run.patches, torch.zeros((), device=fabric.device)

@@ -184,12 +184,17 @@ def run(name: str, words: Sequence[str]) -> str:
         name = " ".join([name, *words[: len(words) - len(rest)]])
     if {"-h", "--help"} & set(rest):
         return _help(name, command)
+    many = {flag: a for a in of(command) for flag in a.flags if a.count < 0}
+    named = [many[flag].flags[-1] for word in rest if (flag := word.partition("=")[0]) in many]
+    if twice := [flag for flag in named if named.count(flag) > 1]:  # the parser would keep the last values
+        raise BadInput(f"{twice[0]}: expected once, with all its values behind it, got {len(twice)} of it")
     collect = functools.update_wrapper(lambda *a, **k: functools.partial(command, *a, **k), command)
     collect.__annotations__ = _described(command)[1]
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:
             ready = tyro.cli(collect, args=list(rest), config=(tyro.conf.OmitArgPrefixes,))
     except SystemExit as stop:
-        plain = re.sub(r"[^ -~]+", " ", said.getvalue())  # without the box around it
+        plain = " ".join(re.sub(r"[^ -~]+", " ", said.getvalue()).split())  # without the box around it
+        plain = re.sub(r"^.*?Error parsing | Argument helptext: .*$", "", plain)
         raise BadInput(_mistake(name, command, rest) or plain) from stop
     return ready()

@@ -96,7 +96,7 @@ def upscale(
         result = result / source.name
     if report is not None:
         compare.refuse_page(report, force or resume, source, result, record.sidecar(result))
-    if resume and record.is_done(source, result, options, engine):
+    if resume and record.done(source, result, options, engine):
         told = f"{result} is there already, from the same scan and options"
     else:
         with batch.bars() as watch:

@@ -112,7 +112,9 @@ class Patches:
         large = [[v for v in group if min(v[0].shape[1:]) >= p + centred] for group in self.groups.values()]
         groups = [group for group in large if group]
         if not groups:
-            raise BadInput(f"no training slice holds a patch of {p}x{p} low-resolution pixels")
+            raise BadInput(
+                f"no training slice holds a patch of {p}x{p} low-resolution pixels; choose a smaller --patch"
+            )
         group = groups[rng.integers(len(groups))]
         weight = np.sqrt([len(low) for low, _, _ in group])
         low, high, unit = group[rng.choice(len(group), p=weight / weight.sum())]

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -40,6 +40,8 @@ class Engine:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise BadInput(f"--device {self.device}: expected auto, cpu, cuda, cuda:N or mps")
+        if self.precision not in get_args(Precision):
+            raise BadInput(f"--precision {self.precision}: expected {', '.join(get_args(Precision))}")
         if self.threads < 0:
             raise BadInput(f"--threads {self.threads}: must be 0 (all) or more")
         if self.precision == "int8" and self.device not in ("auto", "cpu"):

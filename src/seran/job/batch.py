@@ -46,8 +46,8 @@ def _one(
 ) -> Outcome:
     """Sharpen one scan of several; what is wrong with it is told, not raised."""
     try:
-        if resume and record.is_done(task.source, task.out, options, engine):
-            return "there", f"{task.out} is there already"
+        if resume and (found := record.done(task.source, task.out, options, engine)):
+            return "there", found.summary(task.out)
         task.out.parent.mkdir(parents=True, exist_ok=True)
         made = job.run(task.source, task.out, options, engine, watch, force or resume, task.facts())
         return "sharpened", made.summary(task.out)
@@ -115,4 +115,6 @@ def _spread(
     if where.cluster == "local" and not engine.threads:
         engine = replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
     work = partial(_one, options=options, engine=engine, force=True, resume=True)
-    yield from cluster.spread(work, free, where, _failed)
+    for kind, text in cluster.spread(work, free, where, _failed):
+        # what was not there before was made now, by a worker that died before it was asked what it did
+        yield ("sharpened" if kind == "there" and not renew else kind), text

@@ -3,12 +3,14 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 
 from seran import grid, io, methods, resample
 from seran.errors import BadInput
+
+Transform = Literal["auto", "sform", "qform"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,17 @@ class ReadOptions:
     """
 
     plane: grid.Plane = "auto"
-    affine: Literal["auto", "sform", "qform"] = "auto"
+    affine: Transform = "auto"
     fill: Annotated[float | None, "VALUE"] = None
     fourier_crop: bool = False
     volume: int | None = None
     series: str | None = None
     label_check: bool = True
+
+    def __post_init__(self) -> None:
+        for name, kind in (("plane", grid.Plane), ("affine", Transform)):
+            if (got := getattr(self, name)) not in get_args(kind):
+                raise BadInput(f"--{name} {got}: expected {', '.join(get_args(kind))}")
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ class Record:
         before, after = (grid.dimensions(s, ".3f") for s in (self.voxel_size_before, self.voxel_size_after))
         filled = "; k-space is filled beyond {:.0%} x {:.0%}, see --fourier-crop".format(*self.kspace_support)
         told = filled * (min(self.kspace_support) < 1 and not self.fourier_crop)
+        told += f"; {self.verdict}, see Checks in {sidecar(out).name}" * (self.verdict in ("WARN", "FAIL"))
         return f"{shown}: {self.seconds:.1f} s, {several}{matrix}, voxel {before} -> {after} mm, {out}{told}"
 
 
@@ -153,8 +154,8 @@ def key(scan: str, options: Options, engine: Engine) -> str:
     return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
 
-def is_done(source: Path, out: Path, options: Options, engine: Engine) -> bool:
-    """Whether the result at ``out`` is the one that this run would make; `BadInput` if that cannot be read.
+def done(source: Path, out: Path, options: Options, engine: Engine) -> Record | None:
+    """The record of the result at ``out`` if this run would make the same; `BadInput` if that is not known.
 
     Args:
         source: the scan.
@@ -163,5 +164,6 @@ def is_done(source: Path, out: Path, options: Options, engine: Engine) -> bool:
         engine: how the network is run.
     """
     if (found := read(out)) is None:
-        return False
-    return found.key == key(files.sha256_of(io.resolve(source, options.read.series).files), options, engine)
+        return None
+    scan = files.sha256_of(io.resolve(source, options.read.series).files)
+    return found if found.key == key(scan, options, engine) else None

@@ -62,7 +62,7 @@ def adopt(given: str, scale: int, options: dict[str, Any]) -> str:
     try:
         exec(compile(code, file, "exec"), vars(module))
         _refuse_other_shapes(build(name, scale, options, False), scale)
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         del SYSTEMS[name]
         kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
         raise BadInput(f"{given}: {kind}{error}") from error
