@@ -197,5 +197,5 @@ def test_the_notebook_runs_and_ends_with_a_picture(tmp_path: Path, monkeypatch: 
 
     assert outputs(again) == outputs(stored)
     for notebook in (stored, again):
-        last = notebook.cells[-1]["outputs"][-1]
+        last = notebook.cells[-2]["outputs"][-1]
         assert len(last["data"]["image/png"]) > 50_000
