@@ -18,8 +18,14 @@ import pytest
 from seran import cli, grid, resample, sharpen, weights
 from seran.classical import CLASSICAL
 from seran.degrade import DEGRADATIONS
+from seran.engines import Engine
+from seran.job import record
+from seran.job.options import Options
+from seran.job.run import Steps
 from seran.quality import checks, report
 from seran.quality.checks import Check, Provenance
+from seran.resize import imresize
+from seran.sharpen import Method
 from seran.volume import Volume
 from tests import browser
 from tests.conftest import bare, oblique, phantom, planned, shifted
@@ -33,7 +39,7 @@ SERAN = next(iter(weights.shipped()))
 def made(
     degradation: str = "bd", resampled: bool = False, seen: tuple[float, ...] | None = None
 ) -> Provenance:
-    return Provenance(2, 2, degradation, resampled, seen is not None, seen or None)
+    return Provenance((2, 2), 2, degradation, resampled, seen is not None, seen or None)
 
 
 def check(name: str, before: Volume, after: Volume, known: Provenance | None) -> Check:
@@ -412,3 +418,28 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
         assert [e for e in window.log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
         asked = [u for u in window.requests() if not u.startswith(("data:", "blob:"))]
         assert asked == [web.as_uri()]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("factors", [(1, 3), (2, 1)])
+def test_a_method_that_makes_rows_and_columns_unlike_is_judged_by_both(
+    factors: tuple[int, int], axis: int
+) -> None:
+    """Where it lies, what it leaves and what its weights saw; its record, read again, gives the same."""
+    size = np.insert(np.multiply(factors, 0.5), axis, 3.0)
+    before = Volume(np.moveaxis(phantom((5, 52, 68)), 0, axis), oblique(tuple(size.tolist())))
+
+    def predict(low: np.ndarray) -> np.ndarray:
+        return imresize(low, (low.shape[1] * factors[0], low.shape[2] * factors[1]))
+
+    seen = (0.5, 0.5, 3.0, 3.0)  # times one factor alone, these would not be the scan's
+    uneven = Method("uneven", factors, predict, "bd", "corner", weights="toy", spacings=seen)
+    steps = Steps(before, Options(), Engine(), uneven)
+    after, _, found = steps(before)
+    again = record._parsed(json.loads(json.dumps(steps.record.stated())))
+    assert again.provenance == steps.record.provenance
+    assert again.provenance.factors == factors
+    assert found == checks.all_of(before, after, again.provenance)
+    assert [found[i].verdict for i in (0, 1, 3)] == ["PASS"] * 3, found
+    assert found[2].verdict in ("PASS", "WARN"), found  # a plain bicubic leaves about 1 %
+    assert f"bd x{factors[0]}x{factors[1]}," in found[2].text

@@ -34,6 +34,7 @@ class Record:
     precision: str  # of its convolutions
     input: str = ""  # name of the scan
     input_sha256: str = ""
+    factors: tuple[int, ...] = ()  # of the network along rows and columns; records without have one, `scale`
     key: str = ""  # of all that decides the result, see `key`
     volumes: int = 1
     shape_before: tuple[int, ...] = ()
@@ -69,8 +70,9 @@ class Record:
     @property
     def provenance(self) -> Provenance:
         """How the result came from the scan: what the checks ask."""
-        how = self.scale, self.slice_axis, self.degradation, self.resampled
-        return Provenance(*how, bool(self.weights), self.trained_spacings)
+        rows, columns = self.factors or (self.scale, self.scale)
+        how = self.slice_axis, self.degradation, self.resampled, bool(self.weights), self.trained_spacings
+        return Provenance((rows, columns), *how)
 
     def summary(self, out: Path) -> str:
         """In one line."""
@@ -110,6 +112,8 @@ def _parsed(found: dict[str, Any]) -> Record:
     own = {f.name: _typed(found[name], f.type) for name, f in known.items() if name in found}
     facts = {k: v for k, v in found.items() if k not in (*known, "Software", "ResearchUseOnly")}
     made = Record(**own, facts=facts)
+    if not all(1 <= factor <= 4 for factor in made.provenance.factors):
+        raise ValueError("expected two factors from 1 to 4")
     if made.scale not in (2, 3, 4) or made.slice_axis not in range(3) or made.degradation not in DEGRADATIONS:
         raise ValueError("a method that this version does not have")
     return made

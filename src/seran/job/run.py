@@ -57,7 +57,7 @@ class Steps:
     def record(self) -> Record:
         """What can be stated before the first volume is sharpened, whatever file it came from."""
         method, before, after = self.method, self.plan.scan, self.plan.target or self.plan.enlarged
-        same = ("weights", "scale", "degradation", "engine", "precision")
+        same = ("weights", "scale", "factors", "degradation", "engine", "precision")
         old, new = (tuple(grid.spacing(g.affine).round(6).tolist()) for g in (before, after))
         return Record(
             version=__version__,

@@ -38,7 +38,7 @@ class Check:
 class Provenance:
     """How a result came from its scan."""
 
-    scale: int  # of the network
+    factors: tuple[int, int]  # of the network, along rows and columns
     axis: int  # along which the slices are stacked
     degradation: str  # that the result is to undo
     resampled: bool  # it was put on another grid than the network's
@@ -48,7 +48,7 @@ class Provenance:
     def enlarged(self, scan: grid.Grid) -> grid.Grid:
         """The network's grid."""
         anchor = DEGRADATIONS[self.degradation].anchor
-        return grid.Plan(scan, self.axis, (self.scale, self.scale), anchor).enlarged
+        return grid.Plan(scan, self.axis, self.factors, anchor).enlarged
 
 
 def all_of(before: Volume, after: Volume, made: Provenance | None) -> list[Check]:
@@ -151,7 +151,8 @@ def _residual(before: Volume, after: Volume, made: Provenance | None) -> Answer:
         due = made.enlarged(before.grid)
         if due.shape != after.data.shape:
             return _unlike(due, after)
-        rms, how = _degraded(before, after, made), f"degraded by {made.degradation} x{made.scale}"
+        times = grid.dimensions(dict.fromkeys(made.factors))
+        rms, how = _degraded(before, after, made), f"degraded by {made.degradation} x{times}"
     rms /= high - low
     bounds = f"WARN from {RESIDUAL_WARN:.0%}, FAIL from {RESIDUAL_FAIL:.0%}"
     text = f"the result, {how}, is off the input by {rms:.2%} of its range (RMS; {bounds})"
@@ -159,7 +160,7 @@ def _residual(before: Volume, after: Volume, made: Provenance | None) -> Answer:
 
 
 def _degraded(before: Volume, after: Volume, made: Provenance) -> float:
-    degrade, total = DEGRADATIONS[made.degradation]((made.scale, made.scale)), 0.0
+    degrade, total = DEGRADATIONS[made.degradation](made.factors), 0.0
     coarse, fine = (np.moveaxis(v.data, made.axis, 0) for v in (before, after))
     for low, high in zip(coarse, fine, strict=True):
         total += float(np.square(degrade(np.ascontiguousarray(high)) - low, dtype=np.float64).sum())
@@ -186,11 +187,12 @@ def _spacing(before: Volume, made: Provenance | None) -> Answer:
         return "not known", "these weights do not say which spacings they saw"
     size = grid.spacing(before.affine).tolist()
     across = size.pop(made.axis)
-    low, high, near, far = np.multiply(made.spacings, (made.scale, made.scale, 1, 1)).tolist()
-    ranges = [(s, low, high) for s in size] + [(across, near, far)]
+    low, high, near, far = made.spacings
+    planes = [(low * factor, high * factor) for factor in made.factors]
+    ranges = [(s, *plane) for s, plane in zip(size, planes, strict=True)] + [(across, near, far)]
     inside = all(a * (1 - ROUNDED) <= s <= b * (1 + ROUNDED) for s, a, b in ranges)
     own = f"{grid.dimensions(size, '.3g', ' x ')} mm in the plane and {across:.3g} mm across"
-    seen = f"{low:.2f} to {high:.2f} and {near:.2f} to {far:.2f}"
+    seen = " and ".join(f"{a:.2f} to {b:.2f}" for a, b in (*dict.fromkeys(planes), (near, far)))
     return "PASS" if inside else "WARN", f"{own}; the weights saw {seen}"
 
 
