@@ -99,6 +99,7 @@ def of(command: Any, group: str = "Options", values: object = None) -> Iterator[
             yield from of(kind, _described(kind)[0].splitlines()[0].rstrip("."), default)
         elif tyro.conf.Fixed not in marks:
             kind, choices, count = _values(kind)
+            count = 1 if tyro.conf.UseAppendAction in marks else count  # each time that it is named
             named: Any = tyro.conf.arg(name=name.replace("_", "-"))
             named = next((mark for mark in marks if getattr(mark, "name", None)), named)
             flags = [*(named.aliases or ()), f"--{named.name}", *[f"--no-{named.name}"] * (kind is bool)]
