@@ -179,8 +179,7 @@ def load(
     name, default = options.implied()
     if scale is not None and scale not in (2, 3, 4):
         raise BadInput(f"scale {scale:g}: expected 2, 3 or 4; upscale(scan, scale={scale:g}) resamples")
-    scale = scale and int(scale)
-    return Model(methods.method(name, scale or default, file=file, engine=engine), options, engine)
+    return Model(methods.method(name, int(scale or default), file=file, engine=engine), options, engine)
 
 
 def _upscaled(scan: Readable, options: Options, engine: Engine, loaded: Method | None = None) -> Scan:

@@ -1,5 +1,7 @@
 """The one exception a user may cause: the command prints it as one line and exits with 2."""
 
+from collections.abc import Sequence
+
 
 class BadInput(Exception):
     """A file, option or value that cannot be used; the text says what was expected and what to do."""
@@ -7,3 +9,15 @@ class BadInput(Exception):
 
 class Incomplete(Exception):
     """Some of several things failed, and each was told; the text counts them. The command exits with 1."""
+
+
+def refuse_unlisted(option: str, got: object, known: Sequence[object]) -> None:
+    """Raise `BadInput` for a value of an option that is not one of those there are.
+
+    Args:
+        option: its name, without dashes.
+        got: the value.
+        known: those there are.
+    """
+    if got not in known:
+        raise BadInput(f"--{option} {got}: expected {', '.join(map(str, known))}")

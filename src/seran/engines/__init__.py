@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran.errors import BadInput
+from seran.errors import BadInput, refuse_unlisted
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
 Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
@@ -40,8 +40,7 @@ class Engine:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise BadInput(f"--device {self.device}: expected auto, cpu, cuda, cuda:N or mps")
-        if self.precision not in get_args(Precision):
-            raise BadInput(f"--precision {self.precision}: expected {', '.join(get_args(Precision))}")
+        refuse_unlisted("precision", self.precision, get_args(Precision))
         if self.threads < 0:
             raise BadInput(f"--threads {self.threads}: must be 0 (all) or more")
         if self.precision == "int8" and self.device not in ("auto", "cpu"):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 import numpy as np
 
 from seran import grid, io, methods, resample
-from seran.errors import BadInput
+from seran.errors import BadInput, refuse_unlisted
 
 Transform = Literal["auto", "sform", "qform"]
 
@@ -36,9 +36,8 @@ class ReadOptions:
     label_check: bool = True
 
     def __post_init__(self) -> None:
-        for name, kind in (("plane", grid.Plane), ("affine", Transform)):
-            if (got := getattr(self, name)) not in get_args(kind):
-                raise BadInput(f"--{name} {got}: expected {', '.join(get_args(kind))}")
+        refuse_unlisted("plane", self.plane, get_args(grid.Plane))
+        refuse_unlisted("affine", self.affine, get_args(Transform))
 
 
 @dataclass(frozen=True)

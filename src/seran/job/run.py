@@ -1,5 +1,6 @@
 """One scan: `Steps` in memory, for the library too; `run` from file to file, for whatever sharpens files."""
 
+import functools
 import itertools
 import os
 import time
@@ -34,26 +35,29 @@ class Steps:
         self.options, self.engine = options, engine
         axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane)
         self.band = kspace.support(np.moveaxis(first.data, axis, 0))  # what was measured of rows and columns
-        if options.read.fourier_crop and min(self.band) < 1:
-            first = resample.acquired(first, axis, self.band)
+        first = self._measured(first, axis)
         name, default = (loaded.name, loaded.scale) if loaded else options.implied()
         scale, target = options.target.reach(first.grid, axis, default)
         self.method = loaded or methods.method(name, scale, file=options.weights, engine=engine)
         self.plan = grid.Plan(first.grid, axis, self.method.factors, self.method.anchor, target)
 
+    def _measured(self, volume: Volume, axis: int) -> Volume:
+        """A volume on the grid that was measured, if that is asked for and another one."""
+        crop = self.options.read.fourier_crop and min(self.band) < 1
+        return resample.acquired(volume, axis, self.band) if crop else volume
+
     def __call__(
         self, volume: Volume, progress: Progress = sharpen.unseen, allocate: Allocator = scratch.memory
     ) -> tuple[Volume, Volume | None, list[checks.Check]]:
         """What `seran.sharpen.upscale` makes of a volume, and the checks of it as it is stored."""
-        if self.options.read.fourier_crop and min(self.band) < 1:
-            volume = resample.acquired(volume, self.plan.axis, self.band)
+        volume = self._measured(volume, self.plan.axis)
         image, spread = sharpen.upscale(volume, self.method, self.plan, progress, allocate)
         stored, kept = np.dtype(self.options.dtype), image
         if stored.kind != "f":
             kept = image.on(cast(image.data, stored).astype(np.float32), image.affine)
         return image, spread, checks.all_of(volume, kept, self.record.provenance)
 
-    @property
+    @functools.cached_property
     def record(self) -> Record:
         """What can be stated before the first volume is sharpened, whatever file it came from."""
         method, before, after = self.method, self.plan.scan, self.plan.target or self.plan.enlarged
