@@ -200,24 +200,28 @@ def document(held: Weights, report: Report, told: list[str]) -> str:
 
 
 def main(
-    data: Path, names: tuple[str, ...] = (), out: Path = Path(__file__).parents[1] / "docs/weights"
+    data: Path,
+    names: tuple[str, ...] = (),
+    out: Path = Path(__file__).parents[1] / "docs/weights",
+    folder: Path = weights.SHIPPED,
 ) -> None:
-    """Write the cards of shipped weights.
+    """Write the cards of weights, and into the weights files, as evidence, what was measured for them.
 
     Args:
         data: a folder made by `seran prepare`.
         names: which weights; without them, all that undo the degradation of the data.
         out: folder of the cards.
+        folder: of the weights files; by default those that are shipped.
     """
     pairs = load_prepared(data)
     out.mkdir(parents=True, exist_ok=True)
-    for name, path in weights.shipped().items():
-        held = weights.read(path)
+    for path in sorted(folder.glob("*.onnx")):
+        held, name = weights.read(path), path.stem
         card = held.card
         if card.degradation != pairs.degradation or (names and name not in names):
             continue
         plain = method(DEGRADATIONS[card.degradation].baseline, card.scale)
-        chosen = method(card.model, card.scale, card.degradation)
+        chosen = method(card.model, card.scale, file=path)
         report = evaluate.evaluate(pairs, [plain, chosen])
         told = failures(chosen, plain, out / f"{name}.png")
         measured = {"spacings": spacings(held, pairs) or held.evidence.spacings}

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from seran import weights
 from seran.grid import Anchor, Plan, Plane, slice_axis
 from seran.sharpen import Method, Predict, upscale
 from seran.volume import Volume
@@ -21,6 +22,14 @@ def without_mnn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("seran.engines.mnn.suits", lambda threads: False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def shipped_files_stay() -> Iterator[None]:
+    """No test writes into the package: the next ones would see other weights."""
+    before = {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in weights.SHIPPED.iterdir()}
+    yield
+    assert before == {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in weights.SHIPPED.iterdir()}
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from seran import weights
 from seran.classical import bicubic
 from seran.data import prepare
 from seran.data.pairs import load_prepared
@@ -176,7 +178,13 @@ def test_cards_have_intervals_over_subjects_and_pictures_of_failures(tmp_path: P
     prepare.prepare(
         tmp_path / "list.csv", tmp_path / "set", prepare.PrepareOptions(scales=(2,)), lambda _: None
     )
-    made("cards", "--data", tmp_path / "set", "--names", "srcnn-x2-bd", "--out", tmp_path / "cards")
+    (tmp_path / "own").mkdir()  # the evidence is written into the files
+    own = Path(shutil.copy(weights.shipped()["srcnn-x2-bd"], tmp_path / "own"))
+    made("cards", "--data", tmp_path / "set", "--out", tmp_path / "cards", "--folder", own.parent)
+    before, after = weights.read(weights.shipped()["srcnn-x2-bd"]), weights.read(own)
+    assert (after.digest, after.card) == (before.digest, before.card)
+    assert set(after.evidence.scores) == {"T2", "PD"}
+    assert set(before.evidence.scores) >= {"T1", "T2", "PD"}
     text = (tmp_path / "cards" / "srcnn-x2-bd.md").read_text()
     rows = json.loads((tmp_path / "cards" / "srcnn-x2-bd.json").read_text())["rows"]
     mine = {r["volume"]: r["psnr"] for r in rows if r["method"] == "srcnn"}
