@@ -12,13 +12,42 @@ from types import EllipsisType
 import numpy as np
 from jaxtyping import Complex, Float, Inexact
 from numpy import ndarray
+from scipy import fft
 
 STEP_DB = 2.0  # a band edge is a drop of the power spectrum this much steeper than its own trend
 WIDTH = 0.06  # of Nyquist: what is averaged on either side of a candidate edge
 LOWEST = 0.4  # of Nyquist: below it no edge is looked for, because anatomy itself is steep there
 
 
-def truncate(image: Inexact[ndarray, "*n h w"], shape: tuple[int, int]) -> Complex[ndarray, "*n a b"]:
+def spectrum(image: Inexact[ndarray, "*n h w"]) -> Complex[ndarray, "*n h w"]:
+    """Centred spectrum of slices, in their precision."""
+    return fft.fftshift(fft.fft2(image), axes=(-2, -1))
+
+
+def image(spectrum: Complex[ndarray, "*n h w"]) -> Complex[ndarray, "*n h w"]:
+    """Slices of a centred spectrum."""
+    return fft.ifft2(fft.ifftshift(spectrum, axes=(-2, -1)))
+
+
+def fitted(spectrum: Complex[ndarray, "*n h w"], shape: tuple[int, int]) -> Complex[ndarray, "*n a b"]:
+    """A centred spectrum on another grid of the same field of view; mean intensity and voxel 0 stay.
+
+    Along each axis it is the central block, or has zeros around it.
+    """
+    size = spectrum.shape[-2:]
+    made = np.zeros((*spectrum.shape[:-2], *shape), spectrum.dtype)
+    common = min(size[0], shape[0]), min(size[1], shape[1])
+    made[_central(shape, common)] = spectrum[_central(size, common)]
+    made *= made.real.dtype.type(prod(shape) / prod(size))
+    return made
+
+
+def regridded(stack: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:
+    """Real slices on another grid of the same field of view: k-space cropped or filled with zeros."""
+    return stack if stack.shape[-2:] == tuple(shape) else image(fitted(spectrum(stack), shape)).real
+
+
+def truncate(stack: Inexact[ndarray, "*n h w"], shape: tuple[int, int]) -> Complex[ndarray, "*n a b"]:
     """Keep the central ``shape`` block of k-space; complex result, mean intensity preserved.
 
     The new grid shares the centre of its first voxel with the old one. `ValueError` if ``shape`` is larger.
@@ -26,19 +55,19 @@ def truncate(image: Inexact[ndarray, "*n h w"], shape: tuple[int, int]) -> Compl
     >>> truncate(np.full((6, 8), 7.0), (3, 4)).real.mean().round(6).item()
     7.0
     """
-    size = image.shape[-2:]
+    size = stack.shape[-2:]
     if shape[0] > size[0] or shape[1] > size[1]:
         raise ValueError(f"expected a block of at most {size}, got {shape}: truncation only shrinks")
-    block = np.fft.fftshift(np.fft.fft2(image), axes=(-2, -1))[_central(size, shape)]
-    return np.fft.ifft2(np.fft.ifftshift(block, axes=(-2, -1))) * (prod(shape) / prod(size))
+    return image(fitted(spectrum(_double(stack)), shape))
 
 
-def extend(image: Inexact[ndarray, "*n a b"], shape: tuple[int, int]) -> Complex[ndarray, "*n h w"]:
+def extend(stack: Inexact[ndarray, "*n a b"], shape: tuple[int, int]) -> Complex[ndarray, "*n h w"]:
     """Zeros around k-space up to ``shape``: the adjoint of `truncate`; means shrink as the pixels do."""
-    spectrum = np.fft.fftshift(np.fft.fft2(image), axes=(-2, -1))
-    wide = np.zeros((*image.shape[:-2], *shape), spectrum.dtype)
-    wide[_central(shape, image.shape[-2:])] = spectrum
-    return np.fft.ifft2(np.fft.ifftshift(wide, axes=(-2, -1)))
+    return image(fitted(spectrum(_double(stack)), shape)) * (prod(stack.shape[-2:]) / prod(shape))
+
+
+def _double(stack: Inexact[ndarray, "*n h w"]) -> Inexact[ndarray, "*n h w"]:
+    return stack.astype(np.complex128 if np.iscomplexobj(stack) else np.float64)
 
 
 def _central(size: tuple[int, ...], shape: tuple[int, ...]) -> tuple[EllipsisType | slice, ...]:
@@ -46,10 +75,10 @@ def _central(size: tuple[int, ...], shape: tuple[int, ...]) -> tuple[EllipsisTyp
     return ..., *(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(size, shape, strict=True))
 
 
-def crop(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:
+def crop(stack: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:
     """Real image on the smaller grid ``shape``; never negative where no voxel of the input was."""
-    low = truncate(image, shape).real.astype(image.dtype)
-    return np.maximum(low, 0) if image.min() >= 0 else low
+    low = truncate(stack, shape).real.astype(stack.dtype)
+    return np.maximum(low, 0) if stack.min() >= 0 else low
 
 
 def support(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
