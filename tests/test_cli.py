@@ -95,7 +95,7 @@ def test_help_is_plain_and_in_groups(
         ("upscale a b -x", "unknown option -x; see seran upscale --help"),
         ("upscale a b --scale two", "--scale two: expected a number"),
         ("upscale a b --scale=two", "--scale two: expected a number"),
-        ("upscale a b --fourier_crop --volume 1.5", "--volume 1.5: expected a whole number"),
+        ("upscale a b --label_check --volume 1.5", "--volume 1.5: expected a whole number"),
         ("upscale a b --scale", "--scale: expected a number"),
         ("upscale a b --weights --force", "--weights: expected a value"),
         ("upscale a b --plane axal", "--plane axal: expected auto, axial, coronal or sagittal"),
@@ -179,7 +179,7 @@ def test_nothing_is_told_to_anyone(scan: Path, tmp_path: Path, precision: str) -
     words = ["upscale", str(scan), str(tmp_path / "out.nii.gz"), "--precision", precision]
     command = [sys.executable, "-c", LISTENING, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "seran (seran-x2-bd.onnx" in done.stdout + done.stderr
+    assert "seran (seran-native.onnx" in done.stdout + done.stderr
     assert "heard" not in done.stderr, done.stderr
 
 
@@ -213,7 +213,7 @@ def test_upscale(scan: Path, tmp_path: Path, method: str) -> None:
     assert record["InputSHA256"] == files.sha256(scan)
     assert record["Seconds"] > 0
     if method == "seran":
-        assert record["WeightsSHA256"] == weights.read(weights.shipped()["seran-x2-bd"]).digest
+        assert record["WeightsSHA256"] == weights.read(weights.shipped()["seran-native"]).digest
         assert record["Precision"] in ("bf16", "f32")
         assert "OpenVINO" in record["Engine"]
 
@@ -282,7 +282,7 @@ def test_bad_requests(scan: Path, tmp_path: Path) -> None:
     for args, reason in cases.items():
         assert reason in fails("upscale", *args), args
     assert not list(out.parent.iterdir())
-    assert "--scale 5: must be above 1 and at most 4" in fails("upscale", scan, out, "--scale", "5")
+    assert "--scale 5: must be 1 or more and at most 4" in fails("upscale", scan, out, "--scale", "5")
     for args in ((tmp_path / "nan.nii", "--fill", "0"), (tmp_path / "forms.nii", "--affine", "qform")):
         assert seran("upscale", args[0], out, *args[1:], "--method", "bicubic", "--force").returncode == 0
 

@@ -194,7 +194,7 @@ def test_lanes_take_turns_and_slices_come_back_in_order(slices: int, batch: int)
 
         def start(low: np.ndarray) -> int:
             assert low.flags.c_contiguous
-            made[: len(low)] = low.repeat(2, 1).repeat(2, 2)
+            made[: len(low)] = low[:, 0].repeat(2, 1).repeat(2, 2)
             return len(low)
 
         return Lane(start, lambda n: made[:n])

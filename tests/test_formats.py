@@ -15,6 +15,7 @@ from seran import cli, grid, io, sharpen
 from seran.classical import bicubic
 from seran.errors import BadInput
 from seran.io import itk
+from seran.job import record
 from seran.volume import Series, Volume
 from tests.conftest import enlarged, oblique, phantom
 
@@ -270,8 +271,8 @@ def test_integers_are_rounded_and_held_at_their_limits(
     np.testing.assert_array_equal(made, plain)
 
 
-def test_a_filled_k_space_is_said_and_cropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A noisy scan padded to 160 % in k-space: cropped, it is the scan that was padded, in the same place."""
+def test_a_filled_k_space_is_said_and_filled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A noisy scan padded to 160 % in k-space: what the scanner filled is found, and estimated."""
     noise = np.random.default_rng(0).normal(300, 20, (40, 50, 6)).astype(np.float32)
     small = phantom((40, 50, 6)) + noise
     spectrum = np.fft.fftshift(np.fft.fft2(small, axes=(0, 1)), axes=(0, 1))
@@ -279,16 +280,22 @@ def test_a_filled_k_space_is_said_and_cropped(tmp_path: Path, capsys: pytest.Cap
     large = np.fft.ifft2(np.fft.ifftshift(padded, axes=(0, 1)), axes=(0, 1)).real * (64 * 80) / (40 * 50)
     affine = grid.rescale(oblique(), (1.6, 1.6, 1), "center")
     source, out = save(large.astype(np.float32), affine, tmp_path / "in.nii"), tmp_path / "out.nii"
-    command = ["upscale", str(source), str(out), "--method", "bicubic", "--plane", "axial"]
-    assert cli.run(command) == 0
-    assert "k-space is filled beyond 62% x 62%, see --fourier-crop" in capsys.readouterr().out
-    assert cli.run([*command, "--fourier-crop", "--force"]) == 0
-    assert "is filled" not in capsys.readouterr().out
-    made = io.read(out)
-    expected = enlarged(Volume(small, oblique()), bicubic(2), 2, "corner", "axial")
-    assert made.data.shape == (80, 100, 6)
-    np.testing.assert_allclose(made.affine, expected.affine, atol=1e-4)
-    np.testing.assert_allclose(made.data, expected.data, atol=0.05 * np.ptp(small))
+    command = ["upscale", str(source), str(out), "--plane", "axial", "--noise", "off"]
+    assert cli.run([*command, "--method", "bicubic"]) == 2
+    assert "--noise: is for native weights" in capsys.readouterr().err
+    assert cli.run([*command[:-2], "--method", "bicubic"]) == 0
+    assert "k-space is filled with zeros beyond 62% of its rows and 62% of" in capsys.readouterr().out
+    assert cli.run([*command, "--scale", "1", "--force"]) == 0
+    made, found = io.read(out), record.read(out)
+    assert found is not None
+    assert found.kspace_support == pytest.approx((0.625, 0.625), abs=0.03)
+    assert made.data.shape == (64, 80, 6)
+    np.testing.assert_allclose(made.affine, affine, atol=1e-4)
+    near = np.abs(made.data - io.read(source).data).mean()
+    assert 0 < near < 0.1 * np.ptp(small)  # what was filled is estimated, in the same place
+    whole = [*command, "--acquired", "1", "1", "--scale", "1", "--force"]
+    assert cli.run(whole) == 0
+    assert "is filled" not in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.parametrize("end", ENDS)

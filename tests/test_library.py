@@ -91,7 +91,7 @@ def test_voxels_and_an_affine() -> None:
 
 def test_a_model_is_loaded_once_and_shared_by_threads(scan: Path) -> None:
     model = seran.load("seran", scale=2)
-    assert repr(model) == "Model(seran, x2, seran-x2-bd.onnx)"
+    assert repr(model) == "Model(seran, x2, seran-native.onnx)"
     scans = [
         seran.read(scan),
         *(seran.upscale((phantom((26, 34, 4), i), oblique()), method="bicubic") for i in (1, 2)),
@@ -159,7 +159,7 @@ def test_what_cannot_be_used(scan: Path, tmp_path: Path) -> None:
         ),
         "expected an invertible affine": lambda: seran.upscale((phantom((9, 9, 3)), np.zeros((4, 4)))),
         "are NaN": lambda: seran.upscale((np.full((9, 9, 3), np.nan), np.eye(4))),
-        "--scale 5: must be above 1 and at most 4": lambda: seran.upscale(scan, scale=5),
+        "--scale 5: must be 1 or more and at most 4": lambda: seran.upscale(scan, scale=5),
         "what looks like labels": lambda: seran.upscale(((phantom((26, 34, 5)) > 90) * 1.0, oblique())),
         "there.nii exists": lambda: seran.write(sharp, tmp_path / "there.nii"),
         "no such folder": lambda: seran.write(sharp, tmp_path / "no" / "folder.nii"),
@@ -219,7 +219,7 @@ def test_words_that_the_command_would_refuse_are_refused_here() -> None:
         "--plane sideways: expected auto",
         "--affine pform: expected auto",
         "--precision f16: expected auto",
-        "scale 2.5: expected 2",
+        "scale 2.5: expected 1",
         "the scan: expected an affine of 4 x 4 numbers",
         "2",
     ]

@@ -158,11 +158,11 @@ def test_hard_intensities_stay_in_their_units(tmp_path: Path, method: str, what:
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        (("--scale", "1"), "--scale 1: must be above 1 and at most 4"),
-        (("--scale", "0.5"), "--scale 0.5: must be above 1 and at most 4"),
-        (("--scale", "4.0001"), "--scale 4.0001: must be above 1 and at most 4"),
-        (("--scale", "-2"), "--scale -2: must be above 1 and at most 4"),
-        (("--scale", "nan"), "--scale nan: must be above 1 and at most 4"),
+        (("--scale", "1"), "--scale 1: keeps the grid, which only native weights do"),
+        (("--scale", "0.5"), "--scale 0.5: must be 1 or more and at most 4"),
+        (("--scale", "4.0001"), "--scale 4.0001: must be 1 or more and at most 4"),
+        (("--scale", "-2"), "--scale -2: must be 1 or more and at most 4"),
+        (("--scale", "nan"), "--scale nan: must be 1 or more and at most 4"),
         (("--spacing", "5"), "--spacing 5: 0.18 and 0.16 times as fine as the scan"),
         (("--spacing", "0.85"), "--spacing 0.85: 1.05882 and 0.941176 times as fine"),
         (("--spacing", "0.1"), "--spacing 0.1: 9 and 8 times as fine as the scan"),

@@ -116,7 +116,7 @@ def test_it_works_where_nothing_else_is(built: Path, scan: Path, tmp_path: Path,
     command = tmp_path / "venv" / "bin" / "seran"
     assert said(command, "--version") == f"seran {seran.__version__}\n"
     text = said(command, "upscale", scan, "sharp.nii.gz", cwd=tmp_path)
-    assert "seran (seran-x2-bd.onnx" in text
+    assert "seran (seran-native.onnx" in text
     image, before = nib.load(tmp_path / "sharp.nii.gz"), nib.load(scan)
     assert image.shape == (52, 68, 5)
     corner = np.array([-0.5, -0.5, 0, 1])

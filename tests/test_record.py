@@ -15,10 +15,13 @@ from seran.classical import bicubic
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.job import record, run
-from seran.job.options import Options, ReadOptions, Target
+from seran.job.options import Options, ReadOptions, Scanner, Target
 from seran.job.record import Record
 from seran.sharpen import Estimate, Method, Normalisation
 from tests.conftest import oblique, phantom
+
+
+CHECKS = {"geometry", "intensities", "residual", "noise", "overshoot", "signal", "resolution"}
 
 
 def keyed(source: Path, options: Options = Options(), engine: Engine = Engine()) -> str:  # noqa: B008
@@ -31,7 +34,8 @@ def test_the_key_depends_on_all_that_decides(scan: Path, tmp_path: Path) -> None
         Options("bicubic"), Options(ensemble=True), Options(dtype="int16"),
         Options(target=Target(spacing=0.5)),
         Options(target=Target(like=scan)), Options(read=ReadOptions(fill=0)),
-        Options("seran", weights.shipped()["seran-x3-bd"]),
+        Options("seran", weights.shipped()["seran-x3-bd"]), Options(scanner=Scanner("bicubic")),
+        Options(scanner=Scanner(noise="off")), Options(scanner=Scanner(acquired=(0.5, 1.0))),
     ]  # fmt: skip
     engines = [Engine(precision="f32"), Engine(precision="int8"), Engine(device="cuda")]
     keys = {plain, *(keyed(scan, o) for o in other), *(keyed(scan, engine=e) for e in engines)}
@@ -59,7 +63,7 @@ def test_a_result_of_another_engine_is_not_there_already(
 ) -> None:
     """An int8 result is no float32 one; what was asked for and what was run are both stated."""
     out = tmp_path / "out.nii.gz"
-    command = ["upscale", str(scan), str(out), "--resume", "--precision"]
+    command = ["upscale", str(scan), str(out), "--acquisition", "bicubic", "--resume", "--precision"]
     for precision in ("int8", "f32"):
         assert cli.run([*command, precision]) == 0
         assert "there already" not in capsys.readouterr().out
@@ -104,7 +108,7 @@ def test_the_verdict_is_of_what_was_written(tmp_path: Path, dtype: str, verdict:
     found = record.read(out)
     assert found is not None
     assert found.verdict == verdict
-    assert {check.name for check in found.checks} == {"geometry", "intensities", "residual", "spacing"}
+    assert {check.name for check in found.checks} == CHECKS
     assert cli.run([*args, "--force"]) == 0
     found = record.read(out)
     assert found is not None
@@ -119,7 +123,7 @@ def test_a_record_is_read_as_it_was_written(scan: Path, tmp_path: Path) -> None:
     assert found is not None
     stated = json.loads((tmp_path / "out.json").read_text())
     assert json.loads(json.dumps(found.stated())) == stated
-    assert repr(found) == f"Record(seran, seran-x3-bd.onnx in {found.precision}, x3, {found.verdict})"
+    assert repr(found) == f"Record(seran, seran-native.onnx in {found.precision}, x3, {found.verdict})"
 
 
 @pytest.mark.parametrize(

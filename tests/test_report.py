@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from seran import cli, grid, resample, sharpen, weights
+from seran.acquisition import NONE
 from seran.classical import CLASSICAL
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
@@ -23,7 +24,7 @@ from seran.job import record
 from seran.job.options import Options
 from seran.job.run import Steps
 from seran.quality import checks, report
-from seran.quality.checks import Check, Provenance
+from seran.quality.checks import Acquired, Check, Provenance
 from seran.resize import imresize
 from seran.sharpen import Method
 from seran.volume import Volume
@@ -37,9 +38,17 @@ SERAN = next(iter(weights.shipped()))
 
 
 def made(
-    degradation: str = "bd", resampled: bool = False, seen: tuple[float, ...] | None = None
+    degradation: str = "bd",
+    resampled: bool = False,
+    weights: bool = True,
+    fraction: tuple[float, float] = (1.0, 1.0),
+    noise: float | None = None,
+    background: float | None = None,
+    undone: bool = False,
+    sharpened: bool = False,
 ) -> Provenance:
-    return Provenance((2, 2), 2, degradation, resampled, seen is not None, seen or None)
+    seen = Acquired(fraction, NONE, noise, background, undone, sharpened)
+    return Provenance((2, 2), 2, degradation, resampled, weights, seen)
 
 
 def check(name: str, before: Volume, after: Volume, known: Provenance | None) -> Check:
@@ -131,18 +140,54 @@ def test_the_residual_of_another_grid_counts_where_it_covers_the_input() -> None
     assert check("residual", before, there.on(there.data[:12], there.affine), known).verdict == "not known"
 
 
-def test_spacing() -> None:
+def test_resolution_is_what_was_acquired() -> None:
+    """A grid that was filled with zeros holds less than it shows, and some weights do not know."""
     before, after = pair()
-    seen = (0.68, 1.0, 1.0, 6.0)
-    coarse = before.on(before.data, oblique((1.5, 1.6, 9)))
-    # 0.9 x 0.8: the truth would be 0.4
-    assert check("spacing", before, after, made(seen=seen)).verdict == "WARN"
-    inside = before.on(before.data, oblique((1.5, 1.6, 3.3)))
-    assert check("spacing", inside, after, made(seen=seen)).verdict == "PASS"
-    assert check("spacing", coarse, after, made(seen=seen)).verdict == "WARN"
-    assert check("spacing", inside, after, made(seen=())).verdict == "not known"
-    assert check("spacing", inside, after, None).verdict == "not known"
-    assert check("spacing", inside, after, made()).verdict == "PASS"
+    assert check("resolution", before, after, made()).verdict == "PASS"
+    assert check("resolution", before, after, made(weights=False, fraction=(0.5, 1.0))).verdict == "PASS"
+    blind = check("resolution", before, after, made(fraction=(0.5, 1.0)))
+    assert (blind.verdict, blind.text[:22]) == ("WARN", "measured 1.8 x 0.8 mm,")
+    assert check("resolution", before, after, made(fraction=(0.5, 1.0), undone=True)).verdict == "PASS"
+    assert check("resolution", before, after, made(fraction=(0.4, 1.0), undone=True)).verdict == "WARN"
+    assert check("resolution", before, after, None).verdict == "not known"
+
+
+def test_signal() -> None:
+    before, after = pair()
+    assert check("signal", before, after, made(noise=0.02)).verdict == "PASS"
+    assert "no gain" in check("signal", before, after, made(noise=0.09)).text
+    assert check("signal", before, after, made(noise=0.02, sharpened=True)).verdict == "WARN"
+    assert check("signal", before, after, made()).verdict == "not known"
+
+
+def test_noise_and_overshoot() -> None:
+    """Bicubic passes; what amplifies noise, and what rings beside a mask, does not."""
+    rng = np.random.default_rng(0)
+    clean = np.full((96, 96, 5), 100, np.float32)
+    clean[30:60, 20:70] = 300
+    before = Volume(clean + rng.normal(0, 5, clean.shape).astype(np.float32), oblique())
+    method = bare(CLASSICAL["bicubic"](2, 1))
+    after = sharpen.upscale(before, method, planned(before, method))[0]
+    assert check("noise", before, after, made()).verdict == "PASS"
+    assert check("overshoot", before, after, made()).verdict == "PASS"
+    noisy = after.on(after.data + rng.normal(0, 6, after.data.shape).astype(np.float32), after.affine)
+    assert check("noise", before, noisy, made()).verdict == "FAIL"
+    assert check("overshoot", before, noisy, made()).verdict == "FAIL"
+    spike = after.data.copy()
+    spike[100, 100, 2] += 700
+    assert "at most by 2" in check("overshoot", before, after.on(spike, after.affine), made()).text
+    assert check("overshoot", before, after.on(spike, after.affine), made()).verdict == "FAIL"
+    masked = before.data.copy()
+    masked[:, 70:] = 0
+    stripped = Volume(masked, before.affine)
+    fine = sharpen.upscale(stripped, method, planned(stripped, method))[0]
+    kept = check("overshoot", stripped, fine, made(background=0.0))
+    assert kept.text.endswith("constant background 0.00%")
+    rim = fine.data.copy()
+    rim[:, 137:139] += 80
+    assert check("overshoot", stripped, fine.on(rim, fine.affine), made(background=0.0)).verdict == "FAIL"
+    assert check("noise", before, after, None).verdict == "not known"
+    assert check("noise", before, after, made(resampled=True)).verdict == "not known"
 
 
 @pytest.mark.parametrize("name", weights.shipped())

@@ -118,15 +118,15 @@ def test_like_another_image(scan: Path, tmp_path: Path) -> None:
 def test_what_is_outside_is_refused_with_the_reason() -> None:
     scan = Grid((26, 34, 5), oblique())
     cases = {
-        (0.2, 0.2): "--spacing: 4.5 and 4 times as fine as the scan .* must be above 1 and at most 4",
+        (0.2, 0.2): "--spacing: 4.5 and 4 times as fine as the scan .* must be 1 or more and at most 4",
         (0.95, 0.5): "0.947368 and 1.6 times",
-        (0.9, 0.8): "1 and 1 times",
+        (0.9, 0.9): "1 and 0.888889 times",
     }
     for spacing, reason in cases.items():
         target = resample.finer(scan, 2, spacing)
         with pytest.raises(BadInput, match=reason):
             resample.factor(scan, 2, target, "--spacing")
-    for scale, factor in ((1.1, 2), (2, 2), (2.01, 3), (4, 4)):
+    for scale, factor in ((1, 1), (1.1, 2), (2, 2), (2.01, 3), (4, 4)):
         target = resample.finer(scan, 2, (0.9 / scale, 0.8 / scale))
         assert resample.factor(scan, 2, target, "--scale") == factor
 

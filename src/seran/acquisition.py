@@ -11,9 +11,10 @@ image with white noise. Spectra are centred and of whole slices; the centre of v
 [7.0, 7.0]
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from jaxtyping import Float, Inexact
@@ -51,6 +52,11 @@ class Window:
     b: float = 0.05
     elliptical: bool = False
 
+    def __str__(self) -> str:
+        """As the option ``--window`` states it."""
+        numbers = {"none": [], "fermi": [self.a, self.b]}.get(self.kind, [self.a])
+        return ":".join([self.kind, *(f"{n:.3g}" for n in numbers), *["elliptical"] * self.elliptical])
+
     def curve(self, k: Float[ndarray, "*n"]) -> Float[ndarray, "*n"]:
         """Attenuation at |k|; beyond the band as at its edge (Tukey: 0, Fermi: on)."""
         if self.kind == "tukey" and self.a > 0:
@@ -71,6 +77,23 @@ class Window:
 
 
 NONE = Window()
+
+
+def window(words: str) -> Window:
+    """From what `Window.__str__` gives, ``hamming:0.46`` for example; a `ValueError` if it is none.
+
+    >>> window("fermi:0.9:0.06:elliptical")
+    Window(kind='fermi', a=0.9, b=0.06, elliptical=True)
+    """
+    kind, *rest = words.split(":")
+    elliptical = rest[-1:] == ["elliptical"]
+    numbers = [float(n) for n in (rest[:-1] if elliptical else rest)]
+    if len(numbers) != {"none": 0, "tukey": 1, "hamming": 1, "fermi": 2}.get(kind):
+        raise ValueError(f"expected none, tukey:A, hamming:A or fermi:A:B, got {words}")
+    a, b = (numbers + [0.0, 0.05][len(numbers) :])[:2]
+    if not (0 <= a <= {"hamming": 0.5, "tukey": 1.0}.get(kind, 1.5) and 0 < b <= 0.5):
+        raise ValueError(f"{words}: its numbers are out of range")
+    return Window(cast("Kind", kind), a, b, elliptical)
 
 
 @dataclass(frozen=True)
@@ -181,3 +204,33 @@ def canonical(
     if window.kind != "none":
         block = block * inverse(window.on(acquired))
     return kspace.image(block).real
+
+
+def words(
+    fraction: Sequence[float], window: Window, noise: float | None, by: str, background: float | None
+) -> dict[str, str]:
+    """What is known of a scan, each in a sentence.
+
+    Args:
+        fraction: of k-space along rows and columns that was measured.
+        window: the scanner's filter.
+        noise: standard deviation as a part of the range, or None.
+        by: what it was measured on.
+        background: the value of a constant one, or None.
+    """
+    rows, columns = fraction
+    left = window.curve(np.ones(1, np.float32)).item()
+    return {
+        "k-space": "all of k-space was measured"
+        if min(fraction) == 1
+        else f"k-space is filled with zeros beyond {rows:.0%} of its rows and {columns:.0%} of its columns",
+        "filter": "no filter is seen"
+        if window.kind == "none"
+        else f"a filter ({window}) leaves {left:.0%} of the signal at the edge of what was measured",
+        "noise": "the noise could not be measured"
+        if noise is None
+        else f"noise of {noise:.1%} of the range ({by})",
+        "background": "no constant background"
+        if background is None
+        else f"a constant background of {background:g}, which the result keeps",
+    }

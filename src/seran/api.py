@@ -9,7 +9,7 @@ Scan(48x40x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -21,7 +21,7 @@ from seran.engines import Engine
 from seran.errors import BadInput
 from seran.io.voxels import Reading, filled, shaped, usable_affine
 from seran.job import labels, record
-from seran.job.options import Options, ReadOptions, Target, Transform
+from seran.job.options import Options, ReadOptions, Scanner, Target, Transform
 from seran.job.record import Record, sidecar
 from seran.job.run import Steps, refuse_output
 from seran.sharpen import Method
@@ -114,7 +114,11 @@ def upscale(
     weights: str | Path | None = None,
     ensemble: bool = False,
     plane: grid.Plane = "auto",
-    fourier_crop: bool = False,
+    acquisition: Literal["auto", "bicubic", "truncation"] = "auto",
+    acquired: tuple[float, float] | None = None,
+    window: str = "auto",
+    noise: float | str = "auto",
+    background: float | str = "auto",
     label_check: bool = True,
     engine: Engine = Engine(),  # noqa: B008
 ) -> Scan:
@@ -122,21 +126,27 @@ def upscale(
 
     Args:
         scan: a `Scan`, a path, an image of nibabel, or voxels (x, y, z) and their affine (4, 4; to mm, RAS+).
-        scale: how many times finer, above 1 and at most 4; 2 unless another grid is asked for.
+        scale: how many times finer, from 1 (native weights only) to 4; 2 unless another grid is asked for.
         spacing: of the result in the plane of the slices, in mm.
         like: an image whose grid the result is put on.
         method: `seran methods` lists them; without it that of the weights, or seran.
         weights: a weights file, or the name of shipped weights.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
         plane: which slices to sharpen.
-        fourier_crop: first take a scan whose k-space was filled with zeros to the grid that was measured.
+        acquisition: what made the scan coarse; auto: a scanner, as measured on the scan unless stated here.
+        acquired: part of the k-space of rows and columns that was measured; the rest is filled with zeros.
+        window: the scanner's filter, ``hamming:0.46`` for example; see `seran.acquisition.Window`.
+        noise: its standard deviation as a part of the 99.9th percentile, auto or off.
+        background: value of a constant background, auto or off.
         label_check: refuse what looks like a segmentation.
         engine: device, precision and threads.
     """
     target = Target(scale, spacing, None if like is None else Path(like))
-    reading = ReadOptions(plane=plane, fourier_crop=fourier_crop, label_check=label_check)
+    reading = ReadOptions(plane=plane, label_check=label_check)
+    scanner = Scanner(acquisition, acquired, window, str(noise), str(background))
     file = None if weights is None else Path(weights)
-    return _upscaled(scan, Options(method, file, ensemble, target=target, read=reading), engine)
+    options = Options(method, file, ensemble, target=target, scanner=scanner, read=reading)
+    return _upscaled(scan, options, engine)
 
 
 @dataclass(frozen=True)
@@ -162,24 +172,28 @@ def load(
     weights: str | Path | None = None,
     ensemble: bool = False,
     plane: grid.Plane = "auto",
+    acquisition: Literal["auto", "bicubic", "truncation"] = "auto",
     engine: Engine = Engine(),  # noqa: B008
 ) -> Model:
     """Load a method once, to use it on many scans; `BadInput` for weights that do not fit it, for example.
 
     Args:
         method: `seran methods` lists them; without it that of the weights, or seran.
-        scale: 2, 3 or 4; without it that of the weights, or 2.
+        scale: 2, 3 or 4, of native weights also 1; without it that of the weights, or 2.
         weights: a weights file, or the name of shipped weights.
         ensemble: average over the eight symmetries of a slice.
         plane: which slices to sharpen.
+        acquisition: what made the scans coarse; auto: a scanner, as measured on each.
         engine: device, precision and threads.
     """
     file = None if weights is None else Path(weights)
-    options = Options(method, file, ensemble, target=Target(scale), read=ReadOptions(plane=plane))
+    scanner, reading = Scanner(acquisition), ReadOptions(plane=plane)
+    options = Options(method, file, ensemble, target=Target(scale), scanner=scanner, read=reading)
     name, default = options.implied()
-    if scale is not None and scale not in (2, 3, 4):
-        raise BadInput(f"scale {scale:g}: expected 2, 3 or 4; upscale(scan, scale={scale:g}) resamples")
-    return Model(methods.method(name, int(scale or default), file=file, engine=engine), options, engine)
+    if scale is not None and scale not in (1, 2, 3, 4):
+        raise BadInput(f"scale {scale:g}: expected 1, 2, 3 or 4; upscale(scan, scale={scale:g}) resamples")
+    found = methods.method(name, int(scale or default), options.degradation, file, engine)
+    return Model(found, options, engine)
 
 
 def _upscaled(scan: Readable, options: Options, engine: Engine, loaded: Method | None = None) -> Scan:

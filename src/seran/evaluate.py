@@ -153,7 +153,11 @@ def evaluate(
             found = metrics.scores(truth, made, volume.span)
             rows.append({**about, "method": m.name, **found, "seconds": seconds})
             progress(1)
-    facts = [f.name for f in dataclasses.fields(Method) if f.name not in ("predict", "scans", "spacings")]
+    facts = [
+        f.name
+        for f in dataclasses.fields(Method)
+        if f.name not in ("predict", "heads", "adapt", "scans", "spacings")
+    ]
     stated = [{"scale": m.scale} | {name: getattr(m, name) for name in facts} for m in methods]
     return Report(protocol(data, scale, split, slices), undone.baseline, stated, rows)
 

@@ -2,10 +2,12 @@
 
 import copy
 import dataclasses
+import functools
 import io
 import logging
 import math
 import warnings
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from seran import files, weights
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine, openvino
 from seran.errors import BadInput
+from seran.models.native import HEADS, TOLD, AllHeads, Native
 from seran.recipes import stated
 from seran.run import Run
 from seran.weights import Card, Evidence, Weights
@@ -28,8 +31,14 @@ SIZES = ((1, 24, 32), (2, 33, 20), (1, 61, 47))  # of stacks on which the file m
 WORST = 2e-4  # largest difference that is accepted, for inputs in [0, 1]
 
 
-def to_onnx(network: nn.Module) -> onnx.ModelProto:
-    """A float32 ONNX model with dynamic batch and slice size; parameters keep their torch names."""
+def to_onnx(network: nn.Module, maps: int = 1, results: Sequence[str] = ("high",)) -> onnx.ModelProto:
+    """A float32 ONNX model with dynamic batch and slice size; parameters keep their torch names.
+
+    Args:
+        network: from ``low`` (n, maps, h, w) to its results.
+        maps: the slice, and what else it is given.
+        results: their names.
+    """
     batch, rows, columns = (torch.export.Dim(n, min=4 if n != "n" else 1) for n in ("n", "h", "w"))
     stream, logger = io.BytesIO(), logging.getLogger("torch.onnx")
     with warnings.catch_warnings(), ExitStack() as afterwards:
@@ -38,9 +47,9 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
         logger.setLevel(logging.ERROR)  # it warns that torchvision is missing
         program = torch.onnx.export(
             network.eval(),
-            (torch.rand(2, 1, 24, 32),),
+            (torch.rand(2, maps, 24, 32),),
             input_names=["low"],
-            output_names=["high"],
+            output_names=list(results),
             dynamic_shapes=({0: batch, 2: rows, 3: columns},),
             opset_version=18,
             dynamo=True,
@@ -67,14 +76,15 @@ def halve(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
     return model
 
 
-def difference(made: Weights, network: nn.Module) -> float:
-    """Largest absolute difference between weights, run in float32, and a torch network."""
+def difference(made: Weights, network: Callable[[torch.Tensor], torch.Tensor], maps: int = 1) -> float:
+    """Largest absolute difference between weights, run in float32, and a torch network of so many maps."""
     predict, worst = openvino.load(made, Engine(precision="f32"), direct=True).predict, 0.0
     for seed, shape in enumerate(SIZES):
-        low = np.random.default_rng(seed).random(shape, dtype=np.float32)
+        n, h, w = shape
+        low = np.random.default_rng(seed).random((n, maps, h, w), dtype=np.float32)
         with torch.inference_mode():
-            expected = network(torch.from_numpy(low)[:, None])[:, 0].numpy()
-        high = predict(low)
+            expected = network(torch.from_numpy(low))[:, 0].numpy()
+        high = predict(low if maps > 1 else low[:, 0])
         if high.shape != expected.shape:
             raise BadInput(f"export failed: {shape} became {high.shape} at scale {made.card.scale}")
         worst = max(worst, float(np.abs(high - expected).max()))
@@ -107,6 +117,30 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
     if not error <= WORST:
         raise BadInput(f"export refused: the file and the network differ by {error:.2g} (limit {WORST:g})")
     card = dataclasses.replace(card, export_error=error)
+    with files.atomic(path) as part:
+        part.write_bytes(weights.seal(plain, card))
+    return card
+
+
+def export_heads(network: Native, path: Path, card: Card) -> Card:
+    """Write a network with several heads as a weights file of float16 parameters, if each agrees with torch.
+
+    Args:
+        network: the heads on one body; its parameters are rounded to float16.
+        path: the file.
+        card: all that is known but the error of this step.
+    """
+    network.eval().half().float()
+    model = to_onnx(AllHeads(network), 1 + TOLD, [f"x{s}" for s in HEADS])
+    plain = halve(model, {f"network.{name}" for name, _ in network.named_parameters()}).SerializeToString()
+    card = dataclasses.replace(card, options={**card.options, "heads": list(HEADS)})
+    whole, worst = Weights(path, plain, card, Evidence(), ""), 0.0
+    for scale in HEADS:
+        one = weights.head(whole, scale)
+        worst = max(worst, difference(one, functools.partial(network, scale=scale), 1 + TOLD))
+    if not worst <= WORST:
+        raise BadInput(f"export refused: the file and the network differ by {worst:.2g} (limit {WORST:g})")
+    card = dataclasses.replace(card, export_error=worst)
     with files.atomic(path) as part:
         part.write_bytes(weights.seal(plain, card))
     return card

@@ -6,6 +6,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from numpy import ndarray
+
 from seran import weights
 from seran.classical import CLASSICAL, VOLUMETRIC
 from seran.degrade import DEGRADATIONS
@@ -17,6 +19,7 @@ from seran.systems import SYSTEMS
 from seran.weights import Weights, named
 
 DEFAULT = "seran"
+NATIVE = "native"  # the degradation of weights that undo what is known of a scan's acquisition
 LOADING = threading.Lock()  # threads that want the same network share it
 AUTO = Engine()
 
@@ -28,19 +31,27 @@ def is_network(name: str) -> bool:
 
 def files_of(name: str) -> list[Path]:
     """All weights of a method that are at hand."""
-    return [path for key, path in weights.at_hand().items() if key.startswith(f"{name}-x")]
+    return [
+        path for key, path in weights.at_hand().items() if key.startswith((f"{name}-x", f"{name}-native"))
+    ]
+
+
+def is_native(name: str) -> bool:
+    """Whether a method has weights for scans as scanners give them."""
+    return f"{name.removesuffix('+')}-{NATIVE}" in weights.listed()
 
 
 def implied(name: str | None, file: Path | None) -> tuple[str, int]:
     """The method, and the scale where none is asked for: of the weights, if they are named."""
     if file is None:
         return name or DEFAULT, 2
-    card = weights.read(named(file)).card
-    return name or card.model, card.scale
+    held = weights.read(named(file))
+    return name or held.card.model, 2 if 2 in weights.scales(held) else held.card.scale
 
 
 def _file(name: str, scale: int, degradation: str) -> Path:
     found, key = weights.at_hand(), f"{name}-x{scale}-{degradation}"
+    key = f"{name}-{NATIVE}" if degradation == NATIVE else key
     if key in found:
         return found[key]
     if name not in SYSTEMS:
@@ -60,12 +71,16 @@ def method(
 
     Args:
         name: see `seran.systems.SYSTEMS`.
-        scale: 2, 3 or 4.
-        degradation: which of the shipped weights, where there are several.
+        scale: 2, 3 or 4; of native weights also 1.
+        degradation: which of the shipped weights, where there are several: bd, td or native.
         file: weights to use instead, or the name of other ones at hand; of ``name`` and ``scale``.
         engine: how a network is run.
     """
     plain = name.removesuffix("+")
+    if scale == 1 and (not is_network(name) or (file is None and degradation != NATIVE)):
+        raise BadInput(
+            f"--scale 1: keeps the grid, which only native weights do; {name} enlarges by 2, 3 or 4"
+        )
     if is_network(name):
         found = _network(plain, scale, named(file) if file else _file(plain, scale, degradation), engine)
     elif file is not None:
@@ -75,25 +90,38 @@ def method(
         context, runs_on = None if plain in VOLUMETRIC else 0, "numba" if plain == "nlm" else "numpy"
         anchor = DEGRADATIONS[undone].anchor
         found = Method(plain, (scale, scale), predict, undone, anchor, context, engine=runs_on)
-    return dataclasses.replace(ensembled(found), name=name) if name.endswith("+") else found
+    if not name.endswith("+"):
+        return found
+    return dataclasses.replace(found if found.heads else ensembled(found), name=name)
 
 
 def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
-    held = weights.read(path)
+    whole = weights.read(path)
+    held = weights.head(whole, scale)
     card, seen = held.card, held.evidence.spacings
     spacings = None if seen is None else (*seen.plane, *seen.across)
-    if card.scale != scale:
-        raise BadInput(f"--scale {scale}: {path} is for x{card.scale}")
     if card.model != name:
         raise BadInput(f"--method {name}: {path} holds weights of {card.model}")
+    facts: dict[str, Any] = {"sha256": whole.digest, "scans": card.scans, "spacings": spacings}
+    facts |= {"weights": path.name}
+    if card.degradation == NATIVE:
+
+        def heads(k: int) -> Running:
+            with LOADING:
+                return _running(weights.head(whole, k), engine)
+
+        return Method(name, (scale, scale), _unbound, "td", card.anchor, heads=heads, **facts)
     with LOADING:
         running = _running(held, engine)
-    facts: dict[str, Any] = {"sha256": held.digest, "scans": card.scans, "spacings": spacings}
-    facts |= {"weights": path.name, "engine": running.engine, "precision": running.precision}
+    facts |= {"engine": running.engine, "precision": running.precision}
     return Method(name, (scale, scale), running.predict, card.degradation, card.anchor, **facts)
 
 
-@functools.lru_cache(maxsize=4)  # networks that stay loaded
+def _unbound(_: ndarray) -> ndarray:
+    raise BadInput("native weights need a scan whose acquisition is known: use seran.upscale or seran.load")
+
+
+@functools.lru_cache(maxsize=6)  # networks that stay loaded
 def _running(held: Weights, engine: Engine) -> Running:
     """A network loaded once for all that want it, known by what its file holds, whatever that is called."""
     if engine.device in ("auto", "cpu"):

@@ -37,7 +37,7 @@ def finer(scan: Grid, axis: int, spacing: tuple[float, float]) -> Grid:
 
 
 def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
-    """The whole factor next above what a target grid asks for; `BadInput` if that is not from 2 to 4.
+    """The whole factor next above what a target grid asks for; `BadInput` if that is not from 1 to 4.
 
     Args:
         scan: the grid of the scan.
@@ -47,10 +47,12 @@ def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
     """
     per = np.abs(np.linalg.inv(scan.affine[:3, :3]) @ target.affine[:3, :3])  # source voxels a target step
     asked = np.delete(1 / per.max(1), axis).tolist()
-    if not 1 + 1e-6 < max(asked) <= LARGEST + 1e-6 or min(asked) < 1 - 1e-6:
+    if not max(asked) <= LARGEST + 1e-6 or min(asked) < 1 - 1e-6:
         times = f"{grid.dimensions(asked, '.6g', ' and ')} times as fine as the scan"
-        raise BadInput(f"{name}: {times} in the plane of its slices; must be above 1 and at most {LARGEST:g}")
-    return max(2, int(np.ceil(max(asked) - 1e-6)))
+        raise BadInput(
+            f"{name}: {times} in the plane of its slices; must be 1 or more and at most {LARGEST:g}"
+        )
+    return max(1, int(np.ceil(max(asked) - 1e-6)))
 
 
 def meets(scan: Grid, other: Grid) -> bool:

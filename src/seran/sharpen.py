@@ -13,6 +13,7 @@ from jaxtyping import Float, Real
 from numpy import ndarray
 
 from seran import resample
+from seran.engines import Running
 from seran.errors import BadInput
 from seran.grid import Anchor, Plan, dimensions
 from seran.scratch import Allocator, blocks, memory, release
@@ -52,6 +53,10 @@ class Method:
     precision: str = "f32"  # of its convolutions
     scans: Sequence[dict[str, str]] = ()  # what the weights were trained on, see `seran.weights.Card`
     spacings: tuple[float, float, float, float] | None = None  # mm seen, see `seran.weights.Evidence`
+    heads: Callable[[int], Running] | None = (
+        None  # native weights: the network of each factor, `seran.native`
+    )
+    adapt: Callable[["Normalisation"], Predict] | None = None  # makes the predictor, where a scan decides it
 
     @property
     def scale(self) -> int:
@@ -111,23 +116,27 @@ class Normalisation:
         return x
 
 
-def ensembled(method: Method) -> Method:
+def ensembled(method: Method, swap: bool = True) -> Method:
     """Geometric self-ensemble ("+"): the mean over the eight symmetries of the slice (EDSR §3.4).
 
     At the anchor ``center`` the fine grid is not symmetric about the coarse one: what a mirrored slice became
     is moved back by s - 1 fine voxels; the voxels at the end that it misses are the mean of the others.
+
+    Args:
+        method: what is ensembled.
+        swap: whether rows and columns may be exchanged; without that four symmetries are left.
     """
-    even = method.factors[0] == method.factors[1]  # else rows and columns cannot be exchanged
+    even = swap and method.factors[0] == method.factors[1]
     centred = method.anchor == "center"
 
     def mean(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"] | Estimate:
         totals: list[ndarray] = []
-        for swap, *mirrored in itertools.product((False, True)[: 1 + even], (False, True), (False, True)):
+        for swapped, *mirrored in itertools.product((False, True)[: 1 + even], (False, True), (False, True)):
             turn = (slice(None), *(slice(None, None, -1 if m else 1) for m in mirrored))
-            view = low[turn].swapaxes(1, 2) if swap else low[turn]
+            view = low[turn].swapaxes(1, 2) if swapped else low[turn]
             found = method.predict(np.ascontiguousarray(view))
             parts = [found.image, found.spread] if isinstance(found, Estimate) else [found]
-            highs = [(p.swapaxes(1, 2) if swap else p)[turn] for p in parts if p is not None]
+            highs = [(p.swapaxes(1, 2) if swapped else p)[turn] for p in parts if p is not None]
             if not totals:
                 totals = [np.zeros_like(high) for high in highs]
                 count = np.zeros(highs[0].shape[1:], highs[0].dtype)
@@ -165,12 +174,13 @@ def sharpen(
             array[:] = value
         progress(n)
         return Estimate(*made)
+    predict = method.adapt(norm) if method.adapt else method.predict
     reach, step = method.context, max(1, CHUNK_PIXELS // (rows * columns * h * w))
     if reach is None:
         reach = step = n
     for start in range(0, n, step):
         low, first = stack[start : start + step], max(0, start - reach)
-        found = method.predict(norm.apply(stack[first : start + step + reach]))
+        found = predict(norm.apply(stack[first : start + step + reach]))
         found = found if isinstance(found, Estimate) else Estimate(found)
         if method.spread == (found.spread is None):
             said = "a" if method.spread else "no"

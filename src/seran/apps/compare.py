@@ -3,9 +3,7 @@
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from seran import files, io, kspace, resample, scratch
+from seran import files, io, scratch
 from seran.errors import BadInput, Incomplete
 from seran.job import record
 from seran.job.options import ReadOptions
@@ -47,10 +45,6 @@ def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> str:
         series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
         sides.append(Side(source.path.name, next(series.volumes), series.count))
     first, second = sides
-    if made is not None and made.fourier_crop:
-        band = kspace.support(np.moveaxis(first.volume.data, made.slice_axis, 0))
-        first = Side(first.name, resample.acquired(first.volume, made.slice_axis, band), first.count)
-        notes.append("Before is the grid that was measured: k-space was cropped to its support.")
     if max(first.count, second.count) > 1:
         notes.append("A series: its first volume is shown and checked.")
     found = checks.all_of(first.volume, second.volume, provenance)

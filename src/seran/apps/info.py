@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 import seran
-from seran import grid, io, kspace, machine, weights
+from seran import acquisition, grid, io, machine, measure, weights
 from seran.engines import openvino
 from seran.io import dicom
+from seran.job import record
+from seran.sharpen import Normalisation
 
 
 def _version(name: str) -> str:
@@ -72,6 +74,8 @@ def _scan(path: Path) -> dict[str, Any]:
     volume = next(series.volumes)
     axis = grid.slice_axis(volume.affine, volume.data.shape)
     stack = np.moveaxis(volume.data, axis, 0)
+    known, gain = measure.measured(stack), Normalisation.of(stack).gain
+    noise = round(known.sigma / gain, 5) if gain and known.by != "unknown" else None
     normal = grid.world_axes(volume.affine)[axis]
     return {
         "volumes": series.count,
@@ -80,7 +84,11 @@ def _scan(path: Path) -> dict[str, Any]:
         "slices_along": axis,
         "plane": next(plane for plane, i in grid.NORMALS.items() if i == normal),
         "intensities": [float(stack.min()), float(stack.max())],
-        "kspace_support": [round(b, 3) for b in kspace.support(stack)],
+        "kspace_support": [round(f, 3) for f in known.fraction],
+        "window": str(known.window),
+        "noise": noise,
+        "sharpened": record.read(path) is not None,
+        "known": acquisition.words(known.fraction, known.window, noise, known.by, known.background),
         "affine": volume.affine.round(6).tolist(),
     }
 

@@ -18,7 +18,8 @@ from numpy import ndarray
 from seran.errors import BadInput, refuse_unlisted
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
-Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]
+Slices = Float[ndarray, "n h w"] | Float[ndarray, "n c h w"]  # the latter with what a network is told
+Predict = Callable[[Slices], Float[ndarray, "n sh sw"]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Running:
 class Lane:
     """What computes one batch of slices at a time, beside others."""
 
-    start: Callable[[Float[ndarray, "n h w"]], Any]  # may return before the slices are done
+    start: Callable[[Float[ndarray, "n c h w"]], Any]  # may return before the slices are done
     result: Callable[[Any], Float[ndarray, "n sh sw"]]  # of what `start` returned; it holds until the next
 
 
@@ -71,8 +72,9 @@ def predictor(scale: int, lanes: Callable[[int, int], tuple[Sequence[Lane], int]
     """
     turn = threading.Lock()
 
-    def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
-        n, h, w = low.shape
+    def predict(low: Slices) -> Float[ndarray, "n sh sw"]:
+        low = low[:, None] if low.ndim == 3 else low
+        n, _, h, w = low.shape
         high, started = np.empty((n, scale * h, scale * w), np.float32), deque[Any]()
         with turn:  # lanes serve one caller at a time
             found, batch = lanes(h, w)

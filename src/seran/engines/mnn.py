@@ -29,20 +29,20 @@ def suits(threads: int) -> bool:
 
 def trunk(
     data: bytes, output: str, threads: int
-) -> tuple[Callable[[Float[ndarray, "1 1 h w"]], Float[ndarray, "1 c h w"]], str]:
+) -> tuple[Callable[[Float[ndarray, "1 m h w"]], Float[ndarray, "1 c h w"]], str]:
     """The first part of a network, for slices of any size, and the engine in words.
 
     MNN is loaded when it gets the first slice; what it returns holds until its next call.
 
     Args:
-        data: an ONNX model with the input ``low`` (n, 1, h, w).
+        data: an ONNX model with the input ``low`` (n, m, h, w).
         output: the name of what the part ends with, (n, c, h, w).
         threads: CPU threads.
     """
     kept = None  # MNN's variables own the memory that they are read from
     loaded = functools.cache(lambda: _load(data, output, threads))
 
-    def run(low: Float[ndarray, "1 1 h w"]) -> Float[ndarray, "1 c h w"]:
+    def run(low: Float[ndarray, "1 m h w"]) -> Float[ndarray, "1 c h w"]:
         nonlocal kept
         network, expr = loaded()
         found = network.forward([expr.const(low, list(low.shape), expr.NCHW)])

@@ -78,9 +78,7 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
         trunk, by = mnn.trunk(weights.data, name, threads)
         what = f"{by} and {what}"
         rest = functools.cache(lambda: compiled(_tail(model, name), 1))
-        behind = Lane(
-            lambda low: low[:, None], lambda low: rest()({"low": low, "features": trunk(low)})[0][:, 0]
-        )
+        behind = Lane(lambda low: low, lambda low: rest()({"low": low, "features": trunk(low)})[0][:, 0])
 
     def lanes(h: int, w: int) -> tuple[list[Lane], int]:
         if features is not None and min(h, w) <= subpixel.REACH:
@@ -102,7 +100,7 @@ def _request(network: ov.CompiledModel) -> Lane:
         request.wait()
         return request.get_output_tensor().data[:, 0]
 
-    return Lane(lambda low: request.start_async({"low": low[:, None]}), result)
+    return Lane(lambda low: request.start_async({"low": low}), result)
 
 
 def _tail(model: ov.Model, name: str) -> ov.Model:

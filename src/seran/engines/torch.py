@@ -12,6 +12,7 @@ from seran import subpixel
 from seran.engines import Engine, Lane, Running, predictor
 from seran.errors import BadInput
 from seran.models import build
+from seran.models.native import TOLD, OneHead
 from seran.weights import Weights, tensors
 
 PIXELS = 1 << 20  # of high resolution in a batch on a GPU
@@ -37,7 +38,8 @@ def parameters(network: nn.Module, weights: Weights, rescaled: bool = False) -> 
 def network(weights: Weights) -> nn.Module:
     """The torch network of a weights file, with its parameters, in float32."""
     card = weights.card
-    made = build(card.model, card.scale, card.options, card.residual)
+    heads = "heads" in card.options
+    made = OneHead(card.scale) if heads else build(card.model, card.scale, card.options, card.residual)
     made.load_state_dict(parameters(made, weights))
     return made.eval()
 
@@ -45,6 +47,7 @@ def network(weights: Weights) -> nn.Module:
 def load(weights: Weights, engine: Engine) -> Running:
     """Weights on a torch device (``auto`` is the CPU); ``auto`` precision is bf16 where a GPU computes it."""
     device, scale = engine.device.replace("auto", "cpu"), weights.card.scale
+    maps = 1 + TOLD if "heads" in weights.card.options else 1
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -62,13 +65,11 @@ def load(weights: Weights, engine: Engine) -> Running:
             high: torch.Tensor = made(low)
         return high.float()
 
-    plain = Lane(
-        lambda low: run(torch.from_numpy(low[:, None]).to(device)), lambda high: high[:, 0].cpu().numpy()
-    )
+    plain = Lane(lambda low: run(torch.from_numpy(low).to(device)), lambda high: high[:, 0].cpu().numpy())
 
     @functools.lru_cache(maxsize=1)
     def graphs(n: int, h: int, w: int) -> list[Lane]:
-        return [_graph(run, torch.zeros((n, 1, h, w), device=device)) for _ in range(2)]
+        return [_graph(run, torch.zeros((n, maps, h, w), device=device)) for _ in range(2)]
 
     def lanes(h: int, w: int) -> tuple[list[Lane], int]:
         batch = 1 if device == "cpu" else max(1, PIXELS // (scale**2 * h * w))
@@ -95,8 +96,8 @@ def _graph(run: Callable[[torch.Tensor], torch.Tensor], low: torch.Tensor) -> La
             high = run(low)
     sent, got = torch.zeros(low.shape, pin_memory=True), torch.empty(high.shape, pin_memory=True)
 
-    def start(slices: Float[ndarray, "n h w"]) -> int:
-        sent[: len(slices), 0] = torch.from_numpy(slices)
+    def start(slices: Float[ndarray, "n c h w"]) -> int:
+        sent[: len(slices)] = torch.from_numpy(slices)
         with torch.cuda.stream(stream):
             low.copy_(sent, non_blocking=True)
             graph.replay()

@@ -1,14 +1,19 @@
 """What can be asked for: how a scan is read, what sharpens it, and the grid of the result."""
 
+import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
-from seran import grid, io, methods, resample
+from seran import acquisition, grid, io, measure, methods, resample
 from seran.errors import BadInput, refuse_unlisted
+from seran.measure import Measured
+from seran.sharpen import Method, Normalisation
 
 Transform = Literal["auto", "sform", "qform"]
 
@@ -21,7 +26,6 @@ class ReadOptions:
         plane: which slices to sharpen; auto: the plane of the two axes with the finest spacing.
         affine: which transform of the header is right, when they disagree.
         fill: value for voxels that are NaN, infinite or beyond 1e30.
-        fourier_crop: first take a scan whose k-space was filled with zeros to the grid that was measured.
         volume: which one of several (4-D, echoes), counted from 0; without it all, one after the other.
         series: which series of a DICOM folder, by number or UID (`seran info FOLDER` lists them).
         label_check: refuse what looks like a segmentation or a mask by its header, name or values.
@@ -30,7 +34,6 @@ class ReadOptions:
     plane: grid.Plane = "auto"
     affine: Transform = "auto"
     fill: Annotated[float | None, "VALUE"] = None
-    fourier_crop: bool = False
     volume: int | None = None
     series: str | None = None
     label_check: bool = True
@@ -41,12 +44,78 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
+class Scanner:
+    """What was done to the scan before it was given: measured, unless it is stated.
+
+    Attributes:
+        acquisition: auto: what a scanner does (measured below), undone by native weights, where the method
+            has any; bicubic: antialiased bicubic reduction, as in the paper and in resampled images;
+            truncation: of k-space, nothing else.
+        acquired: part of the k-space of rows and columns that was measured; the rest is filled with zeros.
+        window: the scanner's filter: none, tukey:A, hamming:A, fermi:A:B, and :elliptical behind it.
+        noise: auto, off, or its standard deviation as a part of the scan's 99.9th percentile.
+        background: value of a constant background, which the result keeps; off for none.
+    """
+
+    acquisition: Literal["auto", "bicubic", "truncation"] = "auto"
+    acquired: Annotated[tuple[float, float] | None, "ROWS COLUMNS"] = None
+    window: Annotated[str, "WINDOW"] = "auto"
+    noise: Annotated[str, "NOISE"] = "auto"
+    background: Annotated[str, "VALUE"] = "auto"
+
+    def __post_init__(self) -> None:
+        refuse_unlisted("acquisition", self.acquisition, ("auto", "bicubic", "truncation"))
+        if self.acquired and not all(0.25 <= f <= 1 for f in self.acquired):
+            raise BadInput(f"--acquired {self.acquired[0]:g} {self.acquired[1]:g}: must be from 0.25 to 1")
+        try:
+            acquisition.window("none" if self.window == "auto" else self.window)
+        except ValueError as error:
+            wanted = "auto, none, tukey:A, hamming:A or fermi:A:B, and :elliptical behind it where it is so"
+            raise BadInput(f"--window {self.window}: expected {wanted}") from error
+        if self.noise not in ("auto", "off"):
+            _number("noise", self.noise, "auto, off or a part of the range from 0 to 0.5", 0, 0.5)
+        if self.background not in ("auto", "off"):
+            _number("background", self.background, "auto, off or an intensity", -math.inf, math.inf)
+
+    def refuse_measures(self, method: str) -> None:
+        """Raise `BadInput` if what only native weights use is stated for a method without them."""
+        given = [
+            n for n in ("acquired", "window", "noise", "background") if getattr(self, n) not in ("auto", None)
+        ]
+        if given:
+            raise BadInput(f"--{given[0]}: is for native weights; {method} is used without any")
+
+    def known(self, stack: Float[ndarray, "n h w"]) -> Measured:
+        """What is known of a scan: measured, or stated in its place."""
+        found = measure.measured(stack)
+        if self.acquired is not None:
+            found = replace(found, fraction=self.acquired)
+        if self.window != "auto":
+            found = replace(found, window=acquisition.window(self.window))
+        if self.noise != "auto":
+            part = 0.0 if self.noise == "off" else float(self.noise)
+            found = replace(found, sigma=part * Normalisation.of(stack).gain, by="stated")
+        if self.background != "auto":
+            value = None if self.background == "off" else float(self.background)
+            found = replace(found, background=value)
+        return found
+
+
+def _number(name: str, word: str, expected: str, least: float, most: float) -> None:
+    with contextlib.suppress(ValueError):
+        if least <= float(word) <= most and math.isfinite(float(word)):
+            return
+    raise BadInput(f"--{name} {word}: expected {expected}")
+
+
+@dataclass(frozen=True)
 class Target:
     """The grid of the result, by one of these; what is left out follows.
 
     Attributes:
-        scale: how many times finer the slices become, above 1 and up to 4; 2, 3 and 4 by the network alone,
-            others by the network of the next whole number and one antialiased resampling.
+        scale: how many times finer the slices become, up to 4; 1 keeps the grid (native weights only): noise
+            and filter are undone, and what a scanner filled with zeros is estimated. Numbers that are not
+            whole: the network of the next whole number and one antialiased resampling.
         spacing: of the result in the plane of the slices, in mm.
         like: an image whose grid the result is put on.
     """
@@ -61,8 +130,8 @@ class Target:
             raise BadInput(f"--{' and --'.join(given)}: give only one of them")
         if self.spacing is not None and not 0 < self.spacing < math.inf:
             raise BadInput(f"--spacing {self.spacing:g}: must be above 0")
-        if self.scale is not None and not 1 < self.scale <= resample.LARGEST:
-            raise BadInput(f"--scale {self.scale:g}: must be above 1 and at most {resample.LARGEST:g}")
+        if self.scale is not None and not 1 <= self.scale <= resample.LARGEST:
+            raise BadInput(f"--scale {self.scale:g}: must be 1 or more and at most {resample.LARGEST:g}")
 
     def reach(self, scan: grid.Grid, axis: int, default: int) -> tuple[int, grid.Grid | None]:
         """The whole factor of the network, and the grid to resample to, if that is not all.
@@ -78,7 +147,7 @@ class Target:
             if not resample.meets(scan, to):
                 apart = "its field of view does not meet the scan's; is it of the same person?"
                 raise BadInput(f"{name}: {apart}")
-        elif self.spacing is None and scale in (2, 3, 4):
+        elif self.spacing is None and scale in (1, 2, 3, 4):
             return int(scale), None
         else:
             a, b = (self.spacing or s / scale for s in np.delete(grid.spacing(scan.affine), axis).tolist())
@@ -97,6 +166,7 @@ class Options:
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
         dtype: type of a voxel of the result; integers are rounded and held at their limits.
         target: the grid of the result; without any of its options twice as fine.
+        scanner: what is known of the acquisition.
         read: how the input is read.
     """
 
@@ -105,9 +175,23 @@ class Options:
     ensemble: bool = False
     dtype: Literal["float32", "float64", "uint8", "int16", "uint16", "int32"] = "float32"
     target: Target = Target()
+    scanner: Scanner = Scanner()
     read: ReadOptions = ReadOptions()
 
     def implied(self) -> tuple[str, int]:
         """The method's name, with its ``+`` where it is ensembled, and the scale where none is asked for."""
         name, scale = methods.implied(self.method, self.weights)
         return name + "+" * (self.ensemble and not name.endswith("+")), scale
+
+    def refuse_degradation(self, method: Method) -> None:
+        """Raise `BadInput` if a method undoes something else than is stated."""
+        asked, found = self.scanner.acquisition, methods.NATIVE if method.heads else method.degradation
+        if asked != "auto" and found != self.degradation:
+            raise BadInput(f"--acquisition {asked}: {method!r} undoes {found}, not {self.degradation}")
+
+    @property
+    def degradation(self) -> str:
+        """That of the shipped weights that are wanted: native where there are such, if no other is named."""
+        name, asked = self.implied()[0], self.scanner.acquisition
+        named = {"bicubic": "bd", "truncation": "td"}
+        return named.get(asked) or (methods.NATIVE if methods.is_native(name) else "bd")

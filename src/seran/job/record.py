@@ -8,11 +8,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-from seran import __version__, files, grid, io, methods, weights
+from seran import __version__, acquisition, files, grid, io, methods, weights
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
 from seran.job.options import Options
-from seran.quality.checks import Check, Provenance, Verdict, worst
+from seran.quality.checks import Acquired, Check, Provenance, Verdict, worst
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Record:
     scale: int  # of the network
     resampled: bool  # put on another grid than the network's
     kspace_support: tuple[float, ...]  # measured part of k-space along rows and columns
-    fourier_crop: bool  # the scan was first taken to the grid that was measured
     slice_axis: int  # array axis along which the slices are stacked
     degradation: str  # that the method undoes
     grid_anchor: grid.Anchor
@@ -35,6 +34,12 @@ class Record:
     input: str = ""  # name of the scan
     input_sha256: str = ""
     factors: tuple[int, ...] = ()  # of the network along rows and columns; records without have one, `scale`
+    native: bool = False  # what is known of the acquisition was undone: `kspace_support`, window, noise
+    window: str = "none"  # the scanner's filter, see `seran.acquisition.Window`
+    noise: float | None = None  # standard deviation as a part of the range; None where it is not known
+    noise_by: str = "unknown"  # what it was measured on, or "stated"
+    background: float | None = None  # the value of a constant one
+    sharpened: bool = False  # the scan was a result of seran's, by the record beside it
     key: str = ""  # of all that decides the result, see `key`
     volumes: int = 1
     shape_before: tuple[int, ...] = ()
@@ -71,8 +76,14 @@ class Record:
     def provenance(self) -> Provenance:
         """How the result came from the scan: what the checks ask."""
         rows, columns = self.factors or (self.scale, self.scale)
-        how = self.slice_axis, self.degradation, self.resampled, bool(self.weights), self.trained_spacings
-        return Provenance((rows, columns), *how)
+        facts = self.kspace_support, acquisition.window(self.window), self.noise, self.background
+        how = self.slice_axis, self.degradation, self.resampled, bool(self.weights)
+        return Provenance((rows, columns), *how, Acquired(*facts, self.native, self.sharpened))
+
+    def known(self) -> dict[str, str]:
+        """What is known of the acquisition, in words."""
+        window = acquisition.window(self.window)
+        return acquisition.words(self.kspace_support, window, self.noise, self.noise_by, self.background)
 
     def summary(self, out: Path) -> str:
         """In one line."""
@@ -80,8 +91,12 @@ class Record:
         several = f"{self.volumes} volumes, " * (self.volumes > 1)
         matrix = f"matrix {grid.dimensions(self.shape_before)} -> {grid.dimensions(self.shape_after)}"
         before, after = (grid.dimensions(s, ".3f") for s in (self.voxel_size_before, self.voxel_size_after))
-        filled = "; k-space is filled beyond {:.0%} x {:.0%}, see --fourier-crop".format(*self.kspace_support)
-        told = filled * (min(self.kspace_support) < 1 and not self.fourier_crop)
+        seen = {
+            "k-space": min(self.kspace_support) < 1,
+            "filter": self.window != "none",
+            "noise": self.native,
+        }
+        told = "".join(f"; {text}" for name, text in self.known().items() if seen.get(name))
         told += f"; {self.verdict}, see Checks in {sidecar(out).name}" * (self.verdict in ("WARN", "FAIL"))
         return f"{shown}: {self.seconds:.1f} s, {several}{matrix}, voxel {before} -> {after} mm, {out}{told}"
 
@@ -114,7 +129,11 @@ def _parsed(found: dict[str, Any]) -> Record:
     made = Record(**own, facts=facts)
     if not all(1 <= factor <= 4 for factor in made.provenance.factors):
         raise ValueError("expected two factors from 1 to 4")
-    if made.scale not in (2, 3, 4) or made.slice_axis not in range(3) or made.degradation not in DEGRADATIONS:
+    if (
+        made.scale not in (1, 2, 3, 4)
+        or made.slice_axis not in range(3)
+        or made.degradation not in DEGRADATIONS
+    ):
         raise ValueError("a method that this version does not have")
     return made
 

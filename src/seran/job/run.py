@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from seran import __version__, files, grid, io, kspace, methods, progress, resample, scratch, sharpen
+from seran import __version__, files, grid, io, kspace, methods, native, progress, scratch, sharpen
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.io.voxels import cast
-from seran.job import labels
+from seran.job import labels, record
 from seran.job.options import Options
 from seran.job.record import Record, key, sidecar
+from seran.measure import Measured
 from seran.quality import checks
 from seran.scratch import Allocator
-from seran.sharpen import Method, Progress
+from seran.sharpen import Method, Normalisation, Progress
 from seran.volume import Volume
 
 Watch = Callable[[str, int], Progress]  # from what is worked on, and how many slices, to who is told of them
@@ -34,23 +35,26 @@ class Steps:
     def __init__(self, first: Volume, options: Options, engine: Engine, loaded: Method | None = None) -> None:
         self.options, self.engine = options, engine
         axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane)
-        self.band = kspace.support(np.moveaxis(first.data, axis, 0))  # what was measured of rows and columns
-        first = self._measured(first, axis)
+        stack = np.moveaxis(first.data, axis, 0)
         name, default = (loaded.name, loaded.scale) if loaded else options.implied()
         scale, target = options.target.reach(first.grid, axis, default)
-        self.method = loaded or methods.method(name, scale, file=options.weights, engine=engine)
+        plain = loaded or methods.method(name, scale, options.degradation, options.weights, engine)
+        options.refuse_degradation(plain)
+        self.known, self.method = Measured(fraction=kspace.support(stack)), plain
+        if plain.heads is None:
+            options.scanner.refuse_measures(name)
+        if plain.weights:
+            self.known = options.scanner.known(stack)
+        if plain.heads is not None:
+            self.method = native.bound(plain, self.known, stack.shape[1:])
+        self.sharpened = False  # a file may tell
+        self.gain = Normalisation.of(stack).gain
         self.plan = grid.Plan(first.grid, axis, self.method.factors, self.method.anchor, target)
-
-    def _measured(self, volume: Volume, axis: int) -> Volume:
-        """A volume on the grid that was measured, if that is asked for and another one."""
-        crop = self.options.read.fourier_crop and min(self.band) < 1
-        return resample.acquired(volume, axis, self.band) if crop else volume
 
     def __call__(
         self, volume: Volume, progress: Progress = sharpen.unseen, allocate: Allocator = scratch.memory
     ) -> tuple[Volume, Volume | None, list[checks.Check]]:
         """What `seran.sharpen.upscale` makes of a volume, and the checks of it as it is stored."""
-        volume = self._measured(volume, self.plan.axis)
         image, spread = sharpen.upscale(volume, self.method, self.plan, progress, allocate)
         stored, kept = np.dtype(self.options.dtype), image
         if stored.kind != "f":
@@ -68,8 +72,15 @@ class Steps:
             method=method.name,
             weights_sha256=method.sha256,
             resampled=self.plan.target is not None,
-            kspace_support=tuple(round(b, 3) for b in self.band),
-            fourier_crop=self.options.read.fourier_crop,
+            kspace_support=tuple(round(f, 3) for f in self.known.fraction),
+            native=self.method.heads is not None,
+            window=str(self.known.window),
+            noise=round(self.known.sigma / self.gain, 5)
+            if self.gain and self.known.by != "unknown"
+            else None,
+            noise_by=self.known.by,
+            background=self.known.background,
+            sharpened=self.sharpened,
             slice_axis=self.plan.axis,
             grid_anchor=method.anchor,
             **{name: getattr(method, name) for name in same},
@@ -140,6 +151,7 @@ def run(
         labels.refuse_labels(source, first)
     with progress.stage("plan, and load the method"):
         steps = Steps(first, options, engine)
+        steps.sharpened = record.read(source) is not None
     progress.log.info("%r in %s; %s", steps.method, steps.method.precision, steps.plan)
     digest = files.sha256_of(scan.files)
     made = replace(steps.record, input=source.name, input_sha256=digest, volumes=series.count, facts=facts)

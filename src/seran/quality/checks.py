@@ -1,9 +1,9 @@
-"""Whether a result keeps what it promises: four checks of a scan before and after, each PASS, WARN or FAIL.
+"""Whether a result keeps what it promises: checks of a scan before and after, each PASS, WARN or FAIL.
 
 What cannot be known, because no record says how the one was made from the other, is "not known", never PASS.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,7 +12,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from seran import grid, resample, scratch
+from seran.acquisition import Acquisition, Window
 from seran.degrade import DEGRADATIONS
+from seran.quality.measures import LARGE, SMALL, Measures, measures
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
@@ -22,7 +24,14 @@ EXACT = 1e-4  # mm by which a corner of the field of view may move: float32 affi
 # On public scans at x2 shipped networks leave below 0.3 %, bicubic up to 0.95 %; 3 % is a poor scan's noise.
 RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03  # RMS of the degraded result less the input, in the input's range
 RANGE_WARN, RANGE_FAIL = 0.15, 0.5  # how much the 99.9th percentile over the offset may grow or shrink
-ROUNDED = 0.01  # part by which a spacing may leave what is stated with two decimals
+# On public scans bicubic leaves 0.85 to 0.97 of the noise in tissue, weights for bicubic images up to 1.5.
+NOISE_WARN, NOISE_FAIL = 0.05, 0.25  # by how much the noise of tissue or air may grow
+OVERSHOOT_WARN, OVERSHOOT_FAIL = 0.008, 0.02  # share of pixels that leave their neighbourhood by 2 %
+RIM_WARN, RIM_FAIL = 0.002, 0.02  # share of pixels beside a constant background that leave it by 10 %
+MOST_WARN, MOST_FAIL = 0.35, 1.0  # of the range, by which the worst pixel may leave its neighbourhood
+NOISIEST = 0.06  # of the range: native weights were not trained for more
+FULL = 0.9  # of k-space: what weights that are not native may miss unseen
+FINEST = 4.2  # times finer than what was measured: no network is trained for more
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,18 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Acquired:
+    """What is known of a scan's acquisition."""
+
+    fraction: tuple[float, ...]  # of k-space along rows and columns
+    window: Window
+    noise: float | None  # standard deviation as a part of the range
+    background: float | None  # the value of a constant one
+    undone: bool  # by native weights, and not merely known
+    sharpened: bool  # the scan was a result of seran's
+
+
+@dataclass(frozen=True)
 class Provenance:
     """How a result came from its scan."""
 
@@ -43,7 +64,7 @@ class Provenance:
     degradation: str  # that the result is to undo
     resampled: bool  # it was put on another grid than the network's
     weights: bool  # weights made it; else a classical method did
-    spacings: tuple[float, ...] | None  # mm that the weights saw: in the plane from, to, across from, to
+    acquired: Acquired
 
     def enlarged(self, scan: grid.Grid) -> grid.Grid:
         """The network's grid."""
@@ -63,7 +84,9 @@ def all_of(before: Volume, after: Volume, made: Provenance | None) -> list[Check
         Check("geometry", *_geometry(before, after, made)),
         Check("intensities", *_intensities(before, after, made)),
         Check("residual", *_residual(before, after, made)),
-        Check("spacing", *_spacing(before, made)),
+        *_against_slices(before, after, made),
+        Check("signal", *_signal(made)),
+        Check("resolution", *_resolution(before, after, made)),
     ]
 
 
@@ -154,14 +177,23 @@ def _residual(before: Volume, after: Volume, made: Provenance | None) -> Answer:
         times = grid.dimensions(dict.fromkeys(made.factors))
         rms, how = _degraded(before, after, made), f"degraded by {made.degradation} x{times}"
     rms /= high - low
+    if made.acquired.undone and made.acquired.noise is not None:  # which is taken away
+        gain = Normalisation.of(before.data).gain
+        rms = np.sqrt(max(0.0, rms**2 - (made.acquired.noise * gain / (high - low)) ** 2))
+        how += " and beyond its noise"
     bounds = f"WARN from {RESIDUAL_WARN:.0%}, FAIL from {RESIDUAL_FAIL:.0%}"
     text = f"the result, {how}, is off the input by {rms:.2%} of its range (RMS; {bounds})"
     return _graded(rms, RESIDUAL_WARN, RESIDUAL_FAIL), text
 
 
 def _degraded(before: Volume, after: Volume, made: Provenance) -> float:
-    degrade, total = DEGRADATIONS[made.degradation](made.factors), 0.0
     coarse, fine = (np.moveaxis(v.data, made.axis, 0) for v in (before, after))
+    degrade: Callable[[ndarray], ndarray] = DEGRADATIONS[made.degradation](made.factors)
+    if made.acquired.undone:
+        h, w = coarse.shape[1:]
+        block = round(made.acquired.fraction[0] * h), round(made.acquired.fraction[1] * w)
+        degrade = Acquisition(block, made.acquired.window, (h, w))
+    total = 0.0
     for low, high in zip(coarse, fine, strict=True):
         total += float(np.square(degrade(np.ascontiguousarray(high)) - low, dtype=np.float64).sum())
         scratch.release(after.data)
@@ -177,23 +209,72 @@ def _resampled(before: Volume, after: Volume) -> tuple[float, float]:
     return float(np.sqrt(error.sum() / max(1, there.sum()))), float(there.mean())
 
 
-def _spacing(before: Volume, made: Provenance | None) -> Answer:
-    """Whether the weights were trained on scans as fine as this one."""
+def _against_slices(before: Volume, after: Volume, made: Provenance | None) -> list[Check]:
+    """Whether noise grows, and whether pixels leave what the scan shows around them."""
+    names = "noise", "overshoot"
     if made is None:
-        return "not known", "no record says which weights made the second scan"
-    if not made.weights:
-        return "PASS", "no weights: the method is made for any spacing"
-    if made.spacings is None:
-        return "not known", "these weights do not say which spacings they saw"
-    size = grid.spacing(before.affine).tolist()
-    across = size.pop(made.axis)
-    low, high, near, far = made.spacings
-    planes = [(low * factor, high * factor) for factor in made.factors]
-    ranges = [(s, *plane) for s, plane in zip(size, planes, strict=True)] + [(across, near, far)]
-    inside = all(a * (1 - ROUNDED) <= s <= b * (1 + ROUNDED) for s, a, b in ranges)
-    own = f"{grid.dimensions(size, '.3g', ' x ')} mm in the plane and {across:.3g} mm across"
-    seen = " and ".join(f"{a:.2f} to {b:.2f}" for a, b in (*dict.fromkeys(planes), (near, far)))
-    return "PASS" if inside else "WARN", f"{own}; the weights saw {seen}"
+        return [Check(name, "not known", "no record says how the second scan was made") for name in names]
+    gain = Normalisation.of(before.data).gain
+    if made.resampled or gain == 0 or made.enlarged(before.grid).shape != after.data.shape:
+        why = "one value throughout" if gain == 0 else "the result is not on a grid of whole factors"
+        return [Check(name, "not known", why) for name in names]
+    coarse, fine = (np.moveaxis(v.data, made.axis, 0) for v in (before, after))
+    anchor = DEGRADATIONS[made.degradation].anchor
+    found = measures(coarse, fine, gain, anchor, made.acquired.background)
+    return [Check("noise", *_noise(found)), Check("overshoot", *_overshoot(found))]
+
+
+def _noise(found: Measures) -> Answer:
+    ratios = {"tissue": found.tissue, "air": found.air}
+    known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+    if not known:
+        return "not known", "no flat tissue and no air to measure it on"
+    text = " and ".join(f"{ratio:.2f} times the scan's in {name}" for name, ratio in known.items())
+    limits = f"WARN from {1 + NOISE_WARN:.2f}, FAIL from {1 + NOISE_FAIL:.2f}"
+    return _graded(max(known.values()) - 1, NOISE_WARN, NOISE_FAIL), f"{text} ({limits})"
+
+
+def _overshoot(found: Measures) -> Answer:
+    parts = [(found.overshoot, OVERSHOOT_WARN, OVERSHOOT_FAIL), (found.most, MOST_WARN, MOST_FAIL)]
+    text = (
+        f"{found.overshoot:.2%} of pixels leave the 3x3 pixels around them by over {SMALL:.0%} of the range"
+    )
+    text += f", at most by {found.most:.0%}"
+    if found.rim is not None:
+        parts.append((found.rim, RIM_WARN, RIM_FAIL))
+        text += f"; by over {LARGE:.0%} beside the constant background {found.rim:.2%}"
+    return max((_graded(*part) for part in parts), key=get_args(Verdict).index), text
+
+
+def _signal(made: Provenance | None) -> Answer:
+    """Whether the scan has signal enough for a gain."""
+    if made is not None and made.acquired.sharpened:
+        return "WARN", "the scan is a result of seran's already, by the record beside it"
+    if made is not None and not made.weights:
+        return "PASS", "no weights: nothing is estimated from the signal"
+    if made is None or made.acquired.noise is None:
+        return "not known", "the noise of the scan is not known"
+    text = f"noise of {made.acquired.noise:.1%} of the scan's range"
+    if made.acquired.noise >= NOISIEST:
+        return "WARN", f"{text}: no gain in detail to expect beyond {NOISIEST:.0%}"
+    return "PASS", text
+
+
+def _resolution(before: Volume, after: Volume, made: Provenance | None) -> Answer:
+    """What the result claims against what was acquired."""
+    if made is None:
+        return "not known", "no record says what of the second scan was measured"
+    sizes = np.delete(grid.spacing(before.affine), made.axis) / made.acquired.fraction
+    new = np.delete(grid.spacing(after.affine), made.axis)
+    finer = float((sizes / new).max())
+    text = (
+        f"measured {grid.dimensions(sizes, '.3g', ' x ')} mm, shown {grid.dimensions(new, '.3g', ' x ')} mm"
+    )
+    if made.weights and not made.acquired.undone and min(made.acquired.fraction) < FULL:
+        return "WARN", f"{text}: these weights take all of k-space as measured; see --acquisition"
+    if finer > FINEST:
+        return "WARN", f"{text}: {finer:.1f} times finer, and networks are trained up to 4"
+    return "PASS", text
 
 
 def _graded(value: float, warn: float, fail: float) -> Verdict:

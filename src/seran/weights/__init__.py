@@ -8,10 +8,11 @@ from pathlib import Path
 from seran import files
 from seran.weights.card import Card, Evidence, Spacings
 from seran.weights.file import HALF, Weights, read, seal, tensors, with_evidence
+from seran.weights.heads import head, scales
 
 __all__ = [
-    "HALF", "REGISTRY", "Card", "Evidence", "Spacings", "Weights", "at_hand", "cache_folder",
-    "listed", "named", "read", "seal", "shipped", "state", "tensors", "with_evidence",
+    "HALF", "REGISTRY", "Card", "Evidence", "Spacings", "Weights", "at_hand", "cache_folder", "head",
+    "listed", "named", "read", "scales", "seal", "shipped", "state", "tensors", "with_evidence",
 ]  # fmt: skip
 
 SHIPPED = Path(__file__).parent / "shipped"

@@ -1,0 +1,135 @@
+"""From what is known of a scan's acquisition to a predictor: the native network on the acquired grid.
+
+A stack on the given grid goes to its acquired grid and loses its window (`seran.acquisition.canonical`); the
+network is told the noise and what is left of the window, and enlarges it by the next whole factor; k-space
+takes the result to the grid that is wanted. Where the scan has a constant background, so has the result.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+from numpy import ndarray
+from scipy import ndimage
+
+from seran import kspace
+from seran.acquisition import Window, canonical, leftover
+from seran.measure import Measured
+from seran.sharpen import Estimate, Method, Normalisation, Predict, ensembled
+
+HEADS = (1, 2, 3, 4)
+SHORT = 0.1  # a head may stay so much below what is wanted: the rest is filled with zeros
+NOISIEST = 0.06  # of the gain: more was not trained, and the network is told no more
+SMALLEST = 8  # pixels a side of an acquired grid
+ISLAND = 25  # pixels that a part of a slice's constant background has at least
+BEYOND = 0.02  # of the gain, by which a pixel beside the background may leave its neighbourhood in the scan
+
+
+def told(sigma: float, window: Window, undone: bool = True) -> Float[ndarray, "4"]:
+    """What the network is told: the noise (0 to about 1), and what is left of the window near the edge.
+
+    Args:
+        sigma: standard deviation of the noise, as a part of the scan's range.
+        window: the scanner's filter.
+        undone: whether `seran.acquisition.canonical` has taken it away.
+    """
+    return np.array([np.sqrt(20 * sigma), *leftover(window, undone)], np.float32)
+
+
+def acquired(known: Measured, shape: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the acquired grid of slices of this shape."""
+    rows, columns = (min(n, max(SMALLEST, round(f * n))) for f, n in zip(known.fraction, shape, strict=True))
+    return rows, columns
+
+
+def factor(grid: tuple[int, int], shape: tuple[int, int], scale: int) -> int:
+    """The head that takes an acquired grid to ``scale`` times the given one, or next to it, of `HEADS`."""
+    wanted = max(scale * n / a for a, n in zip(grid, shape, strict=True))
+    return next((k for k in HEADS if k >= wanted - SHORT), HEADS[-1])
+
+
+def nearest(values: Shaped[ndarray, "*n h w"], shape: tuple[int, int]) -> Shaped[ndarray, "*n a b"]:
+    """Values on another grid that shares the centre of voxel 0: each that of the nearest voxel."""
+    rows, columns = (
+        np.minimum(np.rint(np.arange(m) * n / m).astype(int), n - 1)
+        for n, m in zip(values.shape[-2:], shape, strict=True)
+    )
+    return values[..., rows[:, None], columns]
+
+
+def background(stack: Float[ndarray, "n h w"], value: float) -> Bool[ndarray, "n h w"]:
+    """Where slices are constant: all but small islands of this value."""
+    mask = stack == np.float32(value)
+    for one in mask:
+        labels, _ = ndimage.label(one)
+        one &= (np.bincount(labels.ravel()) >= ISLAND)[labels]
+    return mask
+
+
+def bound(method: Method, known: Measured, shape: tuple[int, int]) -> Method:
+    """A method of native weights made for a scan.
+
+    Args:
+        method: with the factors that are wanted.
+        known: of the scan.
+        shape: rows and columns of its slices.
+    """
+    assert method.heads is not None
+    grid = acquired(known, shape)
+    k = factor(grid, shape, method.scale)
+    running = method.heads(k)
+
+    def adapt(norm: Normalisation) -> Predict:
+        said = told(min(known.sigma / norm.gain, NOISIEST), known.window)
+
+        def network(low: Float[ndarray, "n a b"]) -> Float[ndarray, "n ka kb"]:
+            maps = np.broadcast_to(said[:, None, None], (len(low), *said.shape, *low.shape[1:]))
+            return running.predict(np.concatenate([low[:, None], maps], 1))
+
+        one = Method(method.name, (k, k), network, method.degradation, method.anchor)
+        enlarge = ensembled(one, swap=said[1] == said[2]).predict if method.name.endswith("+") else network
+        empty = None if known.background is None else float(norm.apply(np.array([known.background]))[0])
+        return lambda low: _enlarged(low, enlarge, grid, known.window, method.scale, empty)
+
+    return replace(method, adapt=adapt, engine=running.engine, precision=running.precision)
+
+
+def _enlarged(
+    low: Float[ndarray, "n h w"],
+    enlarge: Predict,
+    grid: tuple[int, int],
+    window: Window,
+    scale: int,
+    empty: float | None,
+) -> Float[ndarray, "n sh sw"]:
+    """Normalised slices ``scale`` times as fine.
+
+    Args:
+        low: on the given grid.
+        enlarge: from the acquired grid on.
+        grid: the acquired one.
+        window: that is undone.
+        scale: of the result, against the given grid.
+        empty: the value of the constant background, if there is one.
+    """
+    wanted = scale * low.shape[1], scale * low.shape[2]
+    x = canonical(low, grid, window)
+    if empty is None:
+        return _image(enlarge(x), wanted)
+    mask = background(low, empty)
+    x = np.where(nearest(mask, grid), np.float32(empty), x)
+    high = _image(enlarge(x), wanted)
+    near = ndimage.binary_dilation(mask, np.ones((1, 3, 3), bool), iterations=2) & ~mask
+    size = (1, 3, 3)
+    least, most = ndimage.minimum_filter(low, size), ndimage.maximum_filter(low, size)
+    for fine, there, a, b, m in zip(high, near, least, most, mask, strict=True):
+        held = np.clip(fine, nearest(a, wanted) - BEYOND, nearest(b, wanted) + BEYOND)
+        fine[...] = np.where(nearest(there, wanted), held, fine)
+        fine[nearest(m, wanted)] = empty
+    return high
+
+
+def _image(made: Float[ndarray, "n ka kb"] | Estimate, shape: tuple[int, int]) -> Float[ndarray, "n sh sw"]:
+    """What the network made, on the grid that is wanted."""
+    assert isinstance(made, np.ndarray)
+    return kspace.regridded(made, shape)
