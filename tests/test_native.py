@@ -104,7 +104,7 @@ def test_noise_has_the_stated_deviation_and_air_is_rician() -> None:
 def test_the_network_starts_as_the_shipped_weights() -> None:
     """Told nothing, its x2 is seran-x2-td, to rounding; x1 is the image itself."""
     import torch
-    from network import Native, told, warm
+    from network import Native, joined, told, warm
 
     from seran import weights
     from seran.engines.torch import network
@@ -113,5 +113,5 @@ def test_the_network_starts_as_the_shipped_weights() -> None:
     shipped = network(weights.read(weights.shipped()["seran-x2-td"]))
     x, nothing = torch.rand(1, 1, 12, 16), told(torch.zeros(1, 4))
     with torch.inference_mode():
-        torch.testing.assert_close(native(x, nothing, 2), shipped(x), atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(native(x, nothing, 1), x)
+        torch.testing.assert_close(native(joined(x, nothing), 2), shipped(x), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(native(joined(x, nothing), 1), x)

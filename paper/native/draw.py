@@ -1,54 +1,54 @@
-"""Training volumes in memory, and random simulated acquisitions of them.
+"""Random acquisitions of random slices, on the device that trains.
 
-``python paper/native/draw.py PACKED LIST.csv ...`` packs the scans of the lists (splits train and val) as
-float16 with 99.9th percentile 1, on the k-space support that was measured.
+Numbers are drawn on the CPU; noise and the places of patches on the device.
 """
 
-import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from math import exp
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from acquisition import NONE, Window, acquire, canonical, fitted, image, leftover, spectrum, told
 from numpy import ndarray
-from scipy import fft, ndimage
+from scipy import fft
+from torch import Tensor
 
-from seran.data.patches import TEXTURE, TRIES, recontrasted
-from seran.data.prepare import PrepareOptions, high_resolution
-from seran.data.sources import find, read_source
+from seran.acquisition import NONE, Acquisition, Window, leftover
+from seran.data import simulate
+from seran.data.patches import TEXTURE
+from seran.data.simulate import Shape, Size, canonical, onto
+from seran.errors import BadInput
 
 MERGED = {"b0": "EPI"}
 """Contrasts that count as another one in the even draw."""
-
-
-def pack(out: Path, lists: Sequence[Path], splits: Sequence[str] = ("train", "val")) -> None:
-    """Write every scan of the splits as ``NNN.npy`` (slices, rows, columns) and ``volumes.json``."""
-    out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for source in [s for one in lists for s in find(one) if s.split in splits]:
-        stack, band, size = high_resolution(read_source(source), PrepareOptions(), None)
-        unit = float(np.percentile(stack, 99.9))
-        name = f"{len(rows):03d}.npy"
-        np.save(out / name, np.clip(stack / unit, -8, 8).astype(np.float16))
-        row = {"file": name, "split": source.split, "contrast": source.contrast, "source": source.path.name}
-        row |= {"sha256": source.sha256, "repository": source.repository, "licence": source.licence}
-        rows.append(row | {"subject": source.subject, "band": band, "shape": stack.shape, "spacing": size})
-        sys.stderr.write(f"{source.split} {source.contrast} {source.path.name} {stack.shape}\n")
-    (out / "volumes.json").write_text(json.dumps(rows, indent=1))
-
-
-def volumes(packed: Path, split: str) -> list[dict]:
-    """Rows of a split, each with its ``stack``."""
-    rows = [r for r in json.loads((packed / "volumes.json").read_text()) if r["split"] == split]
-    return [r | {"stack": np.load(packed / r["file"])} for r in rows]
+DEEPEST = 12
+"""A mask of the head is eroded by less than so many pixels of `simulate.heads`."""
+KEPT = 0.05
+"""Of a slice, that a mask of the head must keep; else the mask is made of ellipses."""
 
 
 @dataclass(frozen=True)
 class Chances:
-    """How slices are varied before and in the acquisition."""
+    """How slices are varied before and in the acquisition.
+
+    Attributes:
+        reduced: of an axis, to be put on a coarser grid first.
+        least: size of that grid, as a part.
+        soft: part of k-space over which it fades there.
+        recontrasted: of another contrast.
+        masked: of a mask before the acquisition, as skull-stripping and defacing make them.
+        again: of those, of the same mask after it, too.
+        noisy: of noise.
+        sigma: its range, as a part of the 99.9th percentile.
+        windowed: of a filter.
+        filled: of zero-filling by the scanner.
+        blind: of a mild filter that is not undone.
+        inexact: of a filter that is not known exactly.
+        anywhere: of a patch that may be background.
+        bicubic: of a resampled image instead of a scan.
+        misjudged: of a wrong acquired grid where the scanner has filled.
+    """
 
     reduced: float = 0.6
     least: float = 0.6
@@ -61,46 +61,10 @@ class Chances:
     windowed: float = 0.5
     filled: float = 0.3
     blind: float = 0.12
-    inexact: float = 0.4
+    inexact: float = 0.5
     anywhere: float = 0.12
-
-
-def head_mask(x: ndarray, rng: np.random.Generator) -> ndarray:
-    """A skull-stripping or defacing as they come: the head or a part of it, or random ellipses."""
-    h, w = x.shape
-    mask = np.zeros((h, w), bool)
-    if rng.random() < 0.6:
-        step = 2
-        small = ndimage.uniform_filter(x[::step, ::step], 3) > rng.uniform(0.05, 0.2) * max(x.max(), 1e-3)
-        labels, count = ndimage.label(small)
-        if count:
-            sizes = np.bincount(labels.ravel())
-            sizes[0] = 0
-            part = ndimage.binary_fill_holes(labels == sizes.argmax())
-            part = ndimage.binary_erosion(part, iterations=int(rng.integers(1, 12)))
-            mask = np.kron(part, np.ones((step, step), bool))[:h, :w]
-            mask = ndimage.binary_opening(mask, iterations=1)
-    if mask.mean() < 0.05:
-        y, z = np.ogrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
-        for _ in range(rng.integers(1, 4)):
-            angle, (cy, cx), (a, b) = (
-                rng.uniform(0, np.pi),
-                rng.uniform(-0.4, 0.4, 2),
-                rng.uniform(0.2, 0.8, 2),
-            )
-            u = np.cos(angle) * (y - cy) + np.sin(angle) * (z - cx)
-            v = np.cos(angle) * (z - cx) - np.sin(angle) * (y - cy)
-            mask |= (u / a) ** 2 + (v / b) ** 2 < 1
-    return mask
-
-
-def onto(mask: ndarray, shape: tuple[int, int]) -> ndarray:
-    """A mask on a coarser grid that shares the centre of voxel 0: the nearest of its voxels."""
-    index = [
-        np.minimum(np.rint(np.arange(m) * n / m).astype(int), n - 1)
-        for n, m in zip(mask.shape, shape, strict=True)
-    ]
-    return mask[np.ix_(*index)]
+    bicubic: float = 0.06
+    misjudged: float = 0.3
 
 
 def random_window(rng: np.random.Generator) -> Window:
@@ -120,106 +84,186 @@ def believed(window: Window, rng: np.random.Generator, chances: Chances) -> tupl
         return window, False
     guess = window
     if rng.random() < chances.inexact:
-        a, b = window.a * (1 + 0.08 * rng.standard_normal()), window.b * (1 + 0.15 * rng.standard_normal())
+        a, b = window.a * (1 + 0.12 * rng.standard_normal()), window.b * (1 + 0.15 * rng.standard_normal())
         most = 0.48 if window.kind == "hamming" else 1.2
         guess = Window(window.kind, float(np.clip(a, 0.01, most)), float(max(b, 0.02)), window.elliptical)
     mild = max(leftover(window, undone=False)[:2]) < 0.45
     return guess, not (mild and rng.random() < chances.blind)
 
 
-class Draw:
-    """Batches of (low, told, high) of one scale; batch ``k`` depends on (seed, k) alone.
+class Held(NamedTuple):
+    """A volume on the device: slices, `simulate.heads`, parts deeper than r, which slices have texture."""
 
-    A contrast is drawn first, all alike, then a volume in proportion to the root of its slices, then a slice,
-    which is mirrored and turned as a whole, put on a random coarser grid, given another contrast, masked and
-    acquired; several patches are cut from it.
+    stack: Tensor
+    depth: Tensor
+    share: ndarray
+    textured: ndarray
+
+
+class Draw:
+    """Batches of one scale; batch k depends on (seed, k) and the kind of the device alone.
+
+    A contrast is drawn first, all alike, then a volume in proportion to the root of its slices, then slices,
+    which are mirrored and turned, put on a coarser grid, given another contrast, masked and acquired, all of
+    a draw in the same way; patches are cut from each.
     """
 
-    def __init__(self, packed: Path, split: str, seed: int, chances: Chances = Chances()) -> None:
-        self.seed, self.chances = seed, chances
-        self.groups: dict[str, list[ndarray]] = {}
-        for v in volumes(packed, split):
-            self.groups.setdefault(MERGED.get(v["contrast"], v["contrast"]), []).append(v["stack"])
+    def __init__(
+        self,
+        volumes: Iterable[tuple[str, ndarray]],
+        seed: int,
+        device: str = "cpu",
+        chances: Chances = Chances(),
+    ) -> None:
+        """Take volumes, each with its contrast and a 99.9th percentile of 1, to the device as float16."""
+        self.seed, self.device, self.chances = seed, torch.device(device), chances
+        self.groups: dict[str, list[Held]] = {}
+        rng = np.random.default_rng((seed, 2))
+        for contrast, stack in volumes:
+            depth = simulate.heads(stack, rng)
+            share = np.stack([(depth > r).mean((1, 2)) for r in range(DEEPEST)], 1)
+            spread = np.array([x[::2, ::2].std(dtype=np.float32) for x in stack])
+            textured = np.flatnonzero(spread > TEXTURE) if spread.max() > TEXTURE else np.arange(len(stack))
+            sides = (torch.from_numpy(side).to(self.device) for side in (stack.astype(np.float16), depth))
+            self.groups.setdefault(MERGED.get(contrast, contrast), []).append(Held(*sides, share, textured))
 
-    def batch(self, step: int, scale: int, patch: int, slices: int, each: int) -> tuple[torch.Tensor, ...]:
-        """``slices`` times ``each`` patches of ``patch`` low pixels a side."""
+    def batch(self, step: int, scale: int, size: Size) -> tuple[Tensor, Tensor, Tensor]:
+        """Low patches (b, 1, p, p), facts (b, 4) and high patches (b, 1, scale p, scale p).
+
+        Facts are what is believed of a scan: its noise, and what is left of its window (`leftover`).
+        """
         rng = np.random.default_rng((self.seed, step))
-        rows = [row for _ in range(slices) for row in self._cut(rng, scale, patch, each)]
-        low, said, high = (torch.from_numpy(np.stack(side)) for side in zip(*rows, strict=True))
-        return low[:, None], said, high[:, None]
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        made = [self._scan(rng, generator, scale, size) for _ in range(size.scans)]
+        low, facts, high = zip(*made, strict=True)
+        table = np.repeat(np.array(facts, np.float32), size.slices * size.each, 0)
+        return torch.cat(low)[:, None], self._sent(table), torch.cat(high)[:, None]
 
-    def _slice(self, rng: np.random.Generator, least: int) -> ndarray:
-        groups = [[v for v in g if min(v.shape[1:]) >= least] for g in self.groups.values()]
-        groups = [g for g in groups if g]
-        group = groups[rng.integers(len(groups))]
-        weight = np.sqrt([len(v) for v in group])
-        stack = group[rng.choice(len(group), p=weight / weight.sum())]
-        for _ in range(TRIES):
-            x = stack[rng.integers(len(stack))].astype(np.float32)
-            if x[::2, ::2].std() > TEXTURE:
-                break
-        x = x[:: 1 - 2 * rng.integers(2), :: 1 - 2 * rng.integers(2)]
-        return np.ascontiguousarray(x.T if rng.integers(2) else x)
+    def _sent(self, numbers: ndarray) -> Tensor:
+        return torch.from_numpy(numbers).to(self.device, non_blocking=True)
 
-    def _truth(self, rng: np.random.Generator, scale: int, patch: int) -> tuple[ndarray, tuple[int, int]]:
-        """A slice whose size is a multiple of the scale, and its acquired size."""
-        c, x = self.chances, self._slice(rng, scale * patch)
-        acquired, soft = [], []
-        for n in x.shape:
+    def _normal(self, generator: torch.Generator, *shape: int) -> Tensor:
+        """Of standard deviation 1 in both parts."""
+        parts = torch.randn(*shape, 2, generator=generator, device=self.device)
+        return torch.view_as_complex(parts)
+
+    def _scan(
+        self, rng: np.random.Generator, generator: torch.Generator, scale: int, size: Size
+    ) -> tuple[Tensor, tuple[float, ...], Tensor]:
+        c, (x, mask) = self.chances, self._slices(rng, scale * size.patch, size.slices)
+        x, acquired = self._truth(rng, x, scale, size.patch)
+        again = mask is not None and rng.random() < c.again
+        if mask is not None:
+            mask = onto(mask, x.shape[1:])
+            x = x * mask
+        sigma = exp(rng.uniform(*np.log(c.sigma)))
+        if scale > 1 and rng.random() < c.bicubic:
+            sigma = sigma if rng.random() < 0.3 else 0.0
+            low, facts, x = self._resampled(rng, generator, x, acquired, sigma)
+        else:
+            sigma = sigma if rng.random() < c.noisy else 0.0
+            shown = mask if again else None
+            low, facts, x = self._acquired(rng, generator, x, acquired, shown, sigma, scale, size.patch)
+        noise = sigma * exp(0.12 * rng.standard_normal())
+        cut = simulate.cut_patches(low, x, scale, size, generator, c.anywhere)
+        return cut[0], (noise, *facts), cut[1]
+
+    def _slices(self, rng: np.random.Generator, least: int, count: int) -> tuple[Tensor, Tensor | None]:
+        """Slices of a volume that is large enough, and perhaps a mask of each."""
+        groups = [[v for v in g if min(v.stack.shape[1:]) >= least] for g in self.groups.values()]
+        if not any(groups):
+            raise BadInput(f"no slice has {least} pixels a side; choose smaller patches")
+        group = [g for g in groups if g][rng.integers(sum(map(bool, groups)))]
+        weight = np.sqrt([len(v.stack) for v in group])
+        volume = group[rng.choice(len(group), p=weight / weight.sum())]
+        chosen = rng.choice(volume.textured, count, replace=len(volume.textured) < count)
+        axes, swapped = [axis for axis in (1, 2) if rng.integers(2)], bool(rng.integers(2))
+
+        def turned(stack: Tensor) -> Tensor:
+            x = torch.stack([stack[i] for i in chosen.tolist()])
+            x = x.flip(axes) if axes else x
+            return x.mT.contiguous() if swapped else x
+
+        x, mask = turned(volume.stack).float(), None
+        if rng.random() < self.chances.masked:
+            r = int(rng.integers(1, DEEPEST))
+            if rng.random() < 0.6 and (volume.share[chosen, r] >= KEPT).all():
+                coarse = turned(volume.depth) > r
+                mask = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, : x.shape[1], : x.shape[2]]
+            else:
+                mask = self._ellipses(rng, count, (x.shape[1], x.shape[2]))
+        return x, mask
+
+    def _ellipses(self, rng: np.random.Generator, count: int, shape: Shape) -> Tensor:
+        """One to three of them for each slice."""
+        angle, a, b = (rng.uniform(*ends, (count, 3)) for ends in ((0, np.pi), (0.2, 0.8), (0.2, 0.8)))
+        cy, cx = rng.uniform(-0.4, 0.4, (2, count, 3))
+        cy[np.arange(3) >= rng.integers(1, 4, (count, 1))] = 9  # outside
+        facts = self._sent(np.array([np.cos(angle), np.sin(angle), a, b, cy, cx], np.float32))
+        return simulate.ellipses(facts, shape)
+
+    def _truth(self, rng: np.random.Generator, x: Tensor, scale: int, patch: int) -> tuple[Tensor, Shape]:
+        """Slices whose size is a multiple of the scale, and their acquired grid."""
+        c = self.chances
+        acquired, ends = [], []
+        for n in x.shape[1:]:
             reduced = rng.random() < c.reduced
             m = int(n * (rng.uniform(c.least, 1) if reduced else 1)) // scale
             while m > patch and fft.next_fast_len(m) != m:
                 m -= 1
             acquired.append(max(m, patch))
-            soft.append(scale * acquired[-1] < 0.97 * n)
-        shape = tuple(scale * m for m in acquired)
-        if shape != x.shape:
-            block = fitted(spectrum(x), shape)
-            ends = [c.soft * s for s in soft]
-            places = [np.abs(np.linspace(-1, 1, m)) for m in shape]
-            edges = [Window("tukey", a).curve(k) for a, k in zip(ends, places, strict=True)]
-            x = np.maximum(image(block * (edges[0][:, None] * edges[1]).astype(np.float32)).real, 0)
+            ends.append(c.soft if scale * acquired[-1] < 0.97 * n else 0.0)
+        rows, columns = (scale * m for m in acquired)
+        if (rows, columns) != x.shape[1:]:
+            block = simulate.spectrum(x, (rows, columns)) * simulate.fade(columns, ends[1], self.device)
+            block = block * simulate.fade(rows, ends[0], self.device)[:, None]
+            x = simulate.image(block, (rows, columns)).real.clamp(min=0)
         if rng.random() < c.recontrasted:
-            x = recontrasted(x, rng)
-        return x.astype(np.float32), tuple(acquired)
+            x = simulate.recontrasted(x, rng)
+        return x, (acquired[0], acquired[1])
 
-    def _cut(self, rng: np.random.Generator, scale: int, patch: int, each: int) -> list[tuple[ndarray, ...]]:
+    def _acquired(
+        self,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+        x: Tensor,
+        acquired: Shape,
+        mask: Tensor | None,
+        sigma: float,
+        scale: int,
+        patch: int,
+    ) -> tuple[Tensor, tuple[float, float, float], Tensor]:
+        """Of a scan: the low slices, `leftover`, and the high slices."""
         c = self.chances
-        x, acquired = self._truth(rng, scale, patch)
-        mask = head_mask(x, rng) if rng.random() < c.masked else None
-        again = mask is not None and rng.random() < c.again
-        if mask is not None:
-            x = np.where(mask, x, np.float32(0))
         window = random_window(rng) if rng.random() < c.windowed else NONE
-        sigma = float(np.exp(rng.uniform(*np.log(c.sigma)))) if rng.random() < c.noisy else 0.0
         given = acquired
         if rng.random() < c.filled:
-            given = tuple(round(n * (2 if rng.random() < 0.5 else rng.uniform(1, 2))) for n in acquired)
-            given = tuple(fft.next_fast_len(n) for n in given)
-        s = acquire(x, acquired, window, sigma, given, rng)
-        if again:
-            s = np.where(onto(mask, given), s, np.float32(0))
+            fill = [2.0 if rng.random() < 0.5 else rng.uniform(1, 2) for _ in acquired]
+            rows, columns = (fft.next_fast_len(round(n * f)) for n, f in zip(acquired, fill, strict=True))
+            given = rows, columns
+        noise = self._normal(generator, len(x), *acquired) if sigma > 0 else None
+        s = simulate.acquire(x, Acquisition(acquired, window, given), sigma, noise)
+        s = s if mask is None else s * onto(mask, given)
         guess, undone = believed(window, rng, c)
+        if given != acquired and rng.random() < c.misjudged:
+            sizes = [round(n * (1 + 0.025 * rng.standard_normal())) for n in acquired]
+            rows, columns = (int(np.clip(m, patch, n)) for m, n in zip(sizes, given, strict=True))
+            acquired = rows, columns
+            x = simulate.regridded(x, (scale * rows, scale * columns)).clamp(min=0)
         low = canonical(s, acquired, guess if undone else NONE)
-        if again:
-            low = np.where(onto(mask, acquired), low, np.float32(0))
-        said = told(sigma * rng.uniform(0.85, 1.15), leftover(guess, undone))
-        return [
-            (low[a], said, x[b]) for a, b in (self._place(rng, x, low, scale, patch) for _ in range(each))
-        ]
+        low = low if mask is None else low * onto(mask, acquired)
+        return low, leftover(guess, undone), x
 
-    def _place(
-        self, rng: np.random.Generator, x: ndarray, low: ndarray, scale: int, patch: int
-    ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Where a patch is cut from both, mostly not background."""
-        anywhere = rng.random() < self.chances.anywhere
-        for _ in range(TRIES):
-            at = [int(rng.integers(n - patch + 1)) for n in low.shape]
-            fine = tuple(slice(scale * i, scale * (i + patch)) for i in at)
-            if anywhere or x[fine].std() > TEXTURE:
-                break
-        return tuple(slice(i, i + patch) for i in at), fine  # type: ignore[return-value]
-
-
-if __name__ == "__main__":
-    pack(Path(sys.argv[1]), [Path(one) for one in sys.argv[2:]])
+    def _resampled(
+        self, rng: np.random.Generator, generator: torch.Generator, x: Tensor, acquired: Shape, sigma: float
+    ) -> tuple[Tensor, tuple[float, float, float], Tensor]:
+        """Of a resampled image: antialiased bicubic, which has voxel 0 elsewhere; so have the high slices."""
+        (h, w), device = x.shape[1:], self.device
+        low = simulate.bicubic(h, acquired[0], device) @ x @ simulate.bicubic(w, acquired[1], device).mT
+        if sigma > 0:
+            low = (low + sigma * self._normal(generator, *low.shape)).abs()
+        rows, columns = (simulate.ramp(n, n // m, device) for n, m in zip((h, w), acquired, strict=True))
+        x = simulate.image(simulate.spectrum(x, (h, w)) * rows[:, None] * columns, (h, w)).real.clamp(min=0)
+        window = Window("hamming", float(rng.uniform(0.1, 0.4))) if rng.random() < 0.5 else NONE
+        undone = window.kind != "none" and rng.random() < 0.7
+        return canonical(low, acquired, window if undone else NONE), leftover(window, undone), x

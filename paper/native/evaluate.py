@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from acquisition import NONE, Window, acquire, canonical, leftover, regridded, told
-from draw import volumes
-from network import Native, warm
+from network import Native, joined, told, warm
 from numpy import ndarray
 from safetensors.torch import load_file
+from shards import volumes
 from tyro.conf import Positional
+
+from seran.acquisition import NONE, Acquisition, Window, canonical, leftover
+from seran.kspace import regridded
 
 SCALE = 2
 CASES = {
@@ -52,9 +54,9 @@ def enlarge(network: Native, s: ndarray, acquired: tuple[int, int], window: Wind
     """Given slices (n, h, w) of any gain -> slices on SCALE times the acquired grid."""
     gain = float(np.percentile(s, 99.9))
     low = torch.from_numpy(canonical(s, acquired, window) / np.float32(gain))
-    said = torch.from_numpy(told(sigma / gain, leftover(window, undone=True)))[None]
+    said = told(torch.tensor([[sigma / gain, *leftover(window)]]))
     with torch.autocast("cpu", torch.bfloat16):
-        made = [network(one[None, None], said, SCALE)[0, 0] for one in low]
+        made = [network(joined(one[None, None], said), SCALE)[0, 0] for one in low]
     return torch.stack(made).numpy() * gain
 
 
@@ -63,7 +65,7 @@ def gain(network: Native, x: ndarray, case: str) -> float:
     window, sigma, filling = CASES[case]
     acquired = (x.shape[1] // SCALE, x.shape[2] // SCALE)
     given = (acquired[0] * filling, acquired[1] * filling)
-    s = acquire(x, acquired, window, sigma, given, np.random.default_rng(0))
+    s = Acquisition(acquired, window, given)(x, sigma, np.random.default_rng(0))
     filled = regridded(s, x.shape[1:])
     made = enlarge(network, s, acquired, window, sigma)
     errors = [float(((np.maximum(y, 0) - x) ** 2).mean(dtype=np.float64)) for y in (filled, made)]
@@ -74,7 +76,7 @@ def main(packed: Positional[Path], weights: Positional[str], split: str = "val",
     """Print the table.
 
     Args:
-        packed: the folder of `draw.py`.
+        packed: a folder that `kit.py unpack` made.
         weights: ``start``, a checkpoint (its average) or final weights.
         split: of the volumes.
         slices: how many central slices of each.

@@ -1,35 +1,73 @@
-"""Train the native network: one loop, one scale per step, a cosine over the wall clock.
+"""Training of the native network: one loop for every device, one scale a step, a cosine over the wall clock.
 
-``python paper/native/train.py PACKED RUN --minutes 110``; the same command continues from
-RUN/checkpoint.safetensors. At the end RUN/final.safetensors holds the averaged weights.
+`kit.py train` runs it. It goes on from the checkpoint in the folder of the run, or from a newer one that was
+brought in parts. At the end RUN/final.safetensors holds the averaged weights.
 """
 
 import csv
 import json
 import math
-import os
+import shutil
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import shards
 import torch
-import tyro
 from draw import Draw
-from network import SCALES, Native, warm
+from network import HEADS, Native, joined, told, warm
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import nn
-from tyro.conf import Positional
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
+from seran import files
+from seran.data.simulate import Size
+from seran.errors import BadInput
+
+HERE = Path(__file__).parent
 SHARES = {1: 0.15, 2: 0.5, 3: 0.2, 4: 0.15}
-STAGES = {"l1": (32, 8, 2), "l2": (48, 8, 1)}
-"""Loss -> low pixels a side, slices, patches of each."""
+SIZES = {
+    "cpu": {"l1": Size(32, 8, 1, 2), "l2": Size(48, 8, 1, 1)},
+    "cuda": {"l1": Size(32, 8, 4, 4), "l2": Size(48, 8, 4, 2)},
+}
+"""Device -> loss -> batch; a GPU wants large ones, of few scans: each costs the CPU about a millisecond."""
 CLIP, EMA, WARMUP, TAIL = 0.5, 0.998, 100, 0.25
 ERROR = 0.015
 """Of a scan without noise, about, as a standard deviation; see `weigh`."""
 BETAS = (0.9, 0.99)
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train.
+
+    Attributes:
+        minutes: of training in all; the rate falls over them.
+        stop: pause after so many minutes of this call.
+        save: minutes between checkpoints.
+        every: steps between rows of the log.
+        lr: the highest learning rate.
+        seed: of what is drawn.
+        device: cpu or cuda.
+        weights: to begin with; None: those that are shipped for single scales.
+        result: a folder for the weights, the log, and the checkpoint in parts, at every checkpoint.
+        compiled: the body of the network by torch.compile.
+    """
+
+    minutes: float = 110
+    stop: float = math.inf
+    save: float = 5
+    every: int = 100
+    lr: float = 2.5e-4
+    seed: int = 0
+    device: str = "cpu"
+    weights: Path | None = HERE / "native.safetensors"
+    result: Path | None = None
+    compiled: bool = False
 
 
 def rate(lr: float, step: int, done: float) -> float:
@@ -42,55 +80,51 @@ def scale_of(seed: int, step: int) -> int:
     return int(np.random.default_rng((seed, step, 1)).choice(list(SHARES), p=list(SHARES.values())))
 
 
-def weigh(told: torch.Tensor, power: int) -> torch.Tensor:
+def weigh(sigma: Tensor, power: int) -> Tensor:
     """What the patches of a batch count, (b, 1, 1, 1) of mean 1: noisy ones less, so that dB count alike.
 
     One over the expected error, to the power of the loss; otherwise the noisiest scans decide alone.
     """
-    sigma = told[:, 0] ** 2 / 20
     weight = (1 + (sigma / (2 * ERROR)) ** 2) ** (-power / 2)
     return (weight / weight.mean())[:, None, None, None]
 
 
-def write(path: Path, tensors: dict[str, torch.Tensor], meta: dict[str, str]) -> None:
+def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, str]) -> None:
     """Atomically."""
-    part = path.with_suffix(".part")
-    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, part, meta)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.rename(path)
+    with files.atomic(path) as part:
+        part.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, meta))
 
 
 class Run:
     """Network, its average, optimiser, step and seconds."""
 
-    def __init__(self, lr: float) -> None:
-        self.network = warm(Native()).to(memory_format=torch.channels_last)
-        self.average = warm(Native()).to(memory_format=torch.channels_last).requires_grad_(False)
-        self.names = [k for k, _ in self.network.named_parameters()]
+    def __init__(self, network: nn.Module, lr: float, device: str) -> None:
+        """A run that begins with a network's parameters."""
+        self.network = network.to(device, memory_format=torch.channels_last)
+        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr, betas=BETAS, fused=True)
         self.step, self.seconds, self.patches = 0, 0.0, 0
 
     def save(self, path: Path) -> None:
         """Everything to one file."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
         write(path, tensors, {"state": json.dumps([self.step, self.seconds, self.patches])})
 
     def restore(self, path: Path) -> None:
-        """Go on from a file."""
+        """Go on from a file, of whatever device."""
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
         with safe_open(path, "pt") as file:
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
             self.step, self.seconds, self.patches = json.loads(file.metadata()["state"])
-        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
-        for key, value in tensors.items():
-            part, _, name = key.partition(".")
-            parts[part][name] = value
+            for key in file.keys():  # noqa: SIM118
+                part, _, name = key.partition(".")
+                parts[part][name] = file.get_tensor(key)
         self.network.load_state_dict(parts["network"])
-        self.average.load_state_dict(parts["average"])
-        kept: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in self.average.items():
+            value.copy_(parts["average"][name])
+        kept: dict[int, dict[str, Tensor]] = {}
         for key, value in parts["optimizer"].items():
             index, name = key.split(".")
             laid = value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
@@ -100,86 +134,146 @@ class Run:
     @torch.no_grad()
     def averaged(self) -> None:
         """One step of the moving average."""
-        weight = 1 - min(EMA, (self.step + 1) / (self.step + 10))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), weight)
+        weight, current = 1 - min(EMA, (self.step + 1) / (self.step + 10)), self.network.state_dict()
+        torch._foreach_lerp_(list(self.average.values()), [current[k] for k in self.average], weight)
+
+    def weights(self, path: Path) -> None:
+        """The averaged weights as float16, with what they were trained for."""
+        meta = {"steps": str(self.step), "seconds": str(self.seconds), "patches": str(self.patches)}
+        write(path, {k: v.half() for k, v in self.average.items()}, meta)
 
 
-def main(
-    packed: Positional[Path],
-    run_folder: Positional[Path],
-    minutes: float = 110,
-    lr: float = 4e-4,
-    seed: int = 0,
-    every: int = 100,
-    stop: float = math.inf,
-) -> None:
+def begin(options: Options, kit: Path, folder: Path) -> Run:
+    """A run, from the newest checkpoint there is, or from weights."""
+    network = Native()
+    if options.weights is None:
+        warm(network)
+    else:
+        network.load_state_dict({k: v.float() for k, v in load_file(options.weights).items()})
+    run, checkpoint = Run(network, options.lr, options.device), folder / CHECKPOINT
+    if checkpoint.is_file():
+        run.restore(checkpoint)
+    if (kit / shards.PARTS).is_file() and json.loads((kit / shards.PARTS).read_text())["step"] > run.step:
+        shards.join(kit, checkpoint)
+        run.restore(checkpoint)
+    sys.stderr.write(f"step {run.step}, {run.seconds / 60:.1f} of {options.minutes:g} minutes are over\n")
+    return run
+
+
+def learn(run: Run, draw: Draw, options: Options) -> tuple[int, Tensor]:
+    """One step: the scale that was trained, and the loss before it."""
+    done, scale = run.seconds / (60 * options.minutes), scale_of(options.seed, run.step)
+    loss_name = "l1" if done < 1 - TAIL else "l2"
+    low, facts, high = draw.batch(run.step, scale, SIZES[options.device][loss_name])
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate(options.lr, run.step, done)
+    with torch.autocast(options.device, torch.bfloat16):
+        made = run.network(joined(low, told(facts)).contiguous(memory_format=torch.channels_last), scale)
+    power = 1 if loss_name == "l1" else 2
+    loss = (weigh(facts[:, 0], power) * (made - high).abs() ** power).mean()
+    run.optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(run.network.parameters(), CLIP)
+    run.optimizer.step()
+    run.averaged()
+    run.step, run.patches = run.step + 1, run.patches + len(low)
+    return scale, loss.detach()
+
+
+def keep(run: Run, folder: Path, result: Path | None) -> None:
+    """Write the checkpoint, and what leaves the machine."""
+    run.save(folder / CHECKPOINT)
+    if result:
+        shards.split(folder / CHECKPOINT, result, run.step)
+        run.weights(result / "weights.safetensors")
+        if (folder / "log.csv").is_file():
+            shutil.copy(folder / "log.csv", result)
+
+
+def train(kit: Path, folder: Path, options: Options) -> Run:
     """Train, or go on.
 
     Args:
-        packed: the folder of `draw.py`.
-        run_folder: of the checkpoint and the log.
-        minutes: of training in all; the rate falls over them.
-        lr: the highest learning rate.
-        seed: of what is drawn.
-        every: steps between rows of the log.
-        stop: end this call after so many seconds.
+        kit: what `kit.py unpack` made.
+        folder: of the checkpoint and the log.
+        options: how.
     """
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    run_folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, log = run_folder / "checkpoint.safetensors", run_folder / "log.csv"
-    draw, run = Draw(packed, "train", seed), Run(lr)
-    if checkpoint.is_file():
-        run.restore(checkpoint)
-    first, began, drawing, saved = run.seconds, time.perf_counter(), 0.0, time.perf_counter()
-    losses: dict[int, list[float]] = {s: [] for s in SCALES}
-    mark, mark_patches = began, run.patches
-    budget = 60 * minutes
+    torch.manual_seed(options.seed)
+    torch.backends.cudnn.benchmark = True
+    folder.mkdir(parents=True, exist_ok=True)
+    for text in shards.missing(kit):
+        sys.stderr.write(f"not there yet: {text}\n")
+    run = begin(options, kit, folder)
+    scans = [(row["contrast"], row.pop("stack")) for row in shards.volumes(kit, "train")]
+    if not scans:
+        raise BadInput(f"{kit}: no volume of the split train has come yet")
+    draw = Draw(scans, options.seed, options.device)
+    if options.compiled:
+        compile_body(run.network, options.device)
     ended: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))  # saves, and can go on
-    while run.seconds < budget and run.seconds - first < stop and not ended:
-        done, scale, clock = run.seconds / budget, scale_of(seed, run.step), time.perf_counter()
-        stage = "l1" if done < 1 - TAIL else "l2"
-        low, told, high = draw.batch(run.step, scale, *STAGES[stage])
-        drawing += time.perf_counter() - clock
-        now_lr = rate(lr, run.step, done)
-        for group in run.optimizer.param_groups:
-            group["lr"] = now_lr
-        with torch.autocast("cpu", torch.bfloat16):
-            made = run.network(low, told, scale)
-        power = 1 if stage == "l1" else 2
-        loss = (weigh(told, power) * (made - high).abs() ** power).mean()
-        run.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(run.network.parameters(), CLIP)
-        run.optimizer.step()
-        run.averaged()
-        run.step, run.patches = run.step + 1, run.patches + len(low)
+    for number in (signal.SIGTERM, signal.SIGINT):  # saves, and can go on
+        signal.signal(number, lambda received, _: ended.append(received))
+    first, began = run.seconds, time.perf_counter()
+    saved, log = began, Log(folder / "log.csv", run)
+    while run.seconds < 60 * options.minutes and run.seconds - first < 60 * options.stop and not ended:
+        log.add(*learn(run, draw, options))
         run.seconds = first + time.perf_counter() - began
-        losses[scale].append(float(loss.detach()))
-        if run.step % every == 0:
-            now = time.perf_counter()
-            row = {"step": run.step, "seconds": round(run.seconds, 1), "lr": f"{now_lr:.3g}"}
-            row |= {"loss": stage}
-            row |= {f"x{s}": f"{np.mean(v):.6f}" if v else "" for s, v in losses.items()}
-            row["patches_per_s"] = f"{(run.patches - mark_patches) / (now - mark):.2f}"
-            row["drawing"] = f"{drawing / (now - mark):.3f}"
-            with log.open("a", newline="") as file:
-                writer = csv.DictWriter(file, list(row))
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerow(row)
-            sys.stderr.write(f"{row}\n")
-            losses, mark, mark_patches, drawing = {s: [] for s in SCALES}, now, run.patches, 0.0
-        if time.perf_counter() - saved > 300:
-            run.save(checkpoint)
+        if run.step % options.every == 0:
+            log.row()
+        if time.perf_counter() - saved > 60 * options.save:
+            keep(run, folder, options.result)
             saved = time.perf_counter()
-    run.save(checkpoint)
-    if run.seconds >= budget:
-        meta = {"steps": str(run.step), "seconds": str(run.seconds), "patches": str(run.patches)}
-        write(run_folder / "final.safetensors", run.average.state_dict(), meta)
-        sys.stderr.write(f"finished: {meta}\n")
+    if options.device == "cuda":
+        torch.cuda.synchronize()
+    keep(run, folder, options.result)
+    if run.seconds >= 60 * options.minutes:
+        run.weights(folder / "final.safetensors")
+    sys.stderr.write(f"paused or finished at step {run.step}: {run.patches} patches, {run.seconds:.0f} s\n")
+    return run
 
 
-if __name__ == "__main__":
-    tyro.cli(main)
+class Log:
+    """Rows of a CSV file: mean losses by scale and patches a second since the last row."""
+
+    def __init__(self, path: Path, run: Run) -> None:
+        self.path, self.run = path, run
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.losses: dict[int, list[Tensor]] = {s: [] for s in HEADS}
+        self.mark, self.patches = time.perf_counter(), self.run.patches
+
+    def add(self, scale: int, loss: Tensor) -> None:
+        """A step's; it is read when the row is written, because reading waits for the device."""
+        self.losses[scale].append(loss)
+
+    def row(self) -> None:
+        """Write one."""
+        means = {f"x{s}": f"{torch.stack(v).mean():.6f}" if v else "" for s, v in self.losses.items()}
+        speed = (self.run.patches - self.patches) / (time.perf_counter() - self.mark)
+        lr = self.run.optimizer.param_groups[0]["lr"]
+        row = {"step": self.run.step, "seconds": round(self.run.seconds, 1), "lr": f"{lr:.3g}", **means}
+        row |= {"patches_per_s": f"{speed:.2f}"}
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(row)
+        sys.stderr.write(f"{row}\n")
+        self.forget()
+
+
+def compile_body(network: nn.Module, device: str) -> None:
+    """torch.compile for the body, tried at once; without it if that fails, and a line says so."""
+    body = network.body
+    assert isinstance(body, nn.Module)
+    body.compile()
+    try:
+        x = torch.rand(2, 64, 32, 32, device=device).to(memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16):
+            body(x).float().sum().backward()
+    except Exception as error:  # whatever a compiler raises
+        body._compiled_call_impl = None
+        sys.stderr.write(f"WARNING: not compiled: {type(error).__name__}: {str(error)[:300]}\n")
+    network.zero_grad()

@@ -53,6 +53,8 @@ class Native(nn.Module):
         self.up = nn.ModuleDict({str(s): _upsampler(width, s) for s in HEADS if s > 1})
         self.tail = nn.ModuleDict({str(s): conv(width, 1) for s in HEADS})
         self.base = nn.ModuleDict({str(s): _base(s) for s in HEADS})
+        nn.init.zeros_(self.tail["1"].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.tail["1"].bias)  # type: ignore[arg-type]
 
     def forward(self, low: Told, scale: int) -> High:
         """One head's."""
