@@ -20,7 +20,6 @@ from seran.job.record import Record
 from seran.sharpen import Estimate, Method, Normalisation
 from tests.conftest import oblique, phantom
 
-
 CHECKS = {"geometry", "intensities", "residual", "noise", "overshoot", "signal", "resolution"}
 
 

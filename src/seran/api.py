@@ -1,10 +1,11 @@
 """The library's front door: `read`, `upscale`, `write` and `load`, on the same path as the command.
 
 >>> import numpy as np, seran
->>> voxels = np.hypot(*np.indices((24, 20, 3), np.float32)[:2])
+>>> disc = 100 / (1 + np.exp((np.hypot(*np.indices((48, 40)) - 20) - 13) / 2))
+>>> voxels = np.random.default_rng(0).normal(100 + disc[..., None], 1, (48, 40, 3))
 >>> affine = np.diag([0.9, 0.8, 5.0, 1.0])
 >>> seran.upscale((voxels, affine), method="bicubic")
-Scan(48x40x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)
+Scan(96x80x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)
 """
 
 from dataclasses import dataclass, replace

@@ -1,15 +1,15 @@
 """What a scan says of its own acquisition: measured band, the scanner's filter, noise, masked background.
 
-The power spectrum of tissue, without air (whose rectified noise spreads to twice the band), is explained along
-each axis as ``P(k) = W(k/f)² (Σ αⱼ Sⱼ(k) + N) + c``: anatomy falls by Lorentzians Sⱼ, noise N is flat, both are
-filtered by the window W and end at the fraction f of the grid; beyond it is only c, what the magnitude of
-noise leaves there, so at most a few hundredths of N. All are ≥ 0 and maximise the likelihood of averaged
-powers (a Gamma law, hence the Itakura–Saito divergence; multiplicative updates of Févotte 2009). Of the
-windows and fractions the simplest wins that explains the data as well as any; the whole band without a
-window is what must be beaten.
+The power spectrum of tissue, without air (whose rectified noise spreads to twice the band), is explained
+along each axis as ``P(k) = W(k/f)² (Σ αⱼ Sⱼ(k) + N) + c``: anatomy falls by Lorentzians Sⱼ, noise N is flat,
+both are filtered by the window W and end at the fraction f of the grid; beyond it is only c, what the
+magnitude of noise leaves there, so at most a few hundredths of N. All are ≥ 0 and maximise the likelihood of
+averaged powers (a Gamma law, hence the Itakura–Saito divergence; multiplicative updates of Févotte 2009).
+Power off both axes, where noise shows, then chooses the window, given what air says of the noise. The
+simplest explanation wins; what must be beaten is the whole band without a window.
 
 Noise comes from air where its mean and spread are those of a Rayleigh law, E s² = 2 σ² mean W², or of its
-kin of several coils (Constantinides 1997); else from the corners of the measured band in tissue.
+kin of several coils (Constantinides 1997); else from the least power in the band of tissue, an upper bound.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,10 @@ from scipy import fft, ndimage, special
 from seran import kspace
 from seran.acquisition import NONE, Window
 
-Source = Literal["air", "k-space", "unknown"]
+Source = Literal["air", "k-space", "stated", "unknown"]
+Fit = tuple[Float[ndarray, " _"], Float[ndarray, "w _"]]
+LARGEST = 0.06
+"""Largest noise that is believed of tissue, of the 99.9th percentile: the bound is not near above it."""
 WINDOWS = (
     NONE,
     *(Window("tukey", a) for a in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)),
@@ -31,26 +34,21 @@ WINDOWS = (
     *(Window("fermi", a, b) for a in (0.9, 1.0) for b in (0.04, 0.06, 0.1)),
 )
 """The filters that are looked for."""
-COST = np.array([{"none": 0.0, "fermi": 12.0}.get(w.kind, 8.0) for w in WINDOWS])
+COST = np.array([{"none": 0.0, "fermi": 20.0}.get(w.kind, 14.0) for w in WINDOWS])
 """Log-likelihood that a window must win."""
 EDGE_COST = 12.0
 """Log-likelihood that the end of the band must win, per axis."""
-APART = 40.0
-"""Log-likelihood that a window of its own for each axis must win."""
-INNER = 100.0
-"""Weight of the power off both axes, in bins of a spectrum."""
-LEAST = 0.3
-"""Fraction of the grid below which no end of the band is looked for."""
-FROM = 0.08
-"""Fraction of the grid from which spectra are explained: below, anatomy has no law."""
-STRIP = 0.12
-"""Half width of the spectrum about the other axis that is averaged; there elliptical windows look separable."""
+APART = 40.0  # log-likelihood that a window of its own for each axis must win
+INNER = 100.0  # weight of the power off both axes, in bins of a spectrum
+MOST = 0.96  # fraction of the grid above which all of it counts as measured
+LEAST = 0.3  # fraction of the grid below which no end of the band is looked for
+FROM = 0.08  # fraction of the grid from which spectra are explained: below, anatomy has no law
+STRIP = 0.12  # half width of the averaged strip about the other axis, where elliptical windows look separable
 SOFT = 0.05
-"""Standard deviation of the blur of the tissue's mask, of the field of view: it blurs spectra by few samples."""
-FLOOR = 0.05
-"""Largest power beyond the band, of the noise's."""
-BINS = 100
-"""At most so many bins per half spectrum, up to the next whole number of samples in each."""
+"""Blur of the tissue's weight: standard deviation, in fields of view. It blurs spectra by few samples."""
+FLOOR = 0.05  # largest power beyond the band, of the noise's
+STEPS = 60  # of the multiplicative updates
+BINS = 100  # at most so many bins per half spectrum, up to the next whole number of samples in each
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Measured:
         window: the scanner's filter that explains the fall of the spectrum at the edge.
         sigma: standard deviation of the real and of the imaginary noise, as `Acquisition` takes it: in image
             units of the acquired grid without the window; 0 if none is measurable.
-        by: where sigma comes from.
+        by: where sigma comes from; k-space is an upper bound, stated is not measured.
         background: the value of a masked background.
         sure: of each axis, whether the end of the band was seen; else its fraction is 1.
     """
@@ -76,7 +74,7 @@ class Measured:
 
 
 def measured(stack: Float[ndarray, "n h w"]) -> Measured:
-    """Know a scan by its magnitude images, slices first; what cannot be known is left at the cautious side."""
+    """Measure magnitude images, slices first; what cannot be known is left at the cautious side."""
     if min(stack.shape) < 1 or not np.isfinite(stack).all() or not np.ptp(stack):
         return Measured()
     chosen = kspace._strong(stack).astype(np.float32)
@@ -88,13 +86,19 @@ def measured(stack: Float[ndarray, "n h w"]) -> Measured:
     if min(stack.shape[1:]) < 24 or not weight.any():
         return Measured(background=background)
     power, blur = folded(chosen * weight), folded(weight)
-    fraction, window = band(power, blur)
-    most = _in_corners(power, fraction, window, float((weight**2).sum((1, 2)).mean()))
-    sigma, by = in_air(chosen, outside, fraction, window, most), "air"
-    if sigma is None:
-        sigma, by = most, "k-space" if most > 0 else "unknown"
-    sure = fraction[0] < 1, fraction[1] < 1
-    return Measured(fraction, window, sigma * unit, by, background, sure)
+    energy = float((weight**2).sum((1, 2)).mean())
+    air = in_air(chosen, outside)
+    fits = spectra(power, blur)
+    fraction, window = band(power, fits)
+    most = in_tissue(power, fraction, window, energy)
+    sigma = float(np.sqrt(air / _passed(window)))
+    by: Source = "k-space" if 0 < most < LARGEST else "unknown"
+    if most / 50 < sigma < 1.3 * most:
+        fraction, window = band(power, fits, energy * air)
+        sigma, by = float(np.sqrt(air / _passed(window))), "air"
+    else:
+        sigma = most if by == "k-space" else 0.0
+    return Measured(fraction, window, sigma * unit, by, background, (fraction[0] < 1, fraction[1] < 1))
 
 
 def masked(stack: Float[ndarray, "n h w"]) -> tuple[float | None, Bool[ndarray, "n h w"]]:
@@ -102,10 +106,12 @@ def masked(stack: Float[ndarray, "n h w"]) -> tuple[float | None, Bool[ndarray, 
     values, counts = np.unique(stack, return_counts=True)
     value = values[counts.argmax()]
     same = stack == value
-    if counts.max() < 0.03 * stack.size:
+    if counts.max() < 0.03 * stack.size or counts[values < value].sum() > 0.05 * stack.size:
         return None, np.zeros_like(same)
     solid = ndimage.binary_opening(same, np.ones((1, 5, 5), bool))
-    label, count = ndimage.label(solid, np.array([[[0] * 3] * 3, [[0, 1, 0], [1] * 3, [0, 1, 0]], [[0] * 3] * 3]))
+    label, count = ndimage.label(
+        solid, np.array([[[0] * 3] * 3, [[0, 1, 0], [1] * 3, [0, 1, 0]], [[0] * 3] * 3])
+    )
     sizes = np.bincount(label.ravel(), minlength=count + 1)
     large = sizes >= 0.01 * stack[0].size
     large[0] = False
@@ -119,8 +125,11 @@ def tissue(stack: Float[ndarray, "n h w"], outside: Bool[ndarray, "n h w"]) -> F
     """A smooth weight that is 0 in air, in a masked background and at its edges, and 1 in tissue."""
     h, w = stack.shape[1:]
 
+    k = np.hypot(fft.fftfreq(h)[:, None] * h, fft.rfftfreq(w) * w)
+    gauss = np.exp(-2 * (np.pi * SOFT * k) ** 2).astype(np.float32)
+
     def smooth(a: Float[ndarray, "n h w"], wide: float = 1.0) -> Float[ndarray, "n h w"]:
-        return ndimage.gaussian_filter(a, (0, wide * SOFT * h, wide * SOFT * w), mode="wrap", truncate=3.0)
+        return np.maximum(fft.irfft2(fft.rfft2(a) * gauss ** np.float32(wide**2), (h, w)), 0)
 
     s = smooth(np.abs(stack))
     inside = np.clip((s / np.percentile(s, 95) - 0.15) / 0.35, 0, 1)
@@ -139,28 +148,43 @@ def folded(stack: Float[ndarray, "n h w"]) -> Float[ndarray, "a b"]:
     return made
 
 
-def band(power: Float[ndarray, "a b"], blur: Float[ndarray, "a b"]) -> tuple[tuple[float, float], Window]:
-    """Measured fraction of each axis and the window, from the spectrum of tissue and that of its mask."""
+def spectra(power: Float[ndarray, "a b"], blur: Float[ndarray, "a b"]) -> list[Fit]:
+    """What `explained` says of rows and of columns, from the folded power of tissue and of its weight."""
     strip = [max(2, round(STRIP * (n - 1))) + 1 for n in power.shape]
-    axes = [(power[:, : strip[1]].mean(1), blur[:, :3].sum(1)), (power[: strip[0]].mean(0), blur[:3].sum(0))]
-    fits = [explained(p, b) for p, b in axes]
+    rows = explained(power[:, : strip[1]].mean(1), blur[:, :3].sum(1))
+    return [rows, explained(power[: strip[0]].mean(0), blur[:3].sum(0))]
+
+
+def band(
+    power: Float[ndarray, "a b"], fits: list[Fit], noise: float = 0.0
+) -> tuple[tuple[float, float], Window]:
+    """Measured fraction of each axis and the window.
+
+    Args:
+        power: of tissue, `folded`.
+        fits: of rows and of columns.
+        noise: what air says of the mean power of noise over the whole spectrum; 0: nothing.
+    """
     alone = [cost + COST[:, None] for _, cost in fits]
     together = fits[0][1].min(1) + fits[1][1].min(1) + COST
     ends = [f[cost.argmin(1)] for f, cost in fits]
     if together.min() - sum(a.min() for a in alone) > APART:
-        ways = [np.unravel_index(a.argmin(), a.shape)[1] for a in alone]
-        ends = [np.full(len(WINDOWS), f[way]) for (f, _), way in zip(fits, ways, strict=True)]
+        at = [np.unravel_index(a.argmin(), a.shape)[1] for a in alone]
+        ends = [np.full(len(WINDOWS), f[i]) for (f, _), i in zip(fits, at, strict=True)]
         together = COST
-    shapes = [w for w in WINDOWS], [Window(w.kind, w.a, w.b, True) for w in WINDOWS]
-    corner = np.array([[inner(power, (r, c), w) for r, c, w in zip(*ends, some, strict=True)] for some in shapes])
-    total = together + INNER * np.log(corner + 2e-3)
+    shapes = WINDOWS, [Window(w.kind, w.a, w.b, True) for w in WINDOWS]
+    pairs = list(zip(*ends, strict=True))
+    corner = [[inner(power, f, w, noise) for f, w in zip(pairs, some, strict=True)] for some in shapes]
+    total = together + INNER * np.log(np.array(corner) + 2e-3)
     shape, best = np.unravel_index(total.argmin(), total.shape)
     chosen = shapes[shape][best] if best else NONE
     return (float(ends[0][best]), float(ends[1][best])), chosen
 
 
-def inner(power: Float[ndarray, "a b"], fraction: tuple[float, float], window: Window) -> float:
-    """Divergence, per bin, of the power off both axes of the measured band from noise and anatomy in a window."""
+def inner(
+    power: Float[ndarray, "a b"], fraction: tuple[float, float], window: Window, noise: float = 0.0
+) -> float:
+    """Divergence, per bin, of power off both axes of the measured band from noise and anatomy in a window."""
     rows, columns = (np.arange(n) / (n - 1) / f for n, f in zip(power.shape, fraction, strict=True))
     where = [np.flatnonzero((k > 0.15) & (k < 0.94)) for k in (rows, columns)]
     if min(map(len, where)) < 6:
@@ -169,15 +193,35 @@ def inner(power: Float[ndarray, "a b"], fraction: tuple[float, float], window: W
     where = [at[: len(at) // n * n] for at, n in zip(where, per, strict=True)]
 
     def blocks(a: Float[ndarray, "*t a b"]) -> Float[ndarray, "*t n"]:
-        a = a.reshape(*a.shape[:-2], a.shape[-2] // per[0], per[0], a.shape[-1] // per[1], per[1]).mean((-3, -1))
+        a = a.reshape(*a.shape[:-2], a.shape[-2] // per[0], per[0], a.shape[-1] // per[1], per[1]).mean(
+            (-3, -1)
+        )
         return a.reshape(*a.shape[:-2], -1)
 
     r, c = rows[where[0]][:, None], columns[where[1]]
-    passed = window.curve(np.hypot(r, c)) ** 2 if window.elliptical else (window.curve(r) * window.curve(c)) ** 2
+    passed = (
+        window.curve(np.hypot(r, c)) ** 2 if window.elliptical else (window.curve(r) * window.curve(c)) ** 2
+    )
     radius = np.hypot(r * fraction[0] * len(power), c * fraction[1] * power.shape[1]) / max(power.shape)
-    shapes = [np.ones_like(radius)] + [(1 + (radius / a) ** 2) ** -p for a in (0.05, 0.15, 0.35) for p in (1, 2)]
+    shapes = [np.ones_like(radius)] + [
+        (1 + (radius / a) ** 2) ** -p for a in (0.05, 0.15, 0.35) for p in (1, 2)
+    ]
     terms = blocks(np.stack([passed * s for s in shapes] + [passed + FLOOR / 3])).astype(np.float32)
-    return float(divergence(blocks(power[np.ix_(*where)]).astype(np.float32), terms[None])[0])
+    known = terms[0] * np.float32(noise / _passed(window) / (fraction[0] * fraction[1]))
+    return float(divergence(blocks(power[np.ix_(*where)]).astype(np.float32), terms[None], known)[0])
+
+
+def _shapes(k: Float[ndarray, "*k"]) -> Float[ndarray, "j *k"]:
+    """Powers of noise and of anatomy, as they fall with the frequency in parts of the grid's highest."""
+    falls = [(1 + (k / a) ** 2) ** -p for a in (0.05, 0.15, 0.35) for p in (1, 2)]
+    return np.stack([np.ones_like(k), *falls])
+
+
+def _power(window: Window, r: Float[ndarray, "a 1"], c: Float[ndarray, " b"]) -> Float[ndarray, "a b"]:
+    """What a window lets pass of the power at frequencies along rows and columns, in parts of the band."""
+    if window.elliptical:
+        return window.curve(np.hypot(r, c)) ** 2
+    return (window.curve(r) * window.curve(c)) ** 2
 
 
 def _passed(window: Window) -> float:
@@ -185,15 +229,15 @@ def _passed(window: Window) -> float:
     return float((window.on((64, 64)) ** 2).mean(dtype=np.float64))
 
 
-def explained(
-    power: Float[ndarray, " a"], blur: Float[ndarray, " a"]
-) -> tuple[Float[ndarray, " f"], Float[ndarray, "w f"]]:
+def explained(power: Float[ndarray, " a"], blur: Float[ndarray, " a"]) -> Fit:
     """Fractions that were tried, and the cost of each window and fraction (minus a log-likelihood)."""
     half = len(power) - 1
     per = -(-half // BINS)
     k = np.arange(half + 1) / half
-    fractions = np.append(np.arange(int(LEAST * half), half, per) / half, 1.0)
-    shapes = np.stack([np.ones_like(k)] + [(1 + (k / a) ** 2) ** -p for a in (0.05, 0.15, 0.35) for p in (1, 2)])
+    fractions = np.append(np.arange(int(LEAST * half), MOST * half, per) / half, 1.0)
+    shapes = np.stack(
+        [np.ones_like(k)] + [(1 + (k / a) ** 2) ** -p for a in (0.05, 0.15, 0.35) for p in (1, 2)]
+    )
     inside = np.clip((fractions[:, None] - k) * half + 0.5, 0, 1)
     inside[-1] = 1
     passed = np.stack([w.curve(k / fractions[:, None]) for w in WINDOWS]) ** 2 * inside
@@ -214,24 +258,31 @@ def explained(
 
 
 def divergence(
-    data: Float[ndarray, " n"], terms: Float[ndarray, "c j n"], steps: int = 60
+    data: Float[ndarray, " n"], terms: Float[ndarray, "c j n"], known: Float[ndarray, " n"] | None = None
 ) -> Float[ndarray, " c"]:
-    """Itakura–Saito divergence, per bin, of data from the best sum of non-negative terms, of each candidate."""
+    """Itakura–Saito divergence, per bin, of data from each candidate's best sum of non-negative terms.
+
+    Args:
+        data: averaged powers.
+        terms: of each candidate.
+        known: a part of the sum that is not free.
+    """
+    fixed = np.zeros((len(data), 1), np.float32) if known is None else (known / data)[:, None]
     terms = terms / data
     terms /= np.maximum(terms.mean(-1, keepdims=True), 1e-20)
     turned = np.ascontiguousarray(terms.swapaxes(1, 2))
     amount = np.full((*terms.shape[:2], 1), 1 / terms.shape[1], np.float32)
-    for _ in range(steps):
-        ratio = 1 / np.maximum(turned @ amount, 1e-9)
+    for _ in range(STEPS):
+        ratio = 1 / np.maximum(turned @ amount + fixed, 1e-9)
         amount *= (terms @ ratio**2) / (terms @ ratio)
-    model = np.maximum((turned @ amount)[..., 0], 1e-9)
+    model = np.maximum((turned @ amount + fixed)[..., 0], 1e-9)
     return (1 / model - 1 + np.log(model)).mean(-1)
 
 
-def _in_corners(
+def in_tissue(
     power: Float[ndarray, "a b"], fraction: tuple[float, float], window: Window, energy: float
 ) -> float:
-    """Standard deviation of noise by the corners of the measured band; an upper bound, for anatomy reaches there.
+    """Standard deviation of noise by the least power in the band; an upper bound, for anatomy is there too.
 
     Args:
         power: of tissue.
@@ -240,40 +291,33 @@ def _in_corners(
         energy: sum of the squared weight of tissue over a slice.
     """
     rows, columns = (np.arange(n) / (n - 1) / f for n, f in zip(power.shape, fraction, strict=True))
-    where = [np.flatnonzero((k > 0.6) & (k < 0.95)) for k in (rows, columns)]
+    where = [np.flatnonzero((k > 0.25) & (k < 0.95)) for k in (rows, columns)]
     if min(map(len, where)) < 3:
         return 0.0
     beyond = power[np.ix_(rows > 1.1, columns > 1.1)]
     floor = float(np.median(beyond)) if beyond.size > 20 else 0.0
     r, c = rows[where[0]][:, None], columns[where[1]]
-    passed = window.curve(np.hypot(r, c)) ** 2 if window.elliptical else (window.curve(r) * window.curve(c)) ** 2
+    passed = (
+        window.curve(np.hypot(r, c)) ** 2 if window.elliptical else (window.curve(r) * window.curve(c)) ** 2
+    )
     data = power[np.ix_(*where)]
-    values = []
-    for some in np.array_split(np.argsort(np.hypot(r, c), axis=None), 4):
-        weight = passed.ravel()[some]
-        if weight.mean() > 0.02:
-            values.append((data.ravel()[some] - floor).sum() / weight.sum())
-    level = max(min(values, default=0.0), 0.0)
+    levels = []
+    for ring in np.array_split(np.argsort(np.hypot(r, c), axis=None), 10):
+        through = passed.ravel()[ring]
+        if through.mean() > 0.02:
+            levels.append((data.ravel()[ring] - floor).sum() / through.sum())
+    level = max(min(levels, default=0.0), 0.0)
     return float(np.sqrt(level * fraction[0] * fraction[1] / energy))
 
 
-def in_air(
-    stack: Float[ndarray, "n h w"],
-    outside: Bool[ndarray, "n h w"],
-    fraction: tuple[float, float],
-    window: Window,
-    most: float,
-) -> float | None:
-    """Standard deviation of noise by its magnitude in air; None where no air looks like noise.
+def in_air(stack: Float[ndarray, "n h w"], outside: Bool[ndarray, "n h w"]) -> float:
+    """Variance of the given image's noise, of its real part, by air; 0 where none looks like noise.
 
     Args:
-        stack: magnitude images.
+        stack: magnitude images, 99.9th percentile 1.
         outside: a masked background, which is no air.
-        fraction: of the band.
-        window: the scanner's filter.
-        most: standard deviation of noise that tissue allows.
     """
-    size = [max(4, min(16, round(5 / f))) for f in fraction]
+    size = [8 if min(stack.shape[1:]) >= 96 else 5] * 2
     h, w = (n // s * s for n, s in zip(stack.shape[1:], size, strict=True))
 
     def blocks(a: ndarray) -> Float[ndarray, "n p q"]:
@@ -284,7 +328,7 @@ def in_air(
     free = blocks(outside) == 0
     low = free & (square < 0.15**2) & (square > 0)
     if low.sum() < 40:
-        return None
+        return 0.0
     level = np.log(square[low])
     steps = np.arange(level.min() - 1, level.max() + 1, 0.02)
     count = np.histogram(level, steps)[0].astype(np.float64)
@@ -292,27 +336,18 @@ def in_air(
     peaks = np.flatnonzero((smooth[1:-1] >= smooth[:-2]) & (smooth[1:-1] > smooth[2:])) + 1
     around = np.array([count[max(0, p - 20) : p + 20].sum() for p in peaks])
     peaks = peaks[around >= max(30, 0.2 * around.max(initial=0))]
+    least, largest = (1.7, 2.2) if outside.any() else (1.3, 6)  # a masked scan has dark tissue, rarely air
     for peak in peaks:
         near = np.abs(level - steps[peak]) < 0.5
         s, s2 = mean[low][near].mean(), square[low][near].mean()
         ratio = s / np.sqrt(max(s2 - s**2, 1e-30))
-        if 1.75 < ratio < 6:
-            coils = _coils(ratio)
-            sigma = float(np.sqrt(s2 / (2 * coils * _on_block(window))))
-            if sigma > most / 50 or most == 0:
-                return sigma
-    return None
-
-
-def _on_block(window: Window) -> float:
-    """Mean of the squared window over the measured block."""
-    return _passed(window)
+        if least < ratio < largest:
+            return float(s2 / (2 * _coils(ratio)))
+    return 0.0
 
 
 def _coils(ratio: float) -> float:
     """Coils of equal noise (1: Rayleigh) by the mean over the standard deviation of their sum of squares."""
-    if ratio < 2.05:
-        return 1.0
-    coils = np.arange(1, 12, 0.1)
+    coils = np.arange(1, 13, 0.1)
     mean = np.sqrt(2) * np.exp(special.gammaln(coils + 0.5) - special.gammaln(coils))
     return float(np.interp(ratio, mean / np.sqrt(2 * coils - mean**2), coils))

@@ -31,9 +31,12 @@ def is_network(name: str) -> bool:
 
 def files_of(name: str) -> list[Path]:
     """All weights of a method that are at hand."""
-    return [
-        path for key, path in weights.at_hand().items() if key.startswith((f"{name}-x", f"{name}-native"))
-    ]
+    return [path for key, path in weights.at_hand().items() if belongs(key, name)]
+
+
+def belongs(key: str, name: str) -> bool:
+    """Whether weights are of a method: ``NAME-xSCALE-DEGRADATION``, or ``NAME-native`` of several scales."""
+    return key == f"{name}-{NATIVE}" or key.startswith(f"{name}-x")
 
 
 def is_native(name: str) -> bool:

@@ -22,7 +22,7 @@ SHORT = 0.1  # a head may stay so much below what is wanted: the rest is filled 
 NOISIEST = 0.06  # of the gain: more was not trained, and the network is told no more
 SMALLEST = 8  # pixels a side of an acquired grid
 ISLAND = 25  # pixels that a part of a slice's constant background has at least
-BEYOND = 0.02  # of the gain, by which a pixel beside the background may leave its neighbourhood in the scan
+BEYOND = 0.02  # of the gain, by which a pixel beside the background may be above the scan around it
 
 
 def told(sigma: float, window: Window, undone: bool = True) -> Float[ndarray, "4"]:
@@ -87,7 +87,9 @@ def bound(method: Method, known: Measured, shape: tuple[int, int]) -> Method:
             return running.predict(np.concatenate([low[:, None], maps], 1))
 
         one = Method(method.name, (k, k), network, method.degradation, method.anchor)
-        enlarge = ensembled(one, swap=said[1] == said[2]).predict if method.name.endswith("+") else network
+        enlarge = (
+            ensembled(one, swap=bool(said[1] == said[2])).predict if method.name.endswith("+") else network
+        )
         empty = None if known.background is None else float(norm.apply(np.array([known.background]))[0])
         return lambda low: _enlarged(low, enlarge, grid, known.window, method.scale, empty)
 
@@ -123,7 +125,7 @@ def _enlarged(
     size = (1, 3, 3)
     least, most = ndimage.minimum_filter(low, size), ndimage.maximum_filter(low, size)
     for fine, there, a, b, m in zip(high, near, least, most, mask, strict=True):
-        held = np.clip(fine, nearest(a, wanted) - BEYOND, nearest(b, wanted) + BEYOND)
+        held = np.clip(fine, nearest(a, wanted), nearest(b, wanted) + BEYOND)
         fine[...] = np.where(nearest(there, wanted), held, fine)
         fine[nearest(m, wanted)] = empty
     return high

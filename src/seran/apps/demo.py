@@ -70,7 +70,9 @@ def demo(out: Path = Path("seran-demo"), engine: Engine = Engine()) -> str:  # n
     low = Volume(np.moveaxis(Bicubic((SCALE, SCALE))(stack), 0, 2), affine)
     made, scores = {"truth": truth, "low": low}, {}
     for name in ("bicubic", "seran"):
-        made[name] = seran.upscale((low.data, affine), method=name, acquisition="bicubic", engine=engine).volume
+        made[name] = seran.upscale(
+            (low.data, affine), method=name, acquisition="bicubic", engine=engine
+        ).volume
         scores[name] = metrics.scores(stack, np.moveaxis(made[name].data, 2, 0), float(np.ptp(stack)))
     for name, volume in made.items():
         with files.atomic(out / f"{name}.nii.gz") as part:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 
+from seran import methods as library
 from seran import weights
 from seran.systems import SYSTEMS
 
@@ -12,7 +13,7 @@ HEAD = ("method", "system", "year", "parameters x2 / x3 / x4", "weights", "publi
 def _row(name: str) -> tuple[str, ...]:
     system, held = SYSTEMS[name], "none needed"
     if system.network:
-        kept = [key.removeprefix(f"{name}-") for key in weights.listed() if key.startswith(f"{name}-x")]
+        kept = [key.removeprefix(f"{name}-") for key in weights.listed() if library.belongs(key, name)]
         held = ", ".join(kept) or "train your own"
     return name, system.title, str(system.year), system.sizes(), held, system.paper
 

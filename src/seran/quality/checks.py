@@ -270,7 +270,9 @@ def _resolution(before: Volume, after: Volume, made: Provenance | None) -> Answe
     text = (
         f"measured {grid.dimensions(sizes, '.3g', ' x ')} mm, shown {grid.dimensions(new, '.3g', ' x ')} mm"
     )
-    if made.weights and not made.acquired.undone and min(made.acquired.fraction) < FULL:
+    if not made.weights:
+        return "PASS", f"{text}: no weights, no claim"
+    if not made.acquired.undone and min(made.acquired.fraction) < FULL:
         return "WARN", f"{text}: these weights take all of k-space as measured; see --acquisition"
     if finer > FINEST:
         return "WARN", f"{text}: {finer:.1f} times finer, and networks are trained up to 4"

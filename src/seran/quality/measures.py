@@ -17,7 +17,7 @@ from seran.grid import Anchor
 
 BLOCK = 6  # pixels of the scan a side
 MARGIN = 2  # pixels around a block that should be as flat
-FLATTEST = 0.1  # of the tissue's blocks
+FLATTEST = 0.2  # of the tissue's blocks
 STEEP = 0.02  # of the range: structure in a block, beyond which none counts as flat
 TISSUE, AIR = 0.15, 0.05  # of the range: mean of a block of tissue, at least, and of air, at most
 SLICES = 16  # of the scan, evenly apart, are looked at

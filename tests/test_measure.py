@@ -1,0 +1,115 @@
+"""What `measure` says of phantoms that were taken through a scanner whose settings are known."""
+
+import numpy as np
+import pytest
+
+from seran import measure
+from seran.acquisition import NONE, Acquisition, Window
+from seran.measure import Measured, measured
+from tests.conftest import phantom
+
+SHAPE = (132, 160)
+SIGMA = 6.0
+
+
+@pytest.fixture(scope="module")
+def truth() -> np.ndarray:
+    """Slices with air around, values to about 1000."""
+    return np.stack([phantom(SHAPE, seed) for seed in range(8)])
+
+
+def scanned(
+    truth: np.ndarray, part: tuple[float, float] = (1, 1), window: Window = NONE, sigma: float = SIGMA
+) -> np.ndarray:
+    acquired = tuple(2 * round(p * n / 2) for p, n in zip(part, SHAPE, strict=True))
+    return Acquisition(acquired, window, SHAPE)(truth, sigma, np.random.default_rng(5))
+
+
+@pytest.mark.parametrize("window", [NONE, Window("hamming", 0.46), Window("tukey", 0.4)])
+def test_a_full_band_stays_full(truth: np.ndarray, window: Window) -> None:
+    found = measured(scanned(truth, window=window))
+    assert (found.fraction, found.sure) == ((1.0, 1.0), (False, False))
+
+
+@pytest.mark.parametrize("part", [(0.5, 0.65), (0.65, 0.5), (1.0, 0.65), (0.8, 1.0)])
+@pytest.mark.parametrize("window", [NONE, Window("hamming", 0.46)])
+def test_each_axis_has_its_own_band(truth: np.ndarray, part: tuple[float, float], window: Window) -> None:
+    found = measured(scanned(truth, part, window))
+    assert found.fraction == pytest.approx(part, abs=0.04)
+    assert found.sure == tuple(p < 1 for p in part)
+
+
+@pytest.mark.parametrize("part", [(1.0, 1.0), (0.65, 0.8)])
+@pytest.mark.parametrize("elliptical", [False, True])
+def test_a_strong_window_is_recognised(
+    truth: np.ndarray, part: tuple[float, float], elliptical: bool
+) -> None:
+    found = measured(scanned(truth, part, Window("hamming", 0.46, elliptical=elliptical)))
+    assert (found.window.kind, found.window.elliptical) == ("hamming", elliptical)
+    assert found.window.a == pytest.approx(0.46, abs=0.07)
+
+
+@pytest.mark.parametrize("sigma", [4.0, 12.0])
+@pytest.mark.parametrize("part", [(1.0, 1.0), (0.5, 0.8)])
+def test_air_tells_noise(truth: np.ndarray, sigma: float, part: tuple[float, float]) -> None:
+    found = measured(scanned(truth, part, Window("hamming", 0.46), sigma))
+    assert found.by == "air"
+    assert found.sigma == pytest.approx(sigma, rel=0.15)
+
+
+def test_several_coils_are_seen_in_air() -> None:
+    """Sums of squares of L coils: E s² is 2 L σ²."""
+    rng = np.random.default_rng(0)
+    parts = rng.normal(0, 0.01, (8, 6, 96, 96))
+    stack = np.sqrt((parts**2).sum(0))
+    assert measure.in_air(stack.astype(np.float32), np.zeros(stack.shape, bool)) == pytest.approx(
+        1e-4, rel=0.1
+    )
+
+
+def test_a_masked_background_is_found_and_is_no_air(truth: np.ndarray) -> None:
+    stack = scanned(truth, (0.65, 0.8))
+    head = np.stack([phantom(SHAPE, seed) > 0 for seed in range(8)])
+    found = measured(np.where(head, stack, np.float32(3)))
+    assert found.background == 3
+    assert found.by != "air"
+    assert found.fraction == pytest.approx((0.65, 0.8), abs=0.04)
+    assert measured(stack).background is None
+
+
+def test_saturated_tissue_is_no_background(truth: np.ndarray) -> None:
+    stack = scanned(truth)
+    assert measured(np.minimum(stack, np.float32(np.percentile(stack, 90)))).background is None
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e-6])
+def test_units_of_intensity_do_not_matter(truth: np.ndarray, factor: float) -> None:
+    stack = scanned(truth, (0.65, 0.8), Window("hamming", 0.46))
+    one, other = measured(stack), measured(stack * np.float32(factor))
+    assert (one.fraction, one.window, one.by) == (other.fraction, other.window, other.by)
+    assert other.sigma == pytest.approx(factor * one.sigma, rel=1e-3)
+
+
+def test_the_same_scan_is_measured_the_same(truth: np.ndarray) -> None:
+    stack = scanned(truth, (0.65, 0.8))
+    before = stack.copy()
+    assert measured(stack) == measured(stack)
+    np.testing.assert_array_equal(stack, before)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (1, 64, 40), (2, 30, 200)])
+def test_odd_stacks_are_survived(shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(1)
+    for stack in (np.full(shape, 7.0), rng.normal(-50, 20, shape), np.zeros(shape), -phantom(shape)):
+        found = measured(stack.astype(np.float32))
+        assert all(0 < f <= 1 for f in found.fraction)
+        assert np.isfinite(found.sigma)
+        assert found.sigma >= 0
+
+
+def test_what_has_no_contrast_says_nothing() -> None:
+    assert measured(np.full((4, 40, 50), 7.0, np.float32)) == Measured()
+
+
+def test_one_slice_is_enough(truth: np.ndarray) -> None:
+    assert measured(scanned(truth, (0.5, 0.65))[:1]).fraction == pytest.approx((0.5, 0.65), abs=0.06)

@@ -1,0 +1,201 @@
+"""Native weights on a scan: what is known of it is undone, and everything lies where it did."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import onnxruntime
+import pytest
+from scipy.ndimage import center_of_mass, gaussian_filter
+
+import seran
+from seran import cli, kspace, measure, native, weights
+from seran.acquisition import NONE, Acquisition, Window, window
+from seran.engines import Engine
+from seran.errors import BadInput
+from seran.job import record
+from seran.job.options import Scanner
+from tests.conftest import oblique, phantom
+
+F32 = Engine(precision="f32")
+PATH = weights.shipped()["seran-native"]
+
+
+def smooth(shape: tuple[int, int, int] = (50, 62, 3)) -> np.ndarray:
+    """Slices last, with edges as soft as a scanner makes them."""
+    return gaussian_filter(phantom(shape), (1, 1, 0)).astype(np.float32) + 20
+
+
+def test_a_file_holds_four_networks() -> None:
+    """Each is an ONNX model of its own, for any runtime, with the names of a network of one scale."""
+    held = weights.read(PATH)
+    assert weights.scales(held) == (1, 2, 3, 4)
+    low = np.random.default_rng(0).random((2, 5, 17, 22), dtype=np.float32)
+    sizes = []
+    for scale in weights.scales(held):
+        one = weights.head(held, scale)
+        assert one.card.scale == scale
+        assert {"head.weight", "tail.weight"} <= set(weights.tensors(one.data))
+        assert ("up.0.weight" in weights.tensors(one.data)) is (scale > 1)
+        [high] = onnxruntime.InferenceSession(one.data).run(None, {"low": low})
+        assert high.shape == (2, 1, scale * 17, scale * 22)
+        sizes.append(len(one.data))
+    assert max(sizes) < 0.95 * len(held.data)
+    with pytest.raises(BadInput, match=r"--scale 5: .*seran-native.onnx is for x1, x2, x3, x4"):
+        weights.head(held, 5)
+    plain = weights.read(weights.shipped()["seran-x2-bd"])
+    assert weights.head(plain, 2) is plain
+
+
+@pytest.mark.parametrize("words", ["none", "tukey:0.4", "hamming:0.46:elliptical", "fermi:0.9:0.06"])
+def test_windows_in_words(words: str) -> None:
+    assert str(window(words)) == words
+
+
+def test_which_head() -> None:
+    """The next one above what is wanted of either axis; a little may be missing, and is filled with zeros."""
+    assert native.factor((40, 40), (40, 40), 1) == 1
+    assert native.factor((20, 40), (40, 40), 1) == 2
+    assert native.factor((20, 30), (40, 60), 2) == 4
+    assert native.factor((26, 40), (40, 40), 2) == 3
+    assert native.factor((25, 40), (40, 40), 2) == 4
+    assert native.factor((39, 40), (40, 40), 2) == 2
+    assert native.factor((10, 40), (40, 40), 4) == 4
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+@pytest.mark.parametrize("plane", ["axial", "coronal"])
+def test_a_blob_keeps_its_place(scale: int, plane: str) -> None:
+    """In millimetres, whatever was acquired: the centre of voxel 0 stays."""
+    shape = (40, 44, 3) if plane == "axial" else (40, 3, 44)
+    axis = shape.index(3)
+    grid = np.indices(shape).astype(float)
+    middle = np.array([17.3, 23.6, 1.0])
+    where = middle if axis == 2 else middle[[0, 2, 1]]
+    far = sum(((g - w) / (5 if n > 3 else 2)) ** 2 for g, w, n in zip(grid, where, shape, strict=True))
+    data = (10 + 200 * np.exp(-far)).astype(np.float32)
+    affine = oblique((0.9, 0.8, 3.3) if axis == 2 else (0.9, 3.3, 0.8))
+    for acquired in ((1.0, 1.0), (0.6, 0.75)):
+        known = {"acquired": acquired, "window": "none", "noise": "off"}
+        made = seran.upscale((data, affine), scale=scale, plane=plane, engine=F32, **known)  # type: ignore[arg-type]
+        assert made.record is not None
+        assert made.data.shape == tuple(n if n == 3 else scale * n for n in shape)
+        assert made.record.kspace_support == acquired
+        place = [
+            nib.affines.apply_affine(a, center_of_mass(d - 10))
+            for d, a in ((data, affine), (made.data, made.affine))
+        ]
+        np.testing.assert_allclose(place[0], place[1], atol=0.12)
+
+
+def test_what_is_known_is_undone() -> None:
+    """A filtered, filled and noisy image of a slice comes nearer to the slice, on its own grid."""
+    truth = np.moveaxis(smooth((64, 72, 4)), 2, 0)
+    given = Acquisition((40, 45), Window("hamming", 0.46), (64, 72))(truth, 4.0, np.random.default_rng(0))
+    scan = np.moveaxis(given, 0, 2), oblique()
+    known = {
+        "acquired": (40 / 64, 45 / 72),
+        "window": "hamming:0.46",
+        "noise": 4.0 / float(np.percentile(given, 99.9)),
+    }
+    made = seran.upscale(scan, scale=1, engine=F32, **known)  # type: ignore[arg-type]
+    errors = [float(np.square(np.moveaxis(d, 2, 0) - truth).mean()) for d in (scan[0], made.data)]
+    assert 10 * np.log10(errors[0] / errors[1]) > 2
+    blind = seran.upscale(scan, scale=1, acquired=(1, 1), window="none", noise="off", engine=F32)
+    assert float(np.square(np.moveaxis(blind.data, 2, 0) - truth).mean()) > errors[1]
+    assert made.record is not None
+    assert made.record.window == "hamming:0.46"
+    assert made.record.noise_by == "stated"
+    assert made.record.known()["filter"].startswith("a filter (hamming:0.46) leaves 8%")
+
+
+def test_more_noise_is_told_and_more_is_taken() -> None:
+    scan = smooth() + np.random.default_rng(0).normal(0, 10, (50, 62, 3)).astype(np.float32), oblique()
+    rough = []
+    for noise in ("off", 0.02, 0.05):
+        made = seran.upscale(scan, noise=noise, acquired=(1, 1), window="none", engine=F32)
+        rough.append(float(np.abs(np.diff(made.data[:12, :12], axis=0)).mean()))
+    assert rough[0] > rough[1] > rough[2]
+
+
+def test_a_constant_background_stays_and_nothing_rings_beside_it() -> None:
+    data = smooth((60, 60, 3)) + 100
+    y, x = np.indices((60, 60)) - 30
+    data[np.hypot(y, x) > 22] = 0
+    scan = data, oblique()
+    for scale in (1, 2, 3):
+        made = seran.upscale(scan, scale=scale, noise="off", engine=F32)
+        assert made.record is not None
+        assert made.record.background == 0
+        fine = native.nearest(np.moveaxis(data, 2, 0) == 0, (60 * scale, 60 * scale))
+        assert not np.moveaxis(made.data, 2, 0)[fine].any()
+        assert (np.moveaxis(made.data, 2, 0)[~fine] > 0).mean() > 0.99
+        check = next(c for c in made.record.checks if c.name == "overshoot")
+        assert check.text.endswith("beside the constant background 0.00%")
+    free = seran.upscale(scan, noise="off", background="off", engine=F32)
+    assert np.moveaxis(free.data, 2, 0)[native.nearest(np.moveaxis(data, 2, 0) == 0, (120, 120))].any()
+    other = seran.upscale((data - 7, oblique()), noise="off", background=-7, engine=F32)
+    assert other.data.min() == pytest.approx(-7, abs=1e-3)
+
+
+def test_symmetries_are_averaged() -> None:
+    scan = smooth(), oblique()
+    plain = seran.upscale(scan, noise=0.01, acquired=(0.8, 0.8), window="none", engine=F32)
+    mean = seran.upscale(scan, noise=0.01, acquired=(0.8, 0.8), window="none", ensemble=True, engine=F32)
+    assert mean.record is not None
+    assert mean.record.method == "seran+"
+    assert 0 < np.abs(mean.data - plain.data).mean() < 0.01 * np.ptp(plain.data)
+
+
+def test_an_unwindowed_full_scan_is_not_touched_before_the_network() -> None:
+    low = np.moveaxis(smooth(), 2, 0)
+    known = measure.Measured((1.0, 1.0), NONE, 0.0, "unknown", None)
+    assert native.acquired(known, (50, 62)) == (50, 62)
+    np.testing.assert_array_equal(kspace.regridded(low, (50, 62)), low)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--window", "hann"), "--window hann: expected auto, none, tukey:A"),
+        (("--window", "hamming:0.7"), "--window hamming:0.7: expected"),
+        (("--noise", "loud"), "--noise loud: expected auto, off or a part of the range"),
+        (("--noise", "nan"), "--noise nan: expected"),
+        (("--acquired", "0.1", "1"), "--acquired 0.1 1: must be from 0.25 to 1"),
+        (("--background", "inf"), "--background inf: expected"),
+        (("--acquisition", "magic"), "--acquisition magic: expected auto, bicubic or truncation"),
+        (("--acquisition", "bicubic", "--noise", "off"), "--noise: is for native weights"),
+        (("--method", "bicubic", "--window", "none"), "--window: is for native weights"),
+        (("--weights", "seran-x2-td", "--acquisition", "bicubic"), "undoes td, not bd"),
+        (("--weights", "seran-native", "--acquisition", "bicubic"), "undoes native, not bd"),
+        (("--scale", "1", "--acquisition", "bicubic"), "--scale 1: keeps the grid, which only native"),
+        (("--precision", "int8"), "not calibrated for int8"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    scan: Path, tmp_path: Path, options: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["upscale", str(scan), str(tmp_path / "out.nii"), *options]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out.nii").exists()
+
+
+def test_the_record_says_when_seran_made_the_scan(scan: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.nii", tmp_path / "b.nii"
+    assert cli.run(["upscale", str(scan), str(first), "--method", "bicubic"]) == 0
+    assert cli.run(["upscale", str(first), str(second)]) == 0
+    found = record.read(second)
+    assert found is not None
+    assert found.sharpened
+    assert next(c for c in found.checks if c.name == "signal").verdict == "WARN"
+    assert cli.run(["info", str(first)]) == 0
+
+
+def test_what_is_stated_needs_no_measuring() -> None:
+    stack = np.moveaxis(smooth(), 2, 0)
+    stated = Scanner(acquired=(0.5, 0.75), window="tukey:0.4", noise="0.03", background="5").known(stack)
+    assert stated.fraction == (0.5, 0.75)
+    assert stated.window == Window("tukey", 0.4)
+    assert stated.sigma == pytest.approx(0.03 * np.percentile(stack, 99.9), rel=0.02)
+    assert stated.background == 5
+    assert Scanner(noise="off", background="off").known(stack).sigma == 0
