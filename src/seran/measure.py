@@ -18,13 +18,15 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy import fft, ndimage, special
+from scipy import fft, ndimage
 
-from seran import kspace
-from seran.acquisition import NONE, Window
+from seran import kspace, noise
+from seran.acquisition import NONE, Window, canonical
 
-Source = Literal["air", "k-space", "stated", "unknown"]
+Source = Literal["air", "k-space", "tissue", "stated", "unknown"]
 Fit = tuple[Float[ndarray, " _"], Float[ndarray, "w _"]]
+STRONG = 0.19
+"""Largest attenuation at the edge of a window that is believed."""
 LARGEST = 0.06
 """Largest noise that is believed of tissue, of the 99.9th percentile: the bound is not near above it."""
 WINDOWS = (
@@ -87,18 +89,42 @@ def measured(stack: Float[ndarray, "n h w"]) -> Measured:
         return Measured(background=background)
     power, blur = folded(chosen * weight), folded(weight)
     energy = float((weight**2).sum((1, 2)).mean())
-    air = in_air(chosen, outside)
+    variance, air = noise.in_air(chosen, outside)
     fits = spectra(power, blur)
     fraction, window = band(power, fits)
     most = in_tissue(power, fraction, window, energy)
-    sigma = float(np.sqrt(air / _passed(window)))
-    by: Source = "k-space" if 0 < most < LARGEST else "unknown"
-    if most / 50 < sigma < 1.3 * most:
-        fraction, window = band(power, fits, energy * air)
-        sigma, by = float(np.sqrt(air / _passed(window))), "air"
+    real = most / 50 < np.sqrt(variance / _passed(window)) < 1.3 * most
+    if real:
+        fraction, window = band(power, fits, energy * variance)
+    window = _certain(window, fraction, air if real else air[:0], chosen.shape[1:])
+    by: Source = "air"
+    if real:
+        sigma = float(np.sqrt(variance / _passed(window)))
     else:
-        sigma = most if by == "k-space" else 0.0
+        grid = round(fraction[0] * chosen.shape[1]), round(fraction[1] * chosen.shape[2])
+        sigma = noise.in_tissue(canonical(chosen, grid, window), _nearest(weight > 0.5, grid))
+        by = "k-space" if 0 < sigma < LARGEST else "unknown"
+        sigma = sigma if by == "k-space" else 0.0
     return Measured(fraction, window, sigma * unit, by, background, (fraction[0] < 1, fraction[1] < 1))
+
+
+def _certain(
+    window: Window, fraction: tuple[float, float], air: Float[ndarray, "m b b"], shape: tuple[int, int]
+) -> Window:
+    """A window, if it is strong and the noise in air has passed it or zeros follow it; else none.
+
+    A weak one is hard to tell from an anatomy that falls, and leaves little to undo.
+    """
+    if window.curve(np.ones(1, np.float32)).item() > STRONG:
+        return NONE
+    if len(air):
+        return noise.filtered(air, shape, fraction, (window,))
+    return window if max(fraction) < 1 else NONE
+
+
+def _nearest(mask: Bool[ndarray, "n h w"], shape: tuple[int, int]) -> Bool[ndarray, "n a b"]:
+    rows, columns = (np.arange(m) * n // m for n, m in zip(mask.shape[1:], shape, strict=True))
+    return mask[:, rows[:, None], columns]
 
 
 def masked(stack: Float[ndarray, "n h w"]) -> tuple[float | None, Bool[ndarray, "n h w"]]:
@@ -308,46 +334,3 @@ def in_tissue(
             levels.append((data.ravel()[ring] - floor).sum() / through.sum())
     level = max(min(levels, default=0.0), 0.0)
     return float(np.sqrt(level * fraction[0] * fraction[1] / energy))
-
-
-def in_air(stack: Float[ndarray, "n h w"], outside: Bool[ndarray, "n h w"]) -> float:
-    """Variance of the given image's noise, of its real part, by air; 0 where none looks like noise.
-
-    Args:
-        stack: magnitude images, 99.9th percentile 1.
-        outside: a masked background, which is no air.
-    """
-    size = [8 if min(stack.shape[1:]) >= 96 else 5] * 2
-    h, w = (n // s * s for n, s in zip(stack.shape[1:], size, strict=True))
-
-    def blocks(a: ndarray) -> Float[ndarray, "n p q"]:
-        a = a[:, :h, :w].reshape(len(a), h // size[0], size[0], w // size[1], size[1])
-        return a.mean((2, 4), dtype=np.float64)
-
-    mean, square = blocks(stack), blocks(stack**2)
-    free = blocks(outside) == 0
-    low = free & (square < 0.15**2) & (square > 0)
-    if low.sum() < 40:
-        return 0.0
-    level = np.log(square[low])
-    steps = np.arange(level.min() - 1, level.max() + 1, 0.02)
-    count = np.histogram(level, steps)[0].astype(np.float64)
-    smooth = ndimage.gaussian_filter1d(count, 0.12 / 0.02)
-    peaks = np.flatnonzero((smooth[1:-1] >= smooth[:-2]) & (smooth[1:-1] > smooth[2:])) + 1
-    around = np.array([count[max(0, p - 20) : p + 20].sum() for p in peaks])
-    peaks = peaks[around >= max(30, 0.2 * around.max(initial=0))]
-    least, largest = (1.7, 2.2) if outside.any() else (1.3, 6)  # a masked scan has dark tissue, rarely air
-    for peak in peaks:
-        near = np.abs(level - steps[peak]) < 0.5
-        s, s2 = mean[low][near].mean(), square[low][near].mean()
-        ratio = s / np.sqrt(max(s2 - s**2, 1e-30))
-        if least < ratio < largest:
-            return float(s2 / (2 * _coils(ratio)))
-    return 0.0
-
-
-def _coils(ratio: float) -> float:
-    """Coils of equal noise (1: Rayleigh) by the mean over the standard deviation of their sum of squares."""
-    coils = np.arange(1, 13, 0.1)
-    mean = np.sqrt(2) * np.exp(special.gammaln(coils + 0.5) - special.gammaln(coils))
-    return float(np.interp(ratio, mean / np.sqrt(2 * coils - mean**2), coils))

@@ -15,13 +15,17 @@ from scipy import ndimage
 from seran import kspace
 from seran.acquisition import Window, canonical, leftover
 from seran.measure import Measured
-from seran.sharpen import Estimate, Method, Normalisation, Predict, ensembled
+from seran.quality.measures import measures
+from seran.sharpen import Estimate, Method, Normalisation, Predict, ensembled, sharpen
 
 HEADS = (1, 2, 3, 4)
 SHORT = 0.1  # a head may stay so much below what is wanted: the rest is filled with zeros
 NOISIEST = 0.06  # of the gain: more was not trained, and the network is told no more
 SMALLEST = 8  # pixels a side of an acquired grid
 ISLAND = 25  # pixels that a part of a slice's constant background has at least
+TRIED = 4  # slices
+QUIET = 0.97  # of the scan's noise in flat tissue, that may be left
+LOUDER, LEAST = 1.5, 0.003  # a step of what is told; its first one, of the gain
 BEYOND = 0.02  # of the gain, by which a pixel beside the background may be above the scan around it
 
 
@@ -96,6 +100,29 @@ def bound(method: Method, known: Measured, shape: tuple[int, int]) -> Method:
     return replace(method, adapt=adapt, engine=running.engine, precision=running.precision)
 
 
+def quieted(method: Method, known: Measured, stack: Float[ndarray, "n h w"]) -> Measured:
+    """What is known, with so much noise that flat tissue does not become noisier than it is in the scan.
+
+    Air is not everywhere as noisy as tissue (parallel imaging, surface coils), so some slices are tried.
+
+    Args:
+        method: of native weights, with the factors that are wanted.
+        known: of the scan.
+        stack: its slices.
+    """
+    energy = np.array([part.std(dtype=np.float64) for part in stack])
+    tried = np.sort(np.argsort(energy)[-len(energy) // 2 :])
+    low = stack[tried[np.linspace(0, len(tried) - 1, min(TRIED, len(tried))).round().astype(int)]]
+    gain, found = Normalisation.of(stack).gain, known
+    while gain and found.sigma < NOISIEST * gain:
+        high = sharpen(low, bound(method, found, stack.shape[1:])).image
+        tissue = measures(low, high, gain, method.anchor, known.background).tissue
+        if tissue is None or tissue <= QUIET:
+            break
+        found = replace(found, sigma=max(LOUDER * found.sigma, LEAST * gain), by="tissue")
+    return found
+
+
 def _enlarged(
     low: Float[ndarray, "n h w"],
     enlarge: Predict,
@@ -127,8 +154,18 @@ def _enlarged(
     for fine, there, a, b, m in zip(high, near, least, most, mask, strict=True):
         held = np.clip(fine, nearest(a, wanted), nearest(b, wanted) + BEYOND)
         fine[...] = np.where(nearest(there, wanted), held, fine)
-        fine[nearest(m, wanted)] = empty
+        fine[_all_around(m, wanted)] = empty
     return high
+
+
+def _all_around(mask: Bool[ndarray, "h w"], shape: tuple[int, int]) -> Bool[ndarray, "sh sw"]:
+    """Fine pixels all of whose nearest pixels along both axes, one or two, are in a mask."""
+    for axis, m in enumerate(shape):
+        n = mask.shape[axis]
+        at = np.arange(m) * n / m
+        below, above = np.floor(at).astype(int), np.minimum(np.ceil(at).astype(int), n - 1)
+        mask = mask.take(below, axis) & mask.take(above, axis)
+    return mask
 
 
 def _image(made: Float[ndarray, "n ka kb"] | Estimate, shape: tuple[int, int]) -> Float[ndarray, "n sh sw"]:

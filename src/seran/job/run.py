@@ -46,6 +46,8 @@ class Steps:
         if plain.weights:
             self.known = options.scanner.known(stack)
         if plain.heads is not None:
+            if options.scanner.noise == "auto":
+                self.known = native.quieted(plain, self.known, stack)
             self.method = native.bound(plain, self.known, stack.shape[1:])
         self.sharpened = False  # a file may tell
         self.gain = Normalisation.of(stack).gain
