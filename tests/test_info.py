@@ -69,7 +69,9 @@ def test_a_scan(capsys: pytest.CaptureFixture[str], scan: Path) -> None:
 
 def test_the_filled_k_space_of_a_real_scan(capsys: pytest.CaptureFixture[str], shared: Path) -> None:
     found = json.loads(told(capsys, shared / "val" / "openms_patient04_study1_FLAIR.nii.gz", "--json"))
-    assert sorted(found["kspace_support"]) == pytest.approx([0.6, 0.9], abs=0.07)
+    assert found["kspace_support"] == pytest.approx([0.76, 1.0], abs=0.05)
+    assert found["known"]["k-space"].startswith("k-space is filled with zeros beyond 7")
+    assert found["known"]["background"].startswith("a constant background of 0")
 
 
 def test_the_series_of_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def _enlarged(
     mask = background(low, empty)
     x = np.where(nearest(mask, grid), np.float32(empty), x)
     high = _image(enlarge(x), wanted)
-    near = ndimage.binary_dilation(mask, np.ones((1, 3, 3), bool), iterations=2) & ~mask
+    near = ndimage.binary_dilation(mask, np.ones((1, 3, 3), bool), iterations=2)
     size = (1, 3, 3)
     least, most = ndimage.minimum_filter(low, size), ndimage.maximum_filter(low, size)
     for fine, there, a, b, m in zip(high, near, least, most, mask, strict=True):

@@ -85,8 +85,8 @@ def _blocks(
     tissue = (mean > TISSUE * gain) & ~constant
     if tissue.any():
         tissue &= flat <= min(np.quantile(flat[tissue], FLATTEST), STEEP * gain)
-    air = (mean < AIR * gain) & ~constant
     a, b = _variance(old), _variance(new)
+    air = (mean < AIR * gain) & ~constant & (flat < np.sqrt(a) / 2)  # not the slope of something bright
     return {
         k: list(zip(a[m].tolist(), b[m].tolist(), strict=True)) for k, m in (("tissue", tissue), ("air", air))
     }
