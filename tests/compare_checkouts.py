@@ -74,7 +74,7 @@ CASES = {
     "wrong-labels": "upscale labels.nii.gz wrong.nii.gz", "wrong-holes": "upscale holes.nii.gz wrong.nii.gz",
     "wrong-exists": "upscale scan.nii.gz tiny.nii.gz", "wrong-recipe": "train seran-x5-bd subjects run-wrong",
     "ensemble": "upscale tiny.nii.gz ensemble.nii.gz --ensemble",
-    "fourier-crop": "upscale filled.nii.gz cropped.nii.gz --fourier-crop",
+    "filled": "upscale filled.nii.gz out.nii.gz --method bicubic",
     "4-d": "upscale series.nii.gz 4-d.nii.gz", "volume": "upscale series.nii.gz volume.nii.gz --volume 1",
     "pair": "upscale pair.hdr pair-x2.hdr", "nifti-2": "upscale two.nii two-x2.nii --dtype float64",
     "mgz": "upscale scan.mgz mgz.mgz", "nrrd": "upscale scan.nrrd nrrd.nrrd",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seran import measure, noise
+from seran import noise
 from seran.acquisition import NONE, Acquisition, Window
 from seran.measure import Measured, measured
 from tests.conftest import phantom
@@ -113,3 +113,25 @@ def test_what_has_no_contrast_says_nothing() -> None:
 
 def test_one_slice_is_enough(truth: np.ndarray) -> None:
     assert measured(scanned(truth, (0.5, 0.65))[:1]).fraction == pytest.approx((0.5, 0.65), abs=0.06)
+
+
+@pytest.mark.parametrize("part", [1.0, 0.6])
+def test_only_noise_that_passed_a_filter_confirms_it(part: float) -> None:
+    """The same window, in air that did and in air that did not pass it."""
+    shape = (160, 144)
+    sizes = (round(part * shape[0]), round(part * shape[1]))
+    strong = Window("hamming", 0.46)
+    for passed, confirmed in ((strong, strong), (NONE, NONE), (Window("tukey", 0.2), NONE)):
+        image = Acquisition(sizes, passed, shape)(np.zeros((4, *shape)), 0.01, np.random.default_rng(0))
+        _, air = noise.in_air(image.astype(np.float32), np.zeros(image.shape, bool))
+        assert len(air) > 100
+        assert noise.filtered(air, shape, (part, part), (strong,)) == confirmed
+    assert noise.filtered(air[:10], shape, (part, part), (strong,)) == NONE
+
+
+def test_noise_without_air_is_bounded_by_flat_tissue() -> None:
+    rng = np.random.default_rng(0)
+    steps = np.repeat(np.repeat(rng.uniform(0.4, 1, (4, 5, 6)), 24, 1), 24, 2)
+    stack = (steps + rng.normal(0, 0.02, steps.shape)).astype(np.float32)
+    assert noise.in_tissue(stack, np.ones(stack.shape, bool)) == pytest.approx(0.02, rel=0.15)
+    assert noise.in_tissue(stack, np.zeros(stack.shape, bool)) == 0

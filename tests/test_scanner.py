@@ -9,12 +9,14 @@ import pytest
 from scipy.ndimage import center_of_mass, gaussian_filter
 
 import seran
-from seran import cli, kspace, measure, native, weights
+from seran import cli, kspace, measure, methods, native, weights
 from seran.acquisition import NONE, Acquisition, Window, window
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.job import record
 from seran.job.options import Scanner
+from seran.quality.measures import measures
+from seran.sharpen import Normalisation, sharpen
 from tests.conftest import oblique, phantom
 
 F32 = Engine(precision="f32")
@@ -201,3 +203,23 @@ def test_what_is_stated_needs_no_measuring() -> None:
     assert stated.sigma == pytest.approx(0.03 * np.percentile(stack, 99.9), rel=0.02)
     assert stated.background == 5
     assert Scanner(noise="off", background="off").known(stack).sigma == 0
+
+
+def test_what_makes_tissue_noisier_is_told_more_noise() -> None:
+    """Air may be quieter than tissue: then what is told grows until flat tissue stays as it was."""
+    rng = np.random.default_rng(0)
+    truth = np.full((4, 96, 96), 100, np.float32)
+    truth[:, 30:66, 30:66] = 200
+    stack = Acquisition((96, 96))(truth, 3.0, rng).astype(np.float32)
+    plain = methods.method("seran", 2, "native", engine=F32)
+    known = measure.Measured(sigma=0.0)
+    found = native.quieted(plain, known, stack)
+    gain = Normalisation.of(stack).gain
+    for told, quiet in ((known, False), (found, True)):
+        high = sharpen(stack, native.bound(plain, told, (96, 96))).image
+        tissue = measures(stack, high, gain, "center").tissue
+        assert tissue is not None
+        assert (tissue <= native.QUIET) is quiet
+    assert found.by == "tissue"
+    assert 0 < found.sigma / gain <= 0.06
+    assert native.quieted(plain, found, stack) == found

@@ -33,8 +33,8 @@ SLICES = 6
 FAILS = [
     "- Only the plane of the slices is sharpened; what is thick stays thick.",
     "- Bicubic reductions get less than from the weights that are made for them.",
-    "- Where air is masked away, the noise is a bound from tissue and can be two or three times too large: such "
-    "scans are smoothed more than they need.",
+    "- Where air is masked away, the noise is a bound from tissue and can be two or three times too large: "
+    "such scans are smoothed more than they need.",
     "- Weak filters are not undone; strong ones only where the noise in air has passed them.",
 ]
 
