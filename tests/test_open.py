@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import cli, io
+from seran import cli, files, io
 from seran.data import fetch, open_set
 from seran.data.open_set import Row
 from seran.data.pairs import SPLITS, load_prepared
@@ -111,7 +111,9 @@ def list_rows(path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> N
 def row(path: str, repository: str, source: str, **known: str) -> Row:
     subject = re.sub(r"\W.*", "", Path(path).name)
     known = {"size": "", "sha256": "", "voxels": "", "voxel_mm": ""} | known
-    return Row(Path(path).parts[0], path, "T2", subject, repository, COMMIT, source, "CC0", **known)
+    return Row(
+        Path(path).parts[0], path, "T2", subject, repository, COMMIT, source, "CC0", edition="1", **known
+    )
 
 
 def volumes(folder: Path) -> dict[str, Path]:
@@ -472,12 +474,14 @@ def test_the_digest_is_of_voxels_in_space() -> None:
 
 def test_the_published_list() -> None:
     rows = open_set.rows()
-    assert [sum(r.split == s for r in rows) for s in ("train", "val", "test")] == [38, 8, 15]
-    assert len({r.path for r in rows}) == 61
+    for edition, train in ((1, 38), (2, 46)):
+        found = [r.split for r in open_set.rows(edition)]
+        assert [found.count(s) for s in ("train", "val", "test")] == [train, 8, 15]
+    assert len({r.path for r in rows}) == 69
     splits: dict[str, str] = {}
     for r in rows:
         assert splits.setdefault(r.subject, r.split) == r.split, "a subject is in one split"
-        assert re.fullmatch(rf"{r.split}/[\w-]+\.nii\.gz", r.path)
+        assert re.fullmatch(rf"{r.split}/[\w-]+\.(nii\.gz|nrrd)", r.path)
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", r.source_repository)
         assert re.fullmatch("[0-9a-f]{40}", r.source_commit)
         assert re.fullmatch("[0-9a-f]{64}", r.voxels or r.sha256)
@@ -490,7 +494,13 @@ def test_the_published_list_is_that_of_the_real_volumes(shared: Path) -> None:
     with (shared / "MANIFEST.csv").open(newline="") as file:
         known = list(csv.DictReader(file))
     names = ["split", "path", "contrast", "subject", "source_repository", "source_commit", "licence"]
-    rows = open_set.rows()
+    with (shared / "NATIVE.csv").open(newline="") as file:
+        more = {k["path"]: k for k in csv.DictReader(file)}
+    for r in open_set.rows()[len(known) :]:
+        assert [getattr(r, n) for n in (*names, "sha256")] == [more[r.path][n] for n in (*names, "sha256")]
+        assert files.sha256(shared / r.path) == r.sha256
+        assert int(r.size) == (shared / r.path).stat().st_size
+    rows = open_set.rows(1)
     assert [[getattr(r, name) for name in names] for r in rows] == [
         [k[name] for name in names] for k in known
     ]
@@ -563,8 +573,8 @@ def test_series_with_a_gap_and_with_echoes(
 @pytest.mark.slow
 def test_the_whole_set(host: Host, shared: Path, tmp_path: Path) -> None:
     """All 61 scans, downloaded and converted, against `seran prepare` on the folder of the real volumes."""
-    rows = open_set.rows()
+    rows = open_set.rows(1)
     real(host, shared, tmp_path / "written", rows)
-    assert run(host, tmp_path / "set", "--scales", 4) == 0
+    assert run(host, tmp_path / "set", "--scales", 4, "--edition", 1) == 0
     assert cli.run(["prepare", str(shared), str(tmp_path / "plain"), "--scales", "4"]) == 0
     same(tmp_path / "set", tmp_path / "plain", (4,))

@@ -68,20 +68,22 @@ def benchmark(
     sources: Annotated[Path, "FOLDER"] = Path("open-sources"),
     address: Annotated[str, "URL"] = open_set.ADDRESS,
     listings: Annotated[str, "URL"] = open_set.LISTINGS,
+    edition: Literal[1, 2] = 2,
     options: PrepareOptions = PrepareOptions(),  # noqa: B008
 ) -> str:
-    """Make the open benchmark: 61 public scans of T1, T2, PD and FLAIR, split by subject.
+    """Make the open benchmark: 69 public scans of T1, T2, PD and FLAIR, split by subject.
 
     Args:
         out: the prepared folder; must not exist.
         sources: folder of the scans (0.2 GB); what is not there is downloaded.
         address: where files are downloaded from, as ADDRESS/OWNER/REPOSITORY/COMMIT/PATH.
         listings: what lists DICOM series, as LISTINGS/OWNER/REPOSITORY/git/trees/COMMIT?recursive=1.
+        edition: 1 has 61 scans, 2 eight more for training; the scans to test on are the same.
         options: what pairs are made.
     """
     library.refuse_existing(out)
-    with progress.bar(len(open_set.rows()), "scan", "sources") as bar:
-        found = open_set.collect(sources, address, listings, lambda path: bar.update())
+    with progress.bar(len(open_set.rows(edition)), "scan", "sources") as bar:
+        found = open_set.collect(sources, address, listings, lambda path: bar.update(), edition)
     return _summary(library.prepare(found, out, options, tqdm.write), out)
 
 

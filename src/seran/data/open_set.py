@@ -1,4 +1,6 @@
-"""The open benchmark: 61 scans that anyone may download, listed in ``open_sources.csv`` beside this file.
+"""The open benchmark: 69 scans that anyone may download, listed in ``open_sources.csv`` beside this file.
+
+Its first edition has 61 of them; the second adds scans for training (PD, T1c, neck), and none to the others.
 
 Most are NIfTI files of known size and sha256. Of four DICOM series, which every program converts to other
 bytes, a digest of the voxels and a prefix of the files' paths are known: of all series, echoes and parts that
@@ -51,16 +53,17 @@ class Row:
     sha256: str
     voxels: str  # `digest` of a series
     voxel_mm: str  # of a series
+    edition: str  # the first that has it
 
     def url(self, address: str, path: str) -> str:
         """Where a file of its repository is downloaded from."""
         return f"{address.rstrip('/')}/{self.source_repository}/{self.source_commit}/{quote(path)}"
 
 
-def rows() -> list[Row]:
-    """The list."""
+def rows(edition: int = 2) -> list[Row]:
+    """The list of an edition."""
     with ROWS.open(newline="") as file:
-        return [Row(**row) for row in csv.DictReader(file)]
+        return [row for row in (Row(**row) for row in csv.DictReader(file)) if int(row.edition) <= edition]
 
 
 def digest(volume: Volume) -> str:
@@ -73,7 +76,11 @@ def digest(volume: Volume) -> str:
 
 
 def collect(
-    folder: Path, address: str, listings: str, progress: Callable[[str], object] = lambda path: None
+    folder: Path,
+    address: str,
+    listings: str,
+    progress: Callable[[str], object] = lambda path: None,
+    edition: int = 2,
 ) -> list[Source]:
     """Bring all scans into ``folder``, under the paths of the list; `BadInput` for a different file there.
 
@@ -82,8 +89,9 @@ def collect(
         address: what raw files are downloaded from, as ADDRESS/OWNER/REPOSITORY/COMMIT/PATH.
         listings: what series are listed by, as LISTINGS/OWNER/REPOSITORY/git/trees/COMMIT?recursive=1.
         progress: is told the path of each scan before it is looked at.
+        edition: of the list.
     """
-    found = rows()
+    found = rows(edition)
     series = folder / ".series"  # files of series, until all are converted
     for row in found:
         progress(row.path)
