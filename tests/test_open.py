@@ -110,10 +110,8 @@ def list_rows(path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> N
 
 def row(path: str, repository: str, source: str, **known: str) -> Row:
     subject = re.sub(r"\W.*", "", Path(path).name)
-    known = {"size": "", "sha256": "", "voxels": "", "voxel_mm": ""} | known
-    return Row(
-        Path(path).parts[0], path, "T2", subject, repository, COMMIT, source, "CC0", edition="1", **known
-    )
+    known = {"size": "", "sha256": "", "voxels": "", "voxel_mm": "", "edition": "1"} | known
+    return Row(Path(path).parts[0], path, "T2", subject, repository, COMMIT, source, "CC0", **known)
 
 
 def volumes(folder: Path) -> dict[str, Path]:
