@@ -46,7 +46,7 @@ def test_a_file_holds_four_networks() -> None:
     with pytest.raises(BadInput, match=r"--scale 5: .*seran-native.onnx is for x1, x2, x3, x4"):
         weights.head(held, 5)
     plain = weights.read(weights.shipped()["seran-x2-bd"])
-    assert weights.head(plain, 2) is plain
+    assert weights.head(plain, 2) == plain
 
 
 @pytest.mark.parametrize("words", ["none", "tukey:0.4", "hamming:0.46:elliptical", "fermi:0.9:0.06"])
