@@ -147,7 +147,7 @@ BARS = {
 """Gains that the native network is to reach on the test split, dB."""
 PROTOCOL = (
     "Gain over zero-filling in dB, x2; split {split}, the {slices} central slices of each volume, PSNR of "
-    "them together, both images held at 0 from below; truth: the k-space that was measured, its 99.9th "
+    "them together, both images held at 0 from below; truth: {grid}, its 99.9th "
     "percentile 1",
     "Acquired: half of each axis; noise as a part of the 99.9th percentile, before the filter; the same "
     "noise for every method; {known}",
@@ -170,9 +170,9 @@ def central(stack: Float[ndarray, "n h w"], slices: int) -> Float[ndarray, "m h 
     return stack[first : first + slices] if slices else stack
 
 
-def truth(source: Source, slices: int) -> Float[ndarray, "n h w"]:
-    """The central slices of a scan, its 99.9th percentile 1."""
-    stack, _, _ = high_resolution(read_source(source), PrepareOptions(), None)
+def truth(source: Source, slices: int, stored: bool = False) -> Float[ndarray, "n h w"]:
+    """A scan's central slices, their 99.9th percentile 1, on the k-space that was measured, or as stored."""
+    stack, _, _ = high_resolution(read_source(source), PrepareOptions(fourier_crop=not stored), None)
     return central(stack / np.float32(np.percentile(stack, 99.9)), slices).astype(np.float32)
 
 
@@ -464,6 +464,7 @@ def main(
     columns: tuple[str, ...] = tuple(CASES),
     only: str = "",
     oracle: bool = False,
+    stored: bool = False,
     threads: int = 0,
     out: Path = Path(__file__).parent,
     figures: Path = Path(__file__).parents[1] / "docs",
@@ -478,6 +479,7 @@ def main(
         columns: see `CASES`.
         only: volumes whose file names contain this.
         oracle: tell the native network what is true of the acquisition, instead of measuring it.
+        stored: take scans as they are, with the zeros that a scanner filled in.
         threads: of the CPU; 0: all.
         out: folder of ``native_matrix.json`` and ``.md``; those of other splits bear their names.
         figures: folder of the heat map.
@@ -488,8 +490,11 @@ def main(
     given = [s for s in sources(lists, split) if only in s.path.name]
     words = "noise, window and acquired part are stated" if oracle else "the library measures what it uses"
     facts = {"split": split, "slices": slices or "all", "known": words, "fewest": FEWEST}
+    facts["grid"] = "the scan as it is stored" if stored else "the k-space that was measured"
     protocol = [line.format(**facts, weights=digests()) for line in PROTOCOL]
-    name = "-".join(["native_matrix", *[split] * (split != "test"), *["oracle"] * oracle])
+    name = "-".join(
+        ["native_matrix", *[split] * (split != "test"), *["oracle"] * oracle, *["stored"] * stored]
+    )
     path, engine = out / f"{name}.json", Engine(threads=threads)
     rows = load(path, protocol)
     held: dict[Path, ndarray] = {}
@@ -497,7 +502,7 @@ def main(
     def work(source: Source, column: str, missing: Sequence[str]) -> tuple[dict, dict | None]:
         if source.path not in held:
             held.clear()
-            held[source.path] = truth(source, slices)
+            held[source.path] = truth(source, slices, stored)
         scores, known = cell(held[source.path], CASES[column], missing, engine, oracle)
         said = ", ".join(f"{n} {v:.2f}" for n, v in scores.items())
         sys.stderr.write(f"{source.path.name}, {CASES[column].title}: {said}\n")

@@ -139,7 +139,8 @@ def main(
         model="seran", scale=max(HEADS), degradation="native", anchor="center", options={}, residual=False,
         recipe={"init": facts.get("init", "seran-x2-td, seran-x3-bd, seran-x4-bd"), "seed": 0},
         scans=[{name: str(row[name]) for name in FACTS} for row in rows],
-        patches=int(facts["patches"]) + body.patches, seconds=float(facts["seconds"]) + body.seconds, machine=machine,
+        patches=int(facts["patches"]) + body.patches,
+        seconds=float(facts["seconds"]) + body.seconds, machine=machine,
         command="python paper/native/kit.py train KIT RUN", validation=validated(network, packed),
         export_error=math.nan, version=seran.__version__,
     )  # fmt: skip

@@ -25,6 +25,7 @@ SMALLEST = 8  # pixels a side of an acquired grid
 ISLAND = 25  # pixels that a part of a slice's constant background has at least
 TRIED = 4  # slices
 QUIET = 0.97  # of the scan's noise in flat tissue, that may be left
+MOST = 2.0  # times the noise of air
 LOUDER, LEAST = 1.5, 0.003  # a step of what is told; its first one, of the gain
 BEYOND = 0.02  # of the gain, by which a pixel beside the background may be above the scan around it
 
@@ -114,12 +115,13 @@ def quieted(method: Method, known: Measured, stack: Float[ndarray, "n h w"]) -> 
     tried = np.sort(np.argsort(energy)[-len(energy) // 2 :])
     low = stack[tried[np.linspace(0, len(tried) - 1, min(TRIED, len(tried))).round().astype(int)]]
     gain, found = Normalisation.of(stack).gain, known
-    while gain and found.sigma < NOISIEST * gain:
+    most = MOST * known.sigma if known.by == "air" else NOISIEST * gain
+    while found.sigma < max(most, LEAST * gain):
         high = sharpen(low, bound(method, found, stack.shape[1:])).image
         tissue = measures(low, high, gain, method.anchor, known.background).tissue
         if tissue is None or tissue <= QUIET:
             break
-        found = replace(found, sigma=max(LOUDER * found.sigma, LEAST * gain), by="tissue")
+        found = replace(found, sigma=max(min(LOUDER * found.sigma, most), LEAST * gain), by="tissue")
     return found
 
 

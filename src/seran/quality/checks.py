@@ -26,9 +26,9 @@ RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03  # RMS of the degraded result less the
 RANGE_WARN, RANGE_FAIL = 0.15, 0.5  # how much the 99.9th percentile over the offset may grow or shrink
 # On public scans bicubic leaves 0.85 to 0.97 of the noise in tissue, weights for bicubic images up to 1.5.
 NOISE_WARN, NOISE_FAIL = 0.05, 0.25  # by how much the noise of tissue or air may grow
-OVERSHOOT_WARN, OVERSHOOT_FAIL = 0.008, 0.02  # share of pixels that leave their neighbourhood by 2 %
+OVERSHOOT_WARN, OVERSHOOT_FAIL = 0.012, 0.02  # share of pixels that leave their neighbourhood by 2 %
 RIM_WARN, RIM_FAIL = 0.002, 0.02  # share of pixels beside a constant background that leave it by 10 %
-MOST_WARN, MOST_FAIL = 0.35, 1.0  # of the range, by which the worst pixel may leave its neighbourhood
+MOST_WARN, MOST_FAIL = 0.6, 1.0  # of the range, by which the worst pixel may leave its neighbourhood
 NOISIEST = 0.06  # of the range: native weights were not trained for more
 FULL = 0.9  # of k-space: what weights that are not native may miss unseen
 FINEST = 4.2  # times finer than what was measured: no network is trained for more
