@@ -166,10 +166,10 @@ def test_a_lost_scheduler_and_another(tmp_path: Path, processes: list[subprocess
 
 
 def test_a_full_disk_on_the_way(tmp_path: Path) -> None:
-    """A real file system of 8 MB: what fits is there, what does not is named, nothing is half-written."""
+    """A real file system of 4 MB: what fits is there, what does not is named, nothing is half-written."""
     source, out = scans(tmp_path / "in", 6, (96, 80, 24)), tmp_path / "out"
     out.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", out]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", out]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this needs the right to mount a file system")
     try:

@@ -175,7 +175,10 @@ def _residual(before: Volume, after: Volume, made: Provenance | None) -> Answer:
         if due.shape != after.data.shape:
             return _unlike(due, after)
         times = grid.dimensions(dict.fromkeys(made.factors))
-        rms, how = _degraded(before, after, made), f"degraded by {made.degradation} x{times}"
+        how = (
+            "acquired as the scan was" if made.acquired.undone else f"degraded by {made.degradation} x{times}"
+        )
+        rms = _degraded(before, after, made)
     rms /= high - low
     if made.acquired.undone and made.acquired.noise is not None:  # which is taken away
         gain = Normalisation.of(before.data).gain
