@@ -11,6 +11,7 @@ import pytest
 from scipy import ndimage
 
 from seran import grid, kspace
+from seran.data.sources import Source, find
 from seran.degrade import Bicubic, Truncation
 from seran.engines import Engine
 from tests.conftest import phantom
@@ -26,8 +27,8 @@ def programs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(PAPER))
         yield
-        for name in ("real", "native_matrix", "cards", "figures", "results"):
-            sys.modules.pop(name, None)
+        for path in PAPER.glob("*.py"):
+            sys.modules.pop(path.stem, None)
 
 
 def blobs(y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -45,7 +46,7 @@ def at(affine: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 @pytest.mark.parametrize("given", ["corner", "center"])
 @pytest.mark.parametrize("anchor", ["corner", "center"])
 def test_an_ideal_network_is_not_punished_for_its_anchor(given: str, anchor: str) -> None:
-    from native_matrix import aligned, psnr
+    from acquisitions import aligned, psnr
 
     truth = at(np.eye(4), (48, 60))
     low = grid.rescale(np.eye(4), (0.5, 0.5, 1), given)  # type: ignore[arg-type]
@@ -57,7 +58,7 @@ def test_an_ideal_network_is_not_punished_for_its_anchor(given: str, anchor: str
 
 
 def test_the_given_images_have_the_anchors_that_are_stated() -> None:
-    from native_matrix import CASES, acquired
+    from acquisitions import CASES, acquired
 
     truth = at(np.eye(4), (48, 60))
     for name, degrade in (("bicubic", Bicubic), ("truncation", Truncation)):
@@ -70,7 +71,8 @@ def test_the_given_images_have_the_anchors_that_are_stated() -> None:
 
 def test_zero_filling_gains_nothing_over_itself() -> None:
     """The library's own, against k-space filled by hand."""
-    from native_matrix import CASES, acquired, cell, psnr
+    from acquisitions import CASES, acquired, psnr
+    from native_matrix import cell
 
     x = phantom((3, 48, 60)) / 400
     scores, _ = cell(x, CASES["truncation"], ["zerofill"], ONE, oracle=False)
@@ -79,7 +81,7 @@ def test_zero_filling_gains_nothing_over_itself() -> None:
 
 
 def test_a_mask_leaves_nothing_outside_of_it() -> None:
-    from native_matrix import CASES, acquired
+    from acquisitions import CASES, acquired
 
     x, s = acquired(np.pad(phantom((2, 36, 48)) / 400, ((0, 0), (6, 6), (6, 6))), CASES["masked-1"])
     assert 0.03 < (x > 0).mean() < 0.9
@@ -122,21 +124,67 @@ def test_a_resumed_matrix_is_that_of_a_single_call(scans: Path, tmp_path: Path) 
     assert once["results"]["0.nii.gz"]["measured"]["masked-1"]["background"] == 0
 
 
+def test_cells_of_other_weights_are_made_again(scans: Path) -> None:
+    """Of the methods that are asked for; each column as it is asked for, none left from before."""
+    from gains import table
+    from native_matrix import computed
+
+    given, calls = list(find(scans)), []
+
+    def fill(rows: dict, names: list[str], columns: list[str], digests: dict[str, str]) -> list[tuple]:
+        def work(source: Source, column: str, missing: list[str]) -> tuple[dict, dict]:
+            calls.append((source.path.name, column, missing))
+            return dict.fromkeys(missing, 30.0), {"noise": 0.0}
+
+        calls.clear()
+        list(computed(rows, given, names, columns, digests, work))
+        return calls
+
+    rows, both, held = {}, ["truncation", "noise-1"], {"native": "a1" * 32, "seran-bd": "b1" * 32}
+    assert len(fill(rows, ["seran-bd", "native"], both, held)) == 4
+    assert rows["0.nii.gz"]["weights"] == held
+    assert fill(rows, ["seran-bd", "native"], both, held) == []
+    # other weights of a method that is not asked for change nothing
+    assert fill(rows, ["bicubic"], both, {}) == [
+        (f"{i}.nii.gz", c, ["bicubic"]) for i in (0, 1) for c in both
+    ]
+    assert fill(rows, ["seran-bd"], both, {"seran-bd": "b1" * 32}) == []
+    assert fill(rows, ["native"], both[:1], {"native": "a2" * 32}) == [
+        (f"{i}.nii.gz", "truncation", ["native"]) for i in (0, 1)
+    ]
+    for row in rows.values():
+        assert row["weights"] == {"native": "a2" * 32, "seran-bd": "b1" * 32}
+        assert list(row["measured"]) == ["truncation"]
+        assert "native" in row["psnr"]["truncation"]
+        assert set(row["psnr"]["noise-1"]) == {"zerofill", "seran-bd", "bicubic"}
+    for row in rows.values():  # the table wants what the library measures
+        row["measured"] = {}
+    assert table(rows)[0] == f"Weights: SERAN-BD {'b1' * 6}, native {'a2' * 6}"
+
+
+def test_the_digests_are_those_of_what_is_run() -> None:
+    from ways import WAYS, digest, through
+
+    for name, way in WAYS.items():
+        _, steps = through(phantom((2, 24, 30)), way, 2, ONE)
+        assert steps.method.sha256 == digest(name)
+
+
 def test_bars_name_what_is_missed() -> None:
-    import native_matrix
+    from gains import bars
 
     def row(gain: float) -> dict:
         psnr = {"zerofill": 30.0, "native": 30.0 + gain}
         return {"contrast": "T2", "subject": "a", "psnr": {"truncation": psnr}, "measured": {}}
 
-    said = "\n".join(native_matrix.bars({"x": row(9.0), "y": row(-0.06)}))
+    said = "\n".join(bars({"x": row(9.0), "y": row(-0.06)}))
     assert "| truncation | T2 | +3.60 | +4.47 | reached |" in said
     assert "MISSED\n\n- native, truncation, y: -0.06 dB" in said
-    assert "MISSED" not in "\n".join(native_matrix.bars({"x": row(9.0), "y": row(-0.04)}))
+    assert "MISSED" not in "\n".join(bars({"x": row(9.0), "y": row(-0.04)}))
 
 
 def test_frc_of_the_same_is_one_and_of_noise_nearly_nothing() -> None:
-    from real import frc
+    from rescan import frc
 
     x, y = np.random.default_rng(0).normal(size=(2, 8, 64, 72))
     np.testing.assert_allclose(frc(x, x, 10), 1)
@@ -147,7 +195,7 @@ def test_frc_of_the_same_is_one_and_of_noise_nearly_nothing() -> None:
 @pytest.mark.parametrize("truth", [(0.0, 1.3, -2.6), (-2.2, -3.7, 1.2)])
 def test_registration_finds_a_known_movement(truth: tuple[float, float, float]) -> None:
     """Of one contrast by phases; of another, on another grid, by information."""
-    from real import Rigid, matched, placed, registered
+    from registration import Rigid, matched, placed, registered
 
     moving = ndimage.gaussian_filter(phantom((3, 96, 104)), (0, 1, 1))
     fixed = placed(moving, Rigid(*truth), mm=(0.8, 0.8))
@@ -159,7 +207,7 @@ def test_registration_finds_a_known_movement(truth: tuple[float, float, float]) 
 
 
 def test_placing_moves_by_the_stated_millimetres() -> None:
-    from real import Rigid, placed
+    from registration import Rigid, placed
 
     image = at(np.eye(4), (48, 60))
     moved = placed(image, Rigid(0, 1.5, -0.8), mm=(0.5, 0.4))
@@ -169,7 +217,7 @@ def test_placing_moves_by_the_stated_millimetres() -> None:
 
 def waves(holes: np.ndarray, shape: tuple[int, int], scale: int) -> np.ndarray:
     """A fine image that is 1 in the holes of the first array of a pair and 0.2 between those of a row."""
-    from real import SKEW
+    from phantom import SKEW
 
     distance = holes[0, 0, 1, 1] - holes[0, 0, 0, 1]
     y, x = (np.arange(n)[:, None] / scale - holes[0, 0, 0, i] for i, n in enumerate(shape))
@@ -177,7 +225,7 @@ def waves(holes: np.ndarray, shape: tuple[int, int], scale: int) -> np.ndarray:
 
 
 def test_modulation_of_known_rows_of_holes() -> None:
-    from real import modulations, pair
+    from phantom import modulations, pair
 
     holes = pair(2.25) + np.array([12.3, 14.6])
     found = modulations(waves(holes, (52, 56), 2), holes, 2)
@@ -188,7 +236,7 @@ def test_modulation_of_known_rows_of_holes() -> None:
 
 def test_arrays_are_found_wherever_they_are() -> None:
     """On a made phantom that is mirrored, turned a little, and not on whole pixels."""
-    from real import HOLES, STEP, located, pair, rendered
+    from phantom import HOLES, STEP, located, pair, rendered
 
     y, x = np.indices((200, 200)) - 100.0
     block = (np.abs(y) < 18) & (np.abs(x) < 56)
@@ -210,7 +258,7 @@ def test_arrays_are_found_wherever_they_are() -> None:
 
 def test_edge_width_of_a_known_blur() -> None:
     """Range ÷ steepest slope of a Gaussian edge of sigma s is s √(2π); noise does not make it narrower."""
-    from real import edge_width
+    from field import edge_width
 
     rng = np.random.default_rng(0)
     step = 100.0 * (np.indices((3, 80, 90))[2] > 44)
@@ -221,7 +269,7 @@ def test_edge_width_of_a_known_blur() -> None:
 
 
 def test_the_key_of_the_blind_sheet_is_right(tmp_path: Path) -> None:
-    from real import blind, order
+    from sheet import blind, order
 
     levels = {"scan": 0.0, "bicubic": 0.2, "seran-bd": 0.4, "seran-td": 0.6, "native": 0.8}
     shown = {name: np.full((20, 20), level, np.float32) for name, level in levels.items()}

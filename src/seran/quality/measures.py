@@ -9,7 +9,7 @@ the rim: of those pixels alone that lie beside a constant background.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 from scipy import ndimage
 
@@ -57,13 +57,14 @@ def measures(
     small = rim = near = 0
     most = 0.0
     for i in chosen:
-        low, high = before[i].astype(np.float32), after[i].astype(np.float32)
-        for kind, pairs in _blocks(low, high, gain, background).items():
+        low, high = (np.asarray(part[i], np.float64) / gain for part in (before, after))
+        empty = before[i] == np.float32(np.nan if background is None else background)
+        for kind, pairs in _blocks(low, high, empty).items():
             found[kind] += pairs
-        beyond = _beyond(low, high, anchor) / gain
+        beyond = _beyond(low, high, anchor)
         small, most = small + int((beyond > SMALL).sum()), max(most, float(beyond.max()))
         if background is not None:
-            beside = _fine(_beside(low == np.float32(background)), high.shape, anchor)
+            beside = _fine(_beside(empty), high.shape, anchor)
             near, rim = near + int(beside.sum()), rim + int((beside & (beyond > LARGE)).sum())
     ratios = {kind: _ratio(pairs) for kind, pairs in found.items()}
     share = small / max(1, sum(after[i].size for i in chosen))
@@ -71,7 +72,7 @@ def measures(
 
 
 def _blocks(
-    low: Float[ndarray, "h w"], high: Float[ndarray, "sh sw"], gain: float, background: float | None
+    low: Float[ndarray, "h w"], high: Float[ndarray, "sh sw"], empty: Bool[ndarray, "h w"]
 ) -> dict[str, list[tuple[float, float]]]:
     """Variances before and after of the flattest blocks of tissue, and of the blocks of air."""
     factors = high.shape[0] // low.shape[0], high.shape[1] // low.shape[1]
@@ -79,14 +80,12 @@ def _blocks(
     new = _tiles(high, (BLOCK * factors[0], BLOCK * factors[1]))
     mean, middle = old.mean((2, 3)), (slice(BLOCK // 2, None, BLOCK),) * 2
     flat = _deviation(ndimage.gaussian_filter(low, 1.5))[middle][: mean.shape[0], : mean.shape[1]]
-    constant = old.max((2, 3)) == old.min((2, 3))
-    if background is not None:
-        constant |= (old == np.float32(background)).any((2, 3))
-    tissue = (mean > TISSUE * gain) & ~constant
+    constant = (old.max((2, 3)) == old.min((2, 3))) | _tiles(empty, (BLOCK, BLOCK)).any((2, 3))
+    tissue = (mean > TISSUE) & ~constant
     if tissue.any():
-        tissue &= flat <= min(np.quantile(flat[tissue], FLATTEST), STEEP * gain)
+        tissue &= flat <= min(np.quantile(flat[tissue], FLATTEST), STEEP)
     a, b = _variance(old), _variance(new)
-    air = (mean < AIR * gain) & ~constant & (flat < np.sqrt(a) / 2)  # not the slope of something bright
+    air = (mean < AIR) & ~constant & (flat < np.sqrt(a) / 2)  # not the slope of something bright
     return {
         k: list(zip(a[m].tolist(), b[m].tolist(), strict=True)) for k, m in (("tissue", tissue), ("air", air))
     }
@@ -99,7 +98,7 @@ def _deviation(image: Float[ndarray, "h w"]) -> Float[ndarray, "h w"]:
     return np.sqrt(np.maximum(ndimage.uniform_filter(wide**2, size) - mean**2, 0))
 
 
-def _tiles(image: Float[ndarray, "h w"], size: tuple[int, int]) -> Float[ndarray, "r c a b"]:
+def _tiles(image: Shaped[ndarray, "h w"], size: tuple[int, int]) -> Shaped[ndarray, "r c a b"]:
     """Whole blocks of a slice."""
     rows, columns = image.shape[0] // size[0], image.shape[1] // size[1]
     cut = image[: rows * size[0], : columns * size[1]]
