@@ -111,7 +111,7 @@ def digests() -> str:
     return ", ".join(f"{key} {made[:12]}" for key, made in sorted(held.items()))
 
 
-def digest(name: str) -> str | None:
-    """Of the weights that a method uses; None if it uses none, or they are not at hand."""
+def digest(name: str) -> str:
+    """Of the weights that a method uses; empty if it uses none, or they are not at hand."""
     path = weights.at_hand().get(WAYS[name].weights or "")
-    return weights.read(path).digest if path else None
+    return weights.read(path).digest if path else ""

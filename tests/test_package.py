@@ -119,8 +119,7 @@ def test_it_works_where_nothing_else_is(built: Path, scan: Path, tmp_path: Path,
     assert "seran (seran-native.onnx" in text
     image, before = nib.load(tmp_path / "sharp.nii.gz"), nib.load(scan)
     assert image.shape == (52, 68, 5)
-    corner = np.array([-0.5, -0.5, 0, 1])
-    np.testing.assert_allclose(image.affine @ corner, before.affine @ corner, atol=1e-4)
+    np.testing.assert_allclose(image.affine[:, 3], before.affine[:, 3], atol=1e-4)  # of voxel 0
     found = json.loads(said(command, "info", "--json"))
     assert found["engines"]["torch"] == {"version": "not installed", "devices": {}}
     assert all(state.startswith("lacks ") for state in found["extras"].values())
