@@ -1,8 +1,8 @@
 """Gain of the native network over zero-filling on simulated scans, dB, x2, window and noise known exactly.
 
 ``python paper/native/evaluate.py PACKED paper/native/native.safetensors``. PSNR of the central slices of a
-volume together, both images held at 0 from below; means over the volumes of a contrast. The gains that are to be
-reached, with everything measured by the library, are in ``paper/gains.py``.
+volume together, both images held at 0 from below; means over the volumes of a contrast. The gains
+that are to be reached, with everything measured by the library, are in ``paper/gains.py``.
 """
 
 import sys
