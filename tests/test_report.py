@@ -411,7 +411,7 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
     real.header["descrip"] = b"</script><script>document.title = 'owned'</script>"
     scan, out, web = (tmp_path / name for name in ("scan.nii.gz", "out.nii.gz", "o.html"))
     nib.save(real, scan)
-    assert cli.run(["upscale", str(scan), str(out), "--method", "bicubic", "--report", str(web)]) == 0
+    assert cli.run(["upscale", str(scan), str(out), "--report", str(web)]) == 0
     with browser.browser(tmp_path) as window:
         window.open(web)
         window.wait("document.getElementById('stage').dataset.ready")
