@@ -114,12 +114,7 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
     facts |= {"machine": machine, "notes": notes, "version": seran.__version__}
     card = Card(**facts, validation=next(filter(None, reversed(rows)), {}), export_error=math.nan)
     error = difference(Weights(path, plain, card, Evidence(), ""), network)
-    if not error <= WORST:
-        raise BadInput(f"export refused: the file and the network differ by {error:.2g} (limit {WORST:g})")
-    card = dataclasses.replace(card, export_error=error)
-    with files.atomic(path) as part:
-        part.write_bytes(weights.seal(plain, card))
-    return card
+    return _sealed(path, plain, card, error)
 
 
 def export_heads(network: Native, path: Path, card: Card) -> Card:
@@ -138,9 +133,14 @@ def export_heads(network: Native, path: Path, card: Card) -> Card:
     for scale in HEADS:
         one = weights.head(whole, scale)
         worst = max(worst, difference(one, functools.partial(network, scale=scale), 1 + TOLD))
-    if not worst <= WORST:
-        raise BadInput(f"export refused: the file and the network differ by {worst:.2g} (limit {WORST:g})")
-    card = dataclasses.replace(card, export_error=worst)
+    return _sealed(path, plain, card, worst)
+
+
+def _sealed(path: Path, plain: bytes, card: Card, error: float) -> Card:
+    """Write a model with its card, which states how far it is from torch, unless that is too far."""
+    if not error <= WORST:
+        raise BadInput(f"export refused: the file and the network differ by {error:.2g} (limit {WORST:g})")
+    card = dataclasses.replace(card, export_error=error)
     with files.atomic(path) as part:
         part.write_bytes(weights.seal(plain, card))
     return card

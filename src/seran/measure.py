@@ -64,7 +64,6 @@ class Measured:
             units of the acquired grid without the window; 0 if none is measurable.
         by: where sigma comes from; k-space is an upper bound, stated is not measured.
         background: the value of a masked background.
-        sure: of each axis, whether the end of the band was seen; else its fraction is 1.
     """
 
     fraction: tuple[float, float] = (1.0, 1.0)
@@ -72,7 +71,11 @@ class Measured:
     sigma: float = 0.0
     by: Source = "unknown"
     background: float | None = None
-    sure: tuple[bool, bool] = (False, False)
+
+    @property
+    def sure(self) -> tuple[bool, bool]:
+        """Of each axis, whether the end of the band was seen; else its fraction is 1."""
+        return self.fraction[0] < 1, self.fraction[1] < 1
 
 
 def measured(stack: Float[ndarray, "n h w"]) -> Measured:
@@ -105,7 +108,7 @@ def measured(stack: Float[ndarray, "n h w"]) -> Measured:
         sigma = noise.in_tissue(canonical(chosen, grid, window), _nearest(weight > 0.5, grid))
         by = "k-space" if 0 < sigma < LARGEST else "unknown"
         sigma = sigma if by == "k-space" else 0.0
-    return Measured(fraction, window, sigma * unit, by, background, (fraction[0] < 1, fraction[1] < 1))
+    return Measured(fraction, window, sigma * unit, by, background)
 
 
 def _certain(
@@ -225,14 +228,10 @@ def inner(
         return a.reshape(*a.shape[:-2], -1)
 
     r, c = rows[where[0]][:, None], columns[where[1]]
-    passed = (
-        window.curve(np.hypot(r, c)) ** 2 if window.elliptical else (window.curve(r) * window.curve(c)) ** 2
-    )
+    passed = _power(window, r, c)
     radius = np.hypot(r * fraction[0] * len(power), c * fraction[1] * power.shape[1]) / max(power.shape)
-    shapes = [np.ones_like(radius)] + [
-        (1 + (radius / a) ** 2) ** -p for a in (0.05, 0.15, 0.35) for p in (1, 2)
-    ]
-    terms = blocks(np.stack([passed * s for s in shapes] + [passed + FLOOR / 3])).astype(np.float32)
+    parts = [passed * s for s in _shapes(radius)] + [passed + FLOOR / 3]
+    terms = blocks(np.stack(parts)).astype(np.float32)
     known = terms[0] * np.float32(noise / _passed(window) / (fraction[0] * fraction[1]))
     return float(divergence(blocks(power[np.ix_(*where)]).astype(np.float32), terms[None], known)[0])
 
@@ -261,16 +260,13 @@ def explained(power: Float[ndarray, " a"], blur: Float[ndarray, " a"]) -> Fit:
     per = -(-half // BINS)
     k = np.arange(half + 1) / half
     fractions = np.append(np.arange(int(LEAST * half), MOST * half, per) / half, 1.0)
-    shapes = np.stack(
-        [np.ones_like(k)] + [(1 + (k / a) ** 2) ** -p for a in (0.05, 0.15, 0.35) for p in (1, 2)]
-    )
     inside = np.clip((fractions[:, None] - k) * half + 0.5, 0, 1)
     inside[-1] = 1
     passed = np.stack([w.curve(k / fractions[:, None]) for w in WINDOWS]) ** 2 * inside
     kernel = blur[: max(3, round(0.1 * half)) + 1]
     kernel = np.concatenate([kernel[:0:-1], kernel])
     kernel = (kernel / kernel.sum()).astype(np.float32)
-    terms = ndimage.convolve1d((passed[:, :, None] * shapes).astype(np.float32), kernel, mode="mirror")
+    terms = ndimage.convolve1d((passed[:, :, None] * _shapes(k)).astype(np.float32), kernel, mode="mirror")
     sloping = np.clip(1 - k / (2 * fractions[:, None]), 0, 1) ** 2
     floors = [terms[:, :, 0] + FLOOR * sloping, terms[:, :, 0] + FLOOR / 3]
     terms[:, :, 1] += 3e-5
@@ -323,9 +319,7 @@ def in_tissue(
     beyond = power[np.ix_(rows > 1.1, columns > 1.1)]
     floor = float(np.median(beyond)) if beyond.size > 20 else 0.0
     r, c = rows[where[0]][:, None], columns[where[1]]
-    passed = (
-        window.curve(np.hypot(r, c)) ** 2 if window.elliptical else (window.curve(r) * window.curve(c)) ** 2
-    )
+    passed = _power(window, r, c)
     data = power[np.ix_(*where)]
     levels = []
     for ring in np.array_split(np.argsort(np.hypot(r, c), axis=None), 10):

@@ -40,11 +40,11 @@ class Steps:
         scale, target = options.target.reach(first.grid, axis, default)
         plain = loaded or methods.method(name, scale, options.degradation, options.weights, engine)
         options.refuse_degradation(plain)
-        self.known, self.method = Measured(fraction=kspace.support(stack)), plain
+        self.method = plain
         if plain.heads is None:
             options.scanner.refuse_measures(name)
-        if plain.weights:
-            self.known = options.scanner.known(stack)
+        weighed = bool(plain.weights)  # the spectrum alone is enough for what estimates nothing
+        self.known = options.scanner.known(stack) if weighed else Measured(kspace.support(stack))
         if plain.heads is not None:
             if options.scanner.noise == "auto":
                 self.known = native.quieted(plain, self.known, stack)
