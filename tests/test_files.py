@@ -93,3 +93,26 @@ def test_native_output_is_silenced_for_a_block(descriptor: int, capfd: pytest.Ca
     os.write(descriptor, b"after")
     assert capfd.readouterr()[descriptor - 1] == "before after"
     assert not files.ONE_AT_A_TIME.locked()
+
+
+def test_what_lies_below_a_folder(tmp_path: Path) -> None:
+    """Through links, once each, and without end; what is hidden is left out, and what is lost is named."""
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "here"
+    (folder / "real").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    elsewhere.mkdir()
+    for path in (elsewhere / "a", folder / "real" / "b", folder / ".git" / "c", folder / ".d"):
+        path.touch()
+    for name, to in (
+        ("linked", elsewhere),
+        ("again", folder / "real"),
+        ("loop", folder),
+        ("self", folder / "self"),
+    ):
+        (folder / name).symlink_to(to)
+    (elsewhere / "up").symlink_to(folder)
+    (folder / "gone.dcm").symlink_to(tmp_path / "missing")
+    found, lost = files.below(folder)
+    assert found == [folder / "linked" / "a", folder / "real" / "b"]
+    assert set(lost) == {folder / "gone.dcm", folder / "self"}
+    assert files.below(tmp_path / "missing")[1] == {tmp_path / "missing": "No such file or directory"}

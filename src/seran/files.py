@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -85,6 +86,39 @@ def atomic(path: Path) -> Iterator[Path]:
     """`together` for one file."""
     with together(path) as (made,):
         yield made
+
+
+def below(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Every file in a folder and in those below it; and what of it cannot be reached, with the reason.
+
+    Links are followed, and a folder is entered once however many lead to it, as itself where it lies here.
+    What is hidden (``.git``, ``.snapshot``) is left out.
+    """
+    found: list[Path] = []
+    lost: dict[Path, str] = {}
+    seen: set[tuple[int, int]] = set()
+    left = deque([folder])  # links to folders last
+    while left:
+        here = left.popleft()
+        try:
+            status, entries = here.stat(), [e for e in here.iterdir() if not e.name.startswith(".")]
+        except OSError as error:
+            lost[here] = error.strerror or "cannot be reached"
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in entries:
+            try:
+                if entry.is_dir():
+                    (left.append if entry.is_symlink() else left.appendleft)(entry)
+                elif entry.is_file():
+                    found.append(entry)
+                elif entry.is_symlink():
+                    lost[entry] = "a link to what is not there"
+            except OSError as error:
+                lost[entry] = error.strerror or "cannot be reached"
+    return sorted(found), lost
 
 
 def sha256(path: Path) -> str:
