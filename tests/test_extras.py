@@ -84,10 +84,8 @@ def test_upscaling(scan: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for i in range(2):
         shutil.copy(scan, tmp_path / "in" / f"{i}.nii.gz")
-    (tmp_path / "a.nrrd").write_text("NRRD0004\n")
     cases = {
         ("torch", "upscale", scan, "out.nii", "--device", "cuda"): "device cuda needs torch; *[train]",
-        ("SimpleITK", "upscale", "a.nrrd", "out.nii"): "NRRD or MetaImage needs SimpleITK; *[itk]",
         ("distributed", "upscale", "in", "out", "--cluster", "local"): "needs distributed; *[cluster]",
         ("dask", "upscale", "in", "out", "--cluster", "local"): "needs dask; *[cluster]",
         ("dask_jobqueue", "upscale", "in", "out", "--cluster", "slurm"): "needs dask_jobqueue; *[cluster]",

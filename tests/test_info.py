@@ -23,8 +23,8 @@ def test_the_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["cpus"] >= 1
     assert len(found["weights"]["seran-x2-bd"]["sha256"]) == 64
     assert found["packages"]["numpy"] == np.__version__
-    assert set(found["extras"]) == {"train", "cluster", "dicom", "itk", "winograd"}
-    assert found["extras"]["itk"] == "installed"
+    assert set(found["extras"]) == {"train", "cluster", "dicom", "winograd"}
+    assert found["extras"]["dicom"] == "installed"
     assert found["engines"]["openvino"]["devices"]["cpu"]
     assert found["engines"]["openvino"]["precision"] in ("bf16", "f32")
     assert found["engines"]["torch"]["version"].startswith("2.")
@@ -45,7 +45,7 @@ def test_a_broken_installation_is_described(
     del kept["vdsr-x2-bd"]
     monkeypatch.setattr(weights, "shipped", lambda: kept)
     monkeypatch.setenv("SERAN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(machine, "EXTRAS", {"itk": ("SimpleITK", "no_such_module")})
+    monkeypatch.setattr(machine, "EXTRAS", {"dicom": ("gdcm", "no_such_module")})
 
     def broken(name: str) -> None:
         raise OSError(f"lib{name}.so: cannot open shared object file")
@@ -55,7 +55,7 @@ def test_a_broken_installation_is_described(
     assert found["weights"]["srcnn-x2-bd"]["verified"] is False
     assert found["weights"]["srcnn-x2-bd"]["state"].startswith("damaged: ")
     assert found["weights"]["vdsr-x2-bd"]["state"] == "not here"
-    assert found["extras"] == {"itk": "lacks no_such_module"}
+    assert found["extras"] == {"dicom": "lacks no_such_module"}
     assert "libtorch.so: cannot open" in found["engines"]["torch"]["devices"]["none"]
 
 

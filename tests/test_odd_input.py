@@ -200,8 +200,8 @@ def test_names_that_say_something_else(
         "packed.nii": (scan.read_bytes(), "cannot be read as NIfTI"),
         "scan.mgz": (scan.read_bytes(), "cannot be read as MGH"),
         "scan.nrrd": (scan.read_bytes(), "cannot be read as NRRD"),
-        "scan.nhdr": (b"NRRD0004\ndata file: ../../secret\n", "one file; save it as .nrrd or .mha"),
-        "scan.mhd": (b"ElementDataFile = /etc/passwd\n", "one file; save it as .nrrd or .mha"),
+        "scan.nhdr": (b"NRRD0004\ndata file: ../../secret\n", "in the same folder, got '../../secret'"),
+        "scan.mhd": (b"ElementDataFile = /etc/passwd\n", "in the same folder, got '/etc/passwd'"),
         "scan.png": (b"\x89PNG", "must end in .nii"),
         "scan": (plain, "must end in .nii"),
         "one.dcm": (
@@ -215,7 +215,7 @@ def test_names_that_say_something_else(
     for name, text in {
         "out.nii.bz2": "must end in",
         "out.png": "must end in",
-        "out.nhdr": "one file",
+        "out.nhdr": "in one file; name it .nrrd",
     }.items():
         assert text in refused(capsys, scan, tmp_path / name)
 

@@ -98,7 +98,6 @@ LACKING = {
     ("export", "run", "own.onnx"): "train",
     ("upscale", "scan.nii.gz", "x.nii", "--device", "cuda"): "train",
     ("weights", "export", "srcnn-x2-bd", "--safetensors", "--out", "stick"): "train",
-    ("upscale", "own.nrrd", "x.nii"): "itk",
     ("upscale", "series", "x.nii"): "dicom",
     ("upscale", "scans", "results", "--cluster", "local"): "cluster",
     ("upscale", "scans", "results", "--cluster", "slurm"): "cluster",
@@ -130,7 +129,6 @@ def test_it_works_where_nothing_else_is(built: Path, scan: Path, tmp_path: Path,
         (tmp_path / "scans").mkdir()
         for i in range(2):
             shutil.copy(scan, tmp_path / "scans" / f"{i}.nii.gz")
-        (tmp_path / "own.nrrd").write_text("NRRD0004\n")
         (tmp_path / "series").mkdir()
         own = Path(pydicom.__file__).parent / "data" / "test_files" / "MR_small_jpeg_ls_lossless.dcm"
         shutil.copy(own, tmp_path / "series")

@@ -58,8 +58,8 @@ def _telling(quiet: bool, verbose: bool) -> Iterator[None]:
     token, log, handler = progress.QUIET.set(quiet), progress.log, logging.StreamHandler()
     level = log.level
     handler.setFormatter(logging.Formatter("seran: %(message)s"))
+    log.addHandler(handler)
     if verbose:
-        log.addHandler(handler)
         log.setLevel(logging.INFO)
     try:
         with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():

@@ -1,6 +1,6 @@
 """What this machine and this installation have: CPUs, bf16, and the modules that extras bring.
 
-``pip install 'seran[train,itk]'`` installs two extras; upscaling NIfTI, MGH and most DICOM needs none.
+``pip install 'seran[train,dicom]'`` installs two extras; upscaling NIfTI, MGH and most DICOM needs none.
 """
 
 import math
@@ -15,7 +15,6 @@ EXTRAS = {  # and the modules that each brings
     "train": ("torch", "lightning_fabric", "onnx", "onnxscript", "safetensors", "tensorboard"),
     "cluster": ("distributed", "dask", "dask_jobqueue"),
     "dicom": ("gdcm",),
-    "itk": ("SimpleITK",),
     "winograd": ("MNN",),
 }
 CONTROLLERS = ("", "cpu", "cpu,cpuacct")  # control groups that limit CPUs: of version 2, of version 1

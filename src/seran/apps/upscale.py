@@ -33,7 +33,9 @@ def _planned(sources: list[Path], out: Path) -> list[Task]:
         inside = _scans_in(source) if source.is_dir() else []
         if source.resolve() in results.parents:
             inside = [one for one in inside if not one.parent.resolve().is_relative_to(results)]
-        pairs += [(one, out / one.relative_to(source)) for one in inside] or [(source, out / source.name)]
+        pairs += [(one, out / one.relative_to(source).parent / io.result_name(one)) for one in inside] or [
+            (source, out / io.result_name(source))
+        ]
     taken: dict[Path, Path] = {}
     for source, result in pairs:
         if taken.setdefault(result, source) is not source:
@@ -93,7 +95,7 @@ def upscale(
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
     source = sources[0]
     if source.is_file() and result.is_dir():  # in the input's format, under its name
-        result = result / source.name
+        result = result / io.result_name(source)
     if report is not None:
         compare.refuse_page(report, force or resume, source, result, record.sidecar(result))
     if resume and record.done(source, result, options, engine):

@@ -10,15 +10,19 @@ import numpy as np
 
 from seran import scratch
 from seran.errors import BadInput
-from seran.io import dicom, itk, mgh, nifti, voxels
+from seran.io import dicom, metaimage, mgh, nifti, nrrd, voxels
 from seran.io.voxels import Reading, Writer
 from seran.scratch import Allocator
 from seran.volume import Series, Volume
 
 FORMATS: dict[str, ModuleType] = {  # by the end of a file's name; a folder is a DICOM series
     ".nii": nifti, ".nii.gz": nifti, ".hdr": nifti, ".img": nifti,
-    ".mgh": mgh, ".mgz": mgh, ".nrrd": itk, ".mha": itk,
+    ".mgh": mgh, ".mgz": mgh, ".nrrd": nrrd, ".nhdr": nrrd, ".mha": metaimage, ".mhd": metaimage,
 }  # fmt: skip
+ONE_FILE = {
+    ".nhdr": ".nrrd",
+    ".mhd": ".mha",
+}  # headers with the voxels beside them, and what is written instead
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,15 @@ def stem(path: Path) -> str:
     return path.name[: len(path.name) - len(format_of(path) or "")]
 
 
+def result_name(path: Path) -> str:
+    """The name of a result in the format of a file: its own, unless its voxels lie beside it."""
+    return path.with_suffix(ONE_FILE.get(path.suffix.lower(), path.suffix)).name
+
+
 def _module(path: Path) -> ModuleType:
     end = format_of(path)
     if not end and path.is_file() and dicom.is_dicom(path):
         raise BadInput(f"{path}: a DICOM image is read with its series; name its folder, {path.parent}")
-    if path.suffix.lower() in (".nhdr", ".mhd"):
-        raise BadInput(f"{path}: expected header and voxels in one file; save it as .nrrd or .mha")
     if end is None or (end == "" and path.is_file()):
         raise BadInput(f"{path}: must end in {', '.join(FORMATS)}, or be a folder of DICOM files")
     return FORMATS[end] if end else dicom
@@ -62,7 +69,8 @@ def resolve(path: Path, pick: str | None = None) -> Source:
         return Source(path, tuple(series.paths), series)
     if pick is not None:
         raise BadInput(f"{path}: a series is chosen in a folder of DICOM files; leave --series out")
-    return Source(path, tuple(written(path)))
+    apart = path.suffix.lower() in ONE_FILE
+    return Source(path, (path, _module(path).beside(path)) if apart else tuple(written(path)))
 
 
 def read_series(
@@ -109,6 +117,8 @@ def read(path: Path, affine: str = "auto") -> Volume:
 def written(path: Path) -> list[Path]:
     """The files that writing ``path`` makes: itself, or header and voxels (.hdr, .img)."""
     _module(path)  # refuses other names
+    if one := ONE_FILE.get(path.suffix.lower()):
+        raise BadInput(f"{path}: expected header and voxels in one file; name it {one}")
     return voxels.files_of(path)
 
 

@@ -1,158 +1,272 @@
-"""NRRD (.nrrd) and MetaImage (.mha), voxels in the same file: read through SimpleITK, written here.
+"""What NRRD and MetaImage share: a header of lines of text, by anyone, and the voxels that it describes.
 
-A header that names another file for its voxels is refused: whoever wrote it would choose what is read.
-SimpleITK would write a series only as one array; here it goes to the file volume by volume.
+Both are read in Python alone, because nothing that a header says may end or stall the process, choose a file
+elsewhere, or take memory for voxels that are not there. Packed voxels are unpacked twice: first only to count
+them, to the end and its checksum; then to memory (or a file), which is taken only when their number is known.
 """
 
+import bz2
+import math
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
+from jaxtyping import Float
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.openers import Opener
+from numpy import ndarray
 
-from seran import files, grid
+from seran import grid, progress
 from seran.errors import BadInput
 from seran.io import voxels
-from seran.io.voxels import Found, Reading, Receiver, Writer, readable
-from seran.machine import needed
+from seran.io.voxels import Found, Reading
 from seran.volume import Volume
 
-READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
-HEADER_BYTES = 1 << 20  # of a file, that are looked at
-OWN = ("ITK_", "NRRD_", "content", "space")  # beginnings of the names of texts that ITK writes itself
-KINDS = {"unsigned integer": "u", "signed integer": "i", "float": "f"}  # SimpleITK's names: numpy's
-META = {  # numpy's names of real numbers: MetaImage's
-    "u1": "UCHAR", "i1": "CHAR", "u2": "USHORT", "i2": "SHORT", "u4": "UINT", "i4": "INT",
-    "f4": "FLOAT", "f8": "DOUBLE",
-}  # fmt: skip
-FREE = re.compile(  # names of texts in a MetaImage: the others mean something else
-    r"(?i)(?!(Object(Sub)?Type|NDims|Name|(Parent)?ID|Binary.*|Compress.*|Transform.*|Offset|Position|Origin|Color"
-    r"|Orientation|Rotation|Center.*|Element.*|Dim.*|Anatomical.*|Modality|Header.*|Sequence.?ID|Comment)$)[\w-]+"
-)
-LATER = " " * 19 + "0"  # the place of a number that is known only at the end
+HEADER_BYTES, LINE_BYTES = 1 << 20, 1 << 16  # that a header and a line of it may have
+PART, PACKED_PART = 1 << 20, 1 << 16  # bytes of voxels, and of packed ones, that are held at a time
+OWN = ("ITK_", "NRRD_")  # beginnings of the names of texts that ITK writes itself
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+UNITS = {  # of length: how many millimetres each is
+    r"|\?+|none|mm|millimet(er|re)s?": 1.0,
+    r"[uµμ]m|microns?|micromet(er|re)s?": 1e-3,
+    r"cm|centimet(er|re)s?": 10.0,
+    r"m|met(er|re)s?": 1e3,
+}
+PACKED: dict[str, tuple[bytes, Callable[[], igzip_lib.IgzipDecompressor | bz2.BZ2Decompressor]]] = {
+    # how a stream begins that may follow another (none), and what unpacks one and checks its checksum
+    "gzip": (b"\x1f\x8b", lambda: igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)),
+    "zlib": (b"", lambda: igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_ZLIB)),
+    "bzip2": (b"BZh", bz2.BZ2Decompressor),
+}
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a file says besides its voxels and their places: texts by name, and where a fourth axis lies."""
+    """What a file says besides its voxels and their places, as it is written again."""
 
     texts: dict[str, str]
-    step: float = 1.0
+    step: float = 1.0  # of a fourth axis, and where it begins
     start: float = 0.0
+    listed: bool = False  # whether volumes are a list (diffusion), not samples along an axis
+    frame: tuple[tuple[float, ...], ...] = ()  # NRRD's measurement frame, in LPS+
 
 
-def _compressed(path: Path) -> bool:
-    """Whether the voxels are compressed; refused if they lie in another file."""
+@dataclass(frozen=True)
+class Stored:
+    """Where voxels are and how they are written, as a header says."""
+
+    path: Path  # the file that has them
+    start: int  # their first byte; below 0 for the last bytes of the file
+    coding: str  # raw, or one of `PACKED`
+    dtype: np.dtype
+    sizes: tuple[int, ...]  # of four axes in the file, the fastest first
+    order: tuple[int, ...] = (0, 1, 2, 3)  # which of them is x, y, z and that of volumes
+    packed: int | None = None  # bytes that the packed voxels have
+
+
+@contextmanager
+def readable(path: Path, form: str) -> Iterator[None]:
+    """Tell as `BadInput` what does not make sense in a header or is damaged in the voxels."""
+    with voxels.readable(path, (form, (ValueError, OverflowError))):
+        yield
+
+
+def header(path: Path, last: Callable[[str], bool]) -> tuple[list[str], int]:
+    """The lines of a header up to the ``last``, or the file's end; and where the next byte lies.
+
+    Raises:
+        ValueError: if a line or the header is too long, or has control characters.
+    """
+    lines: list[str] = []
     with path.open("rb") as file:
-        text = file.read(HEADER_BYTES).decode("latin-1")
-    if path.suffix.lower() == ".nrrd":
-        text = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
-        apart = bool(re.search(r"(?im)^\s*data ?file\s*:", text))
-        compressed = not re.search(r"(?im)^encoding: *raw *\r?$", text)
-    else:
-        apart = set(re.findall(r"(?m)^\s*ElementDataFile\s*[=:]\s*(.*?)\s*$", text)) != {"LOCAL"}
-        compressed = bool(re.search(r"(?im)^\s*CompressedData\s*[=:]\s*True", text))
-    if apart:
-        raise BadInput(f"{path}: expected the voxels in the same file; save it as one file (.nrrd, .mha)")
-    return compressed
+        while not lines or not last(lines[-1]):
+            line = file.readline(LINE_BYTES)
+            if not line:
+                break
+            where = f"line {len(lines) + 1} of its header"
+            if len(line) == LINE_BYTES or file.tell() > HEADER_BYTES:
+                raise ValueError(f"{where}: expected a line of text below {LINE_BYTES:,} bytes")
+            try:
+                text = line.decode()
+            except UnicodeDecodeError:
+                text = line.decode("latin-1")
+            text = text.removesuffix("\n").removesuffix("\r")
+            if CONTROL.search(text):
+                raise ValueError(f"{where}: expected text, got control characters")
+            lines.append(text)
+        return lines, file.tell()
 
 
-def read(path: Path, how: Reading) -> Found:
-    """Read a scan or a series; see `seran.io.read_series`."""
+def numbers(text: str, size: int | None = None) -> list[float]:
+    """The numbers in a text, ``size`` of them; else a `ValueError`."""
+    words = text.split()
+    if size is not None and len(words) != size:
+        raise ValueError(f"expected {size} numbers, got {text[:60]!r}")
     try:
-        import SimpleITK
-    except ModuleNotFoundError as error:
-        raise needed("reading NRRD or MetaImage", error) from error
-    compressed, form = _compressed(path), (path.suffix[1:].upper(), (RuntimeError,))
-    reader = SimpleITK.ImageFileReader()
-    with readable(path, form), files.quiet(2):  # what ITK prints, its exception says
-        reader.SetFileName(str(path))
-        reader.SetImageIO(READERS[path.suffix.lower()])
-        reader.ReadImageInformation()
-        kind, size = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()), reader.GetSize()
-    bits, _, number = kind.partition("-bit ")
-    if not bits.isdigit():
-        raise BadInput(f"{path}: expected one real number per voxel, got {kind}; save each channel by itself")
-    dtype = np.dtype(f"{KINDS[number]}{int(bits) // 8}")
-    x, y, z, count = voxels.shaped(path, size, dtype, compressed)
-    affine, n, m = np.eye(4), len(size), min(len(size), 3)  # an image of two axes lies in the plane z = 0
-    affine[:m, :m] = (np.reshape(reader.GetDirection(), (n, n)) * reader.GetSpacing())[:m, :m]
-    affine[:m, 3] = reader.GetOrigin()[:m]
-    matrix = voxels.usable_affine(path, grid.lps(affine))
-    with readable(path, form), files.quiet(2):
-        image = reader.Execute()
-    names = [k for k in image.GetMetaDataKeys() if k.isascii() and k.isprintable() and not k.startswith(OWN)]
-    fourth = (image.GetSpacing()[3], image.GetOrigin()[3]) if n > 3 else ()
-    kept = Kept({name: image.GetMetaData(name) for name in names}, *fourth)
-
-    def volume(t: int) -> Volume:
-        array = SimpleITK.GetArrayViewFromImage(image).T.reshape((x, y, z, count), order="F")
-        return Volume(voxels.filled(path, array, t, how), matrix, kept)
-
-    return count, volume
+        return [float(word) for word in words]
+    except ValueError as error:
+        raise ValueError(f"expected numbers, got {text[:60]!r}") from error
 
 
-def receive(out: Writer) -> Receiver:
-    """Write volumes, compressed, with the texts that the first came with."""
-    meta, little = out.path.suffix.lower() == ".mha", out.dtype.newbyteorder("<")
-    with out.path.open("wb") as file:
-        first = yield
-        header = _header(first, out, meta).encode()
-        file.write(header)
-        if not meta:
-            with voxels.gzipping(fileobj=file) as packed:
-                yield from voxels.stream(first, out.count, little, packed.write)
-            return
-        deflate = isal_zlib.compressobj(1)
-        yield from voxels.stream(first, out.count, little, lambda part: file.write(deflate.compress(part)))
-        file.write(deflate.flush())
-        size = file.tell() - len(header)
-        file.seek(header.index(LATER.encode()))
-        file.write(f"{size:{len(LATER)}}".encode())
+def whole(text: str, size: int | None = None) -> tuple[int, ...]:
+    """`numbers` that are whole."""
+    found = numbers(text, size)
+    if any(n != int(n) for n in found):
+        raise ValueError(f"expected whole numbers, got {text[:60]!r}")
+    return tuple(map(int, found))
 
 
-def _header(volume: Volume, out: Writer, meta: bool) -> str:
-    """Of a MetaImage, in which the size of what follows is left open (`LATER`), or of NRRD."""
-    kept = volume.header if isinstance(volume.header, Kept) else Kept({})
+def millimetres(unit: str) -> float:
+    """How many of them a unit of length is."""
+    for pattern, length in UNITS.items():
+        if re.fullmatch(pattern, unit.strip().lower()):
+            return length
+    raise ValueError(f"expected a unit of length (mm, um, cm, m), got {unit[:60]!r}; give lengths in mm")
+
+
+def voxels_file(path: Path, name: str) -> Path:
+    """The file with the voxels: that of the header, or for .nhdr and .mhd one in its folder; else `BadInput`.
+
+    Args:
+        path: the file with the header.
+        name: of the other, as the header has it; empty for none.
+    """
+    if path.suffix.lower() not in (".nhdr", ".mhd"):
+        if name:
+            raise BadInput(
+                f"{path}: expected the voxels in the same file, got {name[:60]!r}; save it as one file"
+            )
+        return path
+    name = name.removeprefix("./")
+    if not name or re.search(r"[/\\:%]|^\.|^LIST\b", name) or not path.with_name(name).is_file():
+        raise BadInput(
+            f"{path}: expected the name of one file with the voxels, in the same folder, got {name[:60]!r}; "
+            "save both as one file (.nrrd, .mha)"
+        )
+    return path.with_name(name)
+
+
+def placed(vectors: Float[ndarray, "n n"], origin: Float[ndarray, "n"]) -> tuple[grid.Affine, float, float]:
+    """The affine to RAS+ of two to four axes that are placed in LPS+; step and start of the fourth.
+
+    Args:
+        vectors: mm from one voxel to the next, of each axis in turn.
+        origin: mm of the first voxel.
+    """
+    n, lps = min(len(vectors), 3), np.eye(4)  # an image of two axes lies in the plane z = 0
+    if vectors[n:, :n].any() or vectors[:n, n:].any():
+        raise ValueError("its fourth axis is mixed with those of space")
+    lps[:n, :n], lps[:n, 3] = vectors[:n, :n].T, origin[:n]
+    return grid.lps(lps), float(vectors[3, 3]) if len(vectors) > 3 else 1.0, float(origin[3:].sum())
+
+
+def kept(texts: dict[str, str]) -> dict[str, str]:
+    """The texts that are written again: not those that ITK makes itself, or whose names could mean more."""
+    return {k: v for k, v in texts.items() if k.isascii() and k.isprintable() and not k.startswith(OWN)}
+
+
+def to_write(volume: Volume, n: int) -> tuple[Kept, ndarray, ndarray]:
+    """What came with a volume; mm from voxel to voxel along each of ``n`` axes, and of the first, in LPS+."""
+    header = volume.header if isinstance(volume.header, Kept) else Kept({})
     lps = grid.lps(volume.affine) + 0.0  # a text has no negative zeros
-    n, sizes, code = len(out.shape), grid.dimensions(out.shape, by=" "), out.dtype.str[1:]
-    spacing, origin = np.array([[*grid.spacing(lps), kept.step], [*lps[:3, 3], kept.start]])[:, :n]
-    directions = np.eye(n)  # one for each axis; that of a fourth is its own
-    directions[:3, :3] = (lps[:3, :3] / spacing[:3]).T
-    if meta:
-        fields = {
-            "ObjectType": "Image",
-            "NDims": n,
-            "BinaryData": True,
-            "BinaryDataByteOrderMSB": False,
-            "CompressedData": True,
-            "CompressedDataSize": LATER,
-            "TransformMatrix": grid.dimensions(directions.ravel(), ".17g", " "),
-            "Offset": grid.dimensions(origin, ".17g", " "),
-            "CenterOfRotation": grid.dimensions([0] * n, by=" "),
-            "ElementSpacing": grid.dimensions(spacing, ".17g", " "),
-            **{name: " ".join(text.split()) for name, text in kept.texts.items() if FREE.fullmatch(name)},
-            "DimSize": sizes,
-            "ElementType": f"MET_{META[code]}",
-            "ElementDataFile": "LOCAL",
-        }
-        return "".join(f"{name} = {text}\n" for name, text in fields.items())
-    vectors = (*(directions * spacing[:, None]), origin)
-    *axes, place = (f"({grid.dimensions(vector, '.17g', ',')})" for vector in vectors)
-    lines = [
-        "NRRD0005",
-        f"type: {META[code].lower() if code[0] == 'f' else out.dtype.name}",
-        f"dimension: {n}",
-        "space: left-posterior-superior" if n == 3 else f"space dimension: {n}",
-        f"sizes: {sizes}",
-        f"space directions: {' '.join(axes)}",
-        f"kinds: {' '.join(['domain'] * n)}",
-        "endian: little",
-        "encoding: gzip",
-        f"space origin: {place}",
-    ]
-    for name, text in kept.texts.items():
-        escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
-        lines += [f"{name}:={escaped}"] * (":" not in name)
-    return "\n".join(lines) + "\n\n"
+    vectors = np.diag([1.0, 1, 1, header.step])
+    vectors[:3, :3] = lps[:3, :3].T
+    return header, vectors[:n, :n], np.array([*lps[:3, 3], header.start])[:n]
+
+
+def found(path: Path, form: str, stored: Stored, affine: grid.Affine, kept: Kept, how: Reading) -> Found:
+    """What a reader returns.
+
+    Args:
+        path: the file that was named.
+        form: the name of its format.
+        stored: its voxels.
+        affine: voxel index to mm (RAS+).
+        kept: what is written again.
+        how: how it is read.
+    """
+    sizes = tuple(stored.sizes[axis] for axis in stored.order)
+    shape = voxels.shaped(stored.path, sizes, stored.dtype, stored.coding != "raw")
+    matrix = voxels.usable_affine(path, affine)
+    with readable(path, form):
+        array = _array(stored, shape, how)
+    return shape[3], lambda t: Volume(voxels.filled(path, array, t, how, (form, (ValueError,))), matrix, kept)
+
+
+def _array(stored: Stored, shape: tuple[int, int, int, int], how: Reading) -> ndarray | ArrayProxy:
+    """The voxels as x, y, z, t: slices of the file, if they lie there as such; else a copy."""
+    need, has, at = math.prod(shape) * stored.dtype.itemsize, 0, 0
+    start = stored.start if stored.start >= 0 else stored.path.stat().st_size - need
+    raw, axes = stored.coding == "raw", [axis for axis in stored.order if stored.sizes[axis] > 1]
+
+    def counted(part: bytes) -> None:
+        nonlocal has
+        has += len(part)
+        if has > need:
+            raise ValueError(f"its voxels have more than the {need:,} bytes that its header promises")
+
+    def copied(part: bytes) -> None:
+        nonlocal at
+        room = held[at : at + len(part)]
+        room[:] = np.frombuffer(part, np.uint8)[: len(room)]
+        at += len(part)
+
+    if raw:
+        has = stored.path.stat().st_size - start
+        left = has - need
+    else:
+        left = _unpacked(stored, start, counted)
+    if start < 0 or has < need:
+        raise ValueError(
+            f"its header promises {need:,} bytes of voxels, but it has {max(has, 0):,}; it is cut off"
+        )
+    if left:
+        progress.log.warning("%s: %s bytes follow its voxels and are left out", stored.path, f"{left:,}")
+    if raw and axes == sorted(axes) and stored.path.suffix.lower() not in Opener.compress_ext_map:
+        return ArrayProxy(stored.path, (shape, stored.dtype, start), mmap=False)
+    held = how.allocate((-(-need // 4),)).view(np.uint8)[:need]
+    _unpacked(stored, start, copied)
+    return held.view(stored.dtype).reshape(stored.sizes, order="F").transpose(stored.order)
+
+
+def _unpacked(stored: Stored, start: int, put: Callable[[bytes], None]) -> int:
+    """Unpack all voxels, part by part; the number of bytes after them.
+
+    Args:
+        stored: the voxels.
+        start: their first byte in the file.
+        put: what is given each part.
+    """
+    with stored.path.open("rb") as file:
+        file.seek(start)
+        if stored.coding == "raw":
+            while part := file.read(PART):
+                put(part)
+            return 0
+        data = file.read(PACKED_PART)
+        gzip = data.startswith(PACKED["gzip"][0])  # MetaImage has it, too
+        again, new = PACKED["gzip" if gzip else stored.coding]
+        made = new()
+        while True:
+            with voxels.readable(stored.path, (stored.coding, (OSError, isal_zlib.IsalError))):
+                part = made.decompress(data, PART)
+            put(part)
+            data = b""
+            if made.eof:
+                data = made.unused_data
+                data += file.read(PACKED_PART) if len(data) < len(again) else b""
+                if not again or not data.startswith(again):
+                    break
+                made = new()
+            elif made.needs_input and not (data := file.read(PACKED_PART)):
+                raise ValueError("its packed voxels are cut off")
+        left = len(data) + stored.path.stat().st_size - file.tell()
+        if stored.packed not in (None, has := file.tell() - len(data) - start):
+            raise ValueError(
+                f"its header promises {stored.packed} bytes of packed voxels, but they have {has}"
+            )
+        return left

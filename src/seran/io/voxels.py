@@ -72,7 +72,7 @@ def readable(path: Path, form: Form) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except errors as error:
-        text = " ".join(printable(error).split()).rsplit("ITK ERROR: ", 1)[-1] or type(error).__name__
+        text = " ".join(printable(error).split()) or type(error).__name__
         raise BadInput(f"{path}: cannot be read as {name} ({text})") from error
 
 
@@ -127,6 +127,8 @@ def filled(
         bad += int(wrong.sum())
         data[at] = np.where(wrong, np.float32(how.fill or 0), values)
         scratch.release(data)
+        if isinstance(array, ndarray):
+            scratch.release(array)
     if bad and how.fill is None:
         raise BadInput(
             f"{path}: {bad} voxels are NaN, infinite or beyond {MAXIMUM:g}; give their value with --fill 0"

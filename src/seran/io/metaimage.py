@@ -1,0 +1,145 @@
+"""MetaImage (.mha; .mhd with the voxels beside it), as ITK's MetaIO has it; millimetres are to LPS+."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from isal import isal_zlib
+from numpy import ndarray
+
+from seran import grid
+from seran.errors import BadInput
+from seran.io import itk, voxels
+from seran.io.itk import Kept, Stored, numbers, whole
+from seran.io.voxels import Found, Reading, Receiver, Writer
+from seran.volume import Volume
+
+FORM = "MetaImage"
+TYPES = {  # numpy's names of real numbers: MetaImage's; the first is written
+    "u1": "UCHAR", "i1": "CHAR", "u2": "USHORT", "i2": "SHORT", "u4": "UINT ULONG", "i4": "INT LONG",
+    "u8": "ULONG_LONG", "i8": "LONG_LONG", "f4": "FLOAT", "f8": "DOUBLE",
+}  # fmt: skip
+MEANT = re.compile(  # names that are no texts, since they mean something
+    r"(?i)(Object(Sub)?Type|NDims|Name|(Parent)?ID|Binary.*|Compress.*|Transform.*|Offset|Position|Origin|Color"
+    r"|Orientation|Rotation|Center.*|Element.*|Dim.*|Anatomical.*|Modality|Header.*|Sequence.?ID|Comment"
+    r"|ImagePosition|DistanceUnits|AcquisitionDate)"
+)
+FREE = re.compile(rf"(?i)(?!({MEANT.pattern[4:]})$)[\w-]+")  # names of texts that can be written
+LATER = " " * 19 + "0"  # the place of a number that is known only at the end
+
+
+def read(path: Path, how: Reading) -> Found:
+    """Read a scan or a series; see `seran.io.read_series`."""
+    with itk.readable(path, FORM):
+        fields, file, start = _header(path)
+        n = whole(fields["NDims"], 1)[0]
+        if not 2 <= n <= 4:
+            raise BadInput(f"{path}: expected two to four axes, got {n}")
+        length = itk.millimetres(fields.get("DistanceUnits", ""))
+        spacing = numbers(_first(fields, "ElementSpacing", "ElementSize") or "1 " * n, n)
+        turned = numbers(
+            _first(fields, "TransformMatrix", "Rotation", "Orientation") or _text(np.eye(n)), n * n
+        )
+        origin = numbers(_first(fields, "Offset", "Position", "Origin", "ImagePosition") or "0 " * n, n)
+        lengths = np.array([length] * n)
+        lengths[3:] = 1
+        vectors = np.reshape(turned, (n, n)) * np.array(spacing)[:, None] * lengths
+        affine, step, first = itk.placed(vectors, np.array(origin) * lengths)
+        texts = {name: text for name, text in fields.items() if not MEANT.fullmatch(name)}
+        stored = _stored(path, fields, file, start, (*whole(fields["DimSize"], n), 1, 1)[:4])
+    return itk.found(path, FORM, stored, affine, Kept(itk.kept(texts), step, first), how)
+
+
+def beside(path: Path) -> Path:
+    """The file that has the voxels of a header that is a file of its own (.mhd)."""
+    with itk.readable(path, FORM):
+        return _header(path)[1]
+
+
+def _header(path: Path) -> tuple[dict[str, str], Path, int]:
+    """What the header says by name; the file with the voxels, and where they begin."""
+    lines, end = itk.header(path, lambda line: bool(re.match(r"\s*ElementDataFile\s*[=:]", line)))
+    parts = [re.split("[=:]", line, maxsplit=1) for line in lines]
+    fields = {part[0].strip(): part[1].strip() for part in parts if len(part) > 1}  # others go on with a text
+    apart = fields.get("ElementDataFile", "LOCAL")
+    file = itk.voxels_file(path, "" if apart == "LOCAL" else apart)
+    for name in ("NDims", "DimSize", "ElementType", "ElementDataFile"):
+        if name not in fields:
+            raise ValueError(f"its header does not say {name}")
+    return fields, file, end if file == path else 0
+
+
+def _stored(path: Path, fields: dict[str, str], file: Path, start: int, sizes: tuple[int, ...]) -> Stored:
+    kind, name = fields.get("ObjectType", "Image"), fields["ElementType"].removeprefix("MET_")
+    code = next((code for code, names in TYPES.items() if name in names.split()), None)
+    channels = whole(fields.get("ElementNumberOfChannels", "1"), 1)[0]
+    if kind != "Image" or code is None or channels != 1:
+        raise BadInput(
+            f"{path}: expected one real number per voxel, got {kind[:60]}, {channels} {name[:60]}; "
+            "save each channel by itself"
+        )
+    slope, shift = (fields.get(f"ElementToIntensityFunction{end}") for end in ("Slope", "Offset"))
+    if float(slope or 1) != 1 or float(shift or 0) != 0:
+        raise BadInput(f"{path}: expected no slope and offset of intensities; save it with both applied")
+    if not _true(fields.get("BinaryData", "True")):
+        raise BadInput(f"{path}: expected binary voxels, got text; save it with BinaryData = True")
+    coding = "zlib" if _true(fields.get("CompressedData", "")) else "raw"
+    skip = whole(fields.get("HeaderSize", "0"), 1)[0]
+    if skip < -1 or (skip and coding != "raw") or (skip > 0 and file == path):
+        raise ValueError(f"expected no HeaderSize here, got {skip}")
+    start = start + skip if skip >= 0 else -1
+    big = _true(_first(fields, "BinaryDataByteOrderMSB", "ElementByteOrderMSB"))
+    size = fields.get("CompressedDataSize", "0")  # old writers rounded it
+    packed = None if "e" in size.lower() else whole(size, 1)[0] or None
+    return Stored(file, start, coding, np.dtype("<>"[big] + code), sizes, packed=packed)
+
+
+def _first(fields: dict[str, str], *names: str) -> str:
+    return next((fields[name] for name in names if name in fields), "")
+
+
+def _true(text: str) -> bool:
+    return text[:1] in ("T", "t", "1")
+
+
+def receive(out: Writer) -> Receiver:
+    """Write volumes, compressed, with the texts that the first came with."""
+    with out.path.open("wb") as file:
+        first = yield
+        header, deflate = _written(first, out).encode(), isal_zlib.compressobj(1)
+        file.write(header)
+        little = out.dtype.newbyteorder("<")
+        yield from voxels.stream(first, out.count, little, lambda part: file.write(deflate.compress(part)))
+        file.write(deflate.flush())
+        size = file.tell() - len(header)
+        file.seek(header.index(LATER.encode()))
+        file.write(f"{size:{len(LATER)}}".encode())
+
+
+def _written(volume: Volume, out: Writer) -> str:
+    """The header, in which the size of what follows is left open (`LATER`)."""
+    n = len(out.shape)
+    kept, vectors, origin = itk.to_write(volume, n)
+    spacing = np.linalg.norm(vectors, axis=1)
+    texts = {name: " ".join(text.split()) for name, text in kept.texts.items() if FREE.fullmatch(name)}
+    fields = {
+        "ObjectType": "Image",
+        "NDims": n,
+        "BinaryData": True,
+        "BinaryDataByteOrderMSB": False,
+        "CompressedData": True,
+        "CompressedDataSize": LATER,
+        "TransformMatrix": _text(vectors / spacing[:, None]),
+        "Offset": _text(origin),
+        "CenterOfRotation": _text(0 * origin),
+        "ElementSpacing": _text(spacing),
+        **texts,
+        "DimSize": grid.dimensions(out.shape, by=" "),
+        "ElementType": f"MET_{TYPES[out.dtype.str[1:]].split()[0]}",
+        "ElementDataFile": "LOCAL",
+    }
+    return "".join(f"{name} = {text}\n" for name, text in fields.items())
+
+
+def _text(values: ndarray) -> str:
+    return grid.dimensions(values.ravel(), ".17g", " ")
