@@ -1,9 +1,12 @@
 """What `measure` says of phantoms that were taken through a scanner whose settings are known."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from seran import noise
+from seran import io, kspace, noise
 from seran.acquisition import NONE, Acquisition, Window
 from seran.measure import Measured, measured
 from tests.conftest import phantom
@@ -82,6 +85,18 @@ def test_saturated_tissue_is_no_background(truth: np.ndarray) -> None:
     assert measured(np.minimum(stack, np.float32(np.percentile(stack, 90)))).background is None
 
 
+@pytest.mark.parametrize("value", [700.0, 2500.0, -300.0])
+def test_a_background_may_have_any_value(truth: np.ndarray, value: float) -> None:
+    """As dark as tissue, brighter than all of it, below it: what counts is that it surrounds the head."""
+    stack = scanned(truth, (0.65, 0.8))
+    head = np.stack([phantom(SHAPE, seed) > 0 for seed in range(8)])
+    found = measured(np.where(head, stack, np.float32(value)))
+    assert found.background == value
+    assert found.fraction == pytest.approx((0.65, 0.8), abs=0.04)
+    inside = measured(np.where(head, np.float32(value), stack)).background  # with air around
+    assert inside == (value if value < 0 else None)
+
+
 @pytest.mark.parametrize("factor", [1e3, 1e-6])
 def test_units_of_intensity_do_not_matter(truth: np.ndarray, factor: float) -> None:
     stack = scanned(truth, (0.65, 0.8), Window("hamming", 0.46))
@@ -105,6 +120,78 @@ def test_odd_stacks_are_survived(shape: tuple[int, int, int]) -> None:
         assert all(0 < f <= 1 for f in found.fraction)
         assert np.isfinite(found.sigma)
         assert found.sigma >= 0
+
+
+FINITE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "huge": lambda x: x * 1e27,
+    "tiny": lambda x: x * 1e-33,
+    "denormal": lambda x: x * 1e-45,
+    "both signs, huge": lambda x: (x - x.mean()) * 2e27,
+    "zero but for one voxel": lambda x: x * (np.arange(x.size) == 7000).reshape(x.shape),
+    "zero but for one slice": lambda x: x * (np.arange(len(x)) == 1)[:, None, None],
+    "one slice": lambda x: x[:1],
+    "one huge slice": lambda x: np.where(np.arange(len(x))[:, None, None] == 1, x * 1e27, x),
+    "one huge row": lambda x: np.where(np.arange(x.shape[1])[:, None] == 60, 1e20, x),
+    "a huge block": lambda x: np.where(np.add.outer(*[np.arange(n) // 9 for n in x.shape[1:]]) == 8, 1e30, x),
+    "half huge": lambda x: np.where(np.arange(x.shape[2]) < 80, 1e30, -1e30 * (x > 0)),
+    "constant": lambda x: np.full(x.shape, 1e30),
+}
+
+
+@pytest.mark.parametrize("kind", FINITE)
+def test_any_finite_scan_is_measured_without_a_warning(truth: np.ndarray, kind: str) -> None:
+    stack = FINITE[kind](truth[:4].astype(np.float64)).astype(np.float32)
+    assert np.isfinite(stack).all()
+    for found in (measured(stack), measured(stack, ((0.6, 1.0), Window("hamming", 0.46)))):
+        assert np.isfinite([found.sigma, *found.fraction]).all()
+    assert all(0 < f <= 1 for f in kspace.support(stack))
+
+
+@pytest.mark.parametrize(
+    "spikes", [[(3, 40, 50, 1e20)], [(0, 0, 0, -1e6), (3, 40, 50, 3e4), (3, 41, 50, 1e5)]]
+)
+def test_spikes_change_nothing(truth: np.ndarray, spikes: list[tuple[int, int, int, float]]) -> None:
+    """Damaged voxels, in a corner or in tissue, alone or two together; a small bright thing is no spike."""
+    stack = scanned(truth, (0.65, 0.8), Window("hamming", 0.46))
+    spoilt = stack.copy()
+    for i, row, column, value in spikes:
+        spoilt[i, row, column] = value
+    before, (mended, count) = spoilt.copy(), kspace.despiked(spoilt)
+    assert count == len(spikes)
+    np.testing.assert_array_equal(spoilt, before)
+    assert (mended != stack).sum() == len(spikes)
+    one, other = measured(stack), measured(spoilt)
+    assert (one.fraction, one.window, one.by) == (other.fraction, other.window, other.by)
+    assert other.sigma == pytest.approx(one.sigma, rel=0.01)
+    assert kspace.support(spoilt) == kspace.support(stack)
+
+
+def test_what_is_small_and_bright_is_no_spike(truth: np.ndarray) -> None:
+    """Two pixels by two; nor are single ones where all else is 0; sound scans are not copied."""
+    stack = scanned(truth)
+    stack[2, 40:42, 50:52] = 1e5
+    alone = np.zeros((3, 40, 50), np.float32)
+    alone[1, 20, 20] = 1
+    for sound in (stack, alone):
+        found, count = kspace.despiked(sound)
+        assert found is sound
+        assert count == 0
+
+
+def test_the_band_that_is_known_is_kept(truth: np.ndarray) -> None:
+    """Noise is then measured as it passed that filter, with zeros filled in as they were."""
+    stack = scanned(truth, (0.65, 0.8), Window("hamming", 0.46))
+    found = measured(stack, ((0.65, 0.8), Window("hamming", 0.46)))
+    assert (found.fraction, found.window) == ((0.65, 0.8), Window("hamming", 0.46))
+    assert found.sigma == pytest.approx(SIGMA, rel=0.1)
+    assert measured(stack, ((1.0, 1.0), NONE)).sigma < 0.5 * SIGMA
+    assert measured(np.zeros_like(stack), ((0.5, 1.0), NONE)) == Measured((0.5, 1.0))
+
+
+def test_the_end_of_a_filtered_band_must_be_seen(shared: Path) -> None:
+    """Anatomy that falls as Hamming's window does, and goes on to fall beyond its end, was all measured."""
+    scan = io.read(shared / "pair" / "ulf-7A_3T_T1w.nii.gz").data
+    assert measured(np.moveaxis(scan, 2, 0)).fraction[1] == 1
 
 
 def test_what_has_no_contrast_says_nothing() -> None:

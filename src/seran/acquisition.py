@@ -68,12 +68,20 @@ class Window:
             return (1 + np.exp(-self.a / self.b)) / (1 + np.exp(np.minimum((k - self.a) / self.b, 60)))
         return np.ones_like(k)
 
+    def at(self, rows: Float[ndarray, " a"], columns: Float[ndarray, " b"]) -> Float[ndarray, "a b"]:
+        """Attenuation at every pair of |k| along rows and columns."""
+        if self.elliptical:
+            return self.curve(np.hypot(rows[:, None], columns))
+        return self.curve(rows)[:, None] * self.curve(columns)
+
     def on(self, shape: tuple[int, int]) -> Float[ndarray, "h w"]:
         """On the centred spectrum of a grid."""
-        rows, columns = (frequencies(n) for n in shape)
-        if self.elliptical:
-            return self.curve(np.hypot(rows[:, None], columns)).astype(np.float32)
-        return (self.curve(rows)[:, None] * self.curve(columns)).astype(np.float32)
+        return self.at(*(frequencies(n) for n in shape)).astype(np.float32)
+
+    @property
+    def passed(self) -> float:
+        """Mean power that it lets pass."""
+        return float((self.on((64, 64)) ** 2).mean(dtype=np.float64))
 
 
 NONE = Window()

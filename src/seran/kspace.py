@@ -10,13 +10,17 @@ from math import prod
 from types import EllipsisType
 
 import numpy as np
-from jaxtyping import Complex, Float, Inexact
+from jaxtyping import Complex, Float, Inexact, Shaped
 from numpy import ndarray
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft
 
 STEP_DB = 2.0  # a band edge is a drop of the power spectrum this much steeper than its own trend
 WIDTH = 0.06  # of Nyquist: what is averaged on either side of a candidate edge
 LOWEST = 0.4  # of Nyquist: below it no edge is looked for, because anatomy itself is steep there
+SPIKE = 10.0
+"""Times the 99th percentile of the brightest slice above which a lone voxel is damage: scans reach 5."""
+LONE = 4  # of the 5x5 pixels around a spike, itself among them, fewer have a tenth of it
 
 
 def spectrum(image: Inexact[ndarray, "*n h w"]) -> Complex[ndarray, "*n h w"]:
@@ -45,6 +49,15 @@ def fitted(spectrum: Complex[ndarray, "*n h w"], shape: tuple[int, int]) -> Comp
 def regridded(stack: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:
     """Real slices on another grid of the same field of view: k-space cropped or filled with zeros."""
     return stack if stack.shape[-2:] == tuple(shape) else image(fitted(spectrum(stack), shape)).real
+
+
+def nearest(values: Shaped[ndarray, "*n h w"], shape: tuple[int, int]) -> Shaped[ndarray, "*n a b"]:
+    """Values on another grid that shares the centre of voxel 0: each that of the nearest voxel."""
+    rows, columns = (
+        np.minimum(np.rint(np.arange(m) * n / m).astype(int), n - 1)
+        for n, m in zip(values.shape[-2:], shape, strict=True)
+    )
+    return values[..., rows[:, None], columns]
 
 
 def truncate(stack: Inexact[ndarray, "*n h w"], shape: tuple[int, int]) -> Complex[ndarray, "*n a b"]:
@@ -81,20 +94,67 @@ def crop(stack: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarr
     return np.maximum(low, 0) if stack.min() >= 0 else low
 
 
+def despiked(stack: Float[ndarray, "n h w"]) -> tuple[Float[ndarray, "n h w"], int]:
+    """Slices in which the median around replaces each spike, and how many there were.
+
+    A spike is a voxel far above all of the scan, or one of two or three: it spoils the spectrum of its slice.
+
+    >>> scan = np.random.default_rng(0).random((3, 20, 24))
+    >>> scan[1, 7, 9] = 1e20
+    >>> mended, count = despiked(scan)
+    >>> count, bool(mended.max() < 1)
+    (1, True)
+    """
+    most, count = _most(stack), 0
+    made = stack
+    for i, part in enumerate(stack):
+        mended = _mended(part, most)
+        if mended is not part:
+            made = stack.copy() if made is stack else made
+            made[i], count = mended, count + int((mended != part).sum())
+    return made, count
+
+
+def _most(stack: Float[ndarray, "n h w"]) -> float:
+    """What no voxel of a sound scan exceeds; infinite where nearly all is 0."""
+    tops, level = np.array([np.abs(part).max() for part in stack]), 0.0
+    for i in np.argsort(tops)[::-1]:
+        level = max(level, float(np.percentile(np.abs(stack[i]), 99, method="lower")))
+        if tops.max() <= SPIKE * level:
+            break
+    return SPIKE * level or np.inf
+
+
+def _mended(part: Float[ndarray, "h w"], most: float) -> Float[ndarray, "h w"]:
+    """A slice without its spikes; itself if it has none."""
+    at = np.nonzero(np.abs(part) > most)
+    if not at[0].size:
+        return part
+    around = sliding_window_view(np.pad(part, 2, constant_values=np.nan), (5, 5))[at]
+    lone = (np.abs(around) >= np.abs(part[at])[:, None, None] / 10).sum((1, 2)) < LONE
+    if not lone.any():
+        return part
+    made = part.copy()
+    made[at[0][lone], at[1][lone]] = np.nanmedian(around[lone], (1, 2))
+    return made
+
+
 def support(stack: Float[ndarray, "n h w"]) -> tuple[float, float]:
     """Measured in-plane k-space support of a stack of slices, as fractions of Nyquist per axis."""
-    chosen = _strong(stack)
+    chosen = strong(stack)
     if not np.ptp(chosen, (1, 2)).any():
         return 1.0, 1.0
     chosen = chosen / np.abs(chosen).max()  # the power of very small or large intensities is out of range
     return _edge(chosen, 0), _edge(chosen, 1)
 
 
-def _strong(stack: Float[ndarray, "n h w"]) -> Float[ndarray, "m h w"]:
-    """At most 24 slices, evenly apart, of those whose energy is at least a tenth of the strongest one's."""
-    energy = np.array([part.std(dtype=np.float64) for part in stack])
-    strong = np.flatnonzero(energy >= 0.1 * energy.max())
-    return stack[strong[np.linspace(0, len(strong) - 1, min(len(strong), 24)).round().astype(int)]]
+def strong(stack: Float[ndarray, "n h w"]) -> Float[ndarray, "m h w"]:
+    """At most 24 slices, evenly apart, of those with a tenth of the strongest one's energy; no spikes."""
+    most = _most(stack)
+    energy = np.array([_mended(part, most).std(dtype=np.float64) for part in stack])
+    able = np.flatnonzero(energy >= 0.1 * energy.max())
+    chosen = able[np.linspace(0, len(able) - 1, min(len(able), 24)).round().astype(int)]
+    return np.stack([_mended(stack[i], most) for i in chosen])
 
 
 def _edge(stack: Float[ndarray, "n h w"], axis: int) -> float:
@@ -129,7 +189,7 @@ def radial(
     On one scale for all grids of a field of view, so that a scan can be compared with a finer one of it.
     They end at the Nyquist frequency of the coarser axis; ``spacing`` is in mm of (row, column).
     """
-    stack = _strong(stack)
+    stack = strong(stack)
     h, w = stack.shape[1:]
     window = np.hanning(h + 2)[1:-1, None] * np.hanning(w + 2)[1:-1]
     power = np.zeros((h, w))

@@ -12,7 +12,7 @@ Noise comes from air where its mean and spread are those of a Rayleigh law, E sÂ
 kin of several coils (Constantinides 1997); else from the least power in the band of tissue, an upper bound.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -24,11 +24,13 @@ from seran import kspace, noise
 from seran.acquisition import NONE, Window, canonical
 
 Source = Literal["air", "k-space", "tissue", "stated", "unknown"]
+Band = tuple[tuple[float, float], Window]  # acquired part of the grid along rows and columns, and the filter
 Fit = tuple[Float[ndarray, " _"], Float[ndarray, "w _"]]
 STRONG = 0.19
 """Largest attenuation at the edge of a window that is believed."""
 LARGEST = 0.06
 """Largest noise that is believed of tissue, of the 99.9th percentile: the bound is not near above it."""
+BRIGHTEST = 10.0  # times the 99.9th percentile: what is above is damage and is held there
 WINDOWS = (
     NONE,
     *(Window("tukey", a) for a in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)),
@@ -42,6 +44,11 @@ EDGE_COST = 12.0
 """Log-likelihood that the end of the band must win, per axis."""
 APART = 40.0  # log-likelihood that a window of its own for each axis must win
 INNER = 100.0  # weight of the power off both axes, in bins of a spectrum
+STEP = 3.0
+"""Times as much as its window alone explains by which power falls at a band's end, if it ends in a step."""
+NEAR, FAR = 0.03, 0.15  # of the grid, from an end: what is compared on either side of it
+DARKER = 0.05  # of the voxels at most are below the darkest constant
+RIM = 0.5  # of a slice's outermost pixels, that a background has which is not the darkest of the scan
 MOST = 0.96  # fraction of the grid above which all of it counts as measured
 LEAST = 0.3  # fraction of the grid below which no end of the band is looked for
 FROM = 0.08  # fraction of the grid from which spectra are explained: below, anatomy has no law
@@ -62,7 +69,8 @@ class Measured:
         window: the scanner's filter that explains the fall of the spectrum at the edge.
         sigma: standard deviation of the real and of the imaginary noise, as `Acquisition` takes it: in image
             units of the acquired grid without the window; 0 if none is measurable.
-        by: where sigma comes from; k-space is an upper bound, stated is not measured.
+        by: where sigma comes from. k-space: an upper bound, by flat tissue; tissue: as much more than was
+            measured as keeps flat tissue quiet, a bound, too; stated is not measured.
         background: the value of a masked background.
     """
 
@@ -78,34 +86,47 @@ class Measured:
         return self.fraction[0] < 1, self.fraction[1] < 1
 
 
-def measured(stack: Float[ndarray, "n h w"]) -> Measured:
-    """Measure magnitude images, slices first; what cannot be known is left at the cautious side."""
-    if min(stack.shape) < 1 or not np.isfinite(stack).all() or not np.ptp(stack):
-        return Measured()
-    chosen = kspace._strong(stack).astype(np.float32)
+def measured(stack: Float[ndarray, "n h w"], known: Band | None = None) -> Measured:
+    """Measure magnitude images; what cannot be known is left at the cautious side.
+
+    Args:
+        stack: slices first.
+        known: the band, where it is: then noise and background are measured.
+    """
+    bare = Measured(*(known or ()))
+    if min(stack.shape) < 1 or not np.isfinite(stack).all() or stack.min() == stack.max():
+        return bare
+    chosen = kspace.strong(stack).astype(np.float32)
     background, outside = masked(chosen)
-    chosen = chosen - np.float32(background or 0)
+    zero = np.float32(background or 0)
+    if background is not None and (chosen < zero).mean() > DARKER:
+        dark = np.percentile(chosen, 0.1).astype(np.float32)
+        chosen, zero = np.where(chosen == zero, dark, chosen), dark
+    chosen = chosen - zero
     unit = float(np.percentile(np.abs(chosen), 99.9)) or float(np.abs(chosen).max())
-    chosen /= np.float32(unit)
+    if min(stack.shape[1:]) < 24 or not unit:
+        return replace(bare, background=background)
+    chosen = np.clip(chosen / np.float64(unit), -BRIGHTEST, BRIGHTEST).astype(np.float32)
     weight = tissue(chosen, outside)
-    if min(stack.shape[1:]) < 24 or not weight.any():
-        return Measured(background=background)
-    power, blur = folded(chosen * weight), folded(weight)
+    if not weight.any():
+        return replace(bare, background=background)
+    power = folded(chosen * weight)
     energy = float((weight**2).sum((1, 2)).mean())
     variance, air = noise.in_air(chosen, outside)
-    fits = spectra(power, blur)
-    fraction, window = band(power, fits)
-    most = in_tissue(power, fraction, window, energy)
-    real = most / 50 < np.sqrt(variance / _passed(window)) < 1.3 * most
-    if real:
-        fraction, window = band(power, fits, energy * variance)
-    window = _certain(window, fraction, air if real else air[:0], chosen.shape[1:])
+    fits = [] if known else spectra(power, folded(weight))
+    fraction, window = known or band(power, fits)
+    most = noise.in_band(power, fraction, window, energy)
+    real = most / 50 < np.sqrt(variance / window.passed) < 1.3 * most
+    if not known:
+        if real:
+            fraction, window = band(power, fits, energy * variance)
+        window = _certain(window, fraction, air if real else air[:0], chosen.shape[1:])
     by: Source = "air"
     if real:
-        sigma = float(np.sqrt(variance / _passed(window)))
+        sigma = float(np.sqrt(variance / window.passed))
     else:
         grid = round(fraction[0] * chosen.shape[1]), round(fraction[1] * chosen.shape[2])
-        sigma = noise.in_tissue(canonical(chosen, grid, window), _nearest(weight > 0.5, grid))
+        sigma = noise.in_tissue(canonical(chosen, grid, window), kspace.nearest(weight > 0.5, grid))
         by = "k-space" if 0 < sigma < LARGEST else "unknown"
         sigma = sigma if by == "k-space" else 0.0
     return Measured(fraction, window, sigma * unit, by, background)
@@ -125,18 +146,17 @@ def _certain(
     return window if max(fraction) < 1 else NONE
 
 
-def _nearest(mask: Bool[ndarray, "n h w"], shape: tuple[int, int]) -> Bool[ndarray, "n a b"]:
-    rows, columns = (np.arange(m) * n // m for n, m in zip(mask.shape[1:], shape, strict=True))
-    return mask[:, rows[:, None], columns]
-
-
 def masked(stack: Float[ndarray, "n h w"]) -> tuple[float | None, Bool[ndarray, "n h w"]]:
-    """The constant that fills large regions of slices (None without), and where they are."""
+    """The constant that fills large regions of slices (None without), and where they are.
+
+    It is the darkest of the scan, or surrounds what is in the slices: saturated tissue does neither.
+    """
     values, counts = np.unique(stack, return_counts=True)
     value = values[counts.argmax()]
     same = stack == value
-    if counts.max() < 0.03 * stack.size or counts[values < value].sum() > 0.05 * stack.size:
-        return None, np.zeros_like(same)
+    nothing = None, np.zeros_like(same)
+    if counts.max() < 0.03 * stack.size:
+        return nothing
     solid = ndimage.binary_opening(same, np.ones((1, 5, 5), bool))
     label, count = ndimage.label(
         solid, np.array([[[0] * 3] * 3, [[0, 1, 0], [1] * 3, [0, 1, 0]], [[0] * 3] * 3])
@@ -146,8 +166,12 @@ def masked(stack: Float[ndarray, "n h w"]) -> tuple[float | None, Bool[ndarray, 
     large[0] = False
     outside = large[label]
     if outside.mean() < 0.03:
-        return None, np.zeros_like(same)
-    return float(value), outside
+        return nothing
+    rim = np.ones(stack.shape[1:], bool)
+    rim[1:-1, 1:-1] = False
+    around = outside[outside.any((1, 2))][:, rim].mean()
+    darkest = counts[values < value].sum() <= DARKER * stack.size
+    return (float(value), outside) if darkest or around >= RIM else nothing
 
 
 def tissue(stack: Float[ndarray, "n h w"], outside: Bool[ndarray, "n h w"]) -> Float[ndarray, "n h w"]:
@@ -227,12 +251,14 @@ def inner(
         )
         return a.reshape(*a.shape[:-2], -1)
 
-    r, c = rows[where[0]][:, None], columns[where[1]]
-    passed = _power(window, r, c)
-    radius = np.hypot(r * fraction[0] * len(power), c * fraction[1] * power.shape[1]) / max(power.shape)
+    r, c = rows[where[0]], columns[where[1]]
+    passed = window.at(r, c) ** 2
+    radius = np.hypot(r[:, None] * fraction[0] * len(power), c * fraction[1] * power.shape[1]) / max(
+        power.shape
+    )
     parts = [passed * s for s in _shapes(radius)] + [passed + FLOOR / 3]
     terms = blocks(np.stack(parts)).astype(np.float32)
-    known = terms[0] * np.float32(noise / _passed(window) / (fraction[0] * fraction[1]))
+    known = terms[0] * np.float32(noise / window.passed / (fraction[0] * fraction[1]))
     return float(divergence(blocks(power[np.ix_(*where)]).astype(np.float32), terms[None], known)[0])
 
 
@@ -240,18 +266,6 @@ def _shapes(k: Float[ndarray, "*k"]) -> Float[ndarray, "j *k"]:
     """Powers of noise and of anatomy, as they fall with the frequency in parts of the grid's highest."""
     falls = [(1 + (k / a) ** 2) ** -p for a in (0.05, 0.15, 0.35) for p in (1, 2)]
     return np.stack([np.ones_like(k), *falls])
-
-
-def _power(window: Window, r: Float[ndarray, "a 1"], c: Float[ndarray, " b"]) -> Float[ndarray, "a b"]:
-    """What a window lets pass of the power at frequencies along rows and columns, in parts of the band."""
-    if window.elliptical:
-        return window.curve(np.hypot(r, c)) ** 2
-    return (window.curve(r) * window.curve(c)) ** 2
-
-
-def _passed(window: Window) -> float:
-    """Mean power that a window lets pass."""
-    return float((window.on((64, 64)) ** 2).mean(dtype=np.float64))
 
 
 def explained(power: Float[ndarray, " a"], blur: Float[ndarray, " a"]) -> Fit:
@@ -276,7 +290,24 @@ def explained(power: Float[ndarray, " a"], blur: Float[ndarray, " a"]) -> Fit:
     data, terms = (a[..., first:].reshape(*a.shape[:-1], -1, per).mean(-1) for a in (power, terms))
     w, f, j, n = terms.shape
     apart = divergence(data.astype(np.float32), terms.reshape(w * f, j, n)).reshape(w, f)
-    return fractions, n * np.log(apart + 2e-3) + EDGE_COST * (fractions < 1)
+    cost = n * np.log(apart + 2e-3) + EDGE_COST * (fractions < 1)
+    return fractions, np.where(_unseen(power, passed, fractions), np.inf, cost)
+
+
+def _unseen(
+    power: Float[ndarray, " a"], passed: Float[ndarray, "w f a"], fractions: Float[ndarray, " f"]
+) -> Bool[ndarray, "w f"]:
+    """Of each window and fraction, whether the step that the window ends in is not there.
+
+    Hamming's window ends in a step. Without one, what falls like it to there goes on to fall: anatomy.
+    """
+    k = np.arange(len(power)) / (len(power) - 1) - fractions[:, None]
+    within, beyond = (k > -FAR) & (k < -NEAR), (k > NEAR) & (k <= FAR)
+    few = np.maximum(within.sum(1), 1)
+    below, above = within @ power / few, beyond @ power / np.maximum(beyond.sum(1), 1)
+    edges = np.array([w.curve(np.ones(1)).item() ** 2 if w.kind == "hamming" else np.inf for w in WINDOWS])
+    alone = (passed * within).sum(2) / few / edges[:, None]
+    return (below < STEP * alone * above) & (fractions < 1)
 
 
 def divergence(
@@ -299,32 +330,3 @@ def divergence(
         amount *= (terms @ ratio**2) / (terms @ ratio)
     model = np.maximum((turned @ amount + fixed)[..., 0], 1e-9)
     return (1 / model - 1 + np.log(model)).mean(-1)
-
-
-def in_tissue(
-    power: Float[ndarray, "a b"], fraction: tuple[float, float], window: Window, energy: float
-) -> float:
-    """Standard deviation of noise by the least power in the band; an upper bound, for anatomy is there too.
-
-    Args:
-        power: of tissue.
-        fraction: of the band.
-        window: that is undone.
-        energy: sum of the squared weight of tissue over a slice.
-    """
-    rows, columns = (np.arange(n) / (n - 1) / f for n, f in zip(power.shape, fraction, strict=True))
-    where = [np.flatnonzero((k > 0.25) & (k < 0.95)) for k in (rows, columns)]
-    if min(map(len, where)) < 3:
-        return 0.0
-    beyond = power[np.ix_(rows > 1.1, columns > 1.1)]
-    floor = float(np.median(beyond)) if beyond.size > 20 else 0.0
-    r, c = rows[where[0]][:, None], columns[where[1]]
-    passed = _power(window, r, c)
-    data = power[np.ix_(*where)]
-    levels = []
-    for ring in np.array_split(np.argsort(np.hypot(r, c), axis=None), 10):
-        through = passed.ravel()[ring]
-        if through.mean() > 0.02:
-            levels.append((data.ravel()[ring] - floor).sum() / through.sum())
-    level = max(min(levels, default=0.0), 0.0)
-    return float(np.sqrt(level * fraction[0] * fraction[1] / energy))

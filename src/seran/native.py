@@ -8,12 +8,13 @@ takes the result to the grid that is wanted. Where the scan has a constant backg
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy import ndimage
 
 from seran import kspace
 from seran.acquisition import Window, canonical, leftover
+from seran.kspace import nearest
 from seran.measure import Measured
 from seran.quality.measures import measures
 from seran.sharpen import Estimate, Method, Normalisation, Predict, ensembled, sharpen
@@ -51,15 +52,6 @@ def factor(grid: tuple[int, int], shape: tuple[int, int], scale: int) -> int:
     """The head that takes an acquired grid to ``scale`` times the given one, or next to it, of `HEADS`."""
     wanted = max(scale * n / a for a, n in zip(grid, shape, strict=True))
     return next((k for k in HEADS if k >= wanted - SHORT), HEADS[-1])
-
-
-def nearest(values: Shaped[ndarray, "*n h w"], shape: tuple[int, int]) -> Shaped[ndarray, "*n a b"]:
-    """Values on another grid that shares the centre of voxel 0: each that of the nearest voxel."""
-    rows, columns = (
-        np.minimum(np.rint(np.arange(m) * n / m).astype(int), n - 1)
-        for n, m in zip(values.shape[-2:], shape, strict=True)
-    )
-    return values[..., rows[:, None], columns]
 
 
 def background(stack: Float[ndarray, "n h w"], value: float) -> Bool[ndarray, "n h w"]:

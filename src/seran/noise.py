@@ -117,6 +117,35 @@ def in_tissue(stack: Float[ndarray, "n h w"], inside: Bool[ndarray, "n h w"]) ->
     return float(np.sqrt(np.quantile(blocks, QUANTILE) / BIAS))
 
 
+def in_band(
+    power: Float[ndarray, "a b"], fraction: tuple[float, float], window: Window, energy: float
+) -> float:
+    """Standard deviation of noise by the least power in the band; an upper bound, for anatomy is there too.
+
+    Args:
+        power: of tissue.
+        fraction: of the band.
+        window: that is undone.
+        energy: sum of the squared weight of tissue over a slice.
+    """
+    rows, columns = (np.arange(n) / (n - 1) / f for n, f in zip(power.shape, fraction, strict=True))
+    where = [np.flatnonzero((k > 0.25) & (k < 0.95)) for k in (rows, columns)]
+    if min(map(len, where)) < 3:
+        return 0.0
+    beyond = power[np.ix_(rows > 1.1, columns > 1.1)]
+    floor = float(np.median(beyond)) if beyond.size > 20 else 0.0
+    r, c = rows[where[0]], columns[where[1]]
+    passed = window.at(r, c) ** 2
+    data = power[np.ix_(*where)]
+    levels = []
+    for ring in np.array_split(np.argsort(np.hypot(r[:, None], c), axis=None), 10):
+        through = passed.ravel()[ring]
+        if through.mean() > 0.02:
+            levels.append((data.ravel()[ring] - floor).sum() / through.sum())
+    level = max(min(levels, default=0.0), 0.0)
+    return float(np.sqrt(level * fraction[0] * fraction[1] / energy))
+
+
 def _tiles(stack: ndarray, size: int) -> ndarray:
     """Blocks of slices (n, rows, columns, size, size)."""
     n, h, w = len(stack), stack.shape[1] // size, stack.shape[2] // size
