@@ -124,45 +124,80 @@ def test_a_poisoned_scan_fails_alone(tmp_path: Path) -> None:
     whole(out, 7)
 
 
+Started = Callable[[], tuple[str, subprocess.Popen[bytes]]]
+
+
 @pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """A list of processes that end with the test."""
+def scheduler(tmp_path: Path) -> Iterator[Started]:
+    """Starts a scheduler with one worker, and gives its address and its process; all end with the test."""
     made: list[subprocess.Popen[bytes]] = []
-    yield made
+    dask = Path(sys.executable).with_name("dask")
+
+    def start() -> tuple[str, subprocess.Popen[bytes]]:
+        note = tmp_path / f"scheduler{len(made)}.json"
+        local = ("--host", "127.0.0.1", "--no-dashboard")
+        words = [dask, "scheduler", *local, "--scheduler-file", note, "--port", "0"]
+        made.append(subprocess.Popen(words, stderr=subprocess.DEVNULL))
+        until(note.exists)
+        address = json.loads(note.read_text())["address"]
+        worker = [dask, "worker", address, "--nthreads", "1", *local]
+        made.append(subprocess.Popen(worker, stderr=subprocess.DEVNULL, cwd=tmp_path))
+        return address, made[-2]
+
+    yield start
     for one in made:
         one.kill()
         one.wait()
 
 
-def test_a_lost_scheduler_and_another(tmp_path: Path, processes: list[subprocess.Popen[bytes]]) -> None:
+def test_a_lost_scheduler_and_another(tmp_path: Path, scheduler: Started) -> None:
     source, out = scans(tmp_path / "in", 12), tmp_path / "out"
-    dask = Path(sys.executable).with_name("dask")
-
-    def begun(number: int) -> str:
-        note = tmp_path / f"scheduler{number}.json"
-        local = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", note)
-        scheduler = [dask, "scheduler", *local, "--port", "0"]
-        processes.append(subprocess.Popen(scheduler, stderr=subprocess.DEVNULL))
-        until(note.exists)
-        address = json.loads(note.read_text())["address"]
-        worker = [dask, "worker", address, "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"]
-        processes.append(subprocess.Popen(worker, stderr=subprocess.DEVNULL, cwd=tmp_path))
-        return address
-
-    address = begun(1)
+    address, running = scheduler()
     process = started(source, out, "--cluster", address)
     until(lambda: len(list(out.glob("scan*.json"))) >= 3)
-    processes[0].kill()
+    running.kill()
     told, said = process.communicate(timeout=300)
-    assert process.returncode == 2
+    assert process.returncode == 2, said
     assert "the scheduler is lost" in said
     assert "Traceback" not in said, said
-    processes[1].kill()
-    address = begun(2)
+    address, _ = scheduler()
     process = started(source, out, "--cluster", address, "--resume")
     told, said = process.communicate(timeout=300)
     assert re.fullmatch(r"\d+ sharpened, [1-9]\d* there already, 0 failed\n", told), said
     whole(out, 12)
+
+
+@pytest.mark.parametrize("moment", ["map", "_gather", "_gather_remote", "close"])
+def test_a_scheduler_lost_at_any_moment(
+    moment: str, scheduler: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the work is sent, before and while a result is fetched, and when all is done."""
+    address, running = scheduler()
+    client, calls = pytest.importorskip("distributed").Client, []
+    known = getattr(client, moment)
+
+    def killing(*args: object, **named: object) -> object:
+        calls.append(moment)
+        if len(calls) == (1 if moment in ("map", "close") else 3):
+            running.kill()
+            running.wait()
+        return known(*args, **named)
+
+    monkeypatch.setattr(client, moment, killing)
+    found = cluster.spread(str, range(6), Cluster(address), lambda _, why: why)
+    if moment == "close":
+        assert sorted(found) == list("012345")
+    else:
+        with pytest.raises(BadInput, match="the scheduler is lost; start one"):
+            assert set(found) < set("012345")
+
+
+def test_a_fault_of_the_work_is_no_lost_scheduler(scheduler: Started) -> None:
+    address, _ = scheduler()
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(cluster.spread(int, ["x"], Cluster(address), lambda _, why: 0))
+    with pytest.raises(BadInput, match=r"No module named .* install the same seran there"):
+        list(cluster.spread(workers, [1], Cluster(address), lambda _, why: [0]))  # tests are not there
 
 
 def test_a_full_disk_on_the_way(tmp_path: Path) -> None:

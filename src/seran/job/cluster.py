@@ -93,10 +93,16 @@ def spread(
                 yield future.result()
             except distributed.scheduler.KilledWorker:
                 yield failed(item, f"its worker died {where.tries} times; out of memory, or killed?")
-            except (distributed.comm.CommClosedError, distributed.client.FutureCancelledError) as error:
-                lost = f"{where.cluster}: the scheduler is lost ({error})"
-                raise BadInput(f"{lost}; the same command continues where it stopped") from error
-            except OSError as error:
+            except Exception as error:
+                if future.status != "error":  # the work raised nothing; what it gave cannot be fetched
+                    again = "start one and give the same command, upscale with --resume, to continue"
+                    raise BadInput(f"{where.cluster}: the scheduler is lost; {again}") from error
+                cause = error.__cause__ or error
+                if isinstance(cause, ImportError):
+                    there = "where the scheduler or a worker runs; install the same seran there"
+                    raise BadInput(f"{where.cluster}: {cause} {there}") from error
+                if not isinstance(error, OSError):
+                    raise
                 yield failed(item, f"{error.filename or 'system'}: {error.strerror or error}")
 
 
