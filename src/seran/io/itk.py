@@ -115,7 +115,7 @@ def numbers(text: str, size: int | None = None) -> list[float]:
 def whole(text: str, size: int | None = None) -> tuple[int, ...]:
     """`numbers` that are whole."""
     found = numbers(text, size)
-    if any(n != int(n) for n in found):
+    if not all(n.is_integer() for n in found):
         raise ValueError(f"expected whole numbers, got {text[:60]!r}")
     return tuple(map(int, found))
 
@@ -142,7 +142,8 @@ def voxels_file(path: Path, name: str) -> Path:
             )
         return path
     name = name.removeprefix("./")
-    if not name or re.search(r"[/\\:%]|^\.|^LIST\b", name) or not path.with_name(name).is_file():
+    plain = 0 < len(name.encode()) < 256 and not re.search(r"[/\\:%]|^\.|^LIST\b", name)
+    if not plain or not path.with_name(name).is_file():
         raise BadInput(
             f"{path}: expected the name of one file with the voxels, in the same folder, got {name[:60]!r}; "
             "save both as one file (.nrrd, .mha)"

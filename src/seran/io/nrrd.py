@@ -63,7 +63,7 @@ def read(path: Path, how: Reading) -> Found:
         spare = [axis for axis in range(4) if axis not in (*space, *series)]  # of one voxel
         order = [*space[:3], *spare[: 3 - len(space)], *series, *spare[3 - len(space) :]]
         frame = _vectors(fields.get("measurementframe", ""), 3) if dimension == 3 else []
-        turned = tuple(tuple(signs[:3] * vector) for vector in frame if vector is not None)
+        turned = tuple(tuple(signs[:3] * vector + 0.0) for vector in frame if vector is not None)
         listed = bool(series) and series[0] not in space and kinds[series[0]] != "time"
         stored = _stored(file, fields, start, (*sizes, 1, 1)[:4], tuple(order))
     return itk.found(path, FORM, stored, affine, Kept(texts, step, first, listed, turned), how)
@@ -154,8 +154,8 @@ def _placed(fields: dict[str, str], kinds: list[str], dimension: int) -> tuple[n
             raise ValueError(f"expected directions of {n} axes and an origin, in {dimension} dimensions")
         origin = origin[0]
     else:
-        if "axismaxs" in fields and "spacings" not in fields:
-            raise ValueError("expected spacings, got axis maxs")
+        if "spacedirections" in fields or ("axismaxs" in fields and "spacings" not in fields):
+            raise ValueError("expected a space, or spacings, got only directions or axis maxs")
         space = [axis for axis, kind in enumerate(kinds) if kind in SAMPLED]
         steps, starts = (np.array(numbers(fields.get(f, "nan " * n), n)) for f in ("spacings", "axismins"))
         centers = fields.get("centers", fields.get("centerings", "cell " * n)).lower().split()
