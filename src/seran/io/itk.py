@@ -20,7 +20,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.openers import Opener
 from numpy import ndarray
 
-from seran import grid, progress
+from seran import grid, progress, scratch
 from seran.errors import BadInput
 from seran.io import voxels
 from seran.io.voxels import Found, Reading
@@ -215,6 +215,7 @@ def _array(stored: Stored, shape: tuple[int, int, int, int], how: Reading) -> nd
         room = held[at : at + len(part)]
         room[:] = np.frombuffer(part, np.uint8)[: len(room)]
         at += len(part)
+        scratch.release(held)
 
     if raw:
         has = stored.path.stat().st_size - start
