@@ -1,11 +1,20 @@
+"""Grids: where voxels lie, and what the grid of a result has in common with the scan's."""
+
+from pathlib import Path
+from typing import Any
+
 import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import seran
 from seran import grid
-from tests.conftest import oblique
+from seran.api import Scan
+from seran.volume import Volume
+from tests.conftest import oblique, shifted
+from tests.test_formats import blob, centroid
 
 SHAPE = (26, 34, 5)
 SPACINGS = st.tuples(*[st.floats(0.3, 6)] * 3)
@@ -83,3 +92,44 @@ def test_named_planes_follow_the_world_not_the_array() -> None:
 
 def test_spacing() -> None:
     np.testing.assert_allclose(grid.spacing(oblique()), (0.9, 0.8, 3.3))
+
+
+def middle(shape: tuple[int, ...], affine: grid.Affine) -> np.ndarray:
+    return affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
+
+
+@pytest.mark.parametrize("acquisition", ["auto", "bicubic"])
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        *[({"scale": scale}, "anchor") for scale in (1, 2, 3, 4)],
+        ({"scale": 1.5}, "middle"), ({"spacing": 0.55}, "middle"), ({"like": "OTHER"}, "none"),
+    ],
+)  # fmt: skip
+def test_what_every_grid_has_in_common_with_the_scans(
+    asked: dict[str, Any], kept: str, acquisition: str, tmp_path: Path
+) -> None:
+    """Native weights keep the centre of the first voxel, bicubic ones the corners; any other grid neither."""
+    affine, shape = oblique((0.9, 0.8, 1.3)), (30, 33, 20)
+    if asked.get("scale") == 1 and acquisition == "bicubic":
+        pytest.skip("only native weights")
+    other = shifted(affine, (1.7, 2.2, 0.4)) @ np.diag([0.6, 0.6, 1, 1])
+    if "like" in asked:
+        nib.save(nib.Nifti1Image(np.zeros((31, 37, 17), np.int16), other), tmp_path / "other.nii")
+        asked = {"like": tmp_path / "other.nii"}
+    scan = Scan(Volume(blob(shape), affine))
+    made = seran.upscale(scan, acquisition=acquisition, **asked)
+    moved = np.linalg.norm(grid.corners(made.data.shape, made.affine) - grid.corners(shape, affine), axis=1)
+    first = np.linalg.norm(made.affine[:3, 3] - affine[:3, 3])
+    centre = np.linalg.norm(middle(made.data.shape, made.affine) - middle(shape, affine))
+    anchor = {"auto": "center", "bicubic": "corner"}[acquisition]
+    assert made.record.grid_anchor == (anchor if kept == "anchor" else kept)
+    if kept == "none":
+        np.testing.assert_allclose(made.affine, other, atol=1e-5)
+    else:
+        bounds = {"center": first, "corner": moved.max(), "middle": centre}
+        assert {name for name, off in bounds.items() if off < 1e-4} >= {made.record.grid_anchor}
+        due = np.hypot(0.9, 0.8) * (1 - 1 / asked.get("scale", 1)) / 2  # of a voxel at the center anchor
+        assert moved.max() < 0.4 if kept == "middle" else abs(moved.max() - due * (anchor == "center")) < 1e-4
+    spots = [centroid(np.where(one.data > 90, one.data, 0), one.affine) for one in (made, scan)]
+    np.testing.assert_allclose(*spots, atol=0.08)  # the two anchors differ by 0.2 mm and more

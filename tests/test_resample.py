@@ -1,5 +1,7 @@
 """Any target grid: positions, exactness, what is refused."""
 
+import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -176,12 +178,31 @@ def test_like_a_coarse_grid_or_one_elsewhere_is_refused(
     coarse = save(np.zeros((9, 9, 5), np.int16), oblique((1.5, 1.5, 3.3)), tmp_path / "coarse.nii")
     assert cli.run([*command, str(coarse)]) == 2
     assert "0.6 and 0.533333 times" in capsys.readouterr().err
-    far = save(
-        np.zeros((9, 9, 5), np.int16), shifted(oblique((0.5, 0.5, 3.3)), (900, 0, 0)), tmp_path / "far.nii"
-    )
-    assert cli.run([*command, str(far)]) == 2
-    assert "does not meet the scan" in capsys.readouterr().err
+    for moved, said in ((900, "does not meet the scan"), (51.3, r"shares [01]\.\d% with the scan")):
+        other = shifted(oblique((0.45, 0.4, 3.3)), (moved, 0, 0))  # of its 52 voxels
+        far = save(np.zeros((52, 68, 5), np.int16), other, tmp_path / "far.nii")
+        assert cli.run([*command, str(far)]) == 2
+        assert re.search(f"--like .*far.nii: its field of view {said}", capsys.readouterr().err)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("slices", "moved", "part"), [(5, (26, 0, 0), 0.5), (60, (0, 0, -40), 11 / 12), (5, (2, 0, 0), 1 / 26)]
+)
+def test_what_lies_outside_the_scan_is_told(
+    slices: int, moved: tuple[int, int, int], part: float, scan: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Half of the result; most of it, around a slab, which is no mistake; a little is not told."""
+    other, out = shifted(grid.rescale(oblique(), (2, 2, 1), "corner"), moved), tmp_path / "out.nii"
+    like = save(np.zeros((52, 68, slices), np.int16), other, tmp_path / "other.nii")
+    source = nib.load(scan)
+    nib.save(nib.Nifti1Image(source.get_fdata() + 100, source.affine), scan)
+    assert cli.run(["upscale", str(scan), str(out), "--method", "bicubic", "--like", str(like)]) == 0
+    told, stated = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text())
+    assert (f"; {stated['Outside']:.0%} of it lies outside the scan and is 0" in told) == (part > 0.1)
+    assert stated["Outside"] == pytest.approx(part, abs=0.002)
+    assert (io.read(out).data == 0).mean() == pytest.approx(part, abs=1e-6)
 
 
 def test_like_a_sheared_grid(scan: Path, tmp_path: Path) -> None:

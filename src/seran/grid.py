@@ -3,6 +3,7 @@
 A finer grid keeps one of two anchors, which differ by (k - 1)/2 fine voxels (`nibabel.affines.rescale_affine`
 keeps neither): ``corner`` (MATLAB's imresize), the outer corner of the field of view, with ``A_new =
 A [[1/k, (1/k - 1)/2], [0, 1]]`` per axis; or ``center`` (truncation of k-space), the centre of voxel 0.
+A grid that a predictor does not make by itself keeps neither, see `Kept`.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,11 @@ from numpy import ndarray
 
 Affine = Float[ndarray, "4 4"]
 Anchor = Literal["corner", "center"]
+Kept = Literal["corner", "center", "middle", "none"]  # middle: of the field of view; none: another's grid
 Plane = Literal["auto", "axial", "coronal", "sagittal"]
+MIDDLE = 1e-3  # voxels by which the middle of the field of view may move, where it stays
+SPREAD = np.arange(1, 1 << 16)[:, None] * [0.8191725134, 0.6710436067, 0.5497004779] % 1
+"""Points that fill the unit cube evenly (Kronecker's sequence with powers of the root of x^4 = x + 1)."""
 NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}  # the world axis (R, A, S) that slices are stacked along
 
 
@@ -44,6 +49,19 @@ class Plan:
         a, b, c = np.insert(self.factors, self.axis, 1).tolist()
         x, y, z = self.scan.shape
         return Grid((a * x, b * y, c * z), rescale(self.scan.affine, (a, b, c), self.anchor))
+
+    @property
+    def kept(self) -> Kept:
+        """What the grid of the result has in common with that of the scan."""
+        if self.target is None:
+            return self.anchor
+        old, new = (corners(g.shape, g.affine).mean(0) for g in (self.scan, self.target))
+        return "middle" if np.linalg.norm(old - new) < MIDDLE * spacing(self.scan.affine).min() else "none"
+
+    @property
+    def outside(self) -> float:
+        """Part of the result's field of view that lies outside the scan's."""
+        return 0.0 if self.target is None else 1 - covered(self.target, self.scan)
 
 
 def spacing(affine: Affine) -> Float[ndarray, "3"]:
@@ -73,6 +91,17 @@ def corners(shape: tuple[int, int, int], affine: Affine) -> Float[ndarray, "8 3"
     """The eight outer corners of the field of view in mm (voxel faces, not voxel centres)."""
     voxels = np.array(list(product(*[(-0.5, n - 0.5) for n in shape])))
     return voxels @ affine[:3, :3].T + affine[:3, 3]
+
+
+def covered(grid: Grid, other: Grid) -> float:
+    """Part of a grid's field of view that lies in that of another.
+
+    >>> round(covered(Grid((4, 4, 4), np.eye(4)), Grid((3, 4, 9), np.eye(4))), 3)
+    0.75
+    """
+    to = np.linalg.inv(other.affine) @ grid.affine
+    index = (SPREAD * grid.shape - 0.5) @ to[:3, :3].T + to[:3, 3]
+    return float(((index > -0.5) & (index < np.array(other.shape) - 0.5)).all(1).mean())
 
 
 def world_axes(affine: Affine) -> tuple[int, int, int]:

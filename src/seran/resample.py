@@ -16,6 +16,7 @@ from seran.volume import Volume
 
 Voxels = Float[ndarray, "_ _ _"]
 TURNED = 0.01  # voxels by which a grid may leave the axes of another one and still count as parallel to it
+APART = 0.02  # part of the smaller of two fields of view that is too little to share
 LARGEST = 4.0  # the largest scale that there are networks for
 
 
@@ -55,10 +56,18 @@ def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
     return max(1, int(np.ceil(max(asked) - 1e-6)))
 
 
-def meets(scan: Grid, other: Grid) -> bool:
-    """Whether the box of one grid's corners, along the other's axes, reaches into the other."""
-    seen = grid.corners(other.shape, np.linalg.inv(scan.affine) @ other.affine)
-    return bool(((seen.max(0) > -0.5) & (seen.min(0) < np.array(scan.shape) - 0.5)).all())
+def refuse_apart(scan: Grid, other: Grid, name: str) -> None:
+    """Raise `BadInput` if two fields of view share next to nothing of the smaller one.
+
+    Args:
+        scan: the grid of the scan.
+        other: the grid that is wanted.
+        name: what asks for it.
+    """
+    shared = max(grid.covered(scan, other), grid.covered(other, scan))
+    if shared < APART:
+        met = f"shares {shared:.1%} with the scan's" if shared else "does not meet the scan's"
+        raise BadInput(f"{name}: its field of view {met}; name one that shows what the scan shows")
 
 
 def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:

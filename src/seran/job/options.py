@@ -144,9 +144,7 @@ class Target:
         scale = self.scale or default
         if self.like is not None:
             to, name = next(io.read_series(self.like, "auto", 0.0).volumes).grid, f"--like {self.like}"
-            if not resample.meets(scan, to):
-                apart = "its field of view does not meet the scan's; is it of the same person?"
-                raise BadInput(f"{name}: {apart}")
+            resample.refuse_apart(scan, to, name)
         elif self.spacing is None and scale in (1, 2, 3, 4):
             return int(scale), None
         else:

@@ -14,6 +14,8 @@ from seran.engines import Engine
 from seran.job.options import Options
 from seran.quality.checks import Acquired, Check, Provenance, Verdict, worst
 
+OUTSIDE = 0.1  # part of a result outside the scan that is told
+
 
 @dataclass(frozen=True)
 class Record:
@@ -28,7 +30,7 @@ class Record:
     kspace_support: tuple[float, ...]  # measured part of k-space along rows and columns
     slice_axis: int  # array axis along which the slices are stacked
     degradation: str  # that the method undoes
-    grid_anchor: grid.Anchor
+    grid_anchor: grid.Kept
     engine: str  # what ran the network
     precision: str  # of its convolutions
     input: str = ""  # name of the scan
@@ -46,6 +48,7 @@ class Record:
     voxel_size_before: tuple[float, ...] = ()  # mm
     shape_after: tuple[int, ...] = ()
     voxel_size_after: tuple[float, ...] = ()  # mm
+    outside: float = 0.0  # part of the result's field of view that the scan does not have: it is 0 there
     requested_engine: dict[str, Any] = field(default_factory=dict)  # device, precision and threads
     trained_spacings: tuple[float, ...] | None = None  # mm: in the plane from, to, across from, to
     checks: tuple[Check, ...] = ()  # of all volumes the worst verdict on each question
@@ -97,6 +100,7 @@ class Record:
             "noise": self.native,
         }
         told = "".join(f"; {text}" for name, text in self.known().items() if seen.get(name))
+        told += f"; {self.outside:.0%} of it lies outside the scan and is 0" * (self.outside >= OUTSIDE)
         told += f"; {self.verdict}, see Checks in {sidecar(out).name}" * (self.verdict in ("WARN", "FAIL"))
         return f"{shown}: {self.seconds:.1f} s, {several}{matrix}, voxel {before} -> {after} mm, {out}{told}"
 

@@ -126,21 +126,11 @@ def _geometry(before: Volume, after: Volume, made: Provenance | None) -> Answer:
     text = f"corners of the field of view up to {off:.2g} mm apart"
     if off <= EXACT:
         return "PASS", f"the same field of view: corners within {off:.2g} mm"
-    if (shared := _overlap(before, after)) == 0:
+    if (shared := grid.covered(before.grid, after.grid)) == 0:
         return "FAIL", f"{text}; the two do not overlap at all"
     if made is not None and off <= grid.spacing(before.affine).max():
         return "PASS", f"{text}: less than a voxel, as another grid was asked for"
     return "WARN", f"{text}; they share {shared:.0%} of the first one's"
-
-
-def _overlap(before: Volume, after: Volume) -> float:
-    """Part of the first field of view that the second one covers, by a coarse sample of points."""
-    steps = [(np.arange(16) + 0.5) / 16 * n - 0.5 for n in before.data.shape]
-    points = np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 3)
-    to = np.linalg.inv(after.affine) @ before.affine
-    index = points @ to[:3, :3].T + to[:3, 3]
-    inside = (index >= -0.5) & (index <= np.array(after.data.shape) - 0.5)
-    return float(inside.all(1).mean())
 
 
 def _intensities(before: Volume, after: Volume, made: Provenance | None) -> Answer:
