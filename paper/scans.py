@@ -12,7 +12,7 @@ from ways import WAYS, as_scan, found
 
 from seran import grid, io
 from seran.engines import Engine
-from seran.job.run import Steps
+from seran.job.run import Fitted, Steps
 from seran.sharpen import sharpen
 
 NAMES = ("bicubic", "seran-bd", "seran-td", "native")
@@ -21,7 +21,7 @@ Made = dict[str, Float[ndarray, "n h w"]]
 
 def result(
     stack: Float[ndarray, "n h w"], chosen: Float[ndarray, "m h w"], name: str, engine: Engine
-) -> tuple[Float[ndarray, "m sh sw"], Steps]:
+) -> tuple[Float[ndarray, "m sh sw"], Fitted]:
     """What a method makes of some slices, and how the library went about it.
 
     Args:
@@ -30,24 +30,24 @@ def result(
         name: of the method, see `WAYS`.
         engine: of the networks.
     """
-    steps = Steps(as_scan(stack), WAYS[name].options(SCALE), engine)
-    return sharpen(chosen, steps.method).image, steps
+    fitted = Steps(as_scan(stack), WAYS[name].options(SCALE), engine).fit(stack)
+    return sharpen(chosen, fitted.method).image, fitted
 
 
 def made_of(
     stack: Float[ndarray, "n h w"], chosen: Float[ndarray, "m h w"], engine: Engine
-) -> tuple[Made, Steps]:
+) -> tuple[Made, Fitted]:
     """Results of all methods about the voxel centres of the scan, see `result`; how native came about."""
     made: Made = {}
     for name in NAMES:
-        image, steps = result(stack, chosen, name, engine)
-        made[name] = aligned(image, steps.method.anchor, "center", SCALE).astype(np.float32)
-    return made, steps
+        image, fitted = result(stack, chosen, name, engine)
+        made[name] = aligned(image, fitted.method.anchor, "center", SCALE).astype(np.float32)
+    return made, fitted
 
 
-def known(steps: Steps) -> dict[str, Any]:
+def known(fitted: Fitted) -> dict[str, Any]:
     """What the library measured on a scan."""
-    return found(steps.known, steps.gain)
+    return found(fitted.known, fitted.gain)
 
 
 def stack_of(path: Path) -> tuple[Float[ndarray, "n h w"], tuple[float, float]]:

@@ -11,7 +11,7 @@ from numpy import ndarray
 from seran import methods, weights
 from seran.engines import Engine
 from seran.job.options import Options, ReadOptions, Scanner, Target
-from seran.job.run import Steps
+from seran.job.run import Fitted, Steps
 from seran.measure import Measured
 from seran.sharpen import sharpen
 from seran.volume import Volume
@@ -77,10 +77,10 @@ def as_scan(stack: Float[ndarray, "n h w"]) -> Volume:
 
 def through(
     stack: Float[ndarray, "n h w"], way: Way, scale: int, engine: Engine, scanner: Scanner | None = None
-) -> tuple[Float[ndarray, "n sh sw"], Steps]:
+) -> tuple[Float[ndarray, "n sh sw"], Fitted]:
     """What the library makes of slices, and how it went about it."""
-    steps = Steps(as_scan(stack), way.options(scale, scanner), engine)
-    return sharpen(stack, steps.method).image, steps
+    fitted = Steps(as_scan(stack), way.options(scale, scanner), engine).fit(stack)
+    return sharpen(stack, fitted.method).image, fitted
 
 
 def stated(s: Float[ndarray, "n g k"], case: Case) -> Scanner:

@@ -134,6 +134,7 @@ FINITE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "one huge row": lambda x: np.where(np.arange(x.shape[1])[:, None] == 60, 1e20, x),
     "a huge block": lambda x: np.where(np.add.outer(*[np.arange(n) // 9 for n in x.shape[1:]]) == 8, 1e30, x),
     "half huge": lambda x: np.where(np.arange(x.shape[2]) < 80, 1e30, -1e30 * (x > 0)),
+    "nothing but an edge": lambda x: np.where(np.arange(x.shape[1])[:, None] < 60, -1e30, x),
     "constant": lambda x: np.full(x.shape, 1e30),
 }
 

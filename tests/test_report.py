@@ -482,9 +482,10 @@ def test_a_method_that_makes_rows_and_columns_unlike_is_judged_by_both(
     seen = (0.5, 0.5, 3.0, 3.0)  # times one factor alone, these would not be the scan's
     uneven = Method("uneven", factors, predict, "bd", "corner", weights="toy", spacings=seen)
     steps = Steps(before, Options(), Engine(), uneven)
-    after, _, found = steps(before)
-    again = record._parsed(json.loads(json.dumps(steps.record.stated())))
-    assert again.provenance == steps.record.provenance
+    after, _, stated = steps(before)
+    found = [*stated.checks]
+    again = record._parsed(json.loads(json.dumps(stated.stated())))
+    assert again.provenance == stated.provenance
     assert again.provenance.factors == factors
     assert found == checks.all_of(before, after, again.provenance)
     assert [found[i].verdict for i in (0, 1)] == ["PASS"] * 2, found

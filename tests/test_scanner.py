@@ -9,14 +9,16 @@ import pytest
 from scipy.ndimage import center_of_mass, gaussian_filter
 
 import seran
-from seran import cli, kspace, measure, native, weights
+from seran import cli, kspace, measure, methods, native, weights
 from seran.acquisition import NONE, Acquisition, Window, window
 from seran.engines import Engine, Running
 from seran.errors import BadInput
 from seran.job import record
-from seran.job.options import Scanner
+from seran.job import run as job
+from seran.job.options import Options, Scanner
 from seran.quality.measures import measures
 from seran.sharpen import Method, Normalisation, sharpen
+from seran.volume import Volume
 from tests.conftest import oblique, phantom
 
 F32 = Engine(precision="f32")
@@ -168,10 +170,24 @@ def test_an_unwindowed_full_scan_is_not_touched_before_the_network() -> None:
         (("--acquired", "0.1", "1"), "--acquired 0.1 1: must be from 0.25 to 1"),
         (("--background", "inf"), "--background inf: expected"),
         (("--acquisition", "magic"), "--acquisition magic: expected auto, bicubic or truncation"),
-        (("--acquisition", "bicubic", "--noise", "off"), "--noise: is for native weights"),
-        (("--method", "bicubic", "--window", "none"), "--window: is for native weights"),
-        (("--weights", "seran-x2-td", "--acquisition", "bicubic"), "undoes td, not bd"),
-        (("--weights", "seran-native", "--acquisition", "bicubic"), "undoes native, not bd"),
+        (
+            ("--acquisition", "bicubic", "--noise", "off"),
+            "--noise: only native weights use it, the weights seran-x2-bd.onnx do not; leave it out",
+        ),
+        (
+            ("--method", "bicubic", "--window", "none"),
+            "--window: only native weights use it, bicubic does not; leave it out",
+        ),
+        (
+            ("--weights", "seran-x2-td", "--acquisition", "bicubic"),
+            "--acquisition bicubic: the weights seran-x2-td.onnx are for truncated k-space;",
+        ),
+        (
+            ("--weights", "seran-native", "--acquisition", "bicubic"),
+            "the weights seran-native.onnx are for scans as scanners give them;",
+        ),
+        (("--method", "zerofill", "--acquisition", "bicubic"), "zerofill is for truncated k-space;"),
+        (("--background", "777"), "--background 777: no region of the scan has this value;"),
         (("--scale", "1", "--acquisition", "bicubic"), "--scale 1: keeps the grid, which only native"),
         (("--precision", "int8"), "not calibrated for int8"),
     ],
@@ -197,12 +213,178 @@ def test_the_record_says_when_seran_made_the_scan(scan: Path, tmp_path: Path) ->
 
 def test_what_is_stated_needs_no_measuring() -> None:
     stack = np.moveaxis(smooth(), 2, 0)
-    stated = Scanner(acquired=(0.5, 0.75), window="tukey:0.4", noise="0.03", background="5").known(stack)
+    stack[:, :6, :7] = 5
+    gain = Normalisation.of(stack).gain
+    known = Scanner(acquired=(0.5, 0.75), window="tukey:0.4", noise="0.03", background="5")
+    stated = known.known(stack, gain)
     assert stated.fraction == (0.5, 0.75)
     assert stated.window == Window("tukey", 0.4)
     assert stated.sigma == pytest.approx(0.03 * np.percentile(stack, 99.9), rel=0.02)
     assert stated.background == 5
-    assert Scanner(noise="off", background="off").known(stack).sigma == 0
+    assert Scanner(noise="off", background="off").known(stack, gain).sigma == 0
+    assert Scanner(background="5").known(stack + 1, gain).background is None  # of a series, another volume
+    with pytest.raises(BadInput, match="--background 5: no region"):
+        known.refuse_background([stack + 1])
+    known.refuse_background([stack + 1, stack])
+
+
+def test_noise_is_measured_as_what_is_stated_of_the_filter_leaves_it() -> None:
+    truth = np.moveaxis(phantom((132, 160, 6)), 2, 0)
+    stack = Acquisition((132, 160), Window("hamming", 0.46))(truth, 6.0, np.random.default_rng(0))
+    found = Scanner(window="hamming:0.46", acquired=(1, 1)).known(stack, 1.0)
+    assert found.sigma == pytest.approx(6.0, rel=0.1)
+    assert Scanner(window="none", acquired=(1, 1)).known(stack, 1.0).sigma < 3.0
+
+
+def taken(sigma: float, seed: int = 0) -> np.ndarray:
+    """A scan of 100x92x3 voxels with air around and noise, 99.9th percentile about 1000."""
+    truth = np.moveaxis(gaussian_filter(phantom((100, 92, 3)), (0.7, 0.7, 0)), 2, 0)
+    return np.moveaxis(Acquisition((100, 92))(truth, sigma, np.random.default_rng(seed)), 0, 2)
+
+
+@pytest.fixture
+def unlike(tmp_path: Path) -> Path:
+    """A series: an empty frame, a skull-stripped one without noise, whole ones of noise 1 and 4 %."""
+    head = phantom((100, 92, 3)) > 0
+    frames = [np.zeros(head.shape), np.where(head, taken(0.0) + 50, 0), taken(10.0), taken(40.0)]
+    path = tmp_path / "unlike.nii.gz"
+    nib.save(nib.Nifti1Image(np.stack(frames, -1).astype(np.float32), oblique()), path)
+    return path
+
+
+@pytest.mark.slow
+def test_each_volume_of_a_series_is_what_it_is_alone(unlike: Path, tmp_path: Path) -> None:
+    """Whatever the first one is: its noise and its background are its own, and the record says so."""
+    stated = ["--acquired", "1", "1", "--window", "none", "--precision", "f32"]
+    out, one = tmp_path / "out.nii.gz", tmp_path / "one.nii.gz"
+    assert cli.run(["upscale", str(unlike), str(out), *stated]) == 0
+    whole, found = np.asarray(nib.load(out).dataobj), record.read(out)
+    assert found is not None
+    noises = []
+    for i in range(4):
+        assert cli.run(["upscale", str(unlike), str(one), *stated, "--volume", str(i), "--force"]) == 0
+        np.testing.assert_array_equal(np.asarray(nib.load(one).dataobj), whole[..., i])
+        alone = record.read(one)
+        assert alone is not None
+        assert (alone.background, alone.masked) == ((0.0, 1) if i == 1 else (None, 0))
+        noises += [] if alone.noise is None else [alone.noise]
+    assert found.noise is None  # of the first
+    assert found.noise_range == (min(noises), max(noises))
+    assert max(noises) == pytest.approx(40 / float(np.percentile(taken(40.0), 99.9)), rel=0.15)
+    assert "air" in found.noise_by.split(", ")
+    assert (found.masked, found.volumes) == (1, 4)
+    assert found.known()["background"].startswith("a constant background of some value in 1 of 4 volumes")
+    assert f"{min(noises):.1%} to {max(noises):.1%}" in found.known()["noise"]
+
+
+def test_the_band_of_a_series_is_one(tmp_path: Path) -> None:
+    """That of its first volumes which are not of one value, together."""
+    frames = [np.full((100, 92, 3), 7.0), *(taken(10.0, seed) for seed in range(3))]
+    for frame in frames[1:]:
+        frame[...] = np.moveaxis(Acquisition((60, 92), NONE, (100, 92))(np.moveaxis(frame, 2, 0)), 0, 2)
+    nib.save(nib.Nifti1Image(np.stack(frames, -1).astype(np.float32), oblique()), tmp_path / "in.nii")
+    for method in ("seran", "bicubic"):
+        command = ["upscale", str(tmp_path / "in.nii"), str(tmp_path / "out.nii"), "--method", method]
+        assert cli.run([*command, "--force"]) == 0
+        found = record.read(tmp_path / "out.nii")
+        assert found is not None
+        assert found.kspace_support == pytest.approx((0.6, 1.0), abs=0.03)
+    held = job.ahead(
+        iter([Volume(np.full((5, 6, 7), t), oblique()) for t in np.arange(40, dtype=np.float32)])
+    )
+    assert len(held) == job.LOOKED
+    assert len(job.ahead(iter([Volume(f.astype(np.float32), oblique()) for f in 4 * frames]))) == 6
+
+
+@pytest.mark.slow
+def test_volumes_of_about_the_same_noise_are_told_the_same() -> None:
+    """So that what is measured a little differently makes no flicker; another level is told as such."""
+    volumes = [Volume(taken(s, i).astype(np.float32), oblique()) for i, s in enumerate((20, 21, 20, 40))]
+    steps = job.Steps(volumes[0], Options(), F32, more=volumes[1:])
+    sigmas = [steps.fit(np.moveaxis(volume.data, 2, 0)).known.sigma for volume in volumes]
+    assert sigmas[0] == sigmas[1] == sigmas[2]
+    assert sigmas[3] > 1.5 * sigmas[0]
+    part = Options(scanner=Scanner(noise="0.02"))
+    fits = [
+        job.Steps(volumes[0], part, F32, more=volumes[1:]).fit(2 * np.moveaxis(v.data, 2, 0)) for v in volumes
+    ]
+    assert [one.known.sigma / one.gain for one in fits] == pytest.approx([0.02] * 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", [1e20, -1e20, 5e4])
+def test_a_damaged_voxel_spoils_its_surroundings_at_most(
+    tmp_path: Path, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = taken(10.0).astype(np.float32)
+    made = []
+    for name, there in (("sound", data[40, 50, 1]), ("spoilt", value)):
+        data[40, 50, 1] = there
+        nib.save(nib.Nifti1Image(data, oblique()), tmp_path / f"{name}.nii")
+        out = tmp_path / f"{name}-out.nii"
+        command = ["upscale", str(tmp_path / f"{name}.nii"), str(out), "--precision", "f32"]
+        assert cli.run(command) == 0
+        made.append(np.asarray(nib.load(out).dataobj))
+    assert "; 1 damaged voxel replaced by the median around" in capsys.readouterr().out.splitlines()[-1]
+    found = record.read(tmp_path / "spoilt-out.nii")
+    assert found is not None
+    assert found.spikes == 1
+    away = np.abs(made[0] - made[1])
+    assert away.max() < 0.2 * np.percentile(data, 99.9)
+    away[60:100, 80:120, 1] = 0
+    assert away.max() < 0.005 * np.percentile(data, 99.9)
+
+
+def test_what_is_no_number_is_never_written(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the method and the way to it."""
+
+    def predict(low: np.ndarray) -> np.ndarray:
+        high = low.repeat(2, 1).repeat(2, 2)
+        high[0, 5, 6:8] = np.nan, np.inf
+        return high
+
+    broken = Method("broken", (2, 2), predict, "bd", "corner")
+    monkeypatch.setattr(methods, "method", lambda *given, **options: broken)
+    for call in (lambda: seran.upscale(scan), lambda: seran.load()(scan)):
+        with pytest.raises(BadInput, match="the result: expected finite voxels, got 2 of NaN or infinity"):
+            call()
+    assert cli.run(["upscale", str(scan), str(tmp_path / "out.nii")]) == 2
+    assert "expected finite voxels" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [scan.name]
+
+
+@pytest.mark.parametrize("scale", [1e27, 1e-30, 1e-42])
+def test_intensities_of_any_size_are_sharpened(scale: float) -> None:
+    data = (taken(10.0) * scale).astype(np.float32)
+    made = seran.upscale((data, oblique()), engine=F32).data
+    assert np.isfinite(made).all()
+    assert np.percentile(made, 99.9) == pytest.approx(np.percentile(data, 99.9), rel=0.1)
+
+
+def test_small_slices_are_refused_with_one_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for size in (2, 3):
+        nib.save(nib.Nifti1Image(phantom((size, 30, 4)), oblique()), tmp_path / "in.nii")
+        command = ["upscale", str(tmp_path / "in.nii"), str(tmp_path / "out.nii"), "--no-label-check"]
+        for method in ("seran", "bicubic"):
+            assert cli.run([*command, "--method", method]) == 2
+            assert "must be at least 4x4; choose another --plane" in capsys.readouterr().err
+
+
+def test_a_forgotten_ending_is_named(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["upscale", str(scan), str(tmp_path / "q")]) == 2
+    assert f"{tmp_path / 'q'}: must end in .nii, .nii.gz," in capsys.readouterr().err
+
+
+def test_a_bright_background_is_found_and_kept() -> None:
+    data = smooth((60, 60, 3)) + 100
+    y, x = np.indices((60, 60)) - 30
+    data[np.hypot(y, x) > 22] = 2 * data.max()
+    made = seran.upscale((data, oblique()), engine=F32)
+    assert made.record is not None
+    assert made.record.background == pytest.approx(data.max())
+    assert made.data[:5, :5] == pytest.approx(data.max(), rel=1e-5)
 
 
 def test_what_makes_tissue_noisier_is_told_more_noise() -> None:

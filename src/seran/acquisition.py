@@ -214,31 +214,42 @@ def canonical(
     return kspace.image(block).real
 
 
+HOW = {
+    "air": "measured in air",
+    "k-space": "an upper bound, by the flattest tissue",
+    "tissue": "an upper bound, so that flat tissue stays as quiet as it is",
+    "stated": "as stated",
+}
+"""What noise is known by."""
+
+
 def words(
-    fraction: Sequence[float], window: Window, noise: float | None, by: str, background: float | None
+    fraction: Sequence[float], window: Window, noise: Sequence[float], by: str, background: str
 ) -> dict[str, str]:
     """What is known of a scan, each in a sentence.
 
     Args:
         fraction: of k-space along rows and columns that was measured.
         window: the scanner's filter.
-        noise: standard deviation as a part of the range, or None.
-        by: what it was measured on.
-        background: the value of a constant one, or None.
+        noise: standard deviation as a part of the range, of several volumes the least and the greatest; or
+            nothing.
+        by: what it is known by, of `HOW`; several with commas between.
+        background: the value of a constant one, or empty.
     """
-    rows, columns = fraction
+    ends = [f"{f:.0%} along {axis}" for f, axis in zip(fraction, ("rows", "columns"), strict=True) if f < 1]
     left = window.curve(np.ones(1, np.float32)).item()
+    amount = " to ".join(dict.fromkeys(f"{part:.1%}" for part in noise))
+    how = "; ".join(HOW[one] for one in by.split(", ") if one in HOW)
     return {
-        "k-space": "all of k-space was measured"
-        if min(fraction) == 1
-        else f"k-space is filled with zeros beyond {rows:.0%} of its rows and {columns:.0%} of its columns",
+        "k-space": f"k-space is filled with zeros beyond {' and '.join(ends)}"
+        if ends
+        else "all of k-space was measured",
         "filter": "no filter is seen"
         if window.kind == "none"
         else f"a filter ({window}) leaves {left:.0%} of the signal at the edge of what was measured",
-        "noise": "the noise could not be measured"
-        if noise is None
-        else f"noise of {noise:.1%} of the range ({by})",
-        "background": "no constant background"
-        if background is None
-        else f"a constant background of {background:g}, which the result keeps",
+        "noise": ("no noise, as stated" if by == "stated" and not any(noise) else "")
+        or (f"noise of {amount} of the range ({how})" if noise else "the noise could not be measured"),
+        "background": f"a constant background of {background}, which the result keeps"
+        if background
+        else "no constant background",
     }

@@ -202,8 +202,8 @@ def _upscaled(scan: Readable, options: Options, engine: Engine, loaded: Method |
     if options.read.label_check:
         labels.refuse_labels(Path(given.name), given.volume)
     steps = Steps(given.volume, options, engine, loaded)
-    image, _, checks = steps(given.volume)
-    return Scan(image, replace(steps.record, input=given.name).judged(checks), given.name)
+    image, _, stated = steps(given.volume)
+    return Scan(image, replace(stated, input=given.name), given.name)
 
 
 def _scan(scan: Readable) -> Scan:

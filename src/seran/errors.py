@@ -21,3 +21,12 @@ def refuse_unlisted(option: str, got: object, known: Sequence[object]) -> None:
     """
     if got not in known:
         raise BadInput(f"--{option} {got}: expected {', '.join(map(str, known))}")
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "voxel"), counted(2, "voxel")
+    ('1 voxel', '2 voxels')
+    """
+    return f"{number} {thing}{'s' * (number != 1)}"

@@ -81,6 +81,11 @@ class Measured:
     background: float | None = None
 
     @property
+    def band(self) -> Band:
+        """What is the same for all volumes of a scan."""
+        return self.fraction, self.window
+
+    @property
     def sure(self) -> tuple[bool, bool]:
         """Of each axis, whether the end of the band was seen; else its fraction is 1."""
         return self.fraction[0] < 1, self.fraction[1] < 1
@@ -320,6 +325,7 @@ def divergence(
         terms: of each candidate.
         known: a part of the sum that is not free.
     """
+    data = np.maximum(data, np.float32(1e-20) * data.max() + np.float32(1e-30))  # what has no noise may be 0
     fixed = np.zeros((len(data), 1), np.float32) if known is None else (known / data)[:, None]
     terms = terms / data
     terms /= np.maximum(terms.mean(-1, keepdims=True), 1e-20)

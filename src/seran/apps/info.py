@@ -4,17 +4,22 @@ import importlib
 import json as notation
 import platform
 import re
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 import seran
-from seran import acquisition, grid, io, machine, measure, weights
+from seran import acquisition, grid, io, kspace, machine, weights
 from seran.engines import openvino
+from seran.errors import BadInput, counted
 from seran.io import dicom
-from seran.job import record
+from seran.job import labels, record, run
+from seran.job.options import ReadOptions, Scanner
 from seran.sharpen import Normalisation
 
 
@@ -68,48 +73,84 @@ def _torch_devices() -> dict[str, str]:
         return {"none": f"{type(error).__name__}: {error}"}
 
 
-def _scan(path: Path) -> dict[str, Any]:
-    """A scan's grid, intensities and measured k-space; voxels that are not finite count as 0."""
-    series = io.read_series(path, "auto", 0.0)
-    volume = next(series.volumes)
-    axis = grid.slice_axis(volume.affine, volume.data.shape)
-    stack = np.moveaxis(volume.data, axis, 0)
-    known, gain = measure.measured(stack), Normalisation.of(stack).gain
-    noise = round(known.sigma / gain, 5) if gain and known.by != "unknown" else None
+def _scan(path: Path, read: ReadOptions) -> dict[str, Any]:
+    """A scan's grid and intensities, and what is measured on it; voxels that are not finite count as 0."""
+    source = io.resolve(path, read.series)
+    series = io.read_series(source, read.affine, read.fill or 0.0, only=read.volume)
+    held, first = run.ahead(series.volumes), read.volume or 0
+    able = [i for i, volume in enumerate(held) if run.varies(volume)] or [0]
+    volume, made = held[able[0]], record.read(path)
+    axis = grid.slice_axis(volume.affine, volume.data.shape, read.plane)
     normal = grid.world_axes(volume.affine)[axis]
-    return {
-        "volumes": series.count,
+    told: dict[str, Any] = {"volumes": series.count} if read.volume is None else {}
+    if series.count > 1 or read.volume is not None:
+        told["described_volume"] = first + able[0]
+    told |= {
         "shape": list(volume.data.shape),
         "voxel_mm": grid.spacing(volume.affine).round(4).tolist(),
         "slices_along": axis,
         "plane": next(plane for plane, i in grid.NORMALS.items() if i == normal),
-        "intensities": [float(stack.min()), float(stack.max())],
+        "intensities": [float(volume.data.min()), float(volume.data.max())],
+    }
+    if made:
+        told["made_by_seran"] = f"{made.method}, x{made.scale}, version {made.version}, from {made.input}"
+    try:
+        if read.label_check:
+            labels.refuse_labels(path, volume)
+        if len(able) > 1:
+            told["band_of_volumes"] = able
+        told |= _measured([np.moveaxis(held[i].data, axis, 0) for i in able])
+    except BadInput as error:
+        told["not_measured"] = str(error).removeprefix(f"{path}: ")
+    return told | {"affine": volume.affine.round(6).tolist()}
+
+
+def _measured(stacks: Sequence[Float[ndarray, "n h w"]]) -> dict[str, Any]:
+    """What the scanner did: the band of all volumes, and the noise and background of the first."""
+    gain = Normalisation.of(stacks[0]).gain
+    known = Scanner().known(stacks[0], gain, run.band(stacks, Scanner()))
+    noise = round(known.sigma / gain, 5) if gain and known.by != "unknown" else None
+    level, constant = [] if noise is None else [noise], known.background
+    spikes = kspace.despiked(stacks[0])[1]
+    return {
+        **({"damaged_voxels": spikes} if spikes else {}),
         "kspace_support": [round(f, 3) for f in known.fraction],
         "window": str(known.window),
         "noise": noise,
-        "sharpened": record.read(path) is not None,
-        "known": acquisition.words(known.fraction, known.window, noise, known.by, known.background),
-        "affine": volume.affine.round(6).tolist(),
+        "noise_by": known.by,
+        "background": constant,
+        "known": acquisition.words(
+            known.fraction, known.window, level, known.by, "" if constant is None else f"{constant:g}"
+        ),
     }
 
 
-def info(path: Path | None = None, /, json: bool = False) -> str:
+def info(path: Path | None = None, /, json: bool = False, read: ReadOptions = ReadOptions()) -> str:  # noqa: B008
     """Describe a scan, list the series of a DICOM folder or, without a path, describe this installation.
+
+    Of a series of volumes the first that is not of one value is described, or that of --volume; of a folder
+    the series of --series.
 
     Args:
         path: a scan, or a folder of DICOM files.
         json: for programs, and for reports of faults.
+        read: how the scan is read.
     """
-    if path is not None and path.is_dir():
-        series = [
+    if path is None and read != ReadOptions():
+        raise BadInput("seran info: expected a scan with options of how it is read; name it")
+    if path is not None and path.is_dir() and read.series is None and read.volume is None:
+        series: list[dict[str, Any]] = [
             {"number": s.number, "description": s.description, "images": len(s.paths), "uid": s.uid}
             for s in dicom.series_of(path)
         ]
         if not json:
-            return "\n".join(f"{s['number']:>6}  {s['images']:5} images  {s['description']}" for s in series)
+            lines = [
+                f"{s['number']:>6}  {counted(s['images'], 'image'):>12}  {s['description']}" for s in series
+            ]
+            return "\n".join([*lines, "name one with --series to have it measured"])
         told: dict[str, Any] = {"series": series}
     else:
-        told = installation() if path is None else _scan(path)
+        told = installation() if path is None else _scan(path, read)
     return notation.dumps(told, indent=1) if json else "\n".join(_lines(told))
 
 

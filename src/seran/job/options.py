@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -10,10 +11,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import acquisition, grid, io, measure, methods, resample
+from seran import acquisition, grid, io, measure, methods, native, resample
 from seran.errors import BadInput, refuse_unlisted
-from seran.measure import Measured
-from seran.sharpen import Method, Normalisation
+from seran.measure import Band, Measured
+from seran.sharpen import Method
 
 Transform = Literal["auto", "sform", "qform"]
 
@@ -77,27 +78,51 @@ class Scanner:
         if self.background not in ("auto", "off"):
             _number("background", self.background, "auto, off or an intensity", -math.inf, math.inf)
 
-    def refuse_measures(self, method: str) -> None:
+    def refuse_measures(self, method: Method) -> None:
         """Raise `BadInput` if what only native weights use is stated for a method without them."""
         given = [
             n for n in ("acquired", "window", "noise", "background") if getattr(self, n) not in ("auto", None)
         ]
         if given:
-            raise BadInput(f"--{given[0]}: is for native weights; {method} is used without any")
+            has = f"the weights {method.weights} do not" if method.weights else f"{method.name} does not"
+            raise BadInput(f"--{given[0]}: only native weights use it, {has}; leave it out")
 
-    def known(self, stack: Float[ndarray, "n h w"]) -> Measured:
-        """What is known of a scan: measured, or stated in its place."""
-        found = measure.measured(stack)
-        if self.acquired is not None:
-            found = replace(found, fraction=self.acquired)
-        if self.window != "auto":
-            found = replace(found, window=acquisition.window(self.window))
+    def refuse_background(self, stacks: Sequence[Float[ndarray, "n h w"]]) -> None:
+        """Raise `BadInput` if no region of any volume has the background's stated value."""
+        value = self._background
+        if value is not None and not any(native.background(stack, value).any() for stack in stacks):
+            raise BadInput(
+                f"--background {self.background}: no region of the scan has this value; "
+                "leave it out to have the value found, or say off"
+            )
+
+    @property
+    def _background(self) -> float | None:
+        """What is stated of it, as a number."""
+        return None if self.background in ("auto", "off") else float(self.background)
+
+    def known(self, stack: Float[ndarray, "n h w"], gain: float, band: Band | None = None) -> Measured:
+        """What is known of slices: measured, or stated in its place.
+
+        Args:
+            stack: of one volume.
+            gain: its range.
+            band: acquired part of k-space and filter, where they are known.
+        """
+        found = measure.measured(stack, band)
+        stated = (
+            self.acquired or found.fraction,
+            found.window if self.window == "auto" else acquisition.window(self.window),
+        )
+        if stated != found.band:
+            found = measure.measured(stack, stated)
         if self.noise != "auto":
             part = 0.0 if self.noise == "off" else float(self.noise)
-            found = replace(found, sigma=part * Normalisation.of(stack).gain, by="stated")
+            found = replace(found, sigma=part * gain, by="stated")
         if self.background != "auto":
-            value = None if self.background == "off" else float(self.background)
-            found = replace(found, background=value)
+            value = self._background
+            there = value is not None and native.background(stack, value).any()
+            found = replace(found, background=value if there else None)
         return found
 
 
@@ -185,7 +210,10 @@ class Options:
         """Raise `BadInput` if a method undoes something else than is stated."""
         asked, found = self.scanner.acquisition, methods.NATIVE if method.heads else method.degradation
         if asked != "auto" and found != self.degradation:
-            raise BadInput(f"--acquisition {asked}: {method!r} undoes {found}, not {self.degradation}")
+            named = f"the weights {method.weights} are" if method.weights else f"{method.name} is"
+            kind = {methods.NATIVE: "scans as scanners give them", "td": "truncated k-space"}
+            wanted = kind.get(found, "bicubic reductions")
+            raise BadInput(f"--acquisition {asked}: {named} for {wanted}; leave it out, or choose others")
 
     @property
     def degradation(self) -> str:

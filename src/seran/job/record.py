@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from seran import __version__, acquisition, files, grid, io, methods, weights
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
+from seran.errors import counted
 from seran.job.options import Options
 from seran.quality.checks import Acquired, Check, Provenance, Verdict, worst
 
@@ -39,8 +40,11 @@ class Record:
     native: bool = False  # what is known of the acquisition was undone: `kspace_support`, window, noise
     window: str = "none"  # the scanner's filter, see `seran.acquisition.Window`
     noise: float | None = None  # standard deviation as a part of the range; None where it is not known
-    noise_by: str = "unknown"  # what it was measured on, or "stated"
-    background: float | None = None  # the value of a constant one
+    noise_by: str = "unknown"  # what it is known by, see `seran.acquisition.HOW`; of a series all of these
+    noise_range: tuple[float, ...] = ()  # of a series: least and greatest; `noise` is the first volume's
+    background: float | None = None  # the value of a constant one, of a series in the first volume
+    masked: int = 0  # volumes with a constant background
+    spikes: int = 0  # damaged voxels, far above all others, which the median around replaced
     sharpened: bool = False  # the scan was a result of seran's, by the record beside it
     key: str = ""  # of all that decides the result, see `key`
     volumes: int = 1
@@ -59,6 +63,19 @@ class Record:
     def __repr__(self) -> str:
         weights = f", {self.weights} in {self.precision}" * bool(self.weights)
         return f"Record({self.method}{weights}, x{self.scale}, {self.verdict})"
+
+    def joined(self, other: "Record") -> "Record":
+        """With one more volume of the series."""
+        noise = [n for n in (*(self.noise_range or (self.noise,)), other.noise) if n is not None]
+        by = dict.fromkeys([*self.noise_by.split(", "), other.noise_by])
+        made = replace(
+            self,
+            noise_range=(min(noise), max(noise)) if noise else (),
+            noise_by=", ".join(by),
+            masked=self.masked + other.masked,
+            spikes=self.spikes + other.spikes,
+        )
+        return made.judged(other.checks)
 
     def judged(self, checks: Sequence[Check]) -> "Record":
         """With the checks of one more volume."""
@@ -85,8 +102,12 @@ class Record:
 
     def known(self) -> dict[str, str]:
         """What is known of the acquisition, in words."""
+        noise = self.noise_range or ([] if self.noise is None else [self.noise])
+        background = "" if self.background is None else f"{self.background:g}"
+        if 0 < self.masked < self.volumes or (self.masked and not background):
+            background = f"{background or 'some value'} in {self.masked} of {self.volumes} volumes"
         window = acquisition.window(self.window)
-        return acquisition.words(self.kspace_support, window, self.noise, self.noise_by, self.background)
+        return acquisition.words(self.kspace_support, window, noise, self.noise_by, background)
 
     def summary(self, out: Path) -> str:
         """In one line."""
@@ -100,6 +121,7 @@ class Record:
             "noise": self.native,
         }
         told = "".join(f"; {text}" for name, text in self.known().items() if seen.get(name))
+        told += f"; {counted(self.spikes, 'damaged voxel')} replaced by the median around" * bool(self.spikes)
         told += f"; {self.outside:.0%} of it lies outside the scan and is 0" * (self.outside >= OUTSIDE)
         told += f"; {self.verdict}, see Checks in {sidecar(out).name}" * (self.verdict in ("WARN", "FAIL"))
         return f"{shown}: {self.seconds:.1f} s, {several}{matrix}, voxel {before} -> {after} mm, {out}{told}"

@@ -4,69 +4,126 @@ import functools
 import itertools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from seran import __version__, files, grid, io, kspace, methods, native, progress, scratch, sharpen
+from seran.acquisition import NONE
 from seran.engines import Engine
 from seran.errors import BadInput
-from seran.io.voxels import cast
+from seran.io import voxels
 from seran.job import labels, record
-from seran.job.options import Options
+from seran.job.options import Options, Scanner
 from seran.job.record import Record, key, sidecar
-from seran.measure import Measured
+from seran.measure import Band, Measured
 from seran.quality import checks
 from seran.scratch import Allocator
 from seran.sharpen import Method, Normalisation, Progress
 from seran.volume import Volume
 
+AHEAD, LOOKED = 4, 16  # volumes that a band is measured on: so many that are not of one value, of the first
+ALIKE = 1.25  # times the noise of another volume: what is told of it is told again
 Watch = Callable[[str, int], Progress]  # from what is worked on, and how many slices, to who is told of them
 
 
-class Steps:
-    """What the first volume decides for all of a scan; `BadInput` for options that do not fit it."""
+@dataclass(frozen=True)
+class Fitted:
+    """A method made for one volume of a scan, and what is known of that."""
 
-    def __init__(self, first: Volume, options: Options, engine: Engine, loaded: Method | None = None) -> None:
+    method: Method
+    known: Measured
+    gain: float  # of its `Normalisation`
+
+
+class Steps:
+    """What is decided once for a scan, and how its volumes are sharpened; `BadInput` for unfit options.
+
+    Grid, method, acquired band and filter are the scan's; noise and background are each volume's own. Volumes
+    of about the same noise are told the same, so that a series does not flicker.
+
+    Args:
+        first: the volume whose grid is that of all.
+        options: how.
+        engine: how the network is run.
+        loaded: the method, if it is.
+        more: of a series, the volumes on which the band is measured besides the first.
+    """
+
+    def __init__(
+        self,
+        first: Volume,
+        options: Options,
+        engine: Engine,
+        loaded: Method | None = None,
+        more: Sequence[Volume] = (),
+    ) -> None:
         self.options, self.engine = options, engine
         axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane)
-        stack = np.moveaxis(first.data, axis, 0)
+        stacks = [np.moveaxis(volume.data, axis, 0) for volume in (first, *more)]
+        refuse_small(stacks[0], axis)
         name, default = (loaded.name, loaded.scale) if loaded else options.implied()
         scale, target = options.target.reach(first.grid, axis, default)
-        plain = loaded or methods.method(name, scale, options.degradation, options.weights, engine)
-        options.refuse_degradation(plain)
-        self.method = plain
-        if plain.heads is None:
-            options.scanner.refuse_measures(name)
-        weighed = bool(plain.weights)  # the spectrum alone is enough for what estimates nothing
-        self.known = options.scanner.known(stack) if weighed else Measured(kspace.support(stack))
-        if plain.heads is not None:
-            if options.scanner.noise == "auto":
-                self.known = native.quieted(plain, self.known, stack)
-            self.method = native.bound(plain, self.known, stack.shape[1:])
+        method = loaded or methods.method(name, scale, options.degradation, options.weights, engine)
+        options.refuse_degradation(method)
+        if method.heads is None:
+            options.scanner.refuse_measures(method)
+        options.scanner.refuse_background(stacks)
+        self.method, self.plan = method, grid.Plan(first.grid, axis, method.factors, method.anchor, target)
         self.sharpened = False  # a file may tell
-        self.gain = Normalisation.of(stack).gain
-        self.plan = grid.Plan(first.grid, axis, self.method.factors, self.method.anchor, target)
+        self.band = band(stacks, options.scanner)
+        if not method.weights:  # the spectrum alone is enough for what estimates nothing
+            self.band = kspace.support(together(stacks)), NONE
+        self.told: list[tuple[Measured, Measured]] = []  # of volumes: what was measured, and what was told
 
     def __call__(
         self, volume: Volume, progress: Progress = sharpen.unseen, allocate: Allocator = scratch.memory
-    ) -> tuple[Volume, Volume | None, list[checks.Check]]:
-        """What `seran.sharpen.upscale` makes of a volume, and the checks of it as it is stored."""
-        image, spread = sharpen.upscale(volume, self.method, self.plan, progress, allocate)
+    ) -> tuple[Volume, Volume | None, Record]:
+        """What `seran.sharpen.upscale` makes of a volume, and its record with the checks of it as stored."""
+        stack, spikes = kspace.despiked(np.moveaxis(volume.data, self.plan.axis, 0))
+        volume = volume.on(np.moveaxis(stack, 0, self.plan.axis), volume.affine)
+        voxels.refuse_lossy(volume, np.dtype(self.options.dtype))
+        fitted = self.fit(stack)
+        image, spread = sharpen.upscale(volume, fitted.method, self.plan, progress, allocate)
+        for made in filter(None, (image, spread)):
+            _refuse_unusable(made)
         stored, kept = np.dtype(self.options.dtype), image
         if stored.kind != "f":
-            kept = image.on(cast(image.data, stored).astype(np.float32), image.affine)
-        return image, spread, checks.all_of(volume, kept, self.record.provenance)
+            kept = image.on(voxels.cast(image.data, stored).astype(np.float32), image.affine)
+        stated = replace(self.record(fitted), spikes=spikes)
+        return image, spread, stated.judged(checks.all_of(volume, kept, stated.provenance))
 
-    @functools.cached_property
-    def record(self) -> Record:
-        """What can be stated before the first volume is sharpened, whatever file it came from."""
-        method, before, after = self.method, self.plan.scan, self.plan.target or self.plan.enlarged
+    def fit(self, stack: Float[ndarray, "n h w"]) -> Fitted:
+        """The method for the slices of a volume."""
+        gain = Normalisation.of(stack).gain
+        if not self.method.weights:
+            return Fitted(self.method, Measured(*(self.band or ())), gain)
+        known = self.options.scanner.known(stack, gain, self.band)
+        if self.method.heads is None:
+            return Fitted(self.method, known, gain)
+        if self.options.scanner.noise == "auto":
+            known = self._quieted(known, stack)
+        return Fitted(native.bound(self.method, known, stack.shape[1:]), known, gain)
+
+    def _quieted(self, known: Measured, stack: Float[ndarray, "n h w"]) -> Measured:
+        """With the noise that the network is told, see `native.quieted`."""
+        for found, told in self.told:
+            if found.by == known.by and found.sigma <= ALIKE * known.sigma <= ALIKE**2 * found.sigma:
+                return replace(known, sigma=told.sigma, by=told.by)
+        self.told.append((known, native.quieted(self.method, known, stack)))
+        return self.told[-1][1]
+
+    def record(self, fitted: Fitted) -> Record:
+        """What can be stated before a volume is sharpened, whatever file it came from."""
+        method, known, before = fitted.method, fitted.known, self.plan.scan
+        after = self.plan.target or self.plan.enlarged
         same = ("weights", "scale", "factors", "degradation", "engine", "precision")
         old, new = (tuple(grid.spacing(g.affine).round(6).tolist()) for g in (before, after))
         return Record(
@@ -74,14 +131,13 @@ class Steps:
             method=method.name,
             weights_sha256=method.sha256,
             resampled=self.plan.target is not None,
-            kspace_support=tuple(round(f, 3) for f in self.known.fraction),
-            native=self.method.heads is not None,
-            window=str(self.known.window),
-            noise=round(self.known.sigma / self.gain, 5)
-            if self.gain and self.known.by != "unknown"
-            else None,
-            noise_by=self.known.by,
-            background=self.known.background,
+            kspace_support=tuple(round(f, 3) for f in known.fraction),
+            native=method.heads is not None,
+            window=str(known.window),
+            noise=round(known.sigma / fitted.gain, 5) if fitted.gain and known.by != "unknown" else None,
+            noise_by=known.by,
+            background=known.background,
+            masked=int(known.background is not None),
             sharpened=self.sharpened,
             slice_axis=self.plan.axis,
             grid_anchor=self.plan.kept,
@@ -96,6 +152,51 @@ class Steps:
         )
 
 
+def ahead(volumes: Iterator[Volume]) -> list[Volume]:
+    """The first volumes of a series: as many as its band is measured on, and those of one value before."""
+    held: list[Volume] = []
+    for volume in itertools.islice(volumes, LOOKED):
+        held.append(volume)
+        if sum(varies(one) for one in held) == AHEAD:
+            break
+    return held
+
+
+def together(stacks: Sequence[Float[ndarray, "_ h w"]]) -> Float[ndarray, "n h w"]:
+    """Slices of volumes for one measurement."""
+    return stacks[0] if len(stacks) == 1 else np.concatenate([kspace.strong(stack) for stack in stacks])
+
+
+def band(stacks: Sequence[Float[ndarray, "_ h w"]], scanner: Scanner) -> Band | None:
+    """The acquired band of a series and its filter; of one volume None: it is measured with the rest."""
+    return scanner.known(together(stacks), 0.0).band if len(stacks) > 1 else None
+
+
+def varies(volume: Volume) -> bool:
+    """Whether there is more than one value in it."""
+    low, high = checks.limits(volume)
+    return low < high
+
+
+def refuse_small(stack: Float[ndarray, "n h w"], axis: int) -> None:
+    """Raise `BadInput` for slices that are too small, stacked along an array axis."""
+    if min(stack.shape[1:]) < sharpen.SMALLEST:
+        got = f"slices of {grid.dimensions(stack.shape[1:])} pixels along array axis {axis}"
+        least = grid.dimensions([sharpen.SMALLEST] * 2)
+        raise BadInput(f"{got}: must be at least {least}; choose another --plane")
+
+
+def _refuse_unusable(made: Volume) -> None:
+    """Raise `BadInput` for a result that holds what is no number."""
+    bad = 0
+    for at in scratch.blocks(made.data):
+        bad += np.count_nonzero(~np.isfinite(made.data[at]))
+        scratch.release(made.data)
+    if bad:
+        got = f"the result: expected finite voxels, got {bad} of NaN or infinity"
+        raise BadInput(f"{got}, from damaged intensities in the scan (see seran info); mend or mask them")
+
+
 def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
     """Raise `BadInput` if the result could not be written, or would replace what must not be replaced.
 
@@ -106,8 +207,8 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
     """
     written = (*io.written(out), sidecar(out))  # refuses names of no format
     if not io.format_of(out) and source is not None and source.is_file():
-        why = "only what was read from DICOM can be written as DICOM"
-        raise BadInput(f"{out}: {why}; name a file.nii.gz instead")
+        why = "a name without one is the folder of a DICOM series, which only DICOM becomes"
+        raise BadInput(f"{out}: must end in {', '.join(io.FORMATS)}; {why}")
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if not os.access(out.parent, os.W_OK):
@@ -149,16 +250,14 @@ def run(
     scan = io.resolve(source, reading.series)
     series = io.read_series(scan, reading.affine, reading.fill, allocate, reading.volume)
     with progress.stage(f"read {source}"):
-        first = next(series.volumes)
+        held = ahead(series.volumes)
     if reading.label_check:
-        labels.refuse_labels(source, first)
+        labels.refuse_labels(source, held[0])
     with progress.stage("plan, and load the method"):
-        steps = Steps(first, options, engine)
+        steps = Steps(held[0], options, engine, more=held[1:])
         steps.sharpened = record.read(source) is not None
-    progress.log.info("%r in %s; %s", steps.method, steps.method.precision, steps.plan)
-    digest = files.sha256_of(scan.files)
-    made = replace(steps.record, input=source.name, input_sha256=digest, volumes=series.count, facts=facts)
-    made = replace(made, key=key(digest, options, engine))
+    progress.log.info("%r; %s", steps.method, steps.plan)
+    digest, found = files.sha256_of(scan.files), []
     outs, stem = [out], io.stem(out)
     if steps.method.spread:
         outs.append(out.with_name(f"{stem}_spread{out.name[len(stem) :]}"))
@@ -169,17 +268,21 @@ def run(
         try:
             names = [hidden[io.written(one)[0]] for one in outs]
             writers = [stack.enter_context(io.writer(n, series.count, options.dtype)) for n in names]
-            for i, volume in enumerate(itertools.chain([first], series.volumes)):
-                shown = made.method + f" {i + 1}/{series.count}" * (series.count > 1)
-                seen = watch(shown, volume.data.shape[made.slice_axis]) if watch else sharpen.unseen
+            waiting = (held.pop(0) for _ in range(len(held)))
+            for i, volume in enumerate(itertools.chain(waiting, series.volumes)):
+                shown = steps.method.name + f" {i + 1}/{series.count}" * (series.count > 1)
+                seen = watch(shown, volume.data.shape[steps.plan.axis]) if watch else sharpen.unseen
                 with progress.stage(f"sharpen and check {shown}"):
-                    image, spread, found = steps(volume, seen, allocate)
+                    image, spread, one = steps(volume, seen, allocate)
                 for writer, each in zip(writers, filter(None, (image, spread)), strict=True):
                     writer.add(each)
-                made = made.judged(found)
+                found.append(one)
             stack.close()
         except BadInput as error:  # of the name that the user gave, not of the temporary one
             raise BadInput(str(error).replace(str(parts[0]), str(out))) from error
-        made = replace(made, seconds=round(time.perf_counter() - began, 3))
+        made = functools.reduce(Record.joined, found)
+        made = replace(made, input=source.name, input_sha256=digest, key=key(digest, options, engine))
+        took = round(time.perf_counter() - began, 3)
+        made = replace(made, volumes=series.count, facts=facts, seconds=took)
         made.write(text)
     return made
