@@ -25,6 +25,7 @@ from seran.volume import Volume
 
 GZIP_RATIO = 1100  # bytes that a byte of gzip holds at most, about
 LARGEST_MM, SMALLEST_MM = 1e9, 1e-4  # beyond nothing lies, and no voxel is finer
+LEVELS = 64  # whole numbers that intensities must span for their rounding not to show
 MAXIMUM = 1e30  # beyond is damage: sums of such intensities leave the range of float32
 UNREADABLE = (  # what nibabel raises on damaged files and impossible headers
     OSError, EOFError, MemoryError, OverflowError, ValueError, TypeError, KeyError, np.linalg.LinAlgError,
@@ -207,3 +208,23 @@ def cast(values: Float[ndarray, "*n"], dtype: np.dtype) -> ndarray:
         return values.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
     return np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max).astype(dtype)
+
+
+def refuse_lossy(volume: Volume, dtype: np.dtype) -> None:
+    """Raise `BadInput` if an integer type cuts intensities off, or rounds to few values what is not whole."""
+    if dtype.kind == "f":
+        return
+    low, high, whole = np.inf, -np.inf, True
+    for at in scratch.blocks(volume.data):
+        part = volume.data[at]
+        low, high = min(low, float(part.min())), max(high, float(part.max()))
+        whole = whole and bool((part == np.rint(part)).all())
+        scratch.release(volume.data)
+    limits, wrong = np.iinfo(dtype), ""
+    if round(low) < limits.min or round(high) > limits.max:
+        wrong = f"it holds {limits.min} to {limits.max}"
+    elif not whole and high - low < LEVELS:
+        wrong = f"rounding would leave fewer than {LEVELS} values"
+    if wrong:
+        span = f"intensities go from {low:.6g} to {high:.6g}"
+        raise BadInput(f"--dtype {dtype}: {span}, and {wrong}; float32, the default, keeps them")
