@@ -16,7 +16,7 @@ from typing import Any
 import nibabel
 import pytest
 
-from seran import cli
+from seran import cli, io
 from seran.models import adopt
 from seran.systems import SYSTEMS
 
@@ -53,6 +53,7 @@ def prepared(folder: Path, shared: Path | None) -> None:
     """What the pages start from, in ``folder``."""
     assert cli.run(["demo", "--out", str(folder / "demo")]) == 0
     shutil.copy(Path(nibabel.__file__).parent / "tests/data/functional.nii", folder / "bold.nii")
+    io.write(next(io.read_series(folder / "bold.nii", only=0).volumes), folder / "scan.nrrd")
     if shared:
         source = shared / "dicom" / "dcm_qa_decubitus_HFS_T1w"
         (folder / "STUDY").symlink_to(source)
