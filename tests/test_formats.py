@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import re
 import weakref
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nibabel import orientations
 
+import seran
 from seran import cli, grid, io, sharpen
 from seran.classical import bicubic
 from seran.errors import BadInput
@@ -251,9 +253,11 @@ def test_colours_and_complex_numbers_are_refused(tmp_path: Path) -> None:
 def test_integers_are_rounded_and_held_at_their_limits(
     end: str, dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Never wrapped round: of values far below, far above and between them."""
-    data = phantom((26, 22, 5)) * np.float32(3e7) - np.float32(1e9)
-    data[3:9, 4:9] = np.linspace(-300, 300, 5)
+    """Never wrapped round: where the result overshoots a scan that reaches them."""
+    low, high = (-2e9, 2e9) if dtype in ("int32", "float64") else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    part = phantom((26, 22, 5))
+    part = np.minimum(part / (0.4 * part.max()), 1).astype(float)
+    data = (low + (high - low) * part).astype(np.float32)
     source, out = save(data, oblique(), tmp_path / "in.nii"), tmp_path / f"out{end}"
     command = ["upscale", str(source), str(out), "--method", "bicubic"]
     if end == ".mgz" and dtype in ("uint16", "float64"):
@@ -267,8 +271,41 @@ def test_integers_are_rounded_and_held_at_their_limits(
     assert made.dtype.newbyteorder("=") == dtype
     if dtype != "float64":
         limits = np.iinfo(dtype)
+        assert plain.max() > limits.max
         plain = np.clip(np.rint(plain.astype(float)), limits.min, limits.max)
     np.testing.assert_array_equal(made, plain)
+
+
+@pytest.mark.parametrize(
+    ("times", "add", "dtype", "wrong"),
+    [
+        (1, 0, "uint8", "0 to [1-9]\\d{2,}.*, and it holds 0 to 255"),
+        (1, -100, "uint16", "from -100 to .*, and it holds 0 to 65535"),
+        (100, 0, "int16", "and it holds -32768 to 32767"),
+        (1e-3, 0, "int16", "from 0 to [01]\\..*, and rounding would leave fewer than 64 values"),
+        (1e9, 0, "int32", "and it holds -2147483648 to 2147483647"),
+        (1, -100, "int16", ""),
+        (1e-3, 0, "float64", ""),
+        (0.05, 0, "uint8", ""),  # of whole numbers, few as they are
+    ],
+)
+def test_a_type_that_cannot_hold_the_scan_is_refused_before_work(
+    times: float, add: float, dtype: str, wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = phantom((26, 22, 5)) * np.float32(times) + np.float32(add)
+    source, out = tmp_path / "in.nii", tmp_path / "out.nii"
+    save(np.rint(data) if times == 0.05 else data, oblique(), source)
+    done = cli.run(["upscale", str(source), str(out), "--method", "bicubic", "--dtype", dtype])
+    said = capsys.readouterr().err
+    if not wrong:
+        assert (done, said) == (0, "")
+        return
+    assert done == 2
+    assert re.fullmatch(f"seran: --dtype {dtype}: intensities go .*{wrong}; float32, .* keeps them\n", said)
+    assert not out.exists()
+    with pytest.raises(BadInput, match=wrong):
+        seran.write(seran.read(source), out, dtype=dtype)
+    assert not out.exists()
 
 
 def test_a_filled_k_space_is_said_and_filled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

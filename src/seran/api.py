@@ -20,7 +20,7 @@ from numpy import ndarray
 from seran import files, grid, io, methods, scratch
 from seran.engines import Engine
 from seran.errors import BadInput
-from seran.io.voxels import Reading, filled, shaped, usable_affine
+from seran.io.voxels import Reading, filled, refuse_lossy, shaped, usable_affine
 from seran.job import labels, record
 from seran.job.options import Options, ReadOptions, Scanner, Target, Transform
 from seran.job.record import Record, sidecar
@@ -89,11 +89,12 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
     Args:
         scan: as `read` or `upscale` gave it.
         path: the file; its ending decides the format. Without an ending: the folder of a DICOM series.
-        dtype: numpy's name of the type of a voxel; integers are rounded and held at their limits.
+        dtype: numpy's name of the type of a voxel; integers are rounded, and refused if they cannot hold it.
         force: replace what is there.
     """
     out = Path(path)
     refuse_output(out, force)
+    refuse_lossy(scan.volume, np.dtype(dtype))
     beside = [sidecar(out)] if scan.record else []
     former = None if scan.record else record.read(out)  # of what is replaced by a scan without one
     with files.together(*beside, *io.written(out)) as parts:

@@ -187,7 +187,7 @@ class Options:
         method: `seran methods` lists them; without it that of the weights, or seran.
         weights: a weights file to use instead of those shipped for it, or a name of `seran weights list`.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
-        dtype: type of a voxel of the result; integers are rounded and held at their limits.
+        dtype: type of a voxel of the result; integers are rounded, and refused if they cannot hold the scan.
         target: the grid of the result; without any of its options twice as fine.
         scanner: what is known of the acquisition.
         read: how the input is read.
