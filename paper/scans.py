@@ -53,7 +53,7 @@ def known(fitted: Fitted) -> dict[str, Any]:
 def stack_of(path: Path) -> tuple[Float[ndarray, "n h w"], tuple[float, float]]:
     """Slices of a scan as stored, and the mm of rows and columns."""
     volume = io.read(path, affine="either")
-    axis = grid.slice_axis(volume.affine, volume.data.shape)
+    axis = grid.slice_axis(volume.affine, volume.data.shape, named=volume.slices)
     mm = np.delete(grid.spacing(volume.affine), axis).tolist()
     return np.ascontiguousarray(np.moveaxis(volume.data, axis, 0), np.float32), (mm[0], mm[1])
 

@@ -73,7 +73,7 @@ def bare(predict: Predict, scale: int = 2, anchor: Anchor = "corner", context: i
 
 def planned(volume: Volume, method: Method, plane: Plane = "auto") -> Plan:
     """Where a method's result lies."""
-    axis = slice_axis(volume.affine, volume.data.shape, plane)
+    axis = slice_axis(volume.affine, volume.data.shape, plane, volume.slices)
     return Plan(volume.grid, axis, method.factors, method.anchor)
 
 

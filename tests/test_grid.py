@@ -133,3 +133,12 @@ def test_what_every_grid_has_in_common_with_the_scans(
         assert moved.max() < 0.4 if kept == "middle" else abs(moved.max() - due * (anchor == "center")) < 1e-4
     spots = [centroid(np.where(one.data > 90, one.data, 0), one.affine) for one in (made, scan)]
     np.testing.assert_allclose(*spots, atol=0.08)  # the two anchors differ by 0.2 mm and more
+
+
+def test_the_axis_that_a_file_names_comes_before_spacing() -> None:
+    """2-D EPI with pixels coarser than its slices are thick; a single slice and a stated plane still win."""
+    affine = oblique((3.75, 3.75, 3.0))
+    assert grid.slice_axis(affine, SHAPE) == 1
+    assert grid.slice_axis(affine, SHAPE, named=2) == 2
+    assert grid.slice_axis(affine, (1, 34, 30), named=2) == 0
+    assert grid.slice_axis(affine, SHAPE, "sagittal", 2) == grid.slice_axis(affine, SHAPE, "sagittal")

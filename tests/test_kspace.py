@@ -48,7 +48,7 @@ def test_real_scans_agree_with_the_manifest(shared: Path) -> None:
     seen = 0
     for row in [r for r in rows if r["true_band"]][::5]:
         volume = io.read(shared / row["path"], affine="either")
-        axis = grid.slice_axis(volume.affine, volume.data.shape)
+        axis = grid.slice_axis(volume.affine, volume.data.shape, named=volume.slices)
         band = sorted(kspace.support(np.moveaxis(volume.data, axis, 0)))
         stated = row["true_band"].replace(" on one axis", " x 1").split(" x ")
         assert band == pytest.approx(sorted(map(float, stated)), abs=0.11), row["path"]

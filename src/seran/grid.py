@@ -121,19 +121,24 @@ def lps(affine: Affine) -> Affine:
     return affine * [[-1.0], [-1.0], [1.0], [1.0]]
 
 
-def slice_axis(affine: Affine, shape: tuple[int, int, int], plane: Plane = "auto") -> int:
+def slice_axis(
+    affine: Affine, shape: tuple[int, int, int], plane: Plane = "auto", named: int | None = None
+) -> int:
     """The array axis along which slices are stacked.
 
     Args:
         affine: voxel index to mm (RAS+).
         shape: voxels along each array axis.
-        plane: ``auto``: of a single slice, the axis with one voxel; else the last of those with the coarsest
-            spacing (to 1 % of it), so that the plane has the two finest. Or that which the slices lie in.
+        plane: that which the slices lie in; or ``auto``: of a single slice, the axis with one voxel; else
+            ``named``; else the last of the coarsest spacing (to 1 % of it): the plane has the two finest.
+        named: the axis that the file names, see `Volume.slices`.
     """
     if plane != "auto":
         return world_axes(affine).index(NORMALS[plane])
     if shape.count(1) == 1:
         return shape.index(1)
+    if named is not None:
+        return named
     return int(np.flatnonzero(spacing(affine) >= 0.99 * spacing(affine).max())[-1])
 
 

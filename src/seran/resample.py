@@ -4,6 +4,8 @@ Parallel axes: Keys' cubic, stretched where the new grid is coarser (`seran.resi
 B-splines after the same smoothing. Where the source has no negative voxel, the result has none.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
@@ -92,7 +94,8 @@ def onto(volume: Volume, target: Grid) -> Volume:
     off = np.abs(to[:3, :3]) * (np.array(target.shape) - 1)
     off[grid.world_axes(to), range(3)] = 0
     data = (_turned if off.sum(1).max() > TURNED else _parallel)(volume.data, to, target.shape)
-    return volume.on(np.maximum(data, 0) if volume.data.min() >= 0 else data, target.affine)
+    made = volume.on(np.maximum(data, 0) if volume.data.min() >= 0 else data, target.affine)
+    return replace(made, slices=None)  # its axes may be others
 
 
 def _along(data: Voxels, i: int, weights: Float[ndarray, "n m"]) -> Voxels:

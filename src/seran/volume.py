@@ -17,6 +17,7 @@ class Volume:
     data: Float[ndarray, "x y z"]  # in the file's own units and axis order
     affine: Float[ndarray, "4 4"]  # voxel index to mm (RAS+)
     header: Any = None
+    slices: int | None = None  # the array axis that its file says 2-D slices were acquired along, if it does
 
     @property
     def grid(self) -> Grid:

@@ -80,7 +80,7 @@ def _scan(path: Path, read: ReadOptions) -> dict[str, Any]:
     held, first = run.ahead(series.volumes), read.volume or 0
     able = [i for i, volume in enumerate(held) if run.varies(volume)] or [0]
     volume, made = held[able[0]], record.read(path)
-    axis = grid.slice_axis(volume.affine, volume.data.shape, read.plane)
+    axis = grid.slice_axis(volume.affine, volume.data.shape, read.plane, volume.slices)
     normal = grid.world_axes(volume.affine)[axis]
     told: dict[str, Any] = {"volumes": series.count} if read.volume is None else {}
     if series.count > 1 or read.volume is not None:

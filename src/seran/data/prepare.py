@@ -57,7 +57,7 @@ def high_resolution(
         options: whether it is cropped to its support, and rounded.
         shape: slices, rows, columns to cut from its centre; None: all that multiples of twelve allow.
     """
-    axis = grid.slice_axis(volume.affine, volume.data.shape)
+    axis = grid.slice_axis(volume.affine, volume.data.shape, named=volume.slices)
     band = kspace.support(np.moveaxis(volume.data, axis, 0))
     if options.fourier_crop and min(band) < 1:
         volume = resample.acquired(volume, axis, band)

@@ -66,7 +66,7 @@ class Steps:
         more: Sequence[Volume] = (),
     ) -> None:
         self.options, self.engine = options, engine
-        axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane)
+        axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane, first.slices)
         stacks = [np.moveaxis(volume.data, axis, 0) for volume in (first, *more)]
         refuse_small(stacks[0], axis)
         name, default = (loaded.name, loaded.scale) if loaded else options.implied()

@@ -78,7 +78,7 @@ def _every(volume: Volume, axis: int, step: int) -> Volume:
 def shown(before: Volume, after: Volume) -> Shown:
     """What is drawn of two volumes: both on one field of view, and what the second adds, on its grid."""
     notes = []
-    axis = grid.slice_axis(after.affine, after.data.shape)
+    axis = grid.slice_axis(after.affine, after.data.shape, named=after.slices)
     step = -(-after.data.size // SHOWN)
     old, new = (grid.corners(v.data.shape, v.affine) for v in (before, after))
     together = np.linalg.norm(old - new, axis=1).max() <= SAME * grid.spacing(after.affine).min()
@@ -201,8 +201,9 @@ def page(
     hashes = [hashlib.sha256(text.encode()).digest() for text in (niivue, script, style)]
     trusted = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes]
     drawn = shown(before.volume, after.volume)
-    axis = made.axis if made else grid.slice_axis(before.volume.affine, before.volume.data.shape)
-    normal = grid.world_axes(before.volume.affine)[axis]
+    scan = before.volume
+    axis = made.axis if made else grid.slice_axis(scan.affine, scan.data.shape, named=scan.slices)
+    normal = grid.world_axes(scan.affine)[axis]
     norm = Normalisation.of(before.volume.data)
     offset, gain = norm.offset, norm.gain or 1.0
     step, top, line = HEADROOM * gain / 255, offset + HEADROOM * gain, grid.spacing(after.volume.affine).min()
