@@ -265,7 +265,7 @@ def test_bad_requests(scan: Path, tmp_path: Path) -> None:
         (tmp_path / "cut.nii.gz", out): "cannot be read as NIfTI",
         (tmp_path / "nan.nii", out): "--fill 0",
         (tmp_path / "five.nii", out): "got 5-D",
-        (scan, out, "--volume", "1"): "--volume 1: must be from 0 to 0;",
+        (scan, out, "--volume", "1"): "has one volume; leave --volume out",
         (tmp_path / "complex.nii", out): "magnitude and phase",
         (tmp_path / "forms.nii", out): "--affine sform or --affine qform",
         (scan, out, "--method", "sran"): "--method sran: expected bicubic",

@@ -319,9 +319,9 @@ def test_a_filled_k_space_is_said_and_filled(tmp_path: Path, capsys: pytest.Capt
     source, out = save(large.astype(np.float32), affine, tmp_path / "in.nii"), tmp_path / "out.nii"
     command = ["upscale", str(source), str(out), "--plane", "axial", "--noise", "off"]
     assert cli.run([*command, "--method", "bicubic"]) == 2
-    assert "--noise: is for native weights" in capsys.readouterr().err
+    assert "--noise: only native weights use it, bicubic does not;" in capsys.readouterr().err
     assert cli.run([*command[:-2], "--method", "bicubic"]) == 0
-    assert "k-space is filled with zeros beyond 62% of its rows and 62% of" in capsys.readouterr().out
+    assert "k-space is filled with zeros beyond 62% along rows and 62% along columns" in capsys.readouterr().out
     assert cli.run([*command, "--scale", "1", "--force"]) == 0
     made, found = io.read(out), record.read(out)
     assert found is not None

@@ -158,12 +158,20 @@ def test_what_cannot_be_used(scan: Path, tmp_path: Path) -> None:
             (np.zeros((9, 9, 3), complex), np.eye(4))
         ),
         "expected an invertible affine": lambda: seran.upscale((phantom((9, 9, 3)), np.zeros((4, 4)))),
-        "are NaN": lambda: seran.upscale((np.full((9, 9, 3), np.nan), np.eye(4))),
+        "243 voxels are NaN, infinite or beyond": lambda: seran.upscale(
+            (np.full((9, 9, 3), np.nan), np.eye(4))
+        ),
+        "1 voxel is NaN, infinite or beyond 1e\\+30; say what takes its place": lambda: seran.upscale(
+            (np.where(np.arange(9) == 2, [[np.nan], [1.0]], 1.0)[:, :, None][:1], np.eye(4))
+        ),
         "--scale 5: must be 1 or more and at most 4": lambda: seran.upscale(scan, scale=5),
         "what looks like labels": lambda: seran.upscale(((phantom((26, 34, 5)) > 90) * 1.0, oblique())),
         "there.nii exists": lambda: seran.write(sharp, tmp_path / "there.nii"),
         "no such folder": lambda: seran.write(sharp, tmp_path / "no" / "folder.nii"),
         "--volume 3: must be from 0 to 2": lambda: seran.read(several, volume=3),
+        "--volume 1: .*there.nii has one volume; leave --volume out": lambda: seran.read(
+            tmp_path / "there.nii", volume=1
+        ),
     }
     for text, call in cases.items():
         with pytest.raises(seran.BadInput, match=text):

@@ -13,6 +13,7 @@ from seran.data import prepare as library
 from seran.data.fetch import fetch
 from seran.data.pairs import SPLITS, PreparedSet
 from seran.data.prepare import PrepareOptions
+from seran.errors import counted
 
 
 def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
@@ -25,7 +26,7 @@ def _summary(made: PreparedSet, out: Path) -> str:
     counts = ", ".join(f"{len(made.pick(split))} {split}" for split in SPLITS)
     cropped = len({v.sha256 for v in made.volumes if min(v.band) < 1})
     return (
-        f"{len(made.volumes)} volumes ({counts}) in {out}, {cropped} zero-filled by the scanner, "
+        f"{counted(len(made.volumes), 'volume')} ({counts}) in {out}, {cropped} zero-filled by the scanner, "
         f"{len(made.skipped)} skipped"
     )
 

@@ -102,7 +102,9 @@ def read_series(
     if only is None:
         return Series(count, map(volume, range(count)))
     if not 0 <= only < count:
-        raise BadInput(f"--volume {only}: must be from 0 to {count - 1}; {source.path} has {count} volumes")
+        has = f"must be from 0 to {count - 1}; {source.path} has {count} volumes"
+        has = f"{source.path} has one volume; leave --volume out" if count == 1 else has
+        raise BadInput(f"--volume {only}: {has}")
     return Series(1, map(volume, [only]))
 
 

@@ -18,7 +18,7 @@ from nibabel import arrayproxy, filebasedimages, freesurfer, spatialimages, wrap
 from numpy import ndarray
 
 from seran import scratch
-from seran.errors import BadInput
+from seran.errors import BadInput, counted
 from seran.grid import dimensions, spacing
 from seran.scratch import Allocator
 from seran.volume import Volume
@@ -132,7 +132,8 @@ def filled(
             scratch.release(array)
     if bad and how.fill is None:
         raise BadInput(
-            f"{path}: {bad} voxels are NaN, infinite or beyond {MAXIMUM:g}; give their value with --fill 0"
+            f"{path}: {counted(bad, 'voxel')} {'are' if bad > 1 else 'is'} NaN, infinite or "
+            f"beyond {MAXIMUM:g}; say what takes {'their' if bad > 1 else 'its'} place with --fill 0"
         )
     return data
 

@@ -281,6 +281,7 @@ def run(
         except BadInput as error:  # of the name that the user gave, not of the temporary one
             raise BadInput(str(error).replace(str(parts[0]), str(out))) from error
         made = functools.reduce(Record.joined, found)
+        progress.log.info("%s in %s", made.engine, made.precision)
         made = replace(made, input=source.name, input_sha256=digest, key=key(digest, options, engine))
         took = round(time.perf_counter() - began, 3)
         made = replace(made, volumes=series.count, facts=facts, seconds=took)

@@ -23,7 +23,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.misc import is_dicom
 
 from seran import grid
-from seran.errors import BadInput
+from seran.errors import BadInput, counted
 from seran.io.voxels import GZIP_RATIO, MAXIMUM, Found, printable, readable
 from seran.volume import Volume
 
@@ -54,7 +54,7 @@ class Listed:
     paths: list[Path]
 
     def __str__(self) -> str:
-        return f"{self.number} ({self.description or 'no description'}, {len(self.paths)} images)"
+        return f"{self.number} ({self.description or 'no description'}, {counted(len(self.paths), 'image')})"
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def read(series: Listed) -> Found:
     volumes = scans(series.paths)
     shape, affine = volumes[0].data.shape, volumes[0].affine
     if not all(v.data.shape == shape and np.allclose(v.affine, affine, atol=1e-2) for v in volumes):
-        where = [f"{len(v.header.paths)} slices from {v.header.paths[0].name}" for v in volumes]
+        where = [f"{counted(len(v.header.paths), 'slice')} from {v.header.paths[0].name}" for v in volumes]
         raise BadInput(
             f"{series.folder}: slices are missing in series {series}, or the gaps between them vary: it "
             f"falls into {', '.join(where)}; complete it, or put one part into a folder of its own"
