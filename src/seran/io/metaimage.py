@@ -75,7 +75,7 @@ def _stored(path: Path, fields: dict[str, str], file: Path, start: int, sizes: t
     channels = whole(fields.get("ElementNumberOfChannels", "1"), 1)[0]
     if kind != "Image" or code is None or channels != 1:
         raise BadInput(
-            f"{path}: expected one real number per voxel, got {kind[:60]}, {channels} {name[:60]}; "
+            f"{path}: expected one real number per voxel, got {kind[:60]!r}, {channels} {name[:60]!r}; "
             "save each channel by itself"
         )
     slope, shift = (fields.get(f"ElementToIntensityFunction{end}") for end in ("Slope", "Offset"))

@@ -57,7 +57,7 @@ def read(path: Path, how: Reading) -> Found:
         for axis in series:
             if kinds[axis] not in (*SAMPLED, "list", "time") or len(series) > 1:
                 raise BadInput(
-                    f"{path}: expected one real number per voxel, got {sizes[axis]} ({kinds[axis][:60]}); "
+                    f"{path}: expected one real number per voxel, got {sizes[axis]} ({kinds[axis][:60]!r}); "
                     "save each channel by itself"
                 )
         spare = [axis for axis in range(4) if axis not in (*space, *series)]  # of one voxel
@@ -159,7 +159,9 @@ def _placed(fields: dict[str, str], kinds: list[str], dimension: int) -> tuple[n
         space = [axis for axis, kind in enumerate(kinds) if kind in SAMPLED]
         steps, starts = (np.array(numbers(fields.get(f, "nan " * n), n)) for f in ("spacings", "axismins"))
         centers = fields.get("centers", fields.get("centerings", "cell " * n)).lower().split()
-        starts += [0 if center == "node" else step / 2 for center, step in zip(centers, steps, strict=True)]
+        if len(centers) != n:
+            raise ValueError(f"expected the centers of {n} axes")
+        starts += np.where(np.array(centers) == "node", 0, steps / 2)
         vectors = np.diag(np.where(np.isnan(steps), 1, steps)[space])
         origin = starts[space] if np.isfinite(starts[space]).all() else np.zeros(len(space))
         units = [_quoted(fields.get("units", '"" ' * n), n)[axis] for axis in space]
