@@ -7,8 +7,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from seran import weights
+from seran.acquisition import Acquisition
 from seran.grid import Anchor, Plan, Plane, slice_axis
 from seran.sharpen import Method, Predict, upscale
 from seran.volume import Volume
@@ -52,6 +54,12 @@ def phantom(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
         image += inside * rng.uniform(50, 400)
     image += np.abs(rng.normal(0, 4, shape)) * (image > 0)
     return image.astype(np.float32)
+
+
+def taken(sigma: float, seed: int = 0) -> np.ndarray:
+    """A scan of 100x92x3 voxels with air around and noise, 99.9th percentile about 1000."""
+    truth = np.moveaxis(gaussian_filter(phantom((100, 92, 3)), (0.7, 0.7, 0)), 2, 0)
+    return np.moveaxis(Acquisition((100, 92))(truth, sigma, np.random.default_rng(seed)), 0, 2)
 
 
 def oblique(spacing: tuple[float, float, float] = (0.9, 0.8, 3.3), left_handed: bool = False) -> np.ndarray:
@@ -112,3 +120,13 @@ def scan(tmp_path: Path) -> Path:
 def volume() -> Volume:
     """A scan in memory."""
     return Volume(phantom((26, 34, 5)), oblique())
+
+
+@pytest.fixture
+def unlike(tmp_path: Path) -> Path:
+    """A series: an empty frame, a skull-stripped one without noise, whole ones of noise 1 and 4 %."""
+    head = phantom((100, 92, 3)) > 0
+    frames = [np.zeros(head.shape), np.where(head, taken(0.0) + 50, 0), taken(10.0), taken(40.0)]
+    path = tmp_path / "unlike.nii.gz"
+    nib.save(nib.Nifti1Image(np.stack(frames, -1).astype(np.float32), oblique()), path)
+    return path

@@ -2,13 +2,15 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 import seran
 from seran import cli, files, machine, weights
 from seran.apps import info as apps
-from tests.conftest import oblique
+from seran.job import record
+from tests.conftest import oblique, phantom
 from tests.test_dicom import DATA, series
 
 
@@ -64,7 +66,69 @@ def test_a_scan(capsys: pytest.CaptureFixture[str], scan: Path) -> None:
     assert found["shape"] == [26, 34, 5]
     assert found["voxel_mm"] == [0.9, 0.8, 3.3]
     assert (found["volumes"], found["slices_along"], found["plane"]) == (1, 2, "axial")
+    assert "sharpened" not in found
+    assert "made_by_seran" not in found
+    assert "described_volume" not in found
     assert "0.9 0.8 3.3" in told(capsys, scan)
+
+
+def test_how_a_scan_is_read(capsys: pytest.CaptureFixture[str], scan: Path) -> None:
+    """As upscale reads it; without a scan there is nothing to read."""
+    found = json.loads(told(capsys, scan, "--json", "--plane", "coronal"))
+    assert (found["plane"], found["slices_along"]) == ("coronal", 1)
+    assert cli.run(["info", str(scan), "--volume", "2"]) == 2
+    assert "--volume 2: " in capsys.readouterr().err
+    assert cli.run(["info", "--volume", "2"]) == 2
+    assert "seran info: expected a scan" in capsys.readouterr().err
+
+
+def test_a_series_says_which_volume_is_described(
+    capsys: pytest.CaptureFixture[str], unlike: Path, tmp_path: Path
+) -> None:
+    """The first that is not of one value, or the one that is named; what upscale finds of it is the same."""
+    found = json.loads(told(capsys, unlike, "--json"))
+    assert (found["volumes"], found["described_volume"], found["band_of_volumes"]) == (4, 1, [1, 2, 3])
+    assert found["background"] == 0
+    assert "described_volume 1\n" in told(capsys, unlike)
+    noisy = json.loads(told(capsys, unlike, "--json", "--volume", "3"))
+    assert "volumes" not in noisy
+    assert (noisy["described_volume"], noisy["background"], noisy["noise_by"]) == (3, None, "air")
+    assert "(measured in air)" in noisy["known"]["noise"]
+    out = tmp_path / "out.nii"
+    assert cli.run(["upscale", str(unlike), str(out), "--weights", "vdsr-x2-bd"]) == 0
+    made = record.read(out)
+    assert made is not None
+    assert list(made.kspace_support) == found["kspace_support"]
+    assert made.noise_range[1] == pytest.approx(noisy["noise"], rel=0.05)
+
+
+def test_a_result_is_said_to_be_one(capsys: pytest.CaptureFixture[str], scan: Path, tmp_path: Path) -> None:
+    """What would be measured on it is no scanner's doing; asked for, it is measured all the same."""
+    out = tmp_path / "out.nii"
+    assert cli.run(["upscale", str(scan), str(out), "--method", "bicubic"]) == 0
+    capsys.readouterr()
+    found = json.loads(told(capsys, out, "--json"))
+    assert found["made_by_seran"] == f"bicubic, x2, version {seran.__version__}, from scan.nii.gz"
+    assert "a result of seran's (by the record beside it)" in found["not_measured"]
+    assert not {"kspace_support", "window", "noise", "known"} & set(found)
+    taken = json.loads(told(capsys, out, "--json", "--no-label-check"))
+    assert taken["made_by_seran"] == found["made_by_seran"]
+    assert len(taken["kspace_support"]) == 2
+    assert "not_measured" not in taken
+
+
+def test_labels_are_described_and_not_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.round(phantom((26, 34, 5)) / 300), oblique()), tmp_path / "a_dseg.nii")
+    found = json.loads(told(capsys, tmp_path / "a_dseg.nii", "--json"))
+    assert found["shape"] == [26, 34, 5]
+    assert found["not_measured"].startswith("expected an image, got what looks like labels")
+
+
+def test_damaged_voxels_are_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = phantom((60, 54, 3))
+    data[30, 30, 1] = 1e20
+    nib.save(nib.Nifti1Image(data, oblique()), tmp_path / "a.nii")
+    assert json.loads(told(capsys, tmp_path / "a.nii", "--json"))["damaged_voxels"] == 1
 
 
 def test_the_filled_k_space_of_a_real_scan(capsys: pytest.CaptureFixture[str], shared: Path) -> None:
@@ -78,8 +142,17 @@ def test_the_series_of_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     named = {"Modality": "MR", "SeriesDescription": "t2\x1b[31m tse"}
     series(tmp_path / "a", DATA, oblique(), SeriesNumber=4, **named)
     series(tmp_path / "b", DATA, oblique(), SeriesNumber=11, SeriesInstanceUID="1.2.9", **named)
-    lines = told(capsys, tmp_path).splitlines()
+    *lines, hint = told(capsys, tmp_path).splitlines()
+    assert hint == "name one with --series to have it measured"
     assert [line.split()[0] for line in lines] == ["4", "11"]
     assert "7 images" in lines[0]
     assert "\x1b" not in lines[0]
     assert json.loads(told(capsys, tmp_path, "--json"))["series"][1]["uid"] == "1.2.9"
+    measured = json.loads(told(capsys, tmp_path, "--json", "--series", "11"))
+    assert measured["shape"] == list(DATA.shape)
+    assert len(measured["kspace_support"]) == 2
+    first = json.loads(told(capsys, tmp_path / "a", "--json", "--volume", "0"))
+    assert first["described_volume"] == 0
+    assert cli.run(["info", str(tmp_path), "--volume", "0"]) == 2
+    assert "choose one with --series NUMBER" in capsys.readouterr().err
+    assert "7 images" in lines[1]
