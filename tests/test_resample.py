@@ -200,7 +200,7 @@ def test_what_lies_outside_the_scan_is_told(
     nib.save(nib.Nifti1Image(source.get_fdata() + 100, source.affine), scan)
     assert cli.run(["upscale", str(scan), str(out), "--method", "bicubic", "--like", str(like)]) == 0
     told, stated = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text())
-    assert (f"; {stated['Outside']:.0%} of it lies outside the scan and is 0" in told) == (part > 0.1)
+    assert (f"; {stated['Outside']:.0%} of the result is outside the scan, and 0" in told) == (part > 0.1)
     assert stated["Outside"] == pytest.approx(part, abs=0.002)
     assert (io.read(out).data == 0).mean() == pytest.approx(part, abs=1e-6)
 

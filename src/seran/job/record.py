@@ -122,7 +122,7 @@ class Record:
         }
         told = "".join(f"; {text}" for name, text in self.known().items() if seen.get(name))
         told += f"; {counted(self.spikes, 'damaged voxel')} replaced by the median around" * bool(self.spikes)
-        told += f"; {self.outside:.0%} of it lies outside the scan and is 0" * (self.outside >= OUTSIDE)
+        told += f"; {self.outside:.0%} of the result is outside the scan, and 0" * (self.outside >= OUTSIDE)
         told += f"; {self.verdict}, see Checks in {sidecar(out).name}" * (self.verdict in ("WARN", "FAIL"))
         return f"{shown}: {self.seconds:.1f} s, {several}{matrix}, voxel {before} -> {after} mm, {out}{told}"
 
