@@ -203,7 +203,7 @@ def test_a_killed_preparation_does_not_count(folder: Path, tmp_path: Path, how: 
     command = [sys.executable, "-m", "seran.cli", "prepare", str(folder), str(tmp_path / "set")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".part-*/high/*.npy")):
+    while not list(tmp_path.glob(".part-*/*/high/*.npy")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(process.pid, how)

@@ -148,6 +148,28 @@ def test_a_record_that_cannot_be_is_none(scan: Path, tmp_path: Path, name: str, 
     assert record.read(out) is None
 
 
+def test_a_record_is_of_the_very_bytes_beside_it(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A result that is cut has none; one that is changed is made again where work would be left out."""
+    out = tmp_path / "out.nii"
+    command = ["upscale", str(scan), str(out), "--method", "bicubic", "--resume"]
+    assert cli.run(command) == 0
+    whole = out.read_bytes()
+    found = record.read(out)
+    assert found is not None
+    assert (found.result_bytes, found.result_sha256) == ((len(whole),), (files.sha256(out),))
+    for wrong, known in ((whole[:1000], False), (whole[:-1] + b"?", True)):
+        out.write_bytes(wrong)
+        assert (record.read(out) is not None) == known
+        capsys.readouterr()
+        assert cli.run(command) == 0
+        assert "there already" not in capsys.readouterr().out
+        assert out.read_bytes() == whole
+    assert cli.run(command) == 0
+    assert "there already" in capsys.readouterr().out
+
+
 def test_a_run_writes_image_and_spread_or_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A method that knows its error gives two files and one record; a volume that fails leaves nothing."""
     data = np.stack([phantom((26, 34, 5), t) for t in range(2)], -1)
@@ -168,6 +190,8 @@ def test_a_run_writes_image_and_spread_or_neither(tmp_path: Path, monkeypatch: p
     assert image.shape == spread.shape == (52, 68, 5, 2)
     np.testing.assert_array_equal(image.affine, spread.affine)
     assert made.volumes == 2
+    assert made == record.read(tmp_path / "out.nii.gz")
+    assert len(made.result_bytes) == 2
     for t in range(2):  # a tenth of the range that each volume was normalised by
         gain = Normalisation.of(np.moveaxis(data[..., t], 2, 0)).gain
         np.testing.assert_allclose(spread.get_fdata()[..., t], gain / 10, rtol=1e-5)

@@ -97,13 +97,13 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
     refuse_lossy(scan.volume, np.dtype(dtype))
     beside = [sidecar(out)] if scan.record else []
     former = None if scan.record else record.read(out)  # of what is replaced by a scan without one
-    with files.together(*beside, *io.written(out)) as parts:
-        if scan.record:
-            scan.record.write(parts[0])
-        with io.writer(parts[len(beside)], 1, dtype) as writer:
+    with files.together(*io.written(out), *beside, force=force) as parts:
+        with io.writer(parts[0], 1, dtype) as writer:
             writer.add(scan.volume)
-    if former:
-        sidecar(out).unlink()
+        if scan.record:
+            scan.record.sealed(parts[:1]).write(parts[-1])
+        if former:
+            sidecar(out).unlink()
 
 
 def upscale(

@@ -1,20 +1,35 @@
 """Writing files so that nothing half-written can ever be mistaken for a result; digests of files."""
 
 import ctypes
+import errno
 import hashlib
 import os
 import platform
 import shutil
 import sys
+import tempfile
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from seran.errors import BadInput
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 ONE_AT_A_TIME = threading.Lock()  # held while a descriptor, which belongs to the process, leads elsewhere
-LONG = 50  # characters from which a name is long: it has at most 255 bytes, and each takes up to four
+TAKEN = (
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ENOTDIR,
+)  # the name is another process's by now
+PATIENCE = 10.0  # seconds to wait for the lock of a folder; who holds it longer renames nothing
 
 
 @cache
@@ -28,12 +43,9 @@ def place() -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
 
 
-def part(path: Path) -> Path:
-    """The hidden name under which this process writes ``path``; of a long one, a digest and its end."""
-    name = path.name
-    if len(name) > LONG:
-        name = hashlib.sha256(name.encode()).hexdigest()[:12] + name[-LONG:]
-    return path.with_name(f".part-{place()}-{os.getpid()}-{name}")
+def _mark() -> str:
+    """How the names of private folders begin: hidden, and of which `place`; the process and more follow."""
+    return f".part-{place()}-"
 
 
 @cache
@@ -41,7 +53,7 @@ def sweep(folder: Path) -> None:
     """Remove, once, what dead processes of this `place` left in a folder, unless their number is in use."""
     if os.name != "posix":  # elsewhere, to ask a process whether it is there may end it
         return
-    for left in folder.glob(f".part-{place()}-*-*"):
+    for left in folder.glob(f"{_mark()}*-*"):
         # of another user, swept by another process at this moment, or no number of a process
         with suppress(OSError, OverflowError, ValueError):
             try:
@@ -56,29 +68,98 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-@contextmanager
-def together(*paths: Path) -> Iterator[list[Path]]:
-    """Yield the `part` of each path, for a file or folder of files; on success flush and rename all in order.
+def inside(path: Path) -> list[Path]:
+    """A file, or every file in a folder and below, in order."""
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
-    Whatever ends the block early (an error, a full disk, Ctrl-C) removes the parts and leaves former files.
+
+@contextmanager
+def together(*paths: Path, force: bool = True) -> Iterator[list[Path]]:
+    """Yield a place to write each path, a file or folder, in a private folder; on success flush and rename.
+
+    The first gets its name first and the last, which may vouch for the others, last: what was there under
+    all names but the first goes before. Killed in between, a run leaves no record that is of other files.
+    Whatever else ends the block early (an error, a full disk, Ctrl-C) leaves former files, and no new ones.
+
+    Args:
+        paths: what is written.
+        force: replace former files. Without it there are none, or there is a `BadInput`: of processes that
+            write the same, one wins.
     """
-    for path in paths:
-        sweep(path.parent.absolute())
-    parts = [part(path) for path in paths]
+    hidden: dict[Path, Path] = {}
     try:
+        for folder in dict.fromkeys(path.parent.absolute() for path in paths):
+            sweep(folder)
+            hidden[folder] = Path(tempfile.mkdtemp(prefix=f"{_mark()}{os.getpid()}-", dir=folder))
+        parts = [hidden[path.parent.absolute()] / path.name for path in paths]
         yield parts
-        for made in parts:
-            for inside in made.iterdir() if made.is_dir() else [made]:
-                with inside.open("rb+") as file:
-                    os.fsync(file.fileno())
-        for made, path in zip(parts, paths, strict=True):
-            made.replace(path)
-    except OSError as error:
-        error.filename = str(paths[-1])  # a full disk names none, and the hidden one means nothing to a user
+        for file in (file for made in parts for file in inside(made)):
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+        with _alone(hidden):
+            _commit(list(zip(parts, paths, strict=True)), force)
+    except OSError as error:  # a full disk names no file, and the hidden one means nothing to a user
+        if error.filename is None or _mark() in str(error.filename):
+            error.filename = str(paths[0])
         raise
     finally:
-        for made in parts:
-            _remove(made)
+        for made in hidden.values():
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _commit(pairs: Sequence[tuple[Path, Path]], force: bool) -> None:
+    """Rename what was made, in order; whatever stops that before the first has its name changes nothing."""
+    former: list[tuple[Path, Path]] = []
+    named: list[tuple[Path, Path]] = []
+    try:
+        for made, path in reversed(pairs[1:] if force else []):
+            kept = Path(tempfile.mkdtemp(dir=made.parent), path.name)
+            with suppress(FileNotFoundError):
+                path.replace(kept)
+                former.append((kept, path))
+        for made, path in pairs:
+            _name(made, path, force)
+            named.append((made, path))
+    except BaseException as error:
+        if not named:
+            for kept, path in former:
+                kept.replace(path)
+        for made, path in [] if force else named:
+            path.replace(made) if path.is_dir() else path.unlink()
+        if not force and isinstance(error, OSError) and error.errno in TAKEN:
+            told = f"{path} exists, written by another process meanwhile; give --force to replace it"
+            raise BadInput(told) from error
+        raise
+
+
+def _name(made: Path, path: Path, force: bool) -> None:
+    """Give what was made its name; an error if that is taken, unless it is replaced by ``force``."""
+    if not force and not made.is_dir():
+        try:
+            os.link(made, path)  # unlike a rename it replaces nothing, whatever machine was faster
+            return
+        except OSError as error:  # some file systems have no links
+            if error.errno == errno.EEXIST or os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+    made.replace(path)
+
+
+@contextmanager
+def _alone(folders: Iterable[Path]) -> Iterator[None]:
+    """Let no other process rename anything in these folders meanwhile, where the file system has locks."""
+    with ExitStack() as stack:
+        for folder in sorted(folders) if fcntl else []:
+            with suppress(OSError):
+                opened = os.open(folder, os.O_RDONLY)
+                stack.callback(os.close, opened)
+                deadline = time.monotonic() + PATIENCE
+                while time.monotonic() < deadline:
+                    try:
+                        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        time.sleep(0.01)
+        yield
 
 
 @contextmanager
@@ -128,10 +209,9 @@ def sha256(path: Path) -> str:
 
 def sha256_of(paths: Iterable[Path]) -> str:
     """Hex digest of a file; of several, that of what ``sha256sum * | sort`` prints for them."""
-    first, *others = paths
-    if not others:
-        return sha256(first)
-    lines = sorted(f"{sha256(path)}  {path.name}\n" for path in (first, *others))
+    if len(all_of := list(paths)) == 1:
+        return sha256(all_of[0])
+    lines = sorted(f"{sha256(path)}  {path.name}\n" for path in all_of)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -132,9 +131,8 @@ def prepare(
     """
     refuse_existing(out)
     sources = find(source) if isinstance(source, Path) else source
-    made = PreparedSet(files.part(out), options.degradation, options.integer, options.fourier_crop, [])
-    files.sweep(out.parent.absolute())
-    try:
+    with files.together(out, force=False) as (root,):
+        made = PreparedSet(root, options.degradation, options.integer, options.fourier_crop, [])
         for scale in (1, *options.scales):
             made.file("", scale).parent.mkdir(parents=True)
         for i, one in enumerate(sources):
@@ -157,7 +155,4 @@ def prepare(
             )
         manifest = {name: value for name, value in asdict(made).items() if name != "root"}
         (made.root / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        made.root.rename(out)
-    finally:
-        shutil.rmtree(made.root, ignore_errors=True)
     return load_prepared(out)

@@ -258,12 +258,11 @@ def run(
         steps.sharpened = record.read(source) is not None
     progress.log.info("%r; %s", steps.method, steps.plan)
     digest, found = files.sha256_of(scan.files), []
-    outs, stem = [out], io.stem(out)
-    if steps.method.spread:
-        outs.append(out.with_name(f"{stem}_spread{out.name[len(stem) :]}"))
-        refuse_output(outs[1], force, source)
+    outs = record.outputs(out, steps.method.spread)
+    for more in outs[1:]:
+        refuse_output(more, force, source)
     written = [path for one in outs for path in io.written(one)]
-    with files.together(sidecar(out), *written) as (text, *parts), ExitStack() as stack:
+    with files.together(*written, sidecar(out), force=force) as (*parts, text), ExitStack() as stack:
         hidden = dict(zip(written, parts, strict=True))
         try:
             names = [hidden[io.written(one)[0]] for one in outs]
@@ -285,5 +284,6 @@ def run(
         made = replace(made, input=source.name, input_sha256=digest, key=key(digest, options, engine))
         took = round(time.perf_counter() - began, 3)
         made = replace(made, volumes=series.count, facts=facts, seconds=took)
+        made = made.sealed(names)
         made.write(text)
     return made
