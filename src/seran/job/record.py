@@ -5,10 +5,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-from seran import __version__, acquisition, files, grid, io, methods, weights
+from seran import __version__, acquisition, facts, files, grid, io, methods, weights
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
 from seran.errors import counted
@@ -58,6 +57,8 @@ class Record:
     checks: tuple[Check, ...] = ()  # of all volumes the worst verdict on each question
     verdict: Verdict = "not known"  # the worst of them
     seconds: float = 0.0  # from start to file
+    result_bytes: tuple[int, ...] = ()  # size of the image as written, and of its spread where there is one
+    result_sha256: tuple[str, ...] = ()  # their digests
     facts: Mapping[str, Any] = field(default_factory=dict)  # what else is stated, by its name in JSON
 
     def __repr__(self) -> str:
@@ -87,6 +88,10 @@ class Record:
         own = {_camel(f.name): getattr(self, f.name) for f in fields(self) if f.name != "facts"}
         own["Checks"] = [asdict(check) for check in self.checks]
         return {"Software": "seran", **own, "ResearchUseOnly": True, **self.facts}
+
+    def sealed(self, images: Sequence[Path]) -> "Record":
+        """With size and digest of the `outputs`, as written."""
+        return replace(self, result_bytes=_sizes(images), result_sha256=_digests(images))
 
     def write(self, path: Path) -> None:
         """Write it to a file."""
@@ -136,23 +141,43 @@ def sidecar(out: Path) -> Path:
     return out.with_name(io.stem(out) + ".json")
 
 
+def outputs(out: Path, spread: bool) -> list[Path]:
+    """The image, and its spread where the method gives one."""
+    stem = io.stem(out)
+    return [out, out.with_name(f"{stem}_spread{out.name[len(stem) :]}")][: 1 + spread]
+
+
+def _files(image: Path) -> list[Path]:
+    return [file for path in io.written(image) for file in files.inside(path)]
+
+
+def _sizes(images: Sequence[Path]) -> tuple[int, ...]:
+    return tuple(sum(file.stat().st_size for file in _files(image)) for image in images)
+
+
+def _digests(images: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(files.sha256_of(_files(image)) for image in images)
+
+
 def read(out: Path) -> Record | None:
-    """The record of the result at ``out``; none if a file of it is missing, or the record is not ours."""
+    """The record of the result at ``out``; none if there is none of ours, or not of files of this size."""
     if not sidecar(out).is_file() or not all(path.exists() for path in io.written(out)):
         return None
     try:
-        found = json.loads(sidecar(out).read_text())
-        return _parsed(found) if found.get("Software") == "seran" else None
-    except (ValueError, TypeError, KeyError, AttributeError):
+        found = facts.parsed(sidecar(out).read_bytes())
+        made = _parsed(found) if found.get("Software") == "seran" else None
+        sizes = made and made.result_bytes  # earlier versions stated none
+        return None if sizes and sizes != _sizes(outputs(out, len(sizes) > 1)) else made
+    except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError):
         return None
 
 
 def _parsed(found: dict[str, Any]) -> Record:
     """From what `Record.stated` gave; an error if that cannot be, or this version lacks the method."""
     known = {_camel(f.name): f for f in fields(Record) if f.name != "facts"}
-    own = {f.name: _typed(found[name], f.type) for name, f in known.items() if name in found}
-    facts = {k: v for k, v in found.items() if k not in (*known, "Software", "ResearchUseOnly")}
-    made = Record(**own, facts=facts)
+    own = {f.name: facts.typed(found[name], f.type, name) for name, f in known.items() if name in found}
+    more = {k: v for k, v in found.items() if k not in (*known, "Software", "ResearchUseOnly")}
+    made = Record(**own, facts=more)
     if not all(1 <= factor <= 4 for factor in made.provenance.factors):
         raise ValueError("expected two factors from 1 to 4")
     if (
@@ -162,21 +187,6 @@ def _parsed(found: dict[str, Any]) -> Record:
     ):
         raise ValueError("a method that this version does not have")
     return made
-
-
-def _typed(value: Any, kind: Any) -> Any:  # noqa: ANN401
-    """A value from JSON as one of a field's type, or `TypeError`."""
-    inner = get_args(kind)
-    if isinstance(kind, UnionType):  # of a type and None
-        return None if value is None else _typed(value, inner[0])
-    if get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_typed(each, inner[0]) for each in value)
-    if kind is Check:
-        return Check(**value)
-    known = value in inner if get_origin(kind) is Literal else isinstance(value, get_origin(kind) or kind)
-    if not known and not (kind is float and isinstance(value, int)):
-        raise TypeError(f"expected {kind}, got {value!r}")
-    return value
 
 
 def key(scan: str, options: Options, engine: Engine) -> str:
@@ -204,7 +214,9 @@ def key(scan: str, options: Options, engine: Engine) -> str:
 
 
 def done(source: Path, out: Path, options: Options, engine: Engine) -> Record | None:
-    """The record of the result at ``out`` if this run would make the same; `BadInput` if that is not known.
+    """The record of the result at ``out``, every byte of which is there, if this run would make the same.
+
+    `BadInput` if that is not known.
 
     Args:
         source: the scan.
@@ -215,4 +227,6 @@ def done(source: Path, out: Path, options: Options, engine: Engine) -> Record | 
     if (found := read(out)) is None:
         return None
     scan = files.sha256_of(io.resolve(source, options.read.series).files)
-    return found if found.key == key(scan, options, engine) else None
+    same = found.key == key(scan, options, engine)
+    whole = same and found.result_sha256 == _digests(outputs(out, len(found.result_bytes) > 1))
+    return found if whole else None
