@@ -93,7 +93,7 @@ def _scan(path: Path, read: ReadOptions) -> dict[str, Any]:
         "intensities": [float(volume.data.min()), float(volume.data.max())],
     }
     if made:
-        told["made_by_seran"] = f"{made.method}, x{made.scale}, version {made.version}, from {made.input}"
+        told["made_by_seran"] = f"{made.method}, x{made.scale}, from {made.input}"
     try:
         if read.label_check:
             labels.refuse_labels(path, volume)
@@ -108,7 +108,8 @@ def _scan(path: Path, read: ReadOptions) -> dict[str, Any]:
 def _measured(stacks: Sequence[Float[ndarray, "n h w"]]) -> dict[str, Any]:
     """What the scanner did: the band of all volumes, and the noise and background of the first."""
     gain = Normalisation.of(stacks[0]).gain
-    known = Scanner().known(stacks[0], gain, run.band(stacks, Scanner()))
+    scanner = Scanner()
+    known = scanner.known(stacks[0], gain, run.band(stacks, scanner) if len(stacks) > 1 else None)
     noise = round(known.sigma / gain, 5) if gain and known.by != "unknown" else None
     level, constant = [] if noise is None else [noise], known.background
     spikes = kspace.despiked(stacks[0])[1]

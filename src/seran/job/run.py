@@ -16,7 +16,6 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from seran import __version__, files, grid, io, kspace, methods, native, progress, scratch, sharpen
-from seran.acquisition import NONE
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.io import voxels
@@ -78,9 +77,7 @@ class Steps:
         options.scanner.refuse_background(stacks)
         self.method, self.plan = method, grid.Plan(first.grid, axis, method.factors, method.anchor, target)
         self.sharpened = False  # a file may tell
-        self.band = band(stacks, options.scanner)
-        if not method.weights:  # the spectrum alone is enough for what estimates nothing
-            self.band = kspace.support(together(stacks)), NONE
+        self.band = None if method.weights and not more else band(stacks, options.scanner)
         self.told: list[tuple[Measured, Measured]] = []  # of volumes: what was measured, and what was told
 
     def __call__(
@@ -103,8 +100,8 @@ class Steps:
     def fit(self, stack: Float[ndarray, "n h w"]) -> Fitted:
         """The method for the slices of a volume."""
         gain = Normalisation.of(stack).gain
-        if not self.method.weights:
-            return Fitted(self.method, Measured(*(self.band or ())), gain)
+        if not self.method.weights and self.band:  # which is enough for what estimates nothing
+            return Fitted(self.method, Measured(*self.band), gain)
         known = self.options.scanner.known(stack, gain, self.band)
         if self.method.heads is None:
             return Fitted(self.method, known, gain)
@@ -162,14 +159,9 @@ def ahead(volumes: Iterator[Volume]) -> list[Volume]:
     return held
 
 
-def together(stacks: Sequence[Float[ndarray, "_ h w"]]) -> Float[ndarray, "n h w"]:
-    """Slices of volumes for one measurement."""
-    return stacks[0] if len(stacks) == 1 else np.concatenate([kspace.strong(stack) for stack in stacks])
-
-
-def band(stacks: Sequence[Float[ndarray, "_ h w"]], scanner: Scanner) -> Band | None:
-    """The acquired band of a series and its filter; of one volume None: it is measured with the rest."""
-    return scanner.known(together(stacks), 0.0).band if len(stacks) > 1 else None
+def band(stacks: Sequence[Float[ndarray, "_ h w"]], scanner: Scanner) -> Band:
+    """The acquired band of volumes together, and their filter."""
+    return scanner.known(np.concatenate([kspace.strong(stack) for stack in stacks]), 0.0).band
 
 
 def varies(volume: Volume) -> bool:
