@@ -275,7 +275,8 @@ def test_bad_requests(scan: Path, tmp_path: Path) -> None:
         (scan, tmp_path / "out.png"): "out.png: must end in .nii",
         (scan, scan): "replace the input",
         (scan, out, "--device", "tpu"): "--device tpu: expected auto",
-        (scan, out, "--threads", "-1"): "--threads -1: must be 0 (all) or more",
+        (scan, out, "--threads", "-1"): "--threads -1: must be from 0 (all) to 1024",
+        (scan, out, "--threads", "2147483648"): "--threads 2147483648: must be from 0",
         (tmp_path / "nan.nii", out, "--fill", "nan"): "--fill nan: must be finite",
         (scan, scan.with_name("scan.nii")): "scan.json describes the input",
     }

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -11,8 +12,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 from safetensors import safe_open
 
 from seran import cli, files, methods, weights
@@ -21,7 +24,7 @@ from seran.engines import Engine
 from seran.engines.runtime import ov
 from seran.errors import BadInput
 from seran.systems import SYSTEMS
-from seran.weights.file import _entries, _entry
+from seran.weights.file import LARGEST, _entries, _entry
 
 SHIPPED = sorted(weights.shipped().items())
 DIGESTS = {
@@ -82,7 +85,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
 
 def with_card(path: Path, card: object) -> Path:
     """A weights file without parameters."""
-    content = b"\x08\x08" + _entry("seran.card", json.dumps(card))
+    content = b"\x08\x08\x3a\x00" + _entry("seran.card", json.dumps(card))
     path.write_bytes(content + _entry("seran.sha256", hashlib.sha256(content).hexdigest()))
     return path
 
@@ -193,6 +196,156 @@ def test_the_registry_lists_what_is_shipped() -> None:
     """After new weights: seran weights register."""
     listed = weights.listed()
     assert {n: (p.stat().st_size, files.sha256(p)) for n, p in SHIPPED} == {n: listed[n] for n, _ in SHIPPED}
+
+
+def resealed(path: Path, model: onnx.ModelProto) -> Path:
+    """A file with the card of shipped weights and another network; whoever makes one can seal it."""
+    card = weights.read(dict(SHIPPED)["srcnn-x2-bd"]).card
+    body = model.SerializeToString() + _entry("seran.card", json.dumps(asdict(card)))
+    path.write_bytes(body + _entry("seran.sha256", hashlib.sha256(body).hexdigest()))
+    return path
+
+
+def network(*nodes: onnx.NodeProto, **parameters: np.ndarray) -> onnx.ModelProto:
+    """An ONNX model from low to high."""
+    ends = [
+        helper.make_tensor_value_info(n, 1, ["n", 1, a, b])
+        for n, a, b in (("low", "h", "w"), ("high", "a", "b"))
+    ]
+    held = [numpy_helper.from_array(value, name) for name, value in parameters.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], held)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+ENLARGE = helper.make_node("Resize", ["low", "", "scales"], ["large"])
+SCALES = np.array([1, 1, 2, 2], np.float32)
+
+
+def test_a_network_with_nothing_but_known_operators_runs(tmp_path: Path, scan: Path) -> None:
+    model = network(ENLARGE, helper.make_node("Relu", ["large"], ["high"]), scales=SCALES)
+    own = resealed(tmp_path / "own.onnx", model)
+    assert cli.run(["upscale", str(scan), str(tmp_path / "out.nii"), "--weights", str(own)]) == 0
+
+
+def strange() -> dict[str, onnx.ModelProto]:
+    """What is refused -> a network that has it."""
+    relu = helper.make_node("Relu", ["low"], ["high"])
+    loop = helper.make_node("Loop", ["trips", "", "low"], ["high"], body=network(relu).graph)
+    outside = network(relu, w=np.zeros((2, 2), np.float32))
+    onnx.external_data_helper.set_external_data(outside.graph.initializer[0], "/etc/passwd")
+    lying = network(relu, w=np.zeros((2, 2), np.float32))
+    lying.graph.initializer[0].dims[0] = 1 << 60
+    function = network(relu)
+    function.functions.append(helper.make_function("", "Relu", ["x"], ["y"], [relu], function.opset_import))
+    constant = numpy_helper.from_array(np.zeros(1, np.float32), "c")
+    onnx.external_data_helper.set_external_data(constant, "/etc/passwd")
+    constants = [helper.make_node("Constant", [], ["c"], value=constant), relu]
+    drawn = helper.make_node("RandomNormal", [], ["high"], shape=[1, 1, 9, 9])
+    deeper = helper.make_node("Relu", ["low"], ["high"], g=network(relu).graph)
+    return {
+        "the operator Loop": network(loop, trips=np.array(1 << 62)),
+        "the operator RandomNormal": network(drawn),
+        "the operator mine:Relu": network(helper.make_node("Relu", ["low"], ["high"], domain="mine")),
+        "tensor field 13": outside,
+        "bytes": lying,
+        "model field 25": function,
+        "tensor field 1[34]": network(*constants),
+        "attribute field 6": network(deeper),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("what", strange())
+def test_a_strange_network_is_refused_before_it_is_run(tmp_path: Path, what: str) -> None:
+    with pytest.raises(BadInput, match=rf"own\.onnx: its network is not one that seran runs: .*{what}"):
+        weights.read(resealed(tmp_path / "own.onnx", strange()[what]))
+    with pytest.raises(BadInput, match=f"not one that seran runs from a file: .*{what}"):
+        weights.seal(strange()[what].SerializeToString(), weights.read(SHIPPED[0][1]).card)
+
+
+@pytest.mark.parametrize(
+    ("what", "model"),
+    [
+        ("its input is not low", network(helper.make_node("Relu", ["other"], ["high"]), other=SCALES)),
+        (
+            "more than 268,435,456 values",
+            network(
+                helper.make_node("ConstantOfShape", ["n"], ["zeros"]),
+                helper.make_node("Add", ["low", "zeros"], ["high"]),
+                n=np.array([1, 1, 1 << 20, 1 << 20]),
+            ),
+        ),
+        ("", network(helper.make_node("Conv", ["low", "w"], ["high"]), w=SCALES)),
+        ("no image of finite values", network(helper.make_node("Log", ["low"], ["high"]))),
+        (
+            "no image of finite values",
+            network(
+                ENLARGE,
+                helper.make_node("Sub", ["large", "one"], ["below"]),
+                helper.make_node("Sqrt", ["below"], ["high"]),
+                scales=SCALES,
+                one=np.array(9, np.float32),
+            ),
+        ),
+    ],
+)
+def test_a_network_that_makes_no_image_is_one_line(
+    tmp_path: Path, scan: Path, what: str, model: onnx.ModelProto, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, out = resealed(tmp_path / "own.onnx", model), tmp_path / "out.nii"
+    assert cli.run(["upscale", str(scan), str(out), "--weights", str(own)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert what in said
+    assert not out.exists()
+
+
+def test_what_is_no_protocol_buffer_ends_at_once(tmp_path: Path) -> None:
+    """Numbers without end, lengths beyond the file, fields that there are none of: for card and network."""
+    card = _entry("seran.card", json.dumps(asdict(weights.read(SHIPPED[0][1]).card)))
+    began = time.perf_counter()
+    for start in (
+        b"\x08" + b"\xff" * 3_000_000,
+        b"\x3a" + b"\xff" * 8 + b"\x7f",
+        b"\x00\x00",
+        b"\x09" + bytes(8),
+    ):
+        for body in (start + card, card[:2] + start):
+            content = body + _entry("seran.sha256", hashlib.sha256(body).hexdigest())
+            (tmp_path / "a.onnx").write_bytes(content)
+            with pytest.raises(BadInput, match=r"a\.onnx: its (card|network) is not one"):
+                weights.read(tmp_path / "a.onnx")
+    assert time.perf_counter() - began < 5
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.onnx").open("wb") as file:
+        file.truncate(200 << 30)
+    with pytest.raises(
+        BadInput, match=rf"expected weights of at most {LARGEST:,} bytes, got 214,748,364,800"
+    ):
+        weights.read(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scale", "2"), ("options", []), ("scans", [{"licence": 3}]), ("validation", {"T1": "good"}),
+        ("anchor", "edge"), ("seconds", 10**400), ("recipe", None), ("patches", True),
+    ],
+)  # fmt: skip
+def test_a_card_whose_values_are_of_other_types(tmp_path: Path, name: str, value: object) -> None:
+    known = asdict(weights.read(SHIPPED[0][1]).card)
+    with pytest.raises(
+        BadInput, match=rf"its card is not one this version of seran reads \({name}: expected"
+    ):
+        weights.read(with_card(tmp_path / "a.onnx", {**known, name: value}))
+
+
+def test_a_card_nested_without_end(tmp_path: Path) -> None:
+    content = b"\x3a\x00" + _entry("seran.card", '{"a":' * 100_000)
+    (tmp_path / "a.onnx").write_bytes(content + _entry("seran.sha256", hashlib.sha256(content).hexdigest()))
+    with pytest.raises(BadInput, match=r"its card is not one .*nested too deep"):
+        weights.read(tmp_path / "a.onnx")
 
 
 class Mirror(SimpleHTTPRequestHandler):
@@ -327,6 +480,22 @@ def test_a_machine_without_a_network(
     data[5000] ^= 1
     path.write_bytes(data)
     assert command("verify") == 2
+    assert "damaged" in capsys.readouterr().err
+    assert not Mirror.asked
+
+
+def test_planted_weights_are_not_run(
+    mirror: tuple[str, Path], tmp_path: Path, scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sealed and intact, but not those that the registry lists under this name."""
+    planted = tmp_path / "cache" / "weights" / "srcnn-x2-bd.onnx"
+    planted.parent.mkdir(parents=True)
+    model = network(ENLARGE, helper.make_node("Relu", ["large"], ["high"]), scales=SCALES)
+    resealed(planted, model)
+    for words in (["--method", "srcnn"], ["--weights", "srcnn-x2-bd"], ["--weights", str(planted)]):
+        assert cli.run(["upscale", str(scan), str(tmp_path / "out.nii"), *words]) == 2
+        assert "expected the weights that the registry lists" in capsys.readouterr().err
+    assert command("pull", "--mirror", mirror[0]) == 2
     assert "damaged" in capsys.readouterr().err
     assert not Mirror.asked
 

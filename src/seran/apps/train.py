@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from seran import train as library
 from seran.apps.arguments import nearest
 from seran.data.pairs import load_prepared
+from seran.engines import refuse_threads
 from seran.errors import BadInput
 from seran.machine import cpus
 from seran.models import adopt
@@ -75,8 +76,7 @@ def train(
         minutes: pause after this long.
         validate_every: steps between validations on whole slices of the split val.
     """
-    if threads < 0:
-        raise BadInput(f"--threads {threads}: must be 0 (all) or more")
+    refuse_threads(threads)
     for option, value in {"devices": devices, "nodes": nodes, "validate-every": validate_every}.items():
         if value < 1:
             raise BadInput(f"--{option} {value}: must be 1 or more")

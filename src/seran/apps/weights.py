@@ -38,6 +38,7 @@ def _pull(names: Sequence[str], mirrors: Sequence[str]) -> str:
     """Download what is not here; a mirror that fails leads to the next."""
     if not mirrors:
         raise BadInput("weights pull needs --mirror URL, or SERAN_MIRROR (several apart by spaces)")
+    _verify(names)
     missing = [name for name in names if name not in library.at_hand()]
     library.cache_folder().mkdir(parents=True, exist_ok=True)
     for name in missing:

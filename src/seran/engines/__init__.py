@@ -18,6 +18,7 @@ from numpy import ndarray
 from seran.errors import BadInput, refuse_unlisted
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
+MOST_THREADS = 1024  # that may be asked for
 Slices = Float[ndarray, "n h w"] | Float[ndarray, "n c h w"]  # the latter with what a network is told
 Predict = Callable[[Slices], Float[ndarray, "n sh sw"]]
 
@@ -31,7 +32,7 @@ class Engine:
             and ``mps`` use PyTorch.
         precision: of the convolutions; ``auto`` is bf16 where the processor has it; int8 is for the CPU and
             weights that are calibrated for it.
-        threads: CPU threads; 0 for every CPU this process may use.
+        threads: CPU threads, up to 1024; 0 for every CPU this process may use.
     """
 
     device: str = "auto"
@@ -42,10 +43,15 @@ class Engine:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise BadInput(f"--device {self.device}: expected auto, cpu, cuda, cuda:N or mps")
         refuse_unlisted("precision", self.precision, get_args(Precision))
-        if self.threads < 0:
-            raise BadInput(f"--threads {self.threads}: must be 0 (all) or more")
+        refuse_threads(self.threads)
         if self.precision == "int8" and self.device not in ("auto", "cpu"):
             raise BadInput(f"--precision int8: is for the CPU, not --device {self.device}")
+
+
+def refuse_threads(threads: int) -> None:
+    """Raise `BadInput` for more threads than there can be."""
+    if not 0 <= threads <= MOST_THREADS:
+        raise BadInput(f"--threads {threads}: must be from 0 (all) to {MOST_THREADS}")
 
 
 @dataclass(frozen=True)
@@ -82,9 +88,16 @@ def predictor(scale: int, lanes: Callable[[int, int], tuple[Sequence[Lane], int]
             for i in range(len(parts) + len(found)):
                 lane, done = found[i % len(found)], i - len(found)
                 if done >= 0:
-                    high[parts[done]] = lane.result(started.popleft())
+                    made = lane.result(started.popleft())
+                    if made.shape == high[parts[done]].shape:
+                        high[parts[done]] = made
+                    else:  # of no network of this scale; what others have begun is awaited
+                        high[parts[done]] = np.nan
                 if i < len(parts):
                     started.append(lane.start(np.ascontiguousarray(low[parts[i]], np.float32)))
+        if not np.isfinite(high).all():
+            told = "use other weights or another --precision, or mend damaged intensities of the scan"
+            raise BadInput(f"the network's result is no image of finite values; {told}")
         return high
 
     return predict

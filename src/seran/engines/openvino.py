@@ -1,6 +1,7 @@
 """OpenVINO on the CPU: the default engine."""
 
 import functools
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,6 +19,7 @@ from seran.weights import Weights, tensors
 MEMORY = 400 << 20  # bytes of features in work at a time, over all requests
 WIDE = 800  # bytes in bf16 for a pixel of the input (SERAN)
 FINE = 256  # the same for a pixel of the result, where features are that fine (VDSR)
+MOST_VALUES = 1 << 28  # at one place in a network, whatever the slice
 TRUNK_PIXELS = 400 * 400  # of the largest low-resolution slice that MNN gets, which takes 2.5 kB for one
 
 
@@ -48,16 +50,21 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
     core, scale, ranges = ov.Core(), weights.card.scale, weights.evidence.ranges
     threads, wide = engine.threads or cpus(), native(core)
     kind = wide if engine.precision == "auto" else engine.precision
-    model = core.read_model(weights.data)
     if kind != "int8":
         wide = kind  # otherwise that of what does not compute in 8 bits
-    elif ranges:
-        int8.quantize(model, ranges)
-    else:
+    elif not ranges:
         raise BadInput(
             "these weights were not calibrated for int8; run `seran calibrate`, or choose another --precision"
         )
-    features = fold(model, tensors(weights.data))
+    try:
+        model = core.read_model(weights.data)
+        _refuse_strange(model)
+        if kind == "int8":
+            int8.quantize(model, ranges)
+        features = fold(model, tensors(weights.data))
+    except (RuntimeError, ValueError, KeyError, IndexError) as error:  # sealed, but by whom?
+        why = " ".join(str(error).split())[-200:]
+        raise BadInput(f"{weights.path}: its network cannot be run: {why}") from error
 
     def compiled(part: ov.Model, parallel: int) -> ov.CompiledModel:
         setting = {
@@ -90,6 +97,15 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
         return requests(max(1, min(threads, parallel))), 1
 
     return Running(predictor(scale, lanes), what, kind)
+
+
+def _refuse_strange(model: ov.Model) -> None:
+    """Raise `ValueError` unless a model takes ``low`` alone, with no value of fixed size that is huge."""
+    if [value.get_names() for value in model.inputs] != [{"low"}] or len(model.outputs) != 1:
+        raise ValueError("its input is not low, or it has several results")
+    shapes = (value.get_partial_shape() for op in model.get_ordered_ops() for value in op.outputs())
+    if any(shape.is_static and math.prod(shape.to_shape()) > MOST_VALUES for shape in shapes):
+        raise ValueError(f"it holds more than {MOST_VALUES:,} values at once")
 
 
 def _request(network: ov.CompiledModel) -> Lane:

@@ -1,13 +1,17 @@
 """Weights: their cards, their files, and those of this version, with the package or in the user's cache."""
 
 import csv
+import hashlib
 import os
 from functools import cache
 from pathlib import Path
 
 from seran import files
+from seran.errors import BadInput
+from seran.weights import file as sealed
 from seran.weights.card import Card, Evidence, Spacings
-from seran.weights.file import HALF, Weights, read, seal, tensors, with_evidence
+from seran.weights.file import Weights, seal, with_evidence
+from seran.weights.graph import HALF, tensors
 from seran.weights.heads import head, scales
 
 __all__ = [
@@ -42,6 +46,16 @@ def at_hand() -> dict[str, Path]:
 def named(file: Path) -> Path:
     """A weights file by its path, or by the name of weights that are at hand (``seran-x2-td``)."""
     return file if file.is_file() else at_hand().get(str(file), file)
+
+
+def read(path: Path) -> Weights:
+    """A verified weights file; what lies in `cache_folder` is what the registry lists, or is refused."""
+    held = sealed.read(path)
+    pulled = path.stem in listed() and path.parent.name == "weights" and path.parent == cache_folder()
+    if pulled and hashlib.sha256(held.data).hexdigest() != listed()[path.stem][1]:
+        told = f"remove it, and get it again: seran weights pull {path.stem}"
+        raise BadInput(f"{path}: expected the weights that the registry lists, got others; {told}")
+    return held
 
 
 @cache

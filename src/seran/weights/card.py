@@ -3,13 +3,10 @@
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from seran.grid import Anchor
-
-Facts = TypeVar("Facts", "Card", "Evidence")
 
 
 @dataclass(frozen=True)
@@ -65,20 +62,3 @@ class Evidence:
     def json(self) -> str:
         """All of it, as it is written into a weights file."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
-    @classmethod
-    def of(cls, stated: Mapping[str, Any]) -> "Evidence":
-        """What `json` wrote, parsed; a `ValueError` if this version does not know all of it."""
-        seen = stated.get("spacings")
-        pairs = seen and {name: (float(a), float(b)) for name, (a, b) in seen.items()}
-        return of_this_version(cls, {**stated, "spacings": pairs and Spacings(**pairs)})
-
-
-def of_this_version(kind: type[Facts], stated: Mapping[str, Any]) -> Facts:
-    """A card, or evidence, of its fields; a `ValueError` if fields are unknown or missing."""
-    fields, unset = dataclasses.fields(kind), dataclasses.MISSING
-    needed = {f.name for f in fields if f.default is unset and f.default_factory is unset}
-    wrong = {"unknown": stated.keys() - {f.name for f in fields}, "missing": needed - stated.keys()}
-    if any(wrong.values()):
-        raise ValueError("; ".join(f"{what}: {', '.join(sorted(n))}" for what, n in wrong.items() if n))
-    return kind(**stated)

@@ -8,23 +8,16 @@ first digest and this JSON: evidence may change, and the weights are the same. N
 
 import dataclasses
 import hashlib
-import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy import ndarray
-
+from seran import facts
 from seran.errors import BadInput
-from seran.weights.card import Card, Evidence, of_this_version
+from seran.weights.card import Card, Evidence
+from seran.weights.graph import METADATA, encoded, fields, refuse_strange
 
-# Fields of onnx.proto: of ModelProto (two), of GraphProto, of TensorProto.
-METADATA, GRAPH, INITIALIZER, DIMS, DATA_TYPE, NAME, RAW_DATA = 14, 7, 5, 1, 2, 8, 9
-DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 10: np.dtype("<f2")}  # all that networks hold
-HALF = ".half"  # suffix of an initializer that is stored in float16 and cast to float32 where it is used
+LARGEST = 1 << 30  # bytes of a file
 ONCE_IN_CARD = ("ranges", "int8_loss")  # evidence that version 0.1 sealed inside the card
 
 
@@ -39,18 +32,9 @@ class Weights:
     digest: str  # SHA-256 of what is sealed, that is of all but the evidence
 
 
-def _varint(n: int) -> bytes:
-    """Seven bits in each byte, the lowest first; the eighth says that more follow."""
-    return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + _varint(n >> 7)
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
-
-
 def _entry(key: str, value: str) -> bytes:
     """One metadata_props field as protocol-buffer bytes."""
-    return _field(METADATA, _field(1, key.encode()) + _field(2, value.encode()))
+    return encoded(METADATA, encoded(1, key.encode()) + encoded(2, value.encode()))
 
 
 SEAL = _entry("seran.sha256", "0" * 64)[:-64]
@@ -58,7 +42,11 @@ SEAL = _entry("seran.sha256", "0" * 64)[:-64]
 
 
 def seal(onnx: bytes, card: Card) -> bytes:
-    """An ONNX model with its card and digest appended."""
+    """An ONNX model with its card and digest appended; `BadInput` for one that `read` would refuse."""
+    try:
+        refuse_strange(onnx)
+    except ValueError as error:
+        raise BadInput(f"the network is not one that seran runs from a file: {error}") from error
     body = onnx + _entry("seran.card", json.dumps(dataclasses.asdict(card), sort_keys=True))
     return body + _entry("seran.sha256", hashlib.sha256(body).hexdigest())
 
@@ -83,6 +71,8 @@ def read(path: Path) -> Weights:
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such weights file")
+    if (size := path.stat().st_size) > LARGEST:
+        raise BadInput(f"{path}: expected weights of at most {LARGEST:,} bytes, got {size:,}")
     data = path.read_bytes()
     body, seal, rest = data.rpartition(SEAL)
     if not seal or len(rest) < 64:
@@ -97,41 +87,17 @@ def read(path: Path) -> Weights:
     if behind and behind != _entries(evidence, digest):
         raise BadInput(f"{path}: the evidence behind the weights is damaged; install or copy the file again")
     try:
-        *_, (_, entry) = _fields(body)
-        card = json.loads(dict(_fields(entry))[2])
-        measured = {name: card.pop(name) for name in ONCE_IN_CARD if name in card}
-        known = Evidence.of(json.loads(evidence) if behind else measured)
-        return Weights(path, data, of_this_version(Card, card), known, digest)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        *_, (_, entry) = fields(body)
+        stated = facts.parsed(dict(fields(entry))[2])
+        measured = {name: stated.pop(name) for name in ONCE_IN_CARD if name in stated}
+        card, known = (
+            facts.of(Card, stated),
+            facts.of(Evidence, facts.parsed(evidence) if behind else measured),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: its card is not one this version of seran reads ({error})") from error
-
-
-def _number(stream: io.BytesIO) -> int:
-    """What `_varint` wrote."""
-    value = shift = 0
-    while (byte := stream.read(1)[0]) > 127:
-        value |= (byte & 127) << shift
-        shift += 7
-    return value | byte << shift
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """(number, value) of the fields of a protocol buffer that has numbers (0) and bytes (2) only."""
-    stream = io.BytesIO(message)
-    while stream.tell() < len(message):
-        number, kind = divmod(_number(stream), 8)
-        value = _number(stream)
-        yield number, value if kind == 0 else stream.read(value)
-
-
-def tensors(data: bytes) -> dict[str, ndarray]:
-    """The parameters in a weights file, as float32, under the names of the torch module."""
-    found = {}
-    for number, value in _fields(dict(_fields(data))[GRAPH]):
-        if number == INITIALIZER:
-            tensor = list(_fields(value))
-            shape, stated = [item for key, item in tensor if key == DIMS], dict(tensor)
-            if stated[DATA_TYPE] in DTYPES:
-                array = np.frombuffer(stated[RAW_DATA], DTYPES[stated[DATA_TYPE]]).reshape(shape)
-                found[stated[NAME].decode().removesuffix(HALF)] = array.astype(np.float32)
-    return found
+    try:
+        refuse_strange(data)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: its network is not one that seran runs: {error}") from error
+    return Weights(path, data, card, known, digest)

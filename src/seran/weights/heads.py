@@ -5,9 +5,10 @@ import functools
 import re
 
 from seran.errors import BadInput
-from seran.weights.file import GRAPH, INITIALIZER, METADATA, NAME, Weights, _fields, _varint
+from seran.weights.file import Weights
+from seran.weights.graph import GRAPH, INITIALIZER, METADATA, NAME, NODE, encoded, fields
 
-NODE, OUTPUT = 1, 12  # fields of onnx.proto's GraphProto
+OUTPUT = 12  # a field of onnx.proto's GraphProto
 INPUTS, OUTPUTS = 1, 2  # of NodeProto
 VALUE_NAME = 1  # of ValueInfoProto
 
@@ -28,31 +29,31 @@ def head(weights: Weights, scale: int) -> Weights:
         raise BadInput(f"--scale {scale}: {weights.path} is for x{', x'.join(map(str, scales(weights)))}")
     if "heads" not in weights.card.options:
         return weights
-    model = [(n, value) for n, value in _fields(weights.data) if n != METADATA]
-    data = b"".join(_encoded(n, _part(value, scale) if n == GRAPH else value) for n, value in model)
+    model = [(n, value) for n, value in fields(weights.data) if n != METADATA]
+    data = b"".join(encoded(n, _part(value, scale) if n == GRAPH else value) for n, value in model)
     card, digest = dataclasses.replace(weights.card, scale=scale), f"{weights.digest} x{scale}"
     return dataclasses.replace(weights, data=data, card=card, digest=digest)
 
 
 def _part(graph: bytes, scale: int) -> bytes:
     """What the result of a scale depends on."""
-    fields = list(_fields(graph))
+    parts = list(fields(graph))
     needed, kept = {f"x{scale}"}, []
-    for number, value in reversed(fields):  # nodes follow those that they depend on
+    for number, value in reversed(parts):  # nodes follow those that they depend on
         if number == NODE:
-            node = list(_fields(value))
+            node = list(fields(value))
             if needed & {v.decode() for n, v in node if n == OUTPUTS}:
                 needed |= {v.decode() for n, v in node if n == INPUTS}
                 kept.append((number, _renamed(node, (INPUTS, OUTPUTS), scale)))
     made = list(reversed(kept))
-    for number, value in fields:
+    for number, value in parts:
         if number == INITIALIZER:
-            tensor = list(_fields(value))
+            tensor = list(fields(value))
             if dict(tensor)[NAME].decode() in needed:
                 made.append((number, _renamed(tensor, (NAME,), scale)))
-        elif number != NODE and (number != OUTPUT or dict(_fields(value))[VALUE_NAME].decode() in needed):
+        elif number != NODE and (number != OUTPUT or dict(fields(value))[VALUE_NAME].decode() in needed):
             made.append((number, value))
-    return b"".join(_encoded(*field) for field in made)
+    return b"".join(encoded(*part) for part in made)
 
 
 def _renamed(message: list[tuple[int, bytes | int]], names: tuple[int, ...], scale: int) -> bytes:
@@ -61,11 +62,4 @@ def _renamed(message: list[tuple[int, bytes | int]], names: tuple[int, ...], sca
     def own(value: bytes) -> bytes:
         return re.sub(rf"^(up|tail)\.{scale}\.".encode(), rb"\1.", value.removeprefix(b"network."))
 
-    return b"".join(_encoded(n, own(v) if n in names and isinstance(v, bytes) else v) for n, v in message)
-
-
-def _encoded(number: int, value: bytes | int) -> bytes:
-    """A field of a protocol buffer."""
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
+    return b"".join(encoded(n, own(v) if n in names and isinstance(v, bytes) else v) for n, v in message)
