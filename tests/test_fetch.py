@@ -482,6 +482,59 @@ def test_a_server_that_stops_sending(
     assert waits == [1]
 
 
+def drip(start: bytes, pause: float = 0.05) -> Answer:
+    """Send something, then a byte now and then, so that no timeout of a socket passes."""
+
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(start)
+        while not handler.server.released.wait(pause):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+
+    return answer
+
+
+HEADERS = b"HTTP/1.1 200 OK\r\n"
+LENGTH = b"Content-Length: %d\r\n\r\n" % SIZE
+CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n5;"
+
+
+@pytest.mark.parametrize("start", [b"", HEADERS, HEADERS + LENGTH, HEADERS + CHUNKS])
+def test_a_server_that_never_ends(
+    server: Server, path: Path, part: Path, monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
+    """In its status, a header, the file or the length of a chunk: there is an end; what came is kept."""
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    monkeypatch.setattr(module, "SLOWEST", SIZE)
+    server.answers = [drip(start)] * 2
+    began = time.monotonic()
+    refused(server, path, "not complete after 1 s; what came is kept, and the same command continues")
+    assert part.exists() == (start == HEADERS + LENGTH)
+    with pytest.raises(BadInput, match="not complete after 0 s; run the same command again later"):
+        module.read(server.url, 1000)
+    assert time.monotonic() - began < 5
+
+
+def test_a_planted_name_is_not_written_to(server: Server, path: Path, part: Path, tmp_path: Path) -> None:
+    """A link, also a hard one, a pipe, a folder."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    plants: list[Callable[[], None]] = [
+        lambda: part.symlink_to(victim),
+        lambda: part.symlink_to(tmp_path / "nothing"),
+        lambda: part.hardlink_to(victim),
+        lambda: os.mkfifo(part),
+        part.mkdir,
+    ]
+    for plant in plants:
+        plant()
+        refused(server, path, r"\.part: expected a file of its own, got a link or no file; remove it")
+        part.rmdir() if part.is_dir() else part.unlink()
+        assert victim.read_bytes() == b"precious"
+        assert sorted(tmp_path.iterdir()) == [victim]
+    assert server.ranges == []
+
+
 def test_kill_and_a_second_process(server: Server, path: Path, part: Path) -> None:
     """While one downloads, another is refused; after kill -9 the same call continues."""
     server.answers = [send(CUT, stall=True)]

@@ -4,14 +4,19 @@ What has arrived is kept beside the file, in the hidden ``.NAME.part``; the same
 Ctrl-C, a lost connection or a full disk, and the file gets its name when its hash has been verified.
 """
 
+import errno
+import io
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, InvalidURL
 from pathlib import Path
-from time import sleep, time
+from queue import Empty, Queue
+from threading import Event, Thread
+from time import monotonic, sleep, time
 from urllib import request
 from urllib.error import HTTPError, URLError
 
@@ -25,6 +30,7 @@ except ImportError:  # Windows
 
 RETRIES = 5  # attempts in a row that may bring nothing new, after the first
 TIMEOUT = 60.0  # seconds without a byte
+PATIENCE, SLOWEST = 600.0, 20_000  # seconds that a file may take at least; bytes a second of a larger one
 LONGEST = 120.0  # seconds between two attempts, whatever the server asks for
 AGAIN = "run the same command again"
 CHANGED = "the file there has changed, or the address leads to something else (a login page?)"
@@ -43,7 +49,8 @@ def fetch(
         progress: is told how many bytes are there, again and again; fewer when the server starts over.
 
     Raises:
-        BadInput: for a wrong file, address or answer, none, a full disk, or another process at the same file.
+        BadInput: for a wrong file, address or answer, none, a full disk, another process at the same file, or
+            a server that takes too long, however steadily it sends.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -68,7 +75,7 @@ def fetch(
 def read(url: str, limit: int) -> bytes:
     """What ``url`` sends, of unknown size and digest; `BadInput` if that is more than ``limit`` bytes."""
     data = b""
-    for begin, block in _blocks(url, 0, None):
+    for begin, block in _timely(url, 0, None, limit):
         data = data[:begin] + block
         if len(data) > limit:
             raise BadInput(f"{url}: expected at most {limit} bytes, the server sends more")
@@ -87,7 +94,7 @@ def _fault(path: Path, size: int, digest: str) -> str:
 @contextmanager
 def _alone(part: Path) -> Iterator[None]:
     """Make ``part`` and lock it, or raise `BlockingIOError`; leave it behind only if something is in it."""
-    with part.open("ab") as file:
+    with _opened(part) as file:
         if fcntl is None:  # no lock, and an open file could not be renamed; the hash still decides
             file.close()
         else:
@@ -105,12 +112,29 @@ def _alone(part: Path) -> Iterator[None]:
                 part.unlink()
 
 
+def _opened(part: Path) -> io.FileIO:
+    """A file to append to, made if it is not there; `BadInput` if the name leads to another's."""
+    flags = [getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")]  # where there are any
+    told = f"{part}: expected a file of its own, got a link or no file; remove it"
+    try:
+        number = os.open(part, os.O_RDWR | os.O_CREAT | os.O_APPEND | sum(flags), 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            raise BadInput(told) from error
+        raise
+    file, status = io.FileIO(number, "ab"), os.fstat(number)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        file.close()
+        raise BadInput(told)
+    return file
+
+
 def _download(url: str, part: Path, size: int, progress: Callable[[int], object]) -> None:
     """Fill ``part`` up to ``size`` bytes, from what it holds on."""
-    with part.open("ab", buffering=0) as file:
+    with _opened(part) as file:
         have = file.tell() if file.tell() <= size else file.truncate(0)
         progress(have)
-        for begin, block in _blocks(url, have, size):
+        for begin, block in _timely(url, have, size, size):
             file.truncate(begin)  # to less than there is where the server starts over
             if begin + len(block) > size:
                 file.truncate(0)
@@ -119,6 +143,36 @@ def _download(url: str, part: Path, size: int, progress: Callable[[int], object]
                 block = block[file.write(block) :]
             progress(file.tell())
         os.fsync(file.fileno())
+
+
+def _timely(url: str, have: int, size: int | None, most: int) -> Iterator[tuple[int, bytes]]:
+    """`_blocks` in a thread of its own, until they have taken too long for ``most`` bytes."""
+    come: Queue[tuple[int, bytes] | Exception | None] = Queue(1)
+    stopped, end = Event(), monotonic() + max(PATIENCE, most / SLOWEST)
+
+    def work() -> None:
+        try:
+            for found in _blocks(url, have, size):
+                come.put(found)
+                if stopped.is_set():
+                    return
+            come.put(None)
+        except Exception as error:
+            come.put(error)
+
+    Thread(target=work, daemon=True).start()
+    try:
+        while found := come.get(timeout=max(0.0, end - monotonic())):
+            if isinstance(found, Exception):
+                raise found
+            yield found
+    except Empty:
+        kept = "what came is kept, and the same command continues there" if size else f"{AGAIN} later"
+        raise BadInput(f"{url}: not complete after {max(PATIENCE, most / SLOWEST):.0f} s; {kept}") from None
+    finally:
+        stopped.set()
+        with suppress(Empty):  # who waits to hand over a block sees that nobody wants it
+            come.get_nowait()
 
 
 def _blocks(url: str, have: int, size: int | None) -> Iterator[tuple[int, bytes]]:
