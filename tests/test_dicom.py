@@ -21,6 +21,7 @@ from pydicom.uid import (
 from seran import cli, grid, io
 from seran.errors import BadInput
 from seran.io import dicom
+from seran.io.dicom import folder as folders
 from seran.io.dicom import slices
 from tests.conftest import oblique, phantom, shifted
 
@@ -224,15 +225,14 @@ def deflate(path: Path) -> None:
     [
         (lambda path: path.write_bytes(b"# Dataset\n" * 50), "cannot be read as DICOM"),
         (lambda path: path.write_bytes(b""), "cannot be read as DICOM"),
-        (damage, "cannot be read as DICOM"),
+        (damage, "promises 1,768 bytes of pixels, but it has 1,668"),
         (compress, "JPEG Lossless.* needs a decoder|cannot be read as DICOM"),
-        (deflate, "Deflated.*unpack it first"),
-        (lambda path: change(path, NumberOfFrames=3), "promises 5,304 bytes of pixels"),
+                (lambda path: change(path, NumberOfFrames=3), "promises 5,304 bytes of pixels"),
         (lambda path: change(path, Rows=60_000, Columns=60_000), "promises 7,200,000,000 bytes"),
         (lambda path: change(path, SamplesPerPixel=3), "grey-scale"),
         (lambda path: change(path, PhotometricInterpretation="MONOCHROME1"), "grey-scale"),
         (lambda path: change(path, PixelSpacing=[0.7, 0.7]), "orientation and pixel spacing"),
-        (lambda path: change(path, PixelSpacing=[0.7]), "cannot be read as DICOM"),
+        (lambda path: change(path, PixelSpacing=[0.7]), "expected 2 finite numbers as PixelSpacing, got '0.7'"),
         (lambda path: change(path, ImageOrientationPatient=[1, 0, 0, 0, 1, 0]), "expected the shape, orient"),
         (lambda path: change(path, Rows=26, Columns=34), "expected the shape"),
         (lambda path: change(path, RescaleSlope="1e39"), "intensities up to"),
@@ -250,7 +250,7 @@ def test_no_file_and_no_position(tmp_path: Path) -> None:
         dicom.scans([])
     with pytest.raises(BadInput, match="no-such"):
         dicom.scans([tmp_path / "no-such.dcm"])
-    with pytest.raises(BadInput, match="expected a slice with a position"):
+    with pytest.raises(BadInput, match="expected 3 finite numbers as ImagePositionPatient, got none"):
         dicom.scans(series(tmp_path, DATA, oblique(), ImagePositionPatient=None))
 
 
@@ -259,7 +259,9 @@ def test_a_slice_twice(tmp_path: Path) -> None:
     again = tmp_path / "again.dcm"
     again.write_bytes(paths[2].read_bytes())
     change(again, SOPInstanceUID="1.2.826.0.1.99")
-    with pytest.raises(BadInput, match=r"again\.dcm: it lies where 0002\.dcm|0002\.dcm: it lies where again"):
+    with pytest.raises(
+        BadInput, match=r"again\.dcm: it lies where \S*0002\.dcm|0002\.dcm: it lies where \S*again"
+    ):
         dicom.scans([*paths, again])
 
 
@@ -276,10 +278,9 @@ def test_slices_off_the_grid(tmp_path: Path, axis: int) -> None:
 
 def test_parallel_directions_are_no_plane(tmp_path: Path) -> None:
     paths = series(tmp_path, DATA, oblique(), ImageOrientationPatient=[1, 0, 0, 1, 0, 0])
-    with pytest.raises(BadInput):
-        dicom.scans(paths)
-    with pytest.raises(BadInput, match="regular grid"):
-        dicom.scans(paths[:1])
+    for some in (paths, paths[:1]):
+        with pytest.raises(BadInput, match="two directions of length 1 at right angles"):
+            dicom.scans(some)
 
 
 def test_texts_of_a_file_are_harmless(tmp_path: Path) -> None:
@@ -302,13 +303,13 @@ def test_a_mistake_of_ours_is_not_told_as_damage(tmp_path: Path, monkeypatch: py
 
 def test_a_run_looks_through_a_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     series(tmp_path / "in", DATA, oblique(), Modality="MR")
-    looked, right = [], slices.series_of
+    looked, right = [], folders.series_of
 
     def counted(folder: Path) -> list[dicom.Listed]:
         looked.append(folder)
         return right(folder)
 
-    monkeypatch.setattr(slices, "series_of", counted)
+    monkeypatch.setattr(folders, "series_of", counted)
     out = tmp_path / "out.nii"
     assert cli.run(["upscale", str(tmp_path / "in"), str(out), "--method", "bicubic"]) == 0
     assert looked == [tmp_path / "in"]

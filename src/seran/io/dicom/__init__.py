@@ -1,11 +1,13 @@
-"""DICOM series of MR slices: a folder of them in (`slices`), a derived series out (`derived`).
+"""DICOM series of MR slices: a folder of them in (`folder`, `slices`), a derived series out (`derived`).
 
-Nothing in a file is trusted: its texts name no paths, and what would unpack to far more is refused.
+Nothing in a file is trusted: its texts name no paths, its values may be anything, what would unpack to far
+more is refused, and what decodes packed pixels may die (`decode`).
 """
 
 from pydicom.misc import is_dicom
 
 from seran.io.dicom.derived import receive
-from seran.io.dicom.slices import Listed, picked, read, scans, series_of
+from seran.io.dicom.folder import Listed, picked, series_of
+from seran.io.dicom.slices import read, scans
 
 __all__ = ["Listed", "is_dicom", "picked", "read", "receive", "scans", "series_of"]

@@ -22,7 +22,8 @@ from pydicom.valuerep import format_number_as_ds, validate_value
 import seran
 from seran import grid
 from seran.errors import BadInput
-from seran.io.dicom.slices import Slices, header
+from seran.io.dicom.elements import header
+from seran.io.dicom.slices import Slices
 from seran.io.voxels import Receiver, Writer, cast
 
 NEEDED = (  # attributes that must be there, if only empty (type 2)

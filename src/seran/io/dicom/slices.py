@@ -8,53 +8,40 @@ with the positions p (Image Position), the directions r along a row and c down a
 and Pixel Spacing Δ (between rows, between columns); slices are sorted along r × c (DICOM PS3.3, C.7.6.2.1.1).
 """
 
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 from jaxtyping import Float
 from numpy import ndarray
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.misc import is_dicom
 
 from seran import grid
 from seran.errors import BadInput, counted
-from seran.io.voxels import GZIP_RATIO, MAXIMUM, Found, printable, readable
+from seran.io.dicom import pixels
+from seran.io.dicom.elements import header, items, numbers, texts
+from seran.io.dicom.folder import Listed
+from seran.io.voxels import MAXIMUM, Found, usable_affine
 from seran.volume import Volume
 
 TOLERANCE = 0.05  # distances between slices that one may lie from its place on the grid
 APART = 1e-3  # mm: slices whose positions differ by less are one slice twice
-SMALL = 1 << 26  # bytes of pixels that any compressed file may hold: an empty slice packs well
-TAGS = [
-    "SeriesInstanceUID", "EchoNumbers", "EchoTime", "SliceThickness", "ImagePositionPatient", "ImageType",
-    "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "NumberOfFrames",
-    "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored",
-    "HighBit", "PixelRepresentation", "PixelData", "EffectiveEchoTime", "TemporalPositionIndex",
+SQUARE = 0.01  # that directions may differ from length 1, and their product from 0
+IMAGES = tuple(0x0065_0050 | block << 8 for block in range(0x10, 0x20))  # UIH: how many a mosaic has
+TYPES = tuple(0x0021_0075 | block << 8 for block in range(0x10, 0x20))  # Siemens: ImageTypeText
+SAYING: tuple[str | int, ...] = ("ImageType", *TYPES)
+MOSAIC = {"MOSAIC", "VFRAME"}  # in the type of an image: many slices, as tiles
+ALIKE = 0.7  # correlation of neighbouring tiles: 0.78 to 0.99 in mosaics of public scans, to 0.57 in slices
+MOSAICS = "a mosaic of many; convert the series to NIfTI (dcm2niix)"
+TILES, SMALLEST = range(2, 13), 16  # that a mosaic has along an axis, and pixels that a tile has
+TAGS: tuple[str | int, ...] = (
+    *pixels.TAGS, *IMAGES, *TYPES, "SeriesInstanceUID", "EchoNumbers", "EchoTime", "SliceThickness",
+    "SpacingBetweenSlices", "ImagePositionPatient", "ImageType", "ImageOrientationPatient", "PixelSpacing",
+    "RescaleSlope", "RescaleIntercept", "EffectiveEchoTime", "TemporalPositionIndex", "MRAcquisitionType",
     "TemporalPositionIdentifier", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-]  # fmt: skip
-FORM = "DICOM", (  # what pydicom raises on damaged files, and what comes of converting their values
-    OSError, EOFError, InvalidDicomError, BytesLengthException, struct.error, AttributeError, LookupError,
-    TypeError, ValueError, ArithmeticError, NotImplementedError, RecursionError, MemoryError,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A series of MR images in a folder, with what its headers say as it is written there."""
-
-    folder: Path
-    uid: str
-    number: str
-    description: str
-    paths: list[Path]
-
-    def __str__(self) -> str:
-        return f"{self.number} ({self.description or 'no description'}, {counted(len(self.paths), 'image')})"
 
 
 @dataclass(frozen=True)
@@ -79,125 +66,76 @@ class _Slice:
     thickness: float
     slope: float
     offset: float
-
-
-def header(path: Path, tags: list[str] | None = None) -> pydicom.Dataset:
-    """The elements of a file that ``tags`` names, or all but pixels; decoded, but not those in sequences."""
-    with readable(path, FORM):
-        found = pydicom.dcmread(path, stop_before_pixels="PixelData" not in (tags or ()), specific_tags=tags)
-        list(found)  # decodes it here, where warnings are ignored
-        return found
-
-
-def series_of(folder: Path) -> list[Listed]:
-    """The series of MR images below a folder, at least one, by their numbers; other files are passed over."""
-    found: dict[str, Listed] = {}
-    others: set[str] = set()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and is_dicom(p)):
-        said = header(path, ["Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Rows"])
-        if said.get("Modality") == "MR" and "Rows" in said:
-            number, text = (printable(said.get(f"Series{n}")) for n in ("Number", "Description"))
-            uid = str(said.get("SeriesInstanceUID"))
-            found.setdefault(uid, Listed(folder, uid, number, text, [])).paths.append(path)
-        else:
-            others.add(printable(said.get("Modality")) or "no modality")
-    if not found:
-        shown = f"only {', '.join(sorted(others))}" if others else "none"
-        raise BadInput(f"{folder}: expected a folder with MR images in DICOM, found {shown}")
-    return sorted(found.values(), key=lambda s: (s.number.zfill(9), s.uid))
-
-
-def picked(folder: Path, pick: str | None) -> Listed:
-    """The one series of a folder, or the one that ``pick`` names by its number or UID."""
-    listed = series_of(folder)
-    chosen = [s for s in listed if pick in (None, s.number, s.uid)]
-    if len(chosen) != 1:
-        raise BadInput(
-            f"{folder}: expected one series, got {', '.join(map(str, chosen or listed))}; "
-            "choose one with --series NUMBER or --series UID"
-        )
-    return chosen[0]
+    flat: bool  # acquired as a slice, not as a part of a volume
 
 
 def scans(paths: Iterable[Path]) -> list[Volume]:
     """The scans that these files make up, rescaled, by series, echo, moment (temporal position) and part."""
     stacks: dict[tuple[str, float, str], list[_Slice]] = {}
-    for path in paths:
-        for one in _slices(path):
-            stacks.setdefault(one.stack, []).append(one)
+    with pixels.decoder() as decode:
+        for path in paths:
+            for one in _slices(path, decode):
+                stacks.setdefault(one.stack, []).append(one)
     if not stacks:
         raise BadInput("expected the files of a DICOM series, got none")
     return [volume for _, slices in sorted(stacks.items()) for volume in _volumes(slices)]
 
 
-def _slices(path: Path) -> list[_Slice]:
+def _slices(path: Path, decode: pixels.Decode) -> list[_Slice]:
     """Read one file: its slice, or the slices of an enhanced image."""
-    with readable(path, FORM):
-        syntax = pydicom.uid.UID(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", ""))
-    if not syntax.is_transfer_syntax or syntax.is_deflated:
-        raise BadInput(f"{path}: got {printable(syntax.name)}; unpack it first (gdcmconv --raw)")
     image = header(path, TAGS)
-    with readable(path, FORM):
-        samples, colours = image.SamplesPerPixel, image.PhotometricInterpretation
-        mosaic = "MOSAIC" in (image.get("ImageType") or [])
-    if samples != 1 or colours != "MONOCHROME2":
-        raise BadInput(
-            f"{path}: expected a grey-scale image (MONOCHROME2), got {printable(colours)}; a map in "
-            "colours or a picture of the screen is no scan, leave it out"
-        )
-    if mosaic:
-        raise BadInput(
-            f"{path}: expected a slice, got a mosaic of many; convert the series to NIfTI (dcm2niix)"
-        )
-    with readable(path, FORM):
-        frames, rows = int(image.get("NumberOfFrames") or 1), int(image.Rows)
-        columns, bits = int(image.Columns), int(image.BitsAllocated)
-        own = image.get("PerFrameFunctionalGroupsSequence") or [pydicom.Dataset()] * (frames == 1)
-        shared = (image.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
-        found = len(own)
-    need, has = rows * columns * frames * bits // 8, path.stat().st_size
-    if need > (max(SMALL, GZIP_RATIO * has) if syntax.is_compressed else has):
-        raise BadInput(f"{path}: its header promises {need:,} bytes of pixels, but the file cannot hold them")
-    if found != frames:
-        raise BadInput(f"{path}: expected a position for each of its {frames} frames, got {found}")
-    try:
-        with readable(path, FORM):
-            pixels = image.pixel_array.reshape(frames, rows, columns)
-    except RuntimeError as error:  # how pydicom says that it has no decoder
-        raise BadInput(
-            f"{path}: its {printable(syntax.name)} needs a decoder; pip install 'seran[dicom]', "
-            "or unpack it first (gdcmconv --raw)"
-        ) from error
-    return [_frame(path, [one, shared], image, pixels[i]) for i, one in enumerate(own)]
+    frames = int(numbers(path, [image], "NumberOfFrames", default=1)[0])
+    own = items(image, "PerFrameFunctionalGroupsSequence") or [pydicom.Dataset()] * (frames == 1)
+    shared = items(image, "SharedFunctionalGroupsSequence")[:1]
+    stored = pixels.stored(path, image, decode)
+    if len(own) != len(stored):
+        raise BadInput(f"{path}: expected a position for each of its {len(stored)} frames, got {len(own)}")
+    made = [_frame(path, [one, *shared], image, stored[i]) for i, one in enumerate(own)]
+    if _mosaic(image) and len({tuple(one.position) for one in made}) < 2:
+        raise BadInput(f"{path}: expected a slice, got {MOSAICS}")
+    return made
 
 
-def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, pixels: ndarray) -> _Slice:
+def _mosaic(image: pydicom.Dataset) -> bool:
+    """Whether an image is said to be a mosaic, by any of those who say it."""
+    said = {word for name in SAYING for word in texts(image, name)}
+    counts = [text for name in IMAGES for text in texts(image, name)]
+    return bool(said & MOSAIC) or any(text.isdigit() and int(text) > 1 for text in counts)
+
+
+def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, stored: ndarray) -> _Slice:
     """One slice; an enhanced image tells in its functional ``groups`` what others tell in the header."""
 
-    def value(name: str, group: str) -> Any:  # noqa: ANN401
-        for holder in groups:
-            if group in holder and name in holder[group][0]:
-                return holder[group][0].get(name)
-        return image.get(name)
+    def at(name: str, group: str, count: int = 1, default: float | None = None) -> Float[ndarray, "count"]:
+        holders = [one for holder in groups for one in items(holder, group)[:1]]
+        return numbers(path, [*holders, image], name, count, default)
 
-    with readable(path, FORM):
-        place = value("ImagePositionPatient", "PlanePositionSequence")
-    if place is None:
-        raise BadInput(f"{path}: expected a slice with a position in space, got none")
-    with readable(path, FORM):
-        position = np.array(place, float).reshape(3)
-        slope = value("RescaleSlope", "PixelValueTransformationSequence")
-        slope = float(1 if slope is None else slope)
-        offset = float(value("RescaleIntercept", "PixelValueTransformationSequence") or 0)
-        cosines = np.array(value("ImageOrientationPatient", "PlaneOrientationSequence"), float).reshape(2, 3)
-        spacing = np.array(value("PixelSpacing", "PixelMeasuresSequence"), float).reshape(2)
-        thickness = float(value("SliceThickness", "PixelMeasuresSequence") or 0)
-        time = float(image.get("EchoTime") or value("EffectiveEchoTime", "MREchoSequence") or 0)
-        moment = image.get("TemporalPositionIdentifier")
-        moment = int(moment or value("TemporalPositionIndex", "FrameContentSequence") or 0)
-        stack = str(image.get("SeriesInstanceUID")), time, f"{image.get('EchoNumbers')} {moment:06}"
-        data, plane = (pixels.T * slope + offset).astype(np.float32), cosines.T * spacing[::-1]
-    return _Slice(path, stack, data, position, plane, thickness, slope, offset)
+    position = at("ImagePositionPatient", "PlanePositionSequence", 3)
+    directions = at("ImageOrientationPatient", "PlaneOrientationSequence", 6).reshape(2, 3)
+    if np.abs(directions @ directions.T - np.eye(2)).max() > SQUARE:
+        told = f"expected two directions of length 1 at right angles, got {directions.tolist()}"
+        raise BadInput(f"{path}: {told}; correct ImageOrientationPatient")
+    spacing = at("PixelSpacing", "PixelMeasuresSequence", 2)
+    slope, offset = (
+        float(at(name, "PixelValueTransformationSequence", default=default)[0])
+        for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+    )
+    slope, offset = (slope, offset) if slope else (1.0, 0.0)  # as in NIfTI, 0 is none
+    thickness, between = (
+        float(at(name, "PixelMeasuresSequence", default=0)[0])
+        for name in ("SliceThickness", "SpacingBetweenSlices")
+    )
+    time = float(at("EffectiveEchoTime", "MREchoSequence", default=0)[0])
+    time = float(numbers(path, [image], "EchoTime", default=time)[0])
+    moment = int(at("TemporalPositionIndex", "FrameContentSequence", default=0)[0])
+    moment = int(numbers(path, [image], "TemporalPositionIdentifier", default=moment)[0])
+    named = "\\".join(texts(image, "SeriesInstanceUID"))
+    stack = named, time, f"{'/'.join(texts(image, 'EchoNumbers'))} {moment:06}"
+    with np.errstate(over="ignore", invalid="ignore"):  # told later, of the volume
+        data = (stored.T * slope + offset).astype(np.float32)
+    flat = "2D" in texts(image, "MRAcquisitionType")
+    plane = directions.T * spacing[::-1]
+    return _Slice(path, stack, data, position, plane, thickness or between, slope, offset, flat)
 
 
 def _volumes(slices: list[_Slice]) -> list[Volume]:
@@ -206,7 +144,7 @@ def _volumes(slices: list[_Slice]) -> list[Volume]:
     for one in slices:
         if one.data.shape != first.data.shape or not np.allclose(one.plane, first.plane, atol=1e-3):
             raise BadInput(
-                f"{one.path}: expected the shape, orientation and pixel spacing of {first.path.name}, of the "
+                f"{one.path}: expected the shape, orientation and pixel spacing of {first.path}, of the "
                 "same series; a localizer shows several orientations: put each into a folder of its own"
             )
     normal = np.cross(*first.plane.T)
@@ -216,13 +154,33 @@ def _volumes(slices: list[_Slice]) -> list[Volume]:
     if (steps < APART).any():
         i = int(steps.argmin())
         raise BadInput(
-            f"{slices[i + 1].path}: it lies where {slices[i].path.name} of the same series lies; remove one "
+            f"{slices[i + 1].path}: it lies where {slices[i].path} of the same series lies; remove one "
             "of them, or, if they belong to volumes of their own (diffusion), convert the series to NIfTI "
             "(dcm2niix)"
         )
     pitch = float(np.sort(steps)[(len(steps) - 1) // 2]) if len(steps) else first.thickness
+    if pitch <= 0:
+        raise BadInput(f"{first.path}: expected the SliceThickness of a slice that is alone, got none")
+    if len(slices) == 1 and _tiled(first.data):
+        raise BadInput(f"{first.path}: expected a slice, got tiles that are alike, {MOSAICS}")
     bounds = [0, *(np.flatnonzero(steps > 1.5 * pitch) + 1).tolist(), len(slices)]
     return [_volume(slices[a:b], pitch, normal) for a, b in pairwise(bounds)]
+
+
+def _tiled(data: Float[ndarray, "x y"]) -> bool:
+    """Whether an image is a mosaic of slices: tiles, each much like the one before."""
+    for n in TILES:
+        x, y = (size // n for size in data.shape)
+        if (n * x, n * y) != data.shape or min(x, y) < SMALLEST:
+            continue
+        tiles = data.T.reshape(n, y, n, x).swapaxes(1, 2).reshape(n * n, -1)
+        tiles = tiles - tiles.mean(1, keepdims=True)
+        size = np.sqrt((tiles.astype(np.float64) ** 2).sum(1))
+        pairs = [i for i in range(n * n - 1) if size[i : i + 2].min() > 0.05 * size.max()]
+        alike = [float(tiles[i] @ tiles[i + 1]) / size[i] / size[i + 1] for i in pairs]
+        if len(alike) > 1 and np.median(alike) > ALIKE:
+            return True
+    return False
 
 
 def _volume(slices: list[_Slice], pitch: float, normal: Float[ndarray, "3"]) -> Volume:
@@ -231,17 +189,17 @@ def _volume(slices: list[_Slice], pitch: float, normal: Float[ndarray, "3"]) -> 
     positions = np.array([one.position for one in slices])
     step = (positions[-1] - positions[0]) / (len(slices) - 1) if len(slices) > 1 else pitch * normal
     off = np.abs(positions - positions[0] - np.arange(len(slices))[:, None] * step).max()
-    affine = grid.lps(np.vstack([np.column_stack([first.plane, step, positions[0]]), [0, 0, 0, 1]]))
-    if not off <= TOLERANCE * pitch or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-9:
+    if off > TOLERANCE * pitch:
         raise BadInput(
             f"{first.path}: expected slices {pitch:.3g} mm apart on a regular grid, but one of its "
             f"series lies {off:.3g} mm from its place"
         )
+    affine = grid.lps(np.vstack([np.column_stack([first.plane, step, positions[0]]), [0, 0, 0, 1]]))
     data = np.stack([one.data for one in slices], axis=2)
     if not (np.abs(data) <= MAXIMUM).all():
         raise BadInput(f"{first.path}: expected intensities up to {MAXIMUM:g}; the rescale slope is damaged")
     source = Slices(tuple(one.path for one in slices), positions, first.slope, first.offset)
-    return Volume(data, affine, source)
+    return Volume(data, usable_affine(first.path, affine), source, 2 if first.flat else None)
 
 
 def read(series: Listed) -> Found:

@@ -1,0 +1,84 @@
+"""A program of its own, which decodes packed pixels: on damaged ones native decoders may abort or never end.
+
+It reads paths from its standard input, and answers each: for every frame a list of its type and size, then
+its pixels, and at last an error, or an empty text. All but pixels are lines of JSON. It imports nothing of
+seran, so that it starts soon.
+"""
+
+import json
+import os
+import struct
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import BinaryIO
+
+import numpy as np
+import pydicom
+from pydicom.encaps import generate_frames
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import iter_pixels
+
+MEMORY = 2 << 30  # bytes
+LACKING = "no decoder"
+LONGEST = 500  # characters of an error
+J2K, SIZE, SCAN = b"\xff\x4f\xff\x51", ">4xIIII", 0xDA
+FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # markers of JPEG and JPEG-LS that state a size
+
+
+def coded(data: bytes) -> tuple[int, int] | None:
+    """Rows and columns as packed pixels state them themselves: JPEG, JPEG-LS, JPEG 2000."""
+    at = data.find(J2K, 0, 256)  # behind the boxes of a JP2 file, if it is one
+    if at >= 0:
+        right, bottom, left, top = struct.unpack_from(SIZE, data, at + 4)
+        return bottom - top, right - left
+    at = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while at + 9 <= len(data) and data[at] == 0xFF and data[at + 1] != SCAN:
+        if data[at + 1] in FRAMES:
+            rows, columns = struct.unpack_from(">HH", data, at + 5)
+            return rows, columns
+        at += 1 if data[at + 1] == 0xFF else 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return None
+
+
+def frames(path: str) -> Iterator[np.ndarray]:
+    """The frames of a file, one after the other."""
+    image = pydicom.dcmread(path, force=True)
+    if not get_decoder(image.file_meta.TransferSyntaxUID).is_available:
+        raise NotImplementedError(LACKING)
+    expected = (image.Rows, image.Columns)
+    for data in generate_frames(image.PixelData, number_of_frames=int(image.get("NumberOfFrames") or 1)):
+        if (found := coded(data)) not in (None, expected):
+            raise ValueError(f"its header says {expected} rows and columns, its pixels say {found}")
+    yield from iter_pixels(image)
+
+
+def main() -> None:
+    """Answer every path."""
+    with suppress(ImportError, ValueError, OSError):  # not on every system
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("error", message=".*(excess|padding|larger)")  # more pixels than there should be
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # native decoders print
+    for line in sys.stdin.buffer:
+        error = ""
+        try:
+            for frame in frames(json.loads(line)):
+                _say(out, [frame.dtype.str, *frame.shape])
+                out.write(np.ascontiguousarray(frame).data)
+        except Exception as raised:
+            error = str(raised) or type(raised).__name__
+        _say(out, error[:LONGEST])
+
+
+def _say(out: BinaryIO, said: object) -> None:
+    out.write(json.dumps(said).encode() + b"\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()
