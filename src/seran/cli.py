@@ -5,6 +5,7 @@ Nothing heavy is imported before a sub-command runs.
 
 import contextlib
 import io
+import os
 import re
 import signal
 import sys
@@ -44,8 +45,24 @@ COMMANDS = re.findall(r"^  (\w+) ", USAGE, re.MULTILINE)
 
 
 def _fail(text: str, status: int = 2) -> int:
-    sys.stderr.write(f"seran: {' '.join(text.split())}\n")
+    from seran.progress import say
+
+    say(f"seran: {' '.join(text.split())}", "stderr")
     return status
+
+
+def _write(text: str) -> int:
+    """Write to standard output, and return the exit status: what the command did is done, whoever reads."""
+    from seran.progress import plain
+
+    try:
+        sys.stdout.write(plain(text.rstrip("\n") + "\n" * bool(text)))
+        sys.stdout.flush()
+    except BrokenPipeError:  # ``| head`` has seen enough
+        return 0
+    except OSError as error:
+        return _fail(f"standard output: {error.strerror}; files that the command wrote are whole", 1)
+    return 0
 
 
 @contextlib.contextmanager
@@ -55,9 +72,14 @@ def _telling(quiet: bool, verbose: bool) -> Iterator[None]:
 
     from seran import progress
 
+    def plainly(entry: logging.LogRecord) -> bool:
+        entry.msg, entry.args = progress.plain(entry.getMessage()), ()
+        return True
+
     token, log, handler = progress.QUIET.set(quiet), progress.log, logging.StreamHandler()
     level = log.level
     handler.setFormatter(logging.Formatter("seran: %(message)s"))
+    handler.addFilter(plainly)
     log.addHandler(handler)
     if verbose:
         log.setLevel(logging.INFO)
@@ -81,8 +103,7 @@ def run(args: list[str]) -> int:
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
     if not args or args[0] in ("-h", "--help", "--version"):
-        sys.stdout.write(f"seran {__version__}\n" if args[:1] == ["--version"] else USAGE)
-        return 0
+        return _write(f"seran {__version__}" if args[:1] == ["--version"] else USAGE)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from seran.apps import arguments
@@ -93,9 +114,7 @@ def run(args: list[str]) -> int:
             meant = arguments.nearest(name, COMMANDS) or "see seran --help"
             raise BadInput(f"unknown {kind} {name}; {meant}")
         with _telling(quiet, verbose):
-            text = arguments.run(name, words)
-            sys.stdout.write(text.rstrip("\n") + "\n" * bool(text))
-        return 0
+            return _write(arguments.run(name, words))
     except (BadInput, Incomplete) as error:
         return _fail(str(error), 1 if isinstance(error, Incomplete) else 2)
     except ModuleNotFoundError as error:
@@ -107,13 +126,31 @@ def run(args: list[str]) -> int:
         return _fail(f"interrupted; no half-written result is left; {kept}", 130)
     except Exception as error:
         if verbose:
-            sys.excepthook(type(error), error, error.__traceback__)
+            import traceback
+
+            from seran.progress import say
+
+            say("".join(traceback.format_exception(error)).rstrip(), "stderr")
         return _fail(f"unexpected {type(error).__name__}: {error}; --verbose shows where", 3)
 
 
 def main() -> None:
     """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:]))
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if (
+            getattr(sys, name) is None
+        ):  # closed (``>&-``): otherwise the next file that is opened takes its place
+            opened = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(opened, "w" if number else "r"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # terminals that do not know every letter
+            stream.reconfigure(errors="backslashreplace")
+    status = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:  # told already; at the exit Python would try once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
 
 
 if __name__ == "__main__":

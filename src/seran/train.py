@@ -31,7 +31,7 @@ from seran.data.pairs import PreparedSet
 from seran.data.patches import Patches
 from seran.errors import BadInput
 from seran.machine import cpus, has_bf16
-from seran.progress import QUIET
+from seran.progress import QUIET, say
 from seran.recipes import Recipe
 from seran.run import CHECKPOINT, Run
 
@@ -165,7 +165,7 @@ def train(
             if judged:
                 psnr = _validate(run, data, fabric, slices)
                 row |= {f"psnr_{k}": v for k, v in psnr.items()}
-                bar.write(f"step {run.step}: " + ", ".join(f"{k} {v:.3f} dB" for k, v in psnr.items()))
+                say(f"step {run.step}: " + ", ".join(f"{k} {v:.3f} dB" for k, v in psnr.items()))
             run.rows.append(row)
             _record(run, out, board)
             bar.set_postfix(loss=f"{row['loss']:.5f}", patches_per_s=f"{row['patches_per_s']:.1f}")

@@ -1,9 +1,8 @@
 """``seran compare``: two volumes on one page, and ``seran upscale --report``, which ends in it."""
 
-import sys
 from pathlib import Path
 
-from seran import files, io, scratch
+from seran import files, io, progress, scratch
 from seran.errors import BadInput, Incomplete
 from seran.job import record
 from seran.job.options import ReadOptions
@@ -56,7 +55,7 @@ def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> str:
     told += f"\n{out}: {report.summary(found)}, {out.stat().st_size / 1e6:.1f} MB"
     failed = ", ".join(c.name for c in found if c.verdict == "FAIL")
     if failed:
-        sys.stderr.write(f"{told}\n")
+        progress.say(told, "stderr")
         raise Incomplete(f"FAIL of {failed}; the report says more: {out}")
     return told
 

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tqdm import tqdm
-
 from seran import progress
 from seran.data import ixi as ixi_set
 from seran.data import open_set
@@ -60,7 +58,7 @@ def ixi(
             progress=lambda have: bar.update(have - bar.n),
         )
     found = ixi_set.sources(path, contrast)
-    return _summary(library.prepare(found, out, options, tqdm.write, ixi_set.SHAPE), out)
+    return _summary(library.prepare(found, out, options, progress.say, ixi_set.SHAPE), out)
 
 
 def benchmark(
@@ -85,7 +83,7 @@ def benchmark(
     library.refuse_existing(out)
     with progress.bar(len(open_set.rows(edition)), "scan", "sources") as bar:
         found = open_set.collect(sources, address, listings, lambda path: bar.update(), edition)
-    return _summary(library.prepare(found, out, options, tqdm.write), out)
+    return _summary(library.prepare(found, out, options, progress.say), out)
 
 
 def prepare(source: Path, out: Path, /, options: PrepareOptions = PrepareOptions()) -> str:  # noqa: B008
@@ -98,4 +96,4 @@ def prepare(source: Path, out: Path, /, options: PrepareOptions = PrepareOptions
         out: the prepared folder; must not exist.
         options: what pairs are made.
     """
-    return _summary(library.prepare(source, out, options, tqdm.write), out)
+    return _summary(library.prepare(source, out, options, progress.say), out)

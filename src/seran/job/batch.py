@@ -95,7 +95,7 @@ def run(
         for i, (kind, text) in enumerate(outcomes):
             counts[kind] += 1
             if kind == "failed" or (kind == "sharpened" and not progress.QUIET.get()):
-                sys.stderr.write(f"[{i + 1}/{len(tasks)}] {text}\n")
+                progress.say(f"[{i + 1}/{len(tasks)}] {text}", "stderr")
     summary = "{sharpened} sharpened, {there} there already, {failed} failed".format(**counts)
     if counts["failed"]:
         raise Incomplete(summary)
