@@ -154,7 +154,7 @@ def test_a_lost_scheduler_and_another(tmp_path: Path, scheduler: Started) -> Non
     source, out = scans(tmp_path / "in", 12), tmp_path / "out"
     address, running = scheduler()
     process = started(source, out, "--cluster", address)
-    until(lambda: len(list(out.glob("scan*.json"))) >= 3)
+    until(lambda: process.poll() is not None or len(list(out.glob("scan*.json"))) >= 3)
     running.kill()
     told, said = process.communicate(timeout=300)
     assert process.returncode == 2, said
