@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from evaluate import SCALE, enlarge
+from evaluate import enlarge
 from network import HEADS, Native
 from numpy import ndarray
 from safetensors import safe_open
@@ -29,7 +29,7 @@ PAPER = Path(__file__).parents[1]
 DOCS = PAPER.parent / "docs" / "weights"
 FACTS = ("repository", "licence", "contrast", "subject", "sha256")
 """Of a training scan, in the card."""
-SLICES = 6
+SLICES, SCALE = 6, 2
 FAILS = [
     "- Only the plane of the slices is sharpened; what is thick stays thick.",
     "- Bicubic reductions get less than from the weights that are made for them.",
@@ -45,7 +45,7 @@ def psnr(network: Native, x: ndarray) -> float:
     x = x[first : first + SLICES].astype(np.float32)
     x = x[:, : x.shape[1] // SCALE * SCALE, : x.shape[2] // SCALE * SCALE]
     acquired = x.shape[1] // SCALE, x.shape[2] // SCALE
-    made = enlarge(network, Acquisition(acquired)(x), acquired, NONE, 0.0)
+    made = enlarge(network, Acquisition(acquired)(x), acquired, NONE, 0.0, SCALE)
     return -10 * float(np.log10(((np.maximum(made, 0) - x) ** 2).mean(dtype=np.float64)))
 
 
