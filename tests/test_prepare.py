@@ -229,3 +229,39 @@ def test_real_volumes(shared: Path, tmp_path: Path) -> None:
     made = prepare.prepare(path, tmp_path / "set", PrepareOptions(scales=(2,)), lambda _: None)
     assert not made.skipped
     assert {v.shape for v in made.volumes} == {(21, 252, 504), (26, 228, 216)}
+
+
+def test_a_set_that_is_cut_or_lies_is_one_line(tmp_path: Path) -> None:
+    """Manifest and stacks: empty, cut, of other things, nested without end, leading elsewhere."""
+    save(tmp_path / "raw" / "a.nii.gz", phantom((62, 75, 5), 0))
+    made = prepare.prepare(
+        tmp_path / "raw", tmp_path / "set", PrepareOptions(scales=(2,)), report=lambda _: None
+    )
+    [volume] = made.volumes
+    manifest = tmp_path / "set" / "manifest.json"
+    whole = json.loads(manifest.read_text())
+    first = whole["volumes"][0]
+    lies = [
+        {"name": "../../raw/a"}, {"shape": [5, 60]}, {"shape": [5, 60, -72]}, {"split": "all"},
+        {"unit": {"2": [1]}}, {"unit": []}, {"range": [0, "1"]}, {"range": [0, float("nan")]},
+        {"colour": "blue"}, {"subject": None},
+    ]  # fmt: skip
+    texts = ["", "{", "[]", '{"a":' * 100_000, "\xff", json.dumps({**whole, "volumes": 3})]
+    for text in [*texts, *(json.dumps({**whole, "volumes": [{**first, **lie}]}) for lie in lies)]:
+        manifest.write_bytes(text.encode("latin-1"))
+        with pytest.raises(BadInput, match=r"manifest\.json: expected a manifest of `seran prepare`"):
+            load_prepared(tmp_path / "set")
+    manifest.write_bytes(b"\xef\xbb\xbf" + json.dumps(whole).encode())
+    assert load_prepared(tmp_path / "set") == made
+    for path, read in (
+        (made.file(volume.name), lambda: made.high(volume)),
+        (made.file(volume.name, 2), lambda: made.low(volume, 2)),
+    ):
+        stack = path.read_bytes()
+        for content in (b"", stack[:50], stack[:-1], b"PK" + stack, stack.replace(b"<f4", b"<i4", 1)):
+            path.write_bytes(content)
+            with pytest.raises(BadInput, match=r"\.npy: the manifest promises .* of float32, got"):
+                read()
+        path.unlink()
+        with pytest.raises(BadInput, match="No such file"):
+            read()

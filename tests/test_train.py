@@ -1,5 +1,6 @@
 """Training on a made set: what it draws, that it resumes bit for bit, that processes agree, export."""
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from safetensors import safe_open
+from safetensors.torch import save as save_tensors
 
 from seran import cli, recipes, train, weights
 from seran.classical import zerofill
@@ -463,6 +466,32 @@ def runs(process: int) -> bool:
         return False
 
 
+def listening(process: int) -> set[str]:
+    """Addresses, as the kernel writes them, on which a process waits for connections."""
+    with contextlib.suppress(OSError):
+        held = {os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()}  # noqa: PTH115
+        rows = [
+            line.split() for v in ("", "6") for line in Path(f"/proc/net/tcp{v}").read_text().splitlines()
+        ]
+        return {row[1].split(":")[0] for row in rows[1:] if row[3] == "0A" and f"socket:[{row[9]}]" in held}
+    return set()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the sockets of a run in /proc")
+def test_processes_of_one_machine_listen_to_nobody_else(pairs: PreparedSet, tmp_path: Path) -> None:
+    seen: set[str] = set()
+    with start(command(tmp_path, pairs, "run", 2), TMPDIR=str(tmp_path)) as first:
+        while first.poll() is None:
+            with contextlib.suppress(OSError):  # it ends meanwhile
+                seen = seen.union(*map(listening, [first.pid, *children(first.pid)]))
+            time.sleep(0.01)
+        assert finish(first)
+    assert seen
+    assert seen <= {"0100007F", "0" * 24 + "01000000"}, "not 127.0.0.1 or ::1"
+    assert not list(tmp_path.glob("seran-*"))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(pairs: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two dozen steps of two processes that nothing happened to."""
@@ -560,6 +589,62 @@ def test_fine_tuning_starts_from_a_weights_file(pairs: PreparedSet, tmp_path: Pa
     for scale in (2, 3):
         with pytest.raises(BadInput, match="holds another network"):
             Run(dataclasses.replace(TINY, init=str(path), options=narrow, scale=scale))
+
+
+def test_a_checkpoint_that_is_cut_or_lies_is_one_line(
+    pairs: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Empty, cut, of something else; recipe, state or tensors that cannot be."""
+    made = run(pairs, tmp_path / "run", dataclasses.replace(TINY, steps=2))
+    path = tmp_path / "run" / CHECKPOINT
+    whole = path.read_bytes()
+    with safe_open(path, "pt") as file:
+        meta, held = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    state, recipe = json.loads(meta["state"]), json.loads(meta["recipe"])
+    first = next(name for name in held if name.startswith("optimizer.0.exp"))
+    wrong = [
+        b"", b"x", whole[:7], whole[:200], whole[:-1], whole + b"x", save_tensors(held),
+        save_tensors(held, {**meta, "state": '{"a":' * 100_000}),
+        save_tensors(held, {**meta, "recipe": "[]"}),
+        save_tensors(held, {**meta, "recipe": json.dumps({**recipe, "batch": "many"})}),
+        *(save_tensors(held, {**meta, "state": json.dumps({**state, name: value})})
+          for name, value in (("step", "2"), ("rows", [1]), ("scans", {}), ("seconds", 10**400))),
+        save_tensors({k: v for k, v in held.items() if not k.startswith("network")}, meta),
+        save_tensors({**held, first: torch.zeros(3)}, meta),
+        save_tensors({**held, "optimizer.999.exp_avg": torch.zeros(3)}, meta),
+    ]  # fmt: skip
+    capsys.readouterr()
+    for content in wrong:
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match=r"expected a checkpoint of `seran train`, whole"):
+            Run.load(path)
+        assert cli.run(["export", str(tmp_path / "run"), str(tmp_path / "a.onnx")]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    path.write_bytes(whole)
+    assert same(Run.load(path), made)
+
+
+def test_what_is_shared_names_no_folder(pairs: PreparedSet, tmp_path: Path) -> None:
+    """Neither in a checkpoint nor in weights; earlier checkpoints are continued, and lose them."""
+    start = tmp_path / "ada" / "start.onnx"
+    start.parent.mkdir()
+    made = run(pairs, tmp_path / "run", dataclasses.replace(TINY, steps=1))
+    export(made, start)
+    recipe = dataclasses.replace(TINY, steps=1, init=str(start))
+    words = f"seran train tiny {tmp_path}/ada/pairs run --init {start}"
+    again = train.train(recipe, pairs, tmp_path / "again", cpu(), command=words)
+    again.save(tmp_path / "again" / CHECKPOINT)
+    settings = {**recipes.stated(recipe), "init": str(start)}
+    assert recipes.differences(recipe, settings) == []
+    loaded = Run.load(tmp_path / "again" / CHECKPOINT)
+    assert (loaded.command, loaded.recipe.init) == (
+        "seran train tiny pairs run --init start.onnx",
+        "start.onnx",
+    )
+    export(loaded, tmp_path / "again.onnx")
+    loaded.save(tmp_path / "again" / CHECKPOINT)
+    for file in (tmp_path / "again.onnx", tmp_path / "again" / CHECKPOINT):
+        assert b"/ada/" not in file.read_bytes()
 
 
 OWN = """

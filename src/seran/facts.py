@@ -58,7 +58,7 @@ def typed(value: Any, kind: Any, name: str) -> Any:  # noqa: ANN401
     elif kind is float:
         known = type(value) is float or (type(value) is int and abs(value) < HUGE)
     else:
-        known = kind is Any or type(value) is kind
+        known = kind is Any or (isinstance(value, kind) and isinstance(value, bool) == (kind is bool))
     if not known:
         raise ValueError(f"{name}: expected {getattr(kind, '__name__', kind)}, got {value!r:.40}")
     return value

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -29,6 +30,7 @@ TAKEN = (
     errno.ENOTEMPTY,
     errno.ENOTDIR,
 )  # the name is another process's by now
+FOLDERS = re.compile(r"""(?:[A-Za-z]:)?[^=:,"/\\]*[/\\]""")  # in a word: what stands before a name
 PATIENCE = 10.0  # seconds to wait for the lock of a folder; who holds it longer renames nothing
 
 
@@ -200,6 +202,15 @@ def below(folder: Path) -> tuple[list[Path], dict[Path, str]]:
             except OSError as error:
                 lost[entry] = error.strerror or "cannot be reached"
     return sorted(found), lost
+
+
+def nameless(word: str) -> str:
+    """A word of a command line without the folders of paths in it, which tell of a machine and its user.
+
+    >>> nameless("/home/ada/pairs/"), nameless("--init=../ada's/a.onnx")
+    ('pairs', '--init=a.onnx')
+    """
+    return FOLDERS.sub("", word.rstrip("/\\"))
 
 
 def sha256(path: Path) -> str:

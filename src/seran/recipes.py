@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+from seran import files
 from seran.systems import SYSTEMS, networks
 
 JSON: PrimitiveConstructorSpec[dict[str, Any]] = PrimitiveConstructorSpec(
@@ -86,11 +87,13 @@ class Recipe:
 def stated(recipe: Recipe) -> dict[str, Any]:
     """The recipe as a checkpoint and a card state it; with the ``source`` of a user's own network."""
     source = SYSTEMS[recipe.model].source
-    return json.loads(json.dumps(dataclasses.asdict(recipe))) | ({"source": source} if source else {})
+    named = dataclasses.replace(recipe, init=files.nameless(recipe.init))
+    return json.loads(json.dumps(dataclasses.asdict(named))) | ({"source": source} if source else {})
 
 
 def differences(recipe: Recipe, other: dict[str, Any]) -> list[str]:
     """The settings in which a recipe is unlike the one that a checkpoint or a card states."""
+    other = {**other, "init": files.nameless(other.get("init", ""))}  # earlier ones stated the whole path
     return [name for name, value in stated(recipe).items() if value != other.get(name)]
 
 

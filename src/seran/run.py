@@ -3,17 +3,19 @@
 import fnmatch
 import json
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from seran import files, weights
+from seran import facts, files, weights
 from seran.engines.torch import parameters
 from seran.errors import BadInput
 from seran.models import adopt, build
@@ -22,7 +24,10 @@ from seran.recipes import Recipe, differences, stated
 from seran.systems import SYSTEMS
 
 CHECKPOINT = "checkpoint.safetensors"
-STATE = ("step", "seconds", "patches", "scans", "rows", "command")  # stated besides tensors and recipe
+STATE: dict[str, Any] = {  # stated besides tensors and recipe
+    "step": int, "seconds": float, "patches": int, "scans": list[dict[str, str]],
+    "rows": list[dict[str, float]], "command": str,
+}  # fmt: skip
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -45,6 +50,25 @@ def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(params, momentum=recipe.betas[0], **shared)
     return torch.optim.Adam(params, betas=recipe.betas, **shared)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Tell as `BadInput` whatever a file raises that is no checkpoint, or one that was cut or changed."""
+    try:
+        yield
+    except (
+        SafetensorError,
+        OSError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
+        why = " ".join(str(error).split())[:200]
+        told = "put back a copy of it, or remove it and begin again"
+        raise BadInput(f"{path}: expected a checkpoint of `seran train`, whole ({why}); {told}") from error
 
 
 class Run:
@@ -75,10 +99,10 @@ class Run:
         """The run of a checkpoint, which imports nothing but ``model``, a user's own ``FILE.py:CLASS``."""
         if not path.is_file():
             raise BadInput(f"{path}: no such checkpoint; expected a folder made by `seran train`")
-        with safe_open(path, "pt") as file:
-            settings = json.loads(file.metadata()["recipe"])
-        source = settings.pop("source", "")
-        recipe = Recipe(**{**settings, "betas": tuple(settings["betas"])})
+        with _readable(path), safe_open(path, "pt") as file:
+            settings = facts.parsed(file.metadata()["recipe"])
+            source = settings.pop("source", "")
+            recipe = facts.of(Recipe, settings)
         name = adopt(model, recipe.scale, recipe.options) if model else recipe.model
         if source != (SYSTEMS[name].source if name in SYSTEMS else ""):
             told = "give that very file again, --model FILE.py:CLASS" if source else "leave --model out"
@@ -107,24 +131,36 @@ class Run:
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint; its recipe must be the same, and only ``steps`` may differ."""
         parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
-        with safe_open(path, "pt") as file:
-            meta = file.metadata()
-            for name in file.keys():  # noqa: SIM118
-                part, _, key = name.partition(".")
-                parts[part][key] = file.get_tensor(name)
-        if differ := [k for k in differences(self.recipe, json.loads(meta["recipe"])) if k != "steps"]:
+        with _readable(path):
+            with safe_open(path, "pt") as file:
+                meta = file.metadata()
+                for name in file.keys():  # noqa: SIM118
+                    part, _, key = name.partition(".")
+                    parts[part][key] = file.get_tensor(name)
+            differ = [k for k in differences(self.recipe, facts.parsed(meta["recipe"])) if k != "steps"]
+        if differ:
             raise BadInput(
                 f"{path} was trained with another recipe ({', '.join(differ)} differ); "
                 "name another folder, or give the same settings to continue"
             )
-        self.network.load_state_dict(parts["network"])
-        self.average.load_state_dict(parts["average"])
+        with _readable(path):
+            self.network.load_state_dict(parts["network"])
+            self.average.load_state_dict(parts["average"])
+            self._restore_optimiser(parts["optimizer"])
+            state = facts.parsed(meta["state"])
+            for name, kind in STATE.items():
+                setattr(self, name, facts.typed(state[name], kind, name))
+        # what earlier versions kept had its paths
+        self.command = " ".join(map(files.nameless, self.command.split(" ")))
+
+    def _restore_optimiser(self, tensors: dict[str, Tensor]) -> None:
+        shapes = [p.shape for group in self.optimizer.param_groups for p in group["params"]]
         kept: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
-        for key, value in parts["optimizer"].items():
+        for key, value in tensors.items():
             index, _, name = key.partition(".")
+            if value.dim() and value.shape != shapes[int(index)]:
+                raise ValueError(f"optimizer.{key} of shape {tuple(value.shape)}")
             if value.dim() == 4:  # laid out as the parameters: the fused update goes through memory in order
                 value = value.contiguous(memory_format=torch.channels_last)
             kept[int(index)][name] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": kept})
-        for name, value in json.loads(meta["state"]).items():
-            setattr(self, name, value)

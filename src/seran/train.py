@@ -7,11 +7,15 @@
 Killed at any moment, the same command continues from the last checkpoint in RUN: on the CPU bit for bit.
 """
 
+import atexit
 import csv
 import math
 import os
+import socket
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +23,7 @@ import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
 from lightning_fabric.loggers import TensorBoardLogger
+from lightning_fabric.strategies import DDPStrategy
 from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,6 +40,7 @@ from seran.progress import QUIET, say
 from seran.recipes import Recipe
 from seran.run import CHECKPOINT, Run
 
+MEETING = "SERAN_MEETING"  # the file in which processes of one machine find each other
 LOSSES = {
     "l1": F.l1_loss,
     "l2": F.mse_loss,
@@ -50,6 +56,47 @@ def native(accelerator: str) -> Literal["bf16-mixed", "32-true"]:
         mps = accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available())
         has = not mps and has_bf16()
     return "bf16-mixed" if has else "32-true"
+
+
+@contextmanager
+def launched(fabric: Fabric) -> Iterator[None]:
+    """Processes that were started, or found: on one machine they meet in a file and talk over loopback.
+
+    By default PyTorch would listen on every interface of the machine, for anyone. Processes that something
+    else has started (torchrun, SLURM) meet as that says.
+    """
+    strategy = fabric.strategy
+    with ExitStack() as stack:
+        if isinstance(strategy, DDPStrategy) and strategy.num_nodes == 1:
+            if not strategy.cluster_environment.creates_processes_externally:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="seran-"))
+                os.environ[MEETING] = str(Path(folder, "meeting"))
+                stack.callback(os.environ.pop, MEETING)
+            if MEETING in os.environ:
+                usual = strategy.setup_environment
+
+                def setup() -> None:
+                    _meet(strategy)
+                    usual()
+
+                strategy.setup_environment = setup
+        fabric.launch()
+        yield
+
+
+def _meet(strategy: DDPStrategy) -> None:
+    """Make the group of the processes of this machine, which what follows then uses."""
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "")
+    for library in ("GLOO", "NCCL"):
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback)
+    device, world = strategy.root_device, strategy.num_processes
+    store = torch.distributed.FileStore(os.environ[MEETING], world)  # type: ignore[attr-defined]
+    backend, own = ("gloo", None) if device.type == "cpu" else ("nccl", device)
+    torch.distributed.init_process_group(
+        backend, store=store, rank=strategy.local_rank, world_size=world, device_id=own
+    )
+    if own is not None:
+        atexit.register(torch.distributed.destroy_process_group)
 
 
 def rate(recipe: Recipe, step: int) -> float:

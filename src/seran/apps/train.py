@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from lightning_fabric import Fabric
 
+from seran import files
 from seran import train as library
 from seran.apps.arguments import nearest
 from seran.data.pairs import load_prepared
@@ -94,12 +95,12 @@ def train(
         )
     except (RuntimeError, ValueError) as error:  # no such accelerator here; SLURM started other processes
         raise BadInput(str(error)) from error
-    fabric.launch()
-    command = f"seran {shlex.join(sys.argv[1:])}"
+    command = f"seran {shlex.join(map(files.nameless, sys.argv[1:]))}"
     try:
-        made = library.train(
-            recipe, pairs, run, fabric, validate_every=validate_every, minutes=minutes, command=command
-        )
+        with library.launched(fabric):
+            made = library.train(
+                recipe, pairs, run, fabric, validate_every=validate_every, minutes=minutes, command=command
+            )
     except RuntimeError as error:  # another process does not answer; gloo has no class of its own for that
         why = " ".join(str(error).split())[:200]
         if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error).lower():

@@ -4,7 +4,7 @@ A prepared folder holds, per volume, ``high/NAME.npy`` (slices, h, w) and ``x2/N
 float32 (int32 with ``integer``), and ``manifest.json``, without which it is not a prepared set.
 """
 
-import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Real
 from numpy import ndarray
 
+from seran import facts
 from seran.errors import BadInput
 
 SPLITS = ("train", "val", "test")
@@ -68,27 +69,48 @@ class PreparedSet:
 
     def high(self, volume: Packed) -> Real[ndarray, "n h w"]:
         """Memory-mapped ground truth."""
-        return np.load(self.file(volume.name), mmap_mode="r")
+        return self._stack(self.file(volume.name), volume.shape)
 
     def low(self, volume: Packed, scale: int) -> Real[ndarray, "n a b"]:
         """Memory-mapped input at ``scale``; `BadInput` if it was prepared without."""
         if str(scale) not in volume.unit:
             raise BadInput(f"{self.root}: it was prepared without x{scale}; run `seran prepare` again")
-        return np.load(self.file(volume.name, scale), mmap_mode="r")
+        n, h, w = volume.shape
+        return self._stack(self.file(volume.name, scale), (n, h // scale, w // scale))
+
+    def _stack(self, path: Path, shape: tuple[int, int, int]) -> Real[ndarray, "n h w"]:
+        kind = np.dtype(np.int32 if self.integer else np.float32)
+        try:
+            found = np.load(path, mmap_mode="r")
+            got = f"{found.shape} of {found.dtype}"
+        except (OSError, ValueError, AttributeError, EOFError) as error:
+            found, got = np.empty(0), " ".join(str(error).split())
+        if (found.shape, found.dtype) != (shape, kind):
+            raise BadInput(f"{path}: the manifest promises {shape} of {kind}, got {got}; prepare again")
+        return found
 
 
 def load_prepared(root: Path | str) -> PreparedSet:
-    """Read the manifest of a prepared folder; `BadInput` if it is none."""
+    """Read the manifest of a prepared folder; `BadInput` if it is none, or states what cannot be."""
     path = Path(root, "manifest.json")
     if not path.is_file():
         raise BadInput(f"{root}: expected a folder made by `seran prepare`, but it has no manifest.json")
     try:
-        text = json.loads(path.read_text())
-        volumes = [
-            Packed(**{fact: tuple(v) if isinstance(v, list) else v for fact, v in row.items()})  # type: ignore[arg-type]
-            for row in text.pop("volumes")
-        ]
-        return PreparedSet(path.parent, volumes=volumes, **text)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        wrong = f"{path}: expected a manifest of `seran prepare` ({error!r}); prepare again"
-        raise BadInput(wrong) from error
+        found = facts.of(PreparedSet, {**facts.parsed(path.read_bytes()), "root": path.parent})
+        for volume in found.volumes:
+            _refuse_impossible(volume)
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{path}: expected a manifest of `seran prepare` ({error}); prepare again") from error
+    return found
+
+
+def _refuse_impossible(volume: Packed) -> None:
+    """Raise `ValueError` for what `seran prepare` never states."""
+    numbers = [*volume.range, *volume.spacing, *(one for pair in volume.unit.values() for one in pair)]
+    pairs = all(len(pair) == 2 for pair in volume.unit.values())
+    if volume.split not in SPLITS or Path(volume.name).name != volume.name:
+        raise ValueError(f"a volume {volume.name!r} in the split {volume.split!r}")
+    if min(volume.shape) < 1 or not pairs or not all(map(math.isfinite, numbers)):
+        raise ValueError(
+            f"{volume.name} of shape {volume.shape}, range {volume.range} and units {volume.unit}"
+        )
