@@ -139,7 +139,8 @@ def filled(
 
 
 def usable_affine(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
-    """The affine, unless it cannot be inverted, or no scanner is so large: then it is refused."""
+    """The affine in float64; refused if it cannot be inverted, or no scanner is so large."""
+    affine = affine.astype(float)
     usable = (affine[3] == (0, 0, 0, 1)).all()
     usable = usable and (np.abs(affine) < LARGEST_MM).all() and spacing(affine).min() > SMALLEST_MM
     if not usable or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
