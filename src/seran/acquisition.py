@@ -85,6 +85,14 @@ class Window:
 
 
 NONE = Window()
+SMALLEST = 8
+"""Pixels a side that an acquired grid has at least."""
+
+
+def block(fraction: Sequence[float], shape: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the part of k-space that was measured of slices of this shape."""
+    rows, columns = (min(n, max(SMALLEST, round(f * n))) for f, n in zip(fraction, shape, strict=True))
+    return rows, columns
 
 
 def window(words: str) -> Window:

@@ -13,16 +13,14 @@ from numpy import ndarray
 from scipy import ndimage
 
 from seran import kspace
-from seran.acquisition import Window, canonical, leftover
+from seran.acquisition import Window, block, canonical, leftover
 from seran.kspace import nearest
 from seran.measure import Measured
-from seran.quality.measures import measures
+from seran.quality.measures import NOISIEST, measures
 from seran.sharpen import Estimate, Method, Normalisation, Predict, ensembled, sharpen
 
 HEADS = (1, 2, 3, 4)
 SHORT = 0.1  # a head may stay so much below what is wanted: the rest is filled with zeros
-NOISIEST = 0.06  # of the gain: more was not trained, and the network is told no more
-SMALLEST = 8  # pixels a side of an acquired grid
 ISLAND = 25  # pixels that a part of a slice's constant background has at least
 TRIED = 4  # slices
 QUIET = 0.97  # of the scan's noise in flat tissue, that may be left
@@ -44,8 +42,7 @@ def told(sigma: float, window: Window, undone: bool = True) -> Float[ndarray, "4
 
 def acquired(known: Measured, shape: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of the acquired grid of slices of this shape."""
-    rows, columns = (min(n, max(SMALLEST, round(f * n))) for f, n in zip(known.fraction, shape, strict=True))
-    return rows, columns
+    return block(known.fraction, shape)
 
 
 def factor(grid: tuple[int, int], shape: tuple[int, int], scale: int) -> int:

@@ -12,7 +12,8 @@ from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
 from seran.errors import counted
 from seran.job.options import Options
-from seran.quality.checks import Acquired, Check, Provenance, Verdict, worst
+from seran.quality.checks import Check, Verdict, worst
+from seran.quality.provenance import Acquired, Provenance
 
 OUTSIDE = 0.1  # part of a result outside the scan that is told
 

@@ -1,9 +1,16 @@
-"""What a result did to the noise of its scan, and how far it leaves what the scan shows around a pixel.
+"""What a result did to the noise and the fine structure of its scan, and how far it leaves what that shows.
 
 Noise: standard deviation in flat blocks, each less its own plane, after divided by before. Blocks are chosen
-on the scan, by its smoothed slices, so that the noise itself does not choose them. Overshoot: pixels more
-than a part of the range above the greatest or below the least of the 3x3 pixels of the scan around them; at
-the rim: of those pixels alone that lie beside a constant background.
+on the scan, by its smoothed slices, so that the noise itself does not choose them.
+
+Overshoot: pixels more than a part of the range above the greatest or below the least of the 3x3 pixels of the
+scan around them, beside those of zero-filling, which invents nothing; at the rim: of those alone that lie
+beside a constant background. Where a scanner's filter and zeros were undone, the scan is what was measured.
+Denoising must not count: the magnitude lifts the noise of air, so the least is lowered by that.
+Nor must noise, which widens the range of 3x3 pixels, hide white rims: the result must not leave 3x3 pixels of
+its own, either, on the measured grid.
+
+Height: of local maxima over the mean of 7x7 pixels around, on the measured grid, after divided by before.
 """
 
 from dataclasses import dataclass
@@ -13,16 +20,22 @@ from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 from scipy import ndimage
 
+from seran import kspace
+from seran.acquisition import Acquisition, canonical
 from seran.grid import Anchor
 
+NOISIEST = 0.06  # of the range: native weights were not trained for more noise
 BLOCK = 6  # pixels of the scan a side
 MARGIN = 2  # pixels around a block that should be as flat
 FLATTEST = 0.2  # of the tissue's blocks
 STEEP = 0.02  # of the range: structure in a block, beyond which none counts as flat
 TISSUE, AIR = 0.15, 0.05  # of the range: mean of a block of tissue, at least, and of air, at most
 SLICES = 16  # of the scan, evenly apart, are looked at
-FEWEST = 8  # blocks that a ratio needs
-SMALL, LARGE = 0.02, 0.1  # parts of the range that count as overshoot
+FEWEST, FEWEST_MAXIMA = 8, 30  # blocks, and local maxima, that a ratio needs
+SMALL, LARGE = 0.02, 0.1  # parts of the range that count as overshoot, and the least height of a maximum
+CLEAR = 4.0  # times the noise by which a maximum stands out
+AROUND = 7  # pixels a side, over whose mean a maximum is high
+HELD = 1e6  # times the range: what is beyond is held there
 
 
 @dataclass(frozen=True)
@@ -32,8 +45,10 @@ class Measures:
     tissue: float | None  # noise after ÷ before
     air: float | None
     overshoot: float  # share of pixels beyond `SMALL`
+    filled: float  # the same of the measured grid's zero-filling
     most: float  # the largest overshoot, as a part of the range
     rim: float | None  # share of pixels beside a constant background that are beyond `LARGE`
+    height: float | None  # of local maxima, after ÷ before; only where something was undone
 
 
 def measures(
@@ -42,6 +57,9 @@ def measures(
     gain: float,
     anchor: Anchor,
     background: float | None = None,
+    offset: float = 0.0,
+    undone: Acquisition | None = None,
+    sigma: float = 0.0,
 ) -> Measures:
     """Of slices and what became of them.
 
@@ -51,24 +69,50 @@ def measures(
         gain: the scan's range.
         anchor: what the two grids have in common.
         background: the value of the scan's constant background, if it has one.
+        offset: the lower end of the range.
+        undone: what the scanner did, where the result is without it.
+        sigma: of the scan's noise, in its units.
     """
     chosen = np.linspace(0, len(before) - 1, min(len(before), SLICES)).round().astype(int)
-    found: dict[str, list[tuple[float, float]]] = {"tissue": [], "air": []}
-    small = rim = near = 0
+    found: dict[str, list[tuple[float, float]]] = {"tissue": [], "air": [], "maxima": []}
+    small = filled = rim = near = 0
     most = 0.0
     for i in chosen:
-        low, high = (np.asarray(part[i], np.float64) / gain for part in (before, after))
+        low, high = (_scaled(part[i], offset, gain) for part in (before, after))
         empty = before[i] == np.float32(np.nan if background is None else background)
         for kind, pairs in _blocks(low, high, empty).items():
             found[kind] += pairs
-        beyond = _beyond(low, high, anchor)
-        small, most = small + int((beyond > SMALL).sum()), max(most, float(beyond.max()))
+        beyond = over = _beyond(low, high, anchor)
+        own = shown = low
+        if undone is not None:
+            shown = canonical(low, undone.acquired, undone.window)
+            own = kspace.regridded(high, undone.acquired)
+            lifted = sigma / gain if before[i].min() >= 0 else 0.0
+            over = _beyond(shown, high, anchor, low.shape, lifted, offset / gain)
+            over = np.maximum(over, _beyond(own, high, "center"))
+            if anchor == "center":
+                found["maxima"] += _maxima(shown, own, sigma / gain)
+        small, most = small + int((over > SMALL).sum()), max(most, float(over.max()))
+        fill = kspace.regridded(own, high.shape)
+        filled += int((_beyond(own, fill, "center") > SMALL).sum())
         if background is not None:
             beside = _fine(_beside(empty), high.shape, anchor)
             near, rim = near + int(beside.sum()), rim + int((beside & (beyond > LARGE)).sum())
-    ratios = {kind: _ratio(pairs) for kind, pairs in found.items()}
-    share = small / max(1, sum(after[i].size for i in chosen))
-    return Measures(ratios["tissue"], ratios["air"], share, most, rim / near if near else None)
+    size = max(1, sum(after[i].size for i in chosen))
+    heights = np.array(found["maxima"]).reshape(-1, 2).sum(0)
+    return Measures(
+        _ratio(found["tissue"]),
+        _ratio(found["air"]),
+        small / size,
+        filled / size,
+        most,
+        rim / near if near else None,
+        float(heights[1] / heights[0]) if len(found["maxima"]) >= FEWEST_MAXIMA else None,
+    )
+
+
+def _scaled(image: Float[ndarray, "h w"], offset: float, gain: float) -> Float[ndarray, "h w"]:
+    return np.clip((np.asarray(image, np.float64) - offset) / gain, -HELD, HELD).astype(np.float32)
 
 
 def _blocks(
@@ -122,21 +166,66 @@ def _ratio(pairs: list[tuple[float, float]]) -> float | None:
     return float(np.sqrt(new / old)) if old > 0 else None
 
 
-def _fine(values: ndarray, shape: tuple[int, int], anchor: Anchor) -> ndarray:
-    """Each fine pixel that of the nearest pixel of the scan."""
+def _fine(
+    values: Shaped[ndarray, "a b"],
+    shape: tuple[int, ...],
+    anchor: Anchor,
+    given: tuple[int, ...] | None = None,
+) -> Shaped[ndarray, "sh sw"]:
+    """Each fine pixel that of the nearest pixel of the scan.
+
+    Args:
+        values: of the scan, or on its acquired grid.
+        shape: of the fine pixels.
+        anchor: what they have in common with the scan's pixels.
+        given: rows and columns of the scan, where ``values`` are on its acquired grid.
+    """
     at = []
-    for n, m in zip(values.shape, shape, strict=True):
-        place = np.arange(m) * (n / m) if anchor == "center" else (np.arange(m) + 0.5) * (n / m) - 0.5
-        at.append(np.clip(np.rint(place).astype(int), 0, n - 1))
-    return values[np.ix_(*at)]
+    for n, m, g in zip(values.shape, shape, given or values.shape, strict=True):
+        place = np.arange(m) * (g / m) if anchor == "center" else (np.arange(m) + 0.5) * (g / m) - 0.5
+        at.append(np.clip(np.rint(place * (n / g)).astype(int), 0, n - 1))
+    return values.take(at[0], 0).take(at[1], 1)
 
 
-def _beyond(low: Float[ndarray, "h w"], high: Float[ndarray, "sh sw"], anchor: Anchor) -> ndarray:
-    """How far each fine pixel leaves its neighbourhood in the scan."""
+def _beyond(
+    low: Float[ndarray, "a b"],
+    high: Float[ndarray, "sh sw"],
+    anchor: Anchor,
+    given: tuple[int, ...] | None = None,
+    lifted: float = 0.0,
+    offset: float = 0.0,
+) -> Float[ndarray, "sh sw"]:
+    """How far each fine pixel leaves its neighbourhood in the scan.
+
+    Args:
+        low: the scan, or what it is on its acquired grid.
+        high: the fine pixels.
+        anchor: see `_fine`.
+        given: see `_fine`.
+        lifted: standard deviation of noise whose magnitude was taken: E s² is the square of the signal and
+            twice that of the noise.
+        offset: what was taken off the scan.
+    """
     least, most = ndimage.minimum_filter(low, 3), ndimage.maximum_filter(low, 3)
-    return np.maximum(high - _fine(most, high.shape, anchor), _fine(least, high.shape, anchor) - high)
+    if lifted:
+        whole = least + offset
+        least = np.where(whole > 0, np.sqrt(np.maximum(whole**2 - 2 * lifted**2, 0)) - offset, least)
+    return np.maximum(
+        high - _fine(most, high.shape, anchor, given), _fine(least, high.shape, anchor, given) - high
+    )
 
 
 def _beside(mask: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
     """Pixels within two of a mask."""
     return ndimage.binary_dilation(mask, np.ones((3, 3), bool), iterations=2) & ~mask
+
+
+def _maxima(
+    before: Float[ndarray, "a b"], after: Float[ndarray, "a b"], noise: float
+) -> list[tuple[float, float]]:
+    """Heights of the local maxima of tissue after: before, the noise would choose them, and lift them."""
+    around = [ndimage.uniform_filter(part, AROUND) for part in (before, after)]
+    at = (after == ndimage.maximum_filter(after, 3)) & (around[1] > TISSUE)
+    at &= after - around[1] > max(LARGE, CLEAR * noise)
+    heights = [(part - mean)[at].tolist() for part, mean in zip((before, after), around, strict=True)]
+    return list(zip(*heights, strict=True))

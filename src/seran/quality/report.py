@@ -22,7 +22,8 @@ import numpy as np
 from seran import __version__, files, grid, kspace, resample
 from seran.errors import BadInput
 from seran.io import describe
-from seran.quality.checks import Check, Provenance, apart, limits
+from seran.quality.checks import Check, apart, limits
+from seran.quality.provenance import Provenance
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 

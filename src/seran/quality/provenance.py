@@ -1,0 +1,105 @@
+"""How a result came from its scan, and how the two are made comparable again."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from seran import grid, resample, scratch
+from seran.acquisition import Acquisition, Window, block
+from seran.degrade import DEGRADATIONS
+from seran.grid import Anchor
+from seran.volume import Volume
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """What is known of a scan's acquisition."""
+
+    fraction: tuple[float, ...]  # of k-space along rows and columns
+    window: Window
+    noise: float | None  # standard deviation as a part of the `seran.sharpen.Normalisation`'s gain
+    background: float | None  # the value of a constant one
+    undone: bool  # by native weights, and not merely known
+    sharpened: bool  # the scan was a result of seran's
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a result came from its scan."""
+
+    factors: tuple[int, int]  # of the network, along rows and columns
+    axis: int  # along which the slices are stacked
+    degradation: str  # that the result is to undo
+    resampled: bool  # it was put on another grid than the network's
+    weights: bool  # weights made it; else a classical method did
+    acquired: Acquired
+
+    def enlarged(self, scan: grid.Grid) -> grid.Grid:
+        """The network's grid."""
+        anchor = DEGRADATIONS[self.degradation].anchor
+        return grid.Plan(scan, self.axis, self.factors, anchor).enlarged
+
+    def undone(self, scan: grid.Grid) -> Acquisition | None:
+        """What the scanner did to the slices, if the result is without it."""
+        if not self.acquired.undone:
+            return None
+        h, w = np.delete(scan.shape, self.axis).tolist()
+        return Acquisition(block(self.acquired.fraction, (h, w)), self.acquired.window, (h, w))
+
+
+def side_by_side(
+    before: Volume, after: Volume, made: Provenance, magnitude: bool
+) -> Iterator[tuple[Float[ndarray, "*n"], Float[ndarray, "*n"]]]:
+    """Parts of the result, made what the scan is, and of the scan.
+
+    Args:
+        before: the scan.
+        after: the result.
+        made: how.
+        magnitude: the scan is one; else the real part is meant, where there is an imaginary one.
+    """
+    undone = made.undone(before.grid)
+    degrade = undone or DEGRADATIONS[made.degradation](made.factors)
+
+    def degraded(high: Float[ndarray, "sh sw"]) -> Float[ndarray, "h w"]:
+        low = degrade.linear(np.ascontiguousarray(high))
+        return low if not np.iscomplexobj(low) else np.abs(low) if magnitude else low.real
+
+    coarse, fine = (np.moveaxis(v.data, made.axis, 0) for v in (before, after))
+    if not made.resampled:
+        for low, high in zip(coarse, fine, strict=True):
+            yield degraded(high), low
+            scratch.release(after.data)
+        return
+    covers = after.on(np.ones(after.data.shape, np.float32), after.affine)
+    there, back = (np.moveaxis(resample.onto(v, before.grid).data, made.axis, 0) for v in (covers, after))
+    for low, part, high in zip(coarse, there > 0.999, back, strict=True):
+        yield (degraded(np.where(part, high, low)) if undone else high)[part], low[part]
+
+
+def placed(
+    before: Volume, after: Volume, made: Provenance
+) -> tuple[Float[ndarray, "n sh sw"], Anchor] | None:
+    """The slices of a result on a whole factor of the scan's grid, and what the two grids have in common."""
+    if not made.resampled:
+        same = made.enlarged(before.grid).shape == after.data.shape
+        anchor = DEGRADATIONS[made.degradation].anchor
+        return (np.moveaxis(after.data, made.axis, 0), anchor) if same else None
+    to = np.linalg.inv(before.affine) @ after.affine
+    turn = nib.orientations.io_orientation(to)  # the grid that was asked for may be stored in another order
+    to = to @ nib.orientations.inv_ornt_aff(turn, after.data.shape)
+    data = nib.orientations.apply_orientation(after.data, turn)
+    factors = np.rint(1 / grid.spacing(to))
+    if data.shape != tuple(before.data.shape * factors) or factors[made.axis] != 1:
+        return None
+    a, b, c = factors.tolist()
+    for name in sorted(get_args(Anchor)):  # center first: of a factor of 1 both are true
+        due = grid.rescale(np.eye(4), (a, b, c), name)
+        if np.abs(grid.corners(data.shape, to) - grid.corners(data.shape, due)).max() < resample.TURNED:
+            return np.moveaxis(data, made.axis, 0), name
+    return None
