@@ -299,7 +299,8 @@ def judged(one: Case, number: int, folder: Path) -> str:
         return _elsewhere(one, source)
     if status not in (1, 2) or left:
         return f"status {status}, left {left}"
-    if len(said.splitlines()) != 1 or not said.startswith("seran: ") or not said.strip().isprintable():
+    rows = said.splitlines()  # the last one says why; what is said before is a warning of its own
+    if not rows or not all(row.startswith("seran: ") and row.isprintable() for row in rows):
         return f"message: {said!r}"
     return ""
 
@@ -328,8 +329,11 @@ def independent(source: Path, scan: Sound) -> tuple[tuple[int, ...], np.ndarray]
     """Shape of the first volume and affine (RAS+, mm), by nibabel or SimpleITK; None where neither knows."""
     if scan.name.startswith(("nifti", "mgh")):
         image: Any = nib.load(source)
-        if scan.name.startswith("mgh") and image.header["goodRASFlag"] <= 0:  # which nibabel reads in its way
-            return None
+        if scan.name.startswith("mgh"):
+            with (gzip.open if source.suffix == ".mgz" else open)(source, "rb") as stream:
+                good = int.from_bytes(stream.read(30)[28:], "big", signed=True)
+            if good <= 0:  # nibabel lays such a scan otherwise than FreeSurfer
+                return None
         units = {1: 1000.0, 3: 1e-3}.get(int(image.header.get("xyzt_units", 0)) & 7, 1.0)
         affine = np.diag([units, units, units, 1]) @ image.affine
         shape = tuple(int(n) for n in image.shape[:3]) + (1,) * (3 - len(image.shape))
