@@ -191,7 +191,7 @@ def test_what_goes_beyond_the_end_of_a_saturated_scan_is_told() -> None:
     new.data[new.data == ceiling] *= 1.12
     result = check("intensities", old, new, made())
     assert result.verdict == "WARN"
-    assert result.text.endswith(f"; the scan stops at {ceiling:.6g}, and this is 12% of the range beyond")
+    assert result.text.endswith(f"; the scan stops at {ceiling:.5g}, the result 12% of the range beyond")
     masked = before.on(np.where(before.data > 20, before.data, -500).astype(np.float32), before.affine)
     below = after.on(np.where(after.data > 20, after.data, -700).astype(np.float32), after.affine)
     assert check("intensities", masked, below, made()).verdict == "WARN"

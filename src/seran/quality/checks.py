@@ -158,20 +158,23 @@ def _intensities(old: Range, new: Range, made: Provenance | None) -> Answer:
     """Whether there are negative values where none were, and whether the range stays."""
     broken: Verdict = "FAIL" if made is not None else "WARN"  # two scans of anything promise nothing
     if old.least >= 0 > new.least:
-        return broken, f"down to {new.least:.6g}, and the scan before has no negative voxel"
+        return broken, f"down to {new.least:.5g}, and the scan before has no negative voxel"
     if old.width == 0:
         return "WARN", ALIKE
     moved = max(abs(new.low - old.low), abs(new.high - old.high)) / old.width
     verdict = _graded(moved, RANGE_WARN, RANGE_FAIL)
-    now, then = (f"{a.low:.6g} to {a.high:.6g}" for a in (new, old))
-    text = f"99.8% of the voxels within {now}, before {then}; all within {new.least:.6g} to {new.most:.6g}"
+    now, then, whole = (
+        f"between {a:.5g} and {b:.5g}"
+        for a, b in ((new.low, new.high), (old.low, old.high), (new.least, new.most))
+    )
+    text = f"99.8% of the voxels lie {now}, before {then}; all {whole}"
     for stops, end, beyond in (
         (old.low == old.least, old.least, old.least - new.least),
         (old.high == old.most, old.most, new.most - old.most),
     ):  # what one voxel of a thousand has is where the scan was cut off, or its background
         if stops and beyond >= LARGE * old.width:
             verdict = max(verdict, "WARN", key=RANK)
-            text += f"; the scan stops at {end:.6g}, and this is {beyond / old.width:.0%} of the range beyond"
+            text += f"; the scan stops at {end:.5g}, the result {beyond / old.width:.0%} of the range beyond"
     return broken if verdict == "FAIL" else verdict, text
 
 
