@@ -75,7 +75,8 @@ def test_it_is_filed_in_the_same_study_as_a_series_of_its_own(tmp_path: Path) ->
         assert header.SeriesInstanceUID == made[0].SeriesInstanceUID != "1.2.826.0.1"
         assert (header.SeriesNumber, header.InstanceNumber) == (401, i + 1)
         assert list(header.ImageType[:2]) == ["DERIVED", "SECONDARY"]
-        assert "research use only" in header.SeriesDescription
+        assert header.SeriesDescription == "t2 tse bicubic (research use only)"  # of no network
+        assert header.DerivationDescription.startswith("bicubic, seran ")
         assert header.DerivationCodeSequence[0].CodeValue == "113085"
         assert header.SourceImageSequence[0].ReferencedSOPInstanceUID in sources
         assert (header.Rows, header.Columns) == (68, 52)

@@ -99,7 +99,7 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
     former = None if scan.record else record.read(out)  # of what is replaced by a scan without one
     with files.together(*io.written(out), *beside, force=force) as parts:
         with io.writer(parts[0], 1, dtype) as writer:
-            writer.add(scan.volume)
+            writer.add(scan.volume, scan.record.words if scan.record else "")
         if scan.record:
             scan.record.sealed(parts[:1]).write(parts[-1])
         if former:

@@ -3,8 +3,8 @@
 from typing import Any
 
 import nibabel as nib
-import pydicom
 
+from seran.io.dicom import elements
 from seran.io.voxels import printable
 
 LONGEST = 200  # characters of a text that are kept
@@ -23,14 +23,13 @@ def said(header: Any) -> dict[str, str]:  # noqa: ANN401
         found = {"description": header["descrip"].item(), "intent": header["intent_name"].item()}
         found["stored as"] = header.get_data_dtype()
         for form in ("sform", "qform"):
-            code = int(header[f"{form}_code"])
+            code = abs(int(header[f"{form}_code"]))
             found[form] = f"{code} ({CODES.get(code, 'other')})"
     elif isinstance(header, nib.freesurfer.mghformat.MGHHeader):
         found = {name: header[name].item() for name in ("tr", "te", "ti", "flip_angle") if header[name]}
     elif hasattr(header, "paths"):  # a DICOM series
-        with pydicom.config.disable_value_validation():
-            first = pydicom.dcmread(header.paths[0], stop_before_pixels=True, specific_tags=list(TAGS))
-            found = {name: first.get(name) for name in TAGS}
+        first = elements.header(header.paths[0], TAGS)
+        found = {name: "\\".join(elements.texts(first, name)) for name in TAGS}
     texts = {}
     for name, value in found.items():
         text = value.split(b"\0")[0].decode("latin-1") if isinstance(value, bytes) else printable(value)

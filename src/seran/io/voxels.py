@@ -160,15 +160,16 @@ class Writer:
     receiver: Receiver = field(init=False)
     added: int = 0
     grid: tuple[int, ...] = ()
+    words: str = ""  # what made the volumes, for headers that say it
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the array in the file, which has a fourth axis for several volumes."""
         return (*self.grid, self.count)[: 4 if self.count > 1 else 3]
 
-    def add(self, volume: Volume) -> None:
+    def add(self, volume: Volume, words: str = "") -> None:
         """Write the next volume, which must not be one too many, and on the grid of those before."""
-        self.added += 1
+        self.added, self.words = self.added + 1, words
         self.grid = self.grid or volume.data.shape
         if self.added > self.count or volume.data.shape != self.grid:
             raise ValueError(

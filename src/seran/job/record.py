@@ -99,6 +99,11 @@ class Record:
         path.write_text(json.dumps(self.stated(), indent=1) + "\n")
 
     @property
+    def words(self) -> str:
+        """What made the result, in a header of it: a network's work, or the name of what is none."""
+        return "Super-resolution" if self.weights else self.method
+
+    @property
     def provenance(self) -> Provenance:
         """How the result came from the scan: what the checks ask."""
         rows, columns = self.factors or (self.scale, self.scale)

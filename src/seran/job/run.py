@@ -266,7 +266,7 @@ def run(
                 with progress.stage(f"sharpen and check {shown}"):
                     image, spread, one = steps(volume, seen, allocate)
                 for writer, each in zip(writers, filter(None, (image, spread)), strict=True):
-                    writer.add(each)
+                    writer.add(each, one.words)
                 found.append(one)
             stack.close()
         except BadInput as error:  # of the name that the user gave, not of the temporary one

@@ -23,21 +23,21 @@ from pydicom.pixels.utils import iter_pixels
 MEMORY = 2 << 30  # bytes
 LACKING = "no decoder"
 LONGEST = 500  # characters of an error
-J2K, SIZE, SCAN = b"\xff\x4f\xff\x51", ">4xIIII", 0xDA
+J2K, SIZE, SCAN = b"\xff\x4f\xff\x51", ">4xIIII18xB", 0xDA
 FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # markers of JPEG and JPEG-LS that state a size
 
 
-def coded(data: bytes) -> tuple[int, int] | None:
-    """Rows and columns as packed pixels state them themselves: JPEG, JPEG-LS, JPEG 2000."""
+def coded(data: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns and bits as packed pixels state them themselves: JPEG, JPEG-LS, JPEG 2000."""
     at = data.find(J2K, 0, 256)  # behind the boxes of a JP2 file, if it is one
     if at >= 0:
-        right, bottom, left, top = struct.unpack_from(SIZE, data, at + 4)
-        return bottom - top, right - left
+        right, bottom, left, top, bits = struct.unpack_from(SIZE, data, at + 4)
+        return bottom - top, right - left, bits % 128 + 1  # above is whether they are signed
     at = 2 if data[:2] == b"\xff\xd8" else len(data)
     while at + 9 <= len(data) and data[at] == 0xFF and data[at + 1] != SCAN:
         if data[at + 1] in FRAMES:
-            rows, columns = struct.unpack_from(">HH", data, at + 5)
-            return rows, columns
+            bits, rows, columns = struct.unpack_from(">BHH", data, at + 4)
+            return rows, columns, bits
         at += 1 if data[at + 1] == 0xFF else 2 + struct.unpack_from(">H", data, at + 2)[0]
     return None
 
@@ -47,10 +47,12 @@ def frames(path: str) -> Iterator[np.ndarray]:
     image = pydicom.dcmread(path, force=True)
     if not get_decoder(image.file_meta.TransferSyntaxUID).is_available:
         raise NotImplementedError(LACKING)
-    expected = (image.Rows, image.Columns)
+    said = image.Rows, image.Columns, image.BitsStored
     for data in generate_frames(image.PixelData, number_of_frames=int(image.get("NumberOfFrames") or 1)):
-        if (found := coded(data)) not in (None, expected):
-            raise ValueError(f"its header says {expected} rows and columns, its pixels say {found}")
+        found = coded(data)
+        if found and (found[:2] != said[:2] or found[2] > 8 >= said[2]):  # 16 bits for 12 do no harm
+            header, pixels = ("{} rows, {} columns and {} bits".format(*one) for one in (said, found))
+            raise ValueError(f"its header says {header}, its pixels say {pixels}")
     yield from iter_pixels(image)
 
 

@@ -9,12 +9,16 @@ import datetime
 import math
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from jaxtyping import Float
 from numpy import ndarray
+from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds, validate_value
@@ -22,7 +26,7 @@ from pydicom.valuerep import format_number_as_ds, validate_value
 import seran
 from seran import grid
 from seran.errors import BadInput
-from seran.io.dicom.elements import header
+from seran.io.dicom.elements import FORM, header, numbers, texts
 from seran.io.dicom.slices import Slices
 from seran.io.voxels import Receiver, Writer, cast
 
@@ -40,7 +44,10 @@ KEPT = (  # attributes that hold for the finer image as they did for its source
     "ImagedNucleus", "PixelBandwidth", "FlipAngle", "ContrastBolusAgent", "PatientIdentityRemoved",
     "DeidentificationMethod", "TemporalPositionIdentifier", "NumberOfTemporalPositions",
 )  # fmt: skip
-TEXT = "Super-resolution"  # what a derived series is called
+CODES = {  # of elements that have no other values
+    "PatientSex": {"M", "F", "O"}, "MRAcquisitionType": {"2D", "3D"}, "PatientIdentityRemoved": {"YES", "NO"},
+    "ScanningSequence": {"SE", "IR", "GR", "EP", "RM"},
+}  # fmt: skip
 THIRD = ("M_FFE", "M_SE", "MPR", "OTHER")  # third values of an image's type that the finer image keeps
 
 
@@ -49,7 +56,7 @@ def receive(out: Writer) -> Receiver:
     if out.dtype != np.float32:
         raise BadInput(f"{out.path}: DICOM stores 16-bit integers and how to scale them; leave --dtype out")
     out.path.mkdir()
-    series = _series()
+    series, path, known = _series(), None, Dataset()
     for t in range(out.count):
         volume = yield
         source = volume.header
@@ -63,18 +70,22 @@ def receive(out: Writer) -> Receiver:
         for z, pixels in enumerate(np.moveaxis(stored, 2, 0)):
             position = (lps @ [0, 0, z, 1])[:3]
             nearest = int(np.linalg.norm(source.positions - position, axis=1).argmin())
-            known = header(source.paths[nearest])
+            known = known if path == source.paths[nearest] else header(source.paths[nearest])
+            path = source.paths[nearest]
             made = _image(known, series, pixels.T, scaling)
+            made.SeriesDescription = _described(known, out.words)
+            told = f"{out.words or 'as it was read'}, seran {seran.__version__}. Research use only."
+            made.DerivationDescription = told
             made.ImagePositionPatient = _decimals(position)
             made.ImageOrientationPatient = _decimals((lps[:3, :2] / grid.spacing(lps)[:2]).T.ravel())
             columns, rows, made.SpacingBetweenSlices = _decimals(grid.spacing(lps))
             made.PixelSpacing = [rows, columns]
-            made.SliceThickness = None
-            if (thickness := known.get("SliceThickness")) not in (None, ""):
-                finer = len(source.positions) / stored.shape[2]
-                [made.SliceThickness] = _decimals([float(thickness) * finer])
+            thickness, finer = _number(known, "SliceThickness"), len(source.positions) / stored.shape[2]
+            made.SliceThickness = None if thickness is None else _decimals([thickness * finer])[0]
             made.InstanceNumber = number = t * stored.shape[2] + z + 1
-            made.save_as(out.path / f"{number:05d}.dcm", enforce_file_format=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # remarks on texts that the source's characters do not cover
+                made.save_as(out.path / f"{number:05d}.dcm", enforce_file_format=True)
 
 
 def _stored(data: Float[ndarray, "x y z"], source: Slices) -> tuple[ndarray, tuple[float, float]]:
@@ -95,7 +106,6 @@ def _series() -> Dataset:
     made.InstanceCreationTime = made.ContentTime = made.SeriesTime = f"{now:%H%M%S}"
     made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
     made.BitsAllocated, made.BitsStored, made.HighBit = 16, 16, 15
-    made.DerivationDescription = f"{TEXT}, seran {seran.__version__}. Research use only."
     made.DerivationCodeSequence = _code("113085", "Spatial resampling")
     tool = _dataset(Manufacturer="seran", ManufacturerModelName="seran", SoftwareVersions=seran.__version__)
     tool.PurposeOfReferenceCodeSequence = _code("109103", "Modifying Equipment")
@@ -108,11 +118,15 @@ def _image(source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[flo
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on the source's unusual values; unusable ones are left out
         made = _dataset(**dict.fromkeys(NEEDED))
+        characters = texts(source, "SpecificCharacterSet")
+        if not characters or not set(characters) <= set(python_encoding):
+            source.pop("SpecificCharacterSet", None)
+            source.SpecificCharacterSet = "ISO_IR 192"  # which has whatever its texts were read as
         for name in KEPT:
-            if name in source and _valid(source[name]):
+            if _valid(source, name):
                 made[name] = copy.deepcopy(source[name])
         for name, value in (("ScanningSequence", "RM"), ("SequenceVariant", "NONE")):  # research mode
-            if name not in made or not made[name].value:
+            if name not in made:
                 setattr(made, name, value)
     if "BodyPartExamined" not in made:  # it might be one of a pair
         made.Laterality = None
@@ -121,11 +135,9 @@ def _image(source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[flo
     for end, name in enumerate(("StudyInstanceUID", "FrameOfReferenceUID"), 1):
         if name not in made:
             setattr(made, name, f"{series.SeriesInstanceUID}.{end}")
-    number = source.get("SeriesNumber")
-    made.SeriesNumber = None if number in (None, "") else (abs(int(number)) * 100 + 1) % 10**9
-    described = f"{str(source.get('SeriesDescription', '')).strip()[:30]} {TEXT}".lstrip()
-    made.SeriesDescription = f"{described[:40]} (research use only)"[:64]
-    third = [v for v in list(source.get("ImageType", []))[2:3] if v in THIRD]
+    number = _number(source, "SeriesNumber")
+    made.SeriesNumber = None if number is None else (abs(int(number)) * 100 + 1) % 10**9
+    third = [v for v in texts(source, "ImageType")[2:3] if v in THIRD]
     made.ImageType = ["DERIVED", "SECONDARY", *(third or ["OTHER"])]
     made.Rows, made.Columns = pixels.shape
     made.PixelRepresentation = int(pixels.dtype.kind == "i")
@@ -134,7 +146,7 @@ def _image(source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[flo
     if scaling != (1.0, 0.0):
         made.RescaleSlope, made.RescaleIntercept, made.RescaleType = *_decimals(scaling), "US"
     made.WindowCenter, made.WindowWidth = _decimals(_window(source, pixels, scaling))
-    if all(name in source and _valid(source[name]) for name in ("SOPClassUID", "SOPInstanceUID")):
+    if all(texts(source, name) and _valid(source, name) for name in ("SOPClassUID", "SOPInstanceUID")):
         purpose = _code("121322", "Source image for image processing operation")
         reference = _dataset(PurposeOfReferenceCodeSequence=purpose)
         reference.ReferencedSOPClassUID = source.SOPClassUID
@@ -146,22 +158,39 @@ def _image(source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[flo
     return made
 
 
-def _valid(element: pydicom.DataElement) -> bool:
-    """Whether a value from outside is one that its representation allows."""
-    values = element.value if isinstance(element.value, pydicom.multival.MultiValue) else [element.value]
-    try:
-        for value in values:
-            validate_value(element.VR, "" if value is None else str(value), pydicom.config.RAISE)
-    except ValueError:
+def _described(source: Dataset, words: str) -> str:
+    """What a derived series is called, in at most 64 characters."""
+    described = f"{' '.join(texts(source, 'SeriesDescription'))[:30]} {words}".strip()
+    return f"{described[:40]} (research use only)".lstrip()
+
+
+def _valid(source: Dataset, name: str) -> bool:
+    """Whether an element from outside has values, and such that the standard allows."""
+    values, kind = texts(source, name), dictionary_VR(name)
+    if not values or (len(values) > 1 and dictionary_VM(name) == "1"):
         return False
-    return True
+    with suppress(*FORM[1]):
+        stored = source[name].value
+        for value in stored if len(values) > 1 else [stored]:
+            validate_value(kind, str(value), pydicom.config.RAISE)
+            if not str(value).isprintable():
+                return False
+        return kind == source[name].VR and set(values) <= CODES.get(name, set(values))
+    return False
+
+
+def _number(source: Dataset, name: str) -> float | None:
+    """The number of an element from outside, if it has one."""
+    with suppress(BadInput):
+        return float(numbers(Path(), [source], name)[0])
+    return None
 
 
 def _window(source: Dataset, pixels: ndarray, scaling: tuple[float, float]) -> tuple[float, float]:
     """Centre and width of the source's window, if it has one of some width, or of one that shows all."""
     try:
-        center, width = (float(np.atleast_1d(source.get(f"Window{name}"))[0]) for name in ("Center", "Width"))
-    except (TypeError, ValueError):
+        center, width = (float(texts(source, f"Window{name}")[0]) for name in ("Center", "Width"))
+    except (IndexError, ValueError):
         center = width = 0.0
     if math.isfinite(width) and math.isfinite(center) and width >= 1:
         return center, width

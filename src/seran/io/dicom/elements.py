@@ -44,7 +44,7 @@ ENCODINGS: dict[
 SHOWN = 40  # characters of a value in a message
 FORM = "DICOM", (  # what pydicom raises on damaged files, and what comes of converting their values
     OSError, EOFError, InvalidDicomError, BytesLengthException, struct.error, AttributeError, LookupError,
-    TypeError, ValueError, ArithmeticError, NotImplementedError, RecursionError, MemoryError, zlib.error,
+    TypeError, ValueError, ArithmeticError, NotImplementedError, RecursionError, zlib.error,
 )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def stored(path: Path, image: Dataset, decode: Decode) -> list[Num[ndarray, "row
     high = int(numbers(path, [image], "HighBit", default=used - 1)[0])
     if high != used - 1 or not 0 < used <= bits:
         told = f"expected voxels of N bits that end at bit N-1, got {used} of {bits} that end at bit {high}"
-        raise BadInput(f"{path}: {told}; convert the series to NIfTI (dcm2niix)")
+        raise BadInput(f"{path}: {told}; correct BitsStored and HighBit")
     need, has = frames * rows * columns * bits // 8, path.stat().st_size
     if min(frames, rows, columns) < 1 or need > max(LARGEST, PACKED * has):
         raise BadInput(f"{path}: its header promises {need:,} bytes of pixels, but the file cannot hold them")
@@ -101,7 +101,8 @@ def decoder() -> Iterator[Decode]:
             found, error = _answer(children[0], path, shape)
         except (OSError, ValueError, TypeError) as fault:
             why = "ended" if timer.is_alive() else f"took longer than {seconds:.0f} s"
-            raise BadInput(f"{path}: its pixels are damaged: their decoder ({kind}) {why}") from fault
+            told = f"its pixels are damaged: their decoder ({kind}) {why}; replace the file"
+            raise BadInput(f"{path}: {told}") from fault
         finally:
             timer.cancel()
         if error == LACKING:
