@@ -379,10 +379,11 @@ def test_demo(tmp_path: Path) -> None:
 
 def test_methods_lists_what_is_shipped() -> None:
     lines = seran("methods").stdout.splitlines()
-    assert [line.split()[0] for line in lines[1:-1]] == list(SYSTEMS)
+    assert [line.split()[0] for line in lines[1:-2]] == list(SYSTEMS)
     row = next(line for line in lines if line.startswith("seran"))
     for part in ("SERAN", "2021", "3.17M / 3.35M / 3.31M", "x2-bd", "Zhang et al., CVPR"):
         assert part in row
+    assert "bd for bicubic reductions" in lines[-1]
     assert "train your own" in next(line for line in lines if line.startswith("csn"))
     cards = json.loads(seran("methods", "--cards").stdout)
     assert cards["seran-x2-bd"]["sha256"] == weights.read(weights.shipped()["seran-x2-bd"]).digest
