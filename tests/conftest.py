@@ -1,5 +1,6 @@
 """Fixtures: real volumes where they are at hand, and made ones that are never cubes at identity."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,3 +131,17 @@ def unlike(tmp_path: Path) -> Path:
     path = tmp_path / "unlike.nii.gz"
     nib.save(nib.Nifti1Image(np.stack(frames, -1).astype(np.float32), oblique()), path)
     return path
+
+
+LOOPBACK = {"0100007F", "0" * 24 + "01000000"}
+"""127.0.0.1 and ::1 as Linux writes them."""
+
+
+def listening(process: int) -> set[tuple[str, int]]:
+    """Address, as Linux writes it, and port of every socket on which a process waits for connections."""
+    with contextlib.suppress(OSError):
+        held = {os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()}  # noqa: PTH115
+        lines = [x for v in ("", "6") for x in Path(f"/proc/net/tcp{v}").read_text().splitlines()]
+        rows = [row for row in map(str.split, lines) if row[3] == "0A" and f"socket:[{row[9]}]" in held]
+        return {(address, int(port, 16)) for address, port in (row[1].split(":") for row in rows)}
+    return set()

@@ -1,10 +1,12 @@
 """Real clusters on this machine: killed workers, a poisoned scan, a full disk, a lost scheduler, arrays."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +21,7 @@ from seran import files
 from seran.errors import BadInput
 from seran.job import cluster
 from seran.job.cluster import Cluster
-from tests.conftest import oblique, phantom
+from tests.conftest import LOOPBACK, listening, oblique, phantom
 
 COMMAND = [sys.executable, "-m", "seran", "upscale"]
 pytestmark = pytest.mark.slow
@@ -89,6 +91,54 @@ def test_a_killed_worker_among_two(tmp_path: Path) -> None:
     assert told == "24 sharpened, 0 there already, 0 failed\n", said
     assert len(re.findall(r"^\[\d+/24\] seran", said, re.MULTILINE)) == 24  # none twice
     whole(out, 24)
+
+
+FOREIGN = """
+import os, sys
+import distributed
+from distributed.security import Security
+for scheme, security in (("tcp", None), ("tls", Security.temporary())):
+    try:
+        client = distributed.Client(f"{scheme}://127.0.0.1:{sys.argv[1]}", security=security, timeout=2)
+        print(client.run_on_scheduler(os.getpid))
+    except (OSError, TimeoutError):
+        continue
+"""
+"""Another user of the machine, who would have code run; it prints a number if it does."""
+
+
+WAITS = """
+import time
+from seran.job import cluster
+if __name__ == "__main__":
+    list(cluster.spread(time.sleep, [120, 120], cluster.Cluster("local", 2), print))
+"""
+
+
+def test_only_its_own_processes_speak_to_a_local_cluster(tmp_path: Path) -> None:
+    """On loopback, by certificates; and nothing answers a browser."""
+    (tmp_path / "waits.py").write_text(WAITS)
+    (tmp_path / "foreign.py").write_text(FOREIGN)
+    process = subprocess.Popen([sys.executable, tmp_path / "waits.py"])
+
+    def doors() -> set[tuple[str, int]]:
+        return set().union(*map(listening, [process.pid, *workers(process.pid)]))
+
+    try:
+        until(lambda: len(doors()) >= 5)  # the scheduler, two workers, who looks after each
+        time.sleep(5)
+        assert {address for address, _ in doors()} <= LOOPBACK
+        for _, port in doors():
+            words = [sys.executable, tmp_path / "foreign.py", str(port)]
+            tried = subprocess.run(words, capture_output=True, text=True)
+            assert (tried.returncode, tried.stdout) == (0, "")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2) as browser:
+                browser.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert not browser.recv(100).startswith(b"HTTP")
+        assert process.poll() is None
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
 
 
 POISON = """

@@ -88,6 +88,7 @@ def test_upscaling(scan: Path, tmp_path: Path) -> None:
         ("torch", "upscale", scan, "out.nii", "--device", "cuda"): "device cuda needs torch; *[train]",
         ("distributed", "upscale", "in", "out", "--cluster", "local"): "needs distributed; *[cluster]",
         ("dask", "upscale", "in", "out", "--cluster", "local"): "needs dask; *[cluster]",
+        ("cryptography", "upscale", "in", "out", "--cluster", "local"): "needs cryptography; *[cluster]",
         ("dask_jobqueue", "upscale", "in", "out", "--cluster", "slurm"): "needs dask_jobqueue; *[cluster]",
         ("safetensors", "weights", "export", "srcnn-x2-bd", "--safetensors", "--out", "o"): "needs "
         "safetensors; *[train]",

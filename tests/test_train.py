@@ -38,7 +38,7 @@ from seran.models.layers import INITIALIZERS
 from seran.recipes import RECIPES, Recipe
 from seran.run import CHECKPOINT, Run, _average
 from seran.systems import SYSTEMS, networks
-from tests.conftest import phantom
+from tests.conftest import LOOPBACK, listening, phantom
 from tests.test_prepare import save
 
 TINY = Recipe(
@@ -466,21 +466,10 @@ def runs(process: int) -> bool:
         return False
 
 
-def listening(process: int) -> set[str]:
-    """Addresses, as the kernel writes them, on which a process waits for connections."""
-    with contextlib.suppress(OSError):
-        held = {os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()}  # noqa: PTH115
-        rows = [
-            line.split() for v in ("", "6") for line in Path(f"/proc/net/tcp{v}").read_text().splitlines()
-        ]
-        return {row[1].split(":")[0] for row in rows[1:] if row[3] == "0A" and f"socket:[{row[9]}]" in held}
-    return set()
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the sockets of a run in /proc")
 def test_processes_of_one_machine_listen_to_nobody_else(pairs: PreparedSet, tmp_path: Path) -> None:
-    seen: set[str] = set()
+    seen: set[tuple[str, int]] = set()
     with start(command(tmp_path, pairs, "run", 2), TMPDIR=str(tmp_path)) as first:
         while first.poll() is None:
             with contextlib.suppress(OSError):  # it ends meanwhile
@@ -488,7 +477,7 @@ def test_processes_of_one_machine_listen_to_nobody_else(pairs: PreparedSet, tmp_
             time.sleep(0.01)
         assert finish(first)
     assert seen
-    assert seen <= {"0100007F", "0" * 24 + "01000000"}, "not 127.0.0.1 or ::1"
+    assert {address for address, _ in seen} <= LOOPBACK
     assert not list(tmp_path.glob("seran-*"))
 
 

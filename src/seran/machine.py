@@ -13,7 +13,7 @@ from seran.errors import BadInput
 
 EXTRAS = {  # and the modules that each brings
     "train": ("torch", "lightning_fabric", "onnx", "onnxscript", "safetensors", "tensorboard"),
-    "cluster": ("distributed", "dask", "dask_jobqueue"),
+    "cluster": ("distributed", "dask", "dask_jobqueue", "cryptography"),
     "dicom": ("gdcm",),
     "winograd": ("MNN",),
 }

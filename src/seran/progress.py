@@ -30,10 +30,9 @@ def plain(text: str) -> str:
 
 def say(text: str, where: Literal["stdout", "stderr"] = "stdout") -> None:
     """Write a line above the bars; or nothing, where nobody reads it."""
-    from tqdm import tqdm
-
+    stream, loaded = getattr(sys, where), sys.modules.get("tqdm")  # no bars are there before it is
     with suppress(OSError):
-        tqdm.write(plain(text), getattr(sys, where))
+        loaded.tqdm.write(plain(text), stream) if loaded else stream.write(f"{plain(text)}\n")
 
 
 def bar(total: float | None, unit: str, text: str | None = None) -> "tqdm":

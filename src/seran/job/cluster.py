@@ -81,6 +81,9 @@ def spread(
         "distributed.scheduler.worker-saturation": 1.0,  # who waits at a dead worker is blamed
         "distributed.comm.retry.count": 3,
         "distributed.worker.daemon": False,
+        "distributed.worker.preload": [__name__],  # see `dask_setup`
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
     }
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
@@ -106,19 +109,33 @@ def spread(
                 yield failed(item, f"{error.filename or 'system'}: {error.strerror or error}")
 
 
+def dask_setup(worker: Any) -> None:  # noqa: ANN401
+    """Close the web server that Dask opens for every worker: this is called in each of ours."""
+    worker.http_server.stop()
+
+
 def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401
+    """A client of the cluster; to one of ``local`` nobody else speaks, for want of its certificate."""
     import distributed
 
+    unseen = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
     if where.cluster == "local":
+        try:
+            security = distributed.Security.temporary()
+        except ImportError as error:
+            raise needed("--cluster local", ModuleNotFoundError(name="cryptography")) from error
         size = {"n_workers": where.workers or cpus(), "threads_per_worker": 1, "memory_limit": 0}
-        local = distributed.LocalCluster(**size, host="127.0.0.1", dashboard_address=None)
-        return distributed.Client(stack.enter_context(local))
+        private = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
+        local = distributed.LocalCluster(**size, **private, dashboard_address=None, scheduler_kwargs=unseen)
+        stack.enter_context(local).scheduler.http_server.stop()
+        return distributed.Client(local)
     if where.cluster == "slurm":
         try:
             from dask_jobqueue import SLURMCluster
         except ModuleNotFoundError as error:
             raise needed("--cluster slurm", error) from error
-        jobs = stack.enter_context(SLURMCluster())
+        jobs = stack.enter_context(SLURMCluster(scheduler_options=unseen))
+        jobs.scheduler.http_server.stop()
         jobs.scale(jobs=where.workers or 8)
         return distributed.Client(jobs)
     try:
