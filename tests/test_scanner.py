@@ -398,3 +398,15 @@ def test_what_makes_tissue_noisier_is_told_more_noise() -> None:
     assert native.quieted(plain, found, stack) == found
     quiet = measure.Measured(sigma=0.004 * gain, by="air")  # twice as much at most
     assert native.quieted(plain, quiet, stack).sigma <= 0.00801 * gain
+
+
+@pytest.mark.parametrize("value", [-1000.1, 0, 10000.3])
+def test_nothing_is_darker_than_a_constant_background_that_is_the_darkest(value: float) -> None:
+    """Rings at the edge of the head are held as they are where the background is 0."""
+    stack = phantom((3, 64, 60)) + np.float32(value)
+    inside = np.hypot(*np.ogrid[-1:1:64j, -1:1:60j]) < 0.8
+    stack = np.where(inside, stack + 300, np.float32(value))
+    volume = Volume(np.moveaxis(stack, 0, 2), oblique())
+    made, _, told = job.Steps(volume, Options(), Engine())(volume)
+    assert told.background == pytest.approx(value)
+    assert made.data.min() >= np.float32(value) - 1e-6 * np.ptp(stack) - 1e-6 * abs(value)

@@ -124,6 +124,14 @@ def test_never_negative_where_the_input_is_not() -> None:
     assert bicubic(2)(stack)[~negative].min() < 0
 
 
+def test_a_large_offset_does_not_matter() -> None:
+    """Neither to a network: what lies between 10,000 and 10,400 is as what lies between 0 and 400."""
+    stack = phantom((2, 24, 20))
+    network = method("seran", 2)
+    made = (sharpen.sharpen(stack + 10000, network).image - 10000).clip(0)
+    np.testing.assert_allclose(made, sharpen.sharpen(stack, network).image, atol=0.02 * stack.max())
+
+
 @pytest.mark.parametrize("gain", [1e-4, 1.0, 3e4])
 def test_the_scale_of_intensities_does_not_matter(gain: float) -> None:
     stack = phantom((2, 24, 20))

@@ -146,6 +146,8 @@ def _enlarged(
         held = np.clip(fine, nearest(a, wanted), nearest(b, wanted) + BEYOND)
         fine[...] = np.where(nearest(there, wanted), held, fine)
         fine[_all_around(m, wanted)] = empty
+        if m.any() and a.min() >= np.float32(empty):  # nothing is darker than the background
+            np.maximum(fine, np.float32(empty), out=fine)
     return high
 
 

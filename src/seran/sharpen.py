@@ -22,6 +22,7 @@ from seran.volume import Volume
 Progress = Callable[[int], None]  # called with the number of slices that have just been finished
 CHUNK_PIXELS = 1 << 23  # fine pixels asked of a predictor at a time: bounds memory for any number of slices
 EXTREME = 0.001  # part of the voxels beyond the percentiles that bound a scan's intensities
+FAR = 0.5  # part of the greatest intensities above which the least ones are an offset
 SMALLEST = 4  # slices below this many pixels a side carry no plane to sharpen
 
 
@@ -91,7 +92,9 @@ class Normalisation:
     Normalisation(offset=3.0, gain=0.0)
     """
 
-    offset: float  # 0, or the 0.1st percentile where that is negative; the value of all where all are alike
+    offset: (
+        float  # the 0.1st percentile where that is negative or `FAR` from 0, else 0; the value of all alike
+    )
     gain: float  # the 99.9th percentile above it, or maximum of mere background; 0 where all voxels are alike
 
     @classmethod
@@ -102,7 +105,7 @@ class Normalisation:
             return cls(float(least[0]), 0.0)
         at = EXTREME * (stack.size - 1)
         low, high = (float(np.interp(at, np.arange(len(end)), end)) for end in (least, greatest))
-        offset = min(0.0, low)
+        offset = low if low < 0 or low > FAR * high else 0.0
         return cls(offset, (high if high > offset else float(greatest[0])) - offset)
 
     def apply(self, x: Real[ndarray, "*n"]) -> Float[ndarray, "*n"]:
