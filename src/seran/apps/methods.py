@@ -39,5 +39,5 @@ def methods(cards: bool = False, markdown: bool = False) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.append("NAME+ is the self-ensemble of NAME: the mean over the eight symmetries of a slice.")
-    lines.append("Weights: native for scans of a scanner, bd for bicubic reductions, td for truncated k-space.")
+    lines.append("Weights: native for scans as stored, bd for bicubic reductions, td for truncated k-space.")
     return "\n".join(lines)
