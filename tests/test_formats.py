@@ -220,9 +220,7 @@ def test_a_header_that_promises_too_much_is_refused(end: str, tmp_path: Path) ->
     else:
         content = bytearray(bytes(content).replace(b"9 8 7", b"30000 30000 30000"))
     path.write_bytes(gzip.compress(content) if packed else content)
-    # nibabel itself fails on its way to the end of such an MGH file
-    expected = "cannot be read as MGH" if end == ".mgh" else "promises 54,000,000,000,000 bytes of voxels"
-    with pytest.raises(BadInput, match=expected):
+    with pytest.raises(BadInput, match="promises 54,000,000,000,000 bytes of voxels"):
         io.read(tmp_path / f"in{end}")
 
 

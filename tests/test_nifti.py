@@ -5,8 +5,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
-from seran import grid, io
+import seran
+from seran import cli, grid, io
 from seran.classical import bicubic, zerofill
 from seran.errors import BadInput
 from tests.conftest import enlarged, oblique, phantom, shifted
@@ -261,3 +263,261 @@ def test_the_log_of_nibabel_is_as_before(tmp_path: Path) -> None:
     before = log.level, list(log.filters)
     io.write(io.read(_write(tmp_path / "a.nii", phantom((6, 7, 5)))), tmp_path / "b.nii")
     assert (log.level, log.filters) == before
+
+
+def _extended(path: Path, *contents: bytes) -> Path:
+    """A NIfTI file with extensions."""
+    image = nib.Nifti1Image(phantom(SHAPE), oblique())
+    for content in contents:
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", content))
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("end", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("contents", [(), (b"one",), (b"one", b"x" * 100)], ids=["none", "one", "two"])
+def test_voxels_whose_place_is_not_said_lie_after_the_extensions(
+    tmp_path: Path, contents: tuple[bytes, ...], end: str
+) -> None:
+    path = _extended(tmp_path / f"a{end}", *contents)
+    right = nib.load(path).get_fdata()
+    _patch(path, 108, np.float32(0))
+    scan = io.read(path)
+    np.testing.assert_array_equal(scan.data, right)
+    io.write(scan, tmp_path / "b.nii")
+    made = nib.load(tmp_path / "b.nii")
+    assert [e.get_content() for e in made.header.extensions] == list(contents)
+    np.testing.assert_array_equal(made.get_fdata(), right)
+
+
+def _patch(path: Path, at: int, value: np.ndarray | np.generic) -> None:
+    packed = path.suffix == ".gz"
+    content = bytearray(gzip.decompress(path.read_bytes()) if packed else path.read_bytes())
+    content[at : at + value.nbytes] = value.tobytes()
+    path.write_bytes(gzip.compress(content) if packed else content)
+
+
+@pytest.mark.parametrize("offset", [4, 100, 348, 351, 352, 360, 384, 400])
+def test_voxels_that_would_begin_in_the_header_or_its_extensions_are_refused(
+    tmp_path: Path, offset: int
+) -> None:
+    path = _extended(tmp_path / "a.nii", b"x" * 24, b"y" * 40)
+    assert np.frombuffer(path.read_bytes(), np.float32, 1, 108) == 432
+    _patch(path, 108, np.float32(offset))
+    with pytest.raises(BadInput, match=r"a\.nii: .*(voxels after its header and extensions|too low)"):
+        io.read(path)
+
+
+def test_bytes_after_the_voxels_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for end in (".nii", ".nii.gz"):
+        path = _extended(tmp_path / f"a{end}")
+        content = path.read_bytes()
+        more = gzip.compress(bytes(480)) if end == ".nii.gz" else bytes(480)  # a second member
+        path.write_bytes(content + more)
+        np.testing.assert_array_equal(io.read(path).data, phantom(SHAPE))
+        assert f"a{end}: 480 bytes follow its voxels and are left out" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("pair", [False, True])
+def test_extensions_are_kept_as_bytes_whatever_is_in_them(tmp_path: Path, kind: type, pair: bool) -> None:
+    """XML and DICOM that cannot be parsed; nothing is wrong with the image."""
+    image = kind(phantom(SHAPE), oblique())
+    contents = [
+        (32, b"<CIFTI <broken"),
+        (2, b"\x08\x00no DICOM"),
+        (4, b"<?xml version='1.0'?><AFNI_"),
+        (77, b"?"),
+    ]
+    for code, content in contents:
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(code, content))
+    path = tmp_path / f"a{'.hdr' if pair else '.nii'}"
+    nib.save(kind(phantom(SHAPE), oblique(), image.header), path) if not pair else _save_pair(image, path)
+    io.write(io.read(path), tmp_path / "b.nii")
+    made = (tmp_path / "b.nii").read_bytes()
+    for _, content in contents:
+        assert content in made
+    np.testing.assert_array_equal(io.read(tmp_path / "b.nii").data, phantom(SHAPE))
+
+
+def _save_pair(image: nib.Nifti1Image, path: Path) -> None:
+    kind = nib.Nifti2Pair if isinstance(image, nib.Nifti2Image) else nib.Nifti1Pair
+    nib.save(kind(image.dataobj, image.affine, image.header), path)
+
+
+@pytest.mark.parametrize(
+    ("unit", "length"), [("meter", 1e3), ("micron", 1e-3), ("mm", 1.0), ("unknown", 1.0)]
+)
+@pytest.mark.parametrize("codes", [(2, 1), (1, 0), (0, 1)], ids=["both", "sform", "qform"])
+def test_other_units_than_millimetres_become_them(
+    tmp_path: Path, unit: str, length: float, codes: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In every format, for the library and `info`; SimpleITK knows the units of NIfTI."""
+    there = np.diag([1 / length] * 3 + [1]) @ oblique()
+    path = save(tmp_path / "a.nii", phantom(SHAPE), (there, codes[0]), (there, codes[1]), nib.Nifti1Image)
+    code = {"meter": 1, "mm": 2, "micron": 3, "unknown": 0}[unit]
+    _patch(path, 123, np.uint8(code + 16))
+    image = nib.load(path)
+    assert image.header.get_xyzt_units() == (unit, "msec")
+    scan = io.read(path)
+    np.testing.assert_allclose(scan.affine, oblique(), atol=1e-4)
+    for end in (".nii", ".mgz", ".nrrd", ".hdr"):
+        io.write(scan, tmp_path / f"b{end}")
+        np.testing.assert_allclose(io.read(tmp_path / f"b{end}").affine, oblique(), atol=1e-4)
+    made = nib.load(tmp_path / "b.nii")
+    np.testing.assert_allclose(made.header.get_zooms(), (0.9, 0.8, 3.3), rtol=1e-6)
+    assert made.header.get_xyzt_units() == ("unknown" if unit == "unknown" else "mm", "msec")
+    spacing = sitk.ReadImage(tmp_path / "b.nii").GetSpacing()
+    np.testing.assert_allclose(spacing, (0.9, 0.8, 3.3), rtol=1e-5)
+    if unit != "unknown":  # this oracle was not asked about what is not said
+        np.testing.assert_allclose(sitk.ReadImage(path).GetSpacing(), (0.9, 0.8, 3.3), rtol=1e-5)
+    np.testing.assert_allclose(
+        seran.upscale(image, method="bicubic").to_nibabel().affine[:3, 2], oblique()[:3, 2], atol=1e-4
+    )
+    assert cli.run(["info", str(path)]) == 0
+    assert "voxel_mm         0.9 0.8 3.3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("choice", ["sform", "qform"])
+@pytest.mark.parametrize("codes", [(4, 1), (2, 1), (1, 4)])
+def test_two_spaces_are_moved_by_the_same_change_of_voxels(
+    tmp_path: Path, choice: str, codes: tuple[int, int]
+) -> None:
+    """An sform in one space and a qform in another, both as they were: their corners stay in both."""
+    there = np.diag([1.1, 0.9, 1.05, 1]) @ shifted(oblique(), (9, 31, 4))
+    path = save(tmp_path / "a.nii", phantom(SHAPE), (there, codes[0]), (oblique(), codes[1]), nib.Nifti1Image)
+    volume = io.read(path, choice)
+    right = {"sform": there, "qform": oblique()}
+    np.testing.assert_allclose(volume.affine, right[choice], atol=1e-4)
+    io.write(enlarged(volume, bicubic(2), 2, "corner", "axial"), tmp_path / "b.nii")
+    before, made = nib.load(path).header, nib.load(tmp_path / "b.nii")
+    assert (int(made.header["sform_code"]), int(made.header["qform_code"])) == codes
+    for name in ("get_sform", "get_qform"):
+        old, new = getattr(before, name)(), getattr(made.header, name)()
+        assert np.abs(grid.corners(made.shape, new) - grid.corners(SHAPE, old)).max() < 2e-3, name
+    assert (
+        np.abs(
+            grid.corners(made.shape, made.header.get_qform())
+            - grid.corners(made.shape, made.header.get_sform())
+        ).max()
+        > 20
+    )
+
+
+def test_a_qform_that_cannot_hold_the_result_is_said_and_has_code_0(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The scan's sform is sheared against its qform, and the result lies on a straight grid of the sform."""
+    shear = oblique() @ np.array([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    path = save(tmp_path / "a.nii", phantom(SHAPE), (shear, 4), (oblique(), 1), nib.Nifti1Image)
+    volume = io.read(path, "sform")
+    io.write(volume.on(volume.data, oblique()), tmp_path / "b.nii")
+    header = nib.load(tmp_path / "b.nii").header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (4, 0)
+    np.testing.assert_allclose(header.get_sform(), oblique(), atol=1e-5)
+    assert "no qform can hold the shear of the result; its code there is 0" in caplog.text
+
+
+def test_a_transform_that_means_nothing_does_not_spoil_the_one_that_is_chosen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for choice, at, value in (("sform", 256, np.float32(4)), ("qform", 280, np.float32(np.nan))):
+        path = save(tmp_path / "a.nii", phantom(SHAPE), (oblique(), 2), (oblique(), 1), nib.Nifti1Image)
+        _patch(path, at, value)
+        with pytest.raises(BadInput, match=r"a\.nii: "):
+            io.read(path)
+        io.write(io.read(path, choice), tmp_path / "b.nii")
+        other = {"sform": "qform", "qform": "sform"}[choice]
+        assert f"a.nii: its {other} cannot be used; its code is 0 in the result" in caplog.text
+        header = nib.load(tmp_path / "b.nii").header
+        assert int(header[f"{other}_code"]) == 0
+        np.testing.assert_allclose(header.get_best_affine(), oblique(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "code", [1004, 1005, 1006, 1007, 1008, 1009, 1010, 2003, 2004, 2006, 2007, 2008, 2009, 3001, 3006]
+)
+def test_what_is_no_intensity_is_refused_by_its_intent(tmp_path: Path, code: int) -> None:
+    """Displacements, vectors, matrices, points, colours, coefficients, tables."""
+    image = nib.Nifti1Image(np.stack([phantom(SHAPE)] * 3, -1)[:, :, :, None], oblique())
+    image.header["intent_code"] = code
+    for data in (image.dataobj, image.dataobj[..., 0, 0]):
+        nib.save(nib.Nifti1Image(data, None, image.header), tmp_path / "a.nii")
+        with pytest.raises(
+            BadInput, match=rf"a\.nii: expected one intensity per voxel, got intent {code} \("
+        ):
+            io.read(tmp_path / "a.nii")
+    image.header["intent_code"] = 0
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(BadInput, match="got 3 along the fifth axis"):
+        io.read(tmp_path / "a.nii")
+    image.header["intent_code"] = code
+    with pytest.raises(BadInput, match="the scan: expected one intensity per voxel"):
+        seran.upscale(nib.Nifti1Image(image.dataobj[..., 0, 0], None, image.header))
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("beyond", [1e-6, 1e-4, 1e-3])
+@pytest.mark.parametrize("choice", ["auto", "sform"])
+def test_a_quaternion_a_hair_longer_than_1_is_shortened(
+    tmp_path: Path, kind: type, beyond: float, choice: str
+) -> None:
+    turn = np.diag([-1.0, -1, 1, 1])
+    affine = oblique()
+    affine[:3, :3] = turn[:3, :3] * grid.spacing(affine)  # 180 degrees: a of the quaternion is 0
+    path = save(tmp_path / "a.nii", phantom(SHAPE), (affine, 1), (affine, 1), kind)
+    at, real = (256, "<f4") if kind is nib.Nifti1Image else (352, "<f8")
+    content = bytearray(path.read_bytes())
+    size = np.dtype(real).itemsize
+    assert np.frombuffer(content, real, 3, at).tolist() == [0, 0, 1]
+    content[at + 2 * size : at + 3 * size] = np.array(1 + beyond, real).tobytes()
+    path.write_bytes(content)
+    volume = io.read(path, choice)
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-4)
+    io.write(volume, tmp_path / "b.nii")
+    np.testing.assert_allclose(nib.load(tmp_path / "b.nii").header.get_qform(), affine, atol=1e-4)
+
+
+def test_a_result_that_is_wider_than_nifti_1_can_say_is_nifti_2(tmp_path: Path) -> None:
+    data = phantom((9000, 5, 4))
+    image = nib.Nifti1Image(data, oblique((0.1, 0.8, 3.3)))
+    image.header["descrip"], image.header["pixdim"][4] = b"wide", 2.5
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"keep me"))
+    nib.save(image, tmp_path / "a.nii")
+    source = io.read(tmp_path / "a.nii")
+    for end in (".nii.gz", ".hdr"):
+        wide = source.on(np.repeat(source.data, 4, 0), grid.rescale(source.affine, (4, 1, 1), "corner"))
+        io.write(wide, tmp_path / f"b{end}")
+        made = nib.load(tmp_path / f"b{end}")
+        assert isinstance(made.header, nib.Nifti2Header)
+        assert made.shape == (36000, 5, 4)
+        assert (
+            np.abs(grid.corners(made.shape, made.affine) - grid.corners(data.shape, source.affine)).max()
+            < 1e-3
+        )
+        assert bytes(made.header["descrip"]).startswith(b"wide")
+        assert made.header.get_xyzt_units() == ("mm", "sec")
+        assert [e.get_content() for e in made.header.extensions] == [b"keep me"]
+        np.testing.assert_array_equal(io.read(tmp_path / f"b{end}").data, wide.data)
+
+
+def test_the_slice_axis_that_a_header_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """2-D EPI of 3.75 x 3.75 x 3 mm: its third axis is that of its slices; the name moves with the axes."""
+    image = nib.Nifti1Image(phantom((30, 32, 28)), oblique((3.75, 3.75, 3.0)))
+    image.header.set_dim_info(0, 1, 2)
+    nib.save(image, tmp_path / "a.nii")
+    assert io.read(tmp_path / "a.nii").slices == 2
+    run = ["upscale", str(tmp_path / "a.nii"), str(tmp_path / "b.nii"), "--method", "bicubic"]
+    assert cli.run(run) == 0
+    made = nib.load(tmp_path / "b.nii")
+    assert made.shape == (60, 64, 28)
+    assert made.header.get_dim_info() == (0, 1, 2)
+    assert cli.run(["info", str(tmp_path / "a.nii")]) == 0
+    assert "slices_along     2" in capsys.readouterr().out
+    turned = io.read(tmp_path / "a.nii")
+    turned = turned.on(np.moveaxis(turned.data, 2, 0), turned.affine[:, [2, 0, 1, 3]])
+    io.write(turned, tmp_path / "c.nii")
+    assert nib.load(tmp_path / "c.nii").header.get_dim_info() == (1, 2, 0)
+    io.write(turned.on(turned.data, oblique()[:, [1, 0, 2, 3]] @ oblique()), tmp_path / "d.nii")  # askew
+    assert nib.load(tmp_path / "d.nii").header.get_dim_info() == (None, None, None)

@@ -20,6 +20,7 @@ from numpy import ndarray
 from seran import files, grid, io, methods, scratch
 from seran.engines import Engine
 from seran.errors import BadInput
+from seran.io import nifti
 from seran.io.voxels import Reading, filled, refuse_lossy, shaped, usable_affine
 from seran.job import labels, record
 from seran.job.options import Options, ReadOptions, Scanner, Target, Transform
@@ -215,11 +216,13 @@ def _scan(scan: Readable) -> Scan:
         return read(scan)
     if isinstance(scan, tuple) and len(scan) == 2:
         voxels, affine, header = np.asarray(scan[0]), scan[1], None
+    here, named, unit = Path("the scan"), None, 1.0
     elif hasattr(scan, "dataobj") and hasattr(scan, "affine"):
         voxels, affine, header = np.asarray(scan.dataobj), scan.affine, scan.header.copy()
     else:
         raise BadInput(f"expected a path, a nibabel image, or (voxels, affine), got {type(scan).__name__}")
-    here = Path("the scan")
+        if isinstance(header, nib.Nifti1Header):
+            named, unit = nifti.checked(here, header), nifti.in_mm(header)
     x, y, z, count = shaped(here, voxels.shape, voxels.dtype)
     if count > 1:
         raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
@@ -232,4 +235,5 @@ def _scan(scan: Readable) -> Scan:
         matrix = np.empty(0)
     if matrix.shape != (4, 4):
         raise BadInput(f"{here}: expected an affine of 4 x 4 numbers, got {affine}")
-    return Scan(Volume(data, usable_affine(here, matrix), header))
+    matrix = usable_affine(here, matrix * np.array([[unit]] * 3 + [[1.0]]))
+    return Scan(Volume(data, matrix, header, named))

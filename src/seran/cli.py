@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from seran import __version__
 from seran.errors import BadInput, Incomplete
-from seran.machine import needed
+from seran.machine import needed, short_of_memory
 
 USAGE = """usage: seran COMMAND [OPTIONS]
 
@@ -119,12 +119,15 @@ def run(args: list[str]) -> int:
         return _fail(str(error), 1 if isinstance(error, Incomplete) else 2)
     except ModuleNotFoundError as error:
         return _fail(str(needed(f"seran {args[0]}", error)))
-    except OSError as error:
-        return _fail(f"{error.filename or 'system'}: {error.strerror or error}; nothing half-written is left")
     except KeyboardInterrupt:
         kept = "downloads and training go on from what they kept, with the same command"
         return _fail(f"interrupted; no half-written result is left; {kept}", 130)
     except Exception as error:
+        left = "nothing half-written is left"
+        if short := short_of_memory(error):
+            return _fail(f"seran {args[0]} {short}; {left}")
+        if isinstance(error, OSError):
+            return _fail(f"{error.filename or 'system'}: {error.strerror or error}; {left}")
         if verbose:
             import traceback
 

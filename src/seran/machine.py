@@ -1,15 +1,21 @@
-"""What this machine and this installation have: CPUs, bf16, and the modules that extras bring.
+"""What this machine and this installation have: CPUs, memory, bf16, and the modules that extras bring.
 
 ``pip install 'seran[train,dicom]'`` installs two extras; upscaling NIfTI, MGH and most DICOM needs none.
 """
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 
 from seran.errors import BadInput
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 EXTRAS = {  # and the modules that each brings
     "train": ("torch", "lightning_fabric", "onnx", "onnxscript", "safetensors", "tensorboard"),
@@ -18,6 +24,8 @@ EXTRAS = {  # and the modules that each brings
     "winograd": ("MNN",),
 }
 CONTROLLERS = ("", "cpu", "cpu,cpuacct")  # control groups that limit CPUs: of version 2, of version 1
+OUT_OF_MEMORY = re.compile(r"bad_alloc|allocate memory|failed to allocate", re.IGNORECASE)
+"""What libraries say for want of memory that raise no `MemoryError`."""
 # oneDNN's names of instruction sets without bf16; Linux' names of those with it, the last of ARM.
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 BF16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
@@ -54,6 +62,28 @@ def _granted(folder: Path) -> float:
     limits = (folder / name for name in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"))
     words = [word for file in limits if file.is_file() for word in file.read_text().split()]
     return math.inf if len(words) < 2 or words[0] in ("max", "-1") else int(words[0]) / int(words[1])
+
+
+def memory(info: Path = Path("/proc/meminfo")) -> tuple[float, str]:
+    """Bytes of memory that the machine has ``free``, or that are ``allowed`` to this process: the fewer."""
+    found = [(math.inf, "free")]
+    for line in info.read_text().splitlines() if info.is_file() else []:
+        if line.startswith("MemAvailable:"):
+            found.append((float(line.split()[1]) * 1024, "free"))
+    if resource and (allowed := resource.getrlimit(resource.RLIMIT_AS)[0]) >= 0:
+        found.append((allowed, "allowed"))
+    return min(found)
+
+
+def short_of_memory(error: BaseException) -> str | None:
+    """What to tell of an error for want of memory, after what wanted it; None for any other error."""
+    if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+        return None
+    more = "more memory"
+    if len(error.args) == 2 and hasattr(error.args[1], "itemsize"):  # numpy's: shape and type of an array
+        more = f"about {math.prod(error.args[0]) * error.args[1].itemsize / 1e9:.2g} GB more memory"
+    has, how = memory()
+    return f"needs {more}, and {has / 1e9:.2g} GB are {how}"
 
 
 def missing() -> dict[str, list[str]]:

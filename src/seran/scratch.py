@@ -32,7 +32,10 @@ def allocator(folder: Path) -> Allocator:
             for start in range(0, size, 1 << 20):
                 file.write(bytes(min(1 << 20, size - start)))
             file.flush()
-            return np.memmap(file, np.float32, "r+", shape=shape)
+            try:
+                return np.memmap(file, np.float32, "r+", shape=shape)
+            except OSError as error:  # no room for its addresses
+                raise MemoryError(shape, np.dtype(np.float32)) from error
 
     return make
 

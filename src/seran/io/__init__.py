@@ -60,6 +60,14 @@ def _module(path: Path) -> ModuleType:
     return FORMATS[end] if end else dicom
 
 
+def refuse_irregular(path: Path) -> None:
+    """Raise `BadInput` for a pipe or a device, which may never end and cannot be read twice."""
+    if not path.is_file():
+        raise BadInput(
+            f"{path}: expected a file or a folder, got a pipe or a device; save it as a file first"
+        )
+
+
 def resolve(path: Path, pick: str | None = None) -> Source:
     """Find what there is to read at ``path``; ``pick`` chooses a series of a folder, by number or UID."""
     if not path.exists():
@@ -69,8 +77,14 @@ def resolve(path: Path, pick: str | None = None) -> Source:
         return Source(path, tuple(series.paths), series)
     if pick is not None:
         raise BadInput(f"{path}: a series is chosen in a folder of DICOM files; leave --series out")
+    refuse_irregular(path)
     apart = path.suffix.lower() in ONE_FILE
-    return Source(path, (path, _module(path).beside(path)) if apart else tuple(written(path)))
+    files = (path, _module(path).beside(path)) if apart else tuple(written(path))
+    for file in files:
+        if not file.exists():
+            raise BadInput(f"{path}: expected {file.name} beside it, which is not there")
+        refuse_irregular(file)
+    return Source(path, files)
 
 
 def read_series(

@@ -1,5 +1,6 @@
 """What is checked of every scan whatever its format, and how voxels are read and written part by part."""
 
+import gzip
 import math
 import warnings
 import zlib
@@ -7,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from io import BufferedIOBase
+from io import SEEK_END, BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,19 @@ from numpy import ndarray
 from seran import scratch
 from seran.errors import BadInput, counted
 from seran.grid import dimensions, spacing
+from seran.machine import short_of_memory
 from seran.scratch import Allocator
 from seran.volume import Volume
 
 GZIP_RATIO = 1100  # bytes that a byte of gzip holds at most, about
+BEYOND = 1 << 28  # bytes besides its voxels that a file may hold: headers, extensions, tags
 LARGEST_MM, SMALLEST_MM = 1e9, 1e-4  # beyond nothing lies, and no voxel is finer
 LEVELS = 64  # whole numbers that intensities must span for their rounding not to show
 MAXIMUM = 1e30  # beyond is damage: sums of such intensities leave the range of float32
+DAMAGED: tuple[Any, ...] = gzip.BadGzipFile, zlib.error, isal_zlib.IsalError  # what is raised on bad gzip
 UNREADABLE = (  # what nibabel raises on damaged files and impossible headers
-    OSError, EOFError, MemoryError, OverflowError, ValueError, TypeError, KeyError, np.linalg.LinAlgError,
-    zlib.error, isal_zlib.IsalError, wrapstruct.WrapStructError, spatialimages.HeaderDataError,
+    OSError, EOFError, OverflowError, ValueError, TypeError, KeyError, np.linalg.LinAlgError,
+    *DAMAGED, wrapstruct.WrapStructError, spatialimages.HeaderDataError,
     filebasedimages.ImageFileError, freesurfer.mghformat.MGHError,
 )  # fmt: skip
 gzipping = partial(igzip.IGzipFile, "", "wb", 1, mtime=0)  # to a ``fileobj``, without a name or a time
@@ -65,15 +69,58 @@ def printable(value: object) -> str:
 
 
 @contextmanager
+def opened(path: Path) -> Iterator[BufferedIOBase]:
+    """A file to read, unpacked if it is gzip; `ValueError` for a stream that is damaged or ends too early."""
+    if not packed(path):
+        with path.open("rb") as file:
+            yield file
+        return
+    with igzip.IGzipFile(path, "rb") as file:
+        try:
+            yield file
+        except EOFError as error:
+            raise ValueError("its gzip stream is cut off; copy it again") from error
+        except DAMAGED as error:
+            text = f"its gzip stream is damaged: {error}; copy it again"
+            if "Not a gzipped" in str(error):
+                text = (
+                    "other bytes follow its gzip stream; pack it again" if file.tell() else "not a gzip file"
+                )
+            raise ValueError(text) from error
+
+
+def length(file: BufferedIOBase, need: int) -> int:
+    """The bytes in an open file; gzip is read to its end, and so checked: `ValueError` for far too many."""
+    if not isinstance(file, igzip.IGzipFile):
+        return file.seek(0, SEEK_END)
+    while file.read(1 << 20):
+        if file.tell() > need + BEYOND:
+            raise ValueError(f"far more is packed in it than the {need:,} bytes that its header promises")
+    return file.tell()
+
+
+def refuse_cut(path: Path, need: int, has: int) -> None:
+    """Raise `BadInput` if a file has fewer bytes of voxels than needed."""
+    if has < need:
+        promised = f"its header promises {need:,} bytes of voxels, but it has {max(0, has):,}"
+        raise BadInput(f"{path}: {promised}; it is damaged or cut off")
+
+
+@contextmanager
 def readable(path: Path, form: Form) -> Iterator[None]:
-    """Tell as `BadInput` what a library raises on a damaged file, ignoring warnings; for its calls only."""
+    """Tell as `BadInput` what a library raises on a damaged file, or for want of memory, ignoring warnings.
+
+    It is for calls of libraries only: a mistake of ours is not told as damage.
+    """
     name, errors = form
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except MemoryError as error:
+        raise BadInput(f"{path}: {short_of_memory(error)}") from error
     except errors as error:
-        text = " ".join(printable(error).split()) or type(error).__name__
+        text = " ".join(printable(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise BadInput(f"{path}: cannot be read as {name} ({text})") from error
 
 
@@ -107,6 +154,19 @@ def shaped(
     return x, y, z, math.prod(more)
 
 
+def proxy(path: Path, shape: tuple[int, ...], dtype: np.dtype, *where: float) -> arrayproxy.ArrayProxy:
+    """The voxels in a file, of which only slices are read; the first axis varies fastest.
+
+    Args:
+        path: the file; if it is gzip it stays open, so that it is unpacked once for all parts in turn.
+        shape: of its array.
+        dtype: of a voxel in the file.
+        where: the first byte; slope and intercept, where it has them.
+    """
+    file = igzip.IGzipFile(path, "rb") if packed(path) else path
+    return arrayproxy.ArrayProxy(file, (shape, dtype, *where), mmap=False)
+
+
 def filled(
     path: Path, array: ndarray | arrayproxy.ArrayProxy, t: int, how: Reading, form: Form = ("", ())
 ) -> Float[ndarray, "x y z"]:
@@ -119,7 +179,8 @@ def filled(
         how: where they lie, and the value of those beyond `MAXIMUM`, refused without one.
         form: of a file that is read in parts.
     """
-    data, bad = how.allocate(array.shape[2::-1]).T, 0
+    with readable(path, ("", ())):
+        data, bad = how.allocate(array.shape[2::-1]).T, 0
     for at in scratch.blocks(data):
         x, y, z = (*at, slice(None), slice(None))[:3]
         with readable(path, form), np.errstate(over="ignore", invalid="ignore"):  # too large is infinite
