@@ -140,16 +140,19 @@ def info(path: Path | None = None, /, json: bool = False, read: ReadOptions = Re
     if path is None and read != ReadOptions():
         raise BadInput("seran info: expected a scan with options of how it is read; name it")
     if path is not None and path.is_dir() and read.series is None and read.volume is None:
+        listed = dicom.series_of(path)
+        lost = {str(file): why for s in listed for file, why in s.lost.items()}
         series: list[dict[str, Any]] = [
             {"number": s.number, "description": s.description, "images": len(s.paths), "uid": s.uid}
-            for s in dicom.series_of(path)
+            for s in listed
         ]
         if not json:
             lines = [
                 f"{s['number']:>6}  {counted(s['images'], 'image'):>12}  {s['description']}" for s in series
             ]
+            lines += [f"not read: {file}: {why}" for file, why in lost.items()]
             return "\n".join([*lines, "name one with --series to have it measured"])
-        told: dict[str, Any] = {"series": series}
+        told: dict[str, Any] = {"series": series} | ({"not_read": lost} if lost else {})
     else:
         told = installation() if path is None else _scan(path, read)
     return notation.dumps(told, indent=1) if json else "\n".join(_lines(told))

@@ -67,8 +67,10 @@ def header(path: Path, tags: Sequence[str | int] | None = None, pixels: bool = F
         raise BadInput(f"{path}: {error.strerror}") from error
     with file, readable(path, FORM):
         wanted: list[Any] | None = None if tags is None else [*tags]
-        plain = _inflated(path, file)
+        start = file.read(START)
+        plain = _inflated(path, file, start)
         found = pydicom.dcmread(plain, stop_before_pixels=not pixels, force=True, specific_tags=wanted)
+        found.preamble = start[:-4] if start[-4:] == b"DICM" else None
         if not found.file_meta.get("TransferSyntaxUID"):
             found.file_meta.TransferSyntaxUID = ENCODINGS[found.original_encoding]
         for tag in list(found.keys()):  # decodes it here, where warnings are ignored
@@ -77,19 +79,19 @@ def header(path: Path, tags: Sequence[str | int] | None = None, pixels: bool = F
         return found
 
 
-def _inflated(path: Path, file: Any) -> Any:  # noqa: ANN401
-    """The file; of a deflated one, what follows its transfer syntax."""
-    start = file.read(START)
+def _inflated(path: Path, file: Any, start: bytes) -> Any:  # noqa: ANN401
+    """The file, which begins with ``start``; of a deflated one, what follows its transfer syntax."""
     if not begins(start):
         raise InvalidDicomError("it begins with neither a preamble nor an element")
     file.seek(START if start[START - 4 :] == b"DICM" else 0)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         packed = zlib.decompressobj(-zlib.MAX_WBITS)
-        elements = packed.decompress(file.read(), LARGEST)
+        elements = packed.decompress(file.read(LARGEST), LARGEST)
         if not packed.eof:
             larger = f"unpacks to more than {LARGEST:,} bytes; unpack it first (gdcmconv --raw)"
-            raise BadInput(f"{path}: it {larger if packed.unconsumed_tail else 'is cut off'}")
+            more = packed.unconsumed_tail or file.read(1)
+            raise BadInput(f"{path}: it {larger if more else 'is cut off'}")
         return BytesIO(elements)
     file.seek(0)
     return file

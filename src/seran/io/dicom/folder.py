@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pydicom
 
-from seran import files
+from seran import files, progress
 from seran.errors import BadInput, counted
 from seran.io.dicom.elements import START, begins, header, texts
 
@@ -34,7 +34,7 @@ class Listed:
 def series_of(folder: Path) -> list[Listed]:
     """The series of MR images below a folder, at least one, by their numbers; other files are passed over."""
     found: dict[str, Listed] = {}
-    others: set[str] = set()
+    others, bare = set[str](), 0
     paths, lost = files.below(folder)
     for path in paths:
         try:
@@ -42,11 +42,14 @@ def series_of(folder: Path) -> list[Listed]:
         except BadInput as error:
             lost[path] = str(error).removeprefix(f"{path}: ")
             continue
+        bare += bool(said and said.preamble is None)
         if said and texts(said, "Modality") == ["MR"] and "Rows" in said:
             uid, number, text = ("\\".join(texts(said, name)) for name in NAMING)
             found.setdefault(uid, Listed(folder, uid, number, text, [])).paths.append(path)
         elif said:
             others.update(texts(said, "Modality") or ["no modality"])
+    if bare:
+        progress.log.info("%s: %s without a preamble, read all the same", folder, counted(bare, "DICOM file"))
     if not found:
         shown = f"only {', '.join(sorted(others))}" if others else "none"
         if lost:
