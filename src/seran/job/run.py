@@ -200,7 +200,8 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
     written = (*io.written(out), sidecar(out))  # refuses names of no format
     if not io.format_of(out) and source is not None and source.is_file():
         why = "a name without one is the folder of a DICOM series, which only DICOM becomes"
-        raise BadInput(f"{out}: must end in {', '.join(io.FORMATS)}; {why}")
+        ends = ", ".join(end for end in io.FORMATS if end not in io.ONE_FILE)
+        raise BadInput(f"{out}: must end in {ends}; {why}")
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if not os.access(out.parent, os.W_OK):
