@@ -1,4 +1,4 @@
-"""What is taken for a segmentation, and what is not."""
+"""What is taken for a segmentation, for phase or for a result, and what is not."""
 
 import csv
 from pathlib import Path
@@ -7,17 +7,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import seran
 from seran import cli, io
 from seran.errors import BadInput
 from seran.io.itk import Kept
 from seran.job import labels
 from seran.volume import Volume
 from tests.conftest import oblique, phantom
+from tests.test_dicom import DATA, series
 from tests.test_formats import save
 
 IMAGE = phantom((26, 34, 5)).astype(np.int16)
 PARTS = np.round(phantom((26, 34, 5)) / 150).astype(np.uint8)
 """A background and a handful of regions."""
+MANY = (PARTS.astype(np.int32) * 1000 + (np.indices((26, 34, 5)) // 9).sum(0)).astype(np.int16)
+"""Patches of many regions, as a parcellation has them."""
 
 
 def refused(path: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
@@ -57,16 +61,17 @@ def test_names_of_segmentations(name: str, tmp_path: Path, capsys: pytest.Captur
 def test_names_of_images(name: str, tmp_path: Path) -> None:
     """FreeSurfer's brainmask is a scan without its skull."""
     path = save(IMAGE, oblique(), tmp_path / name)
-    labels.refuse_labels(path, io.read(path))
+    labels.refuse_other_kinds(path, io.read(path))
 
 
 def test_headers_of_segmentations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    image = nib.Nifti1Image(IMAGE, oblique())
-    image.header.set_intent("label")
-    nib.save(image, tmp_path / "a.nii")
-    assert "its intent is label" in refused(tmp_path / "a.nii", capsys)
+    for intent in ("label", "neuroname"):
+        image = nib.Nifti1Image(IMAGE, oblique())
+        image.header.set_intent(intent)
+        nib.save(image, tmp_path / "a.nii")
+        assert f"its intent is {intent}" in refused(tmp_path / "a.nii", capsys).lower()
     with pytest.raises(BadInput, match="its header lists segments"):
-        labels.refuse_labels(
+        labels.refuse_other_kinds(
             tmp_path / "a.nrrd", Volume(IMAGE.astype(np.float32), oblique(), Kept({"Segment0_ID": "1"}))
         )
 
@@ -75,25 +80,104 @@ def test_what_has_few_values_and_is_an_image() -> None:
     """All alike, one bright voxel, numbers that are not whole, or negative, or in more than a few steps."""
     bright = np.zeros((26, 34, 5), np.float32)
     bright[12, 15, 2] = 1000
-    steps = (np.arange(26 * 34 * 5) % 17).reshape(26, 34, 5).astype(np.float32)
+    steps = (np.arange(26 * 34 * 5) % 19).reshape(26, 34, 5).astype(np.float32)
     halves = PARTS.astype(np.float32) + np.float32(0.5)
     for data in (np.full((26, 34, 5), 7, np.float32), bright, steps, halves, PARTS.astype(np.float32) - 1):
-        labels.refuse_labels(Path("a.nii"), Volume(data, oblique()))
+        labels.refuse_other_kinds(Path("a.nii"), Volume(data, oblique()))
 
 
 def test_a_scan_on_disk_is_judged_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labels.scratch, "PART", 4 * 1500)
     with pytest.raises(BadInput, match="different whole numbers"):
-        labels.refuse_labels(Path("a.nii"), Volume(PARTS.astype(np.float32), oblique()))
+        labels.refuse_other_kinds(Path("a.nii"), Volume(PARTS.astype(np.float32), oblique()))
     late = PARTS.astype(np.float32)
     late[-1, -1, -1] = 0.25
-    labels.refuse_labels(Path("a.nii"), Volume(late, oblique()))
+    labels.refuse_other_kinds(Path("a.nii"), Volume(late, oblique()))
+
+
+def test_many_labels_are_known_by_their_patches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """More than 16, under the names that tools give; a coarser one needs a name that hints at it."""
+    assert len(np.unique(MANY)) > labels.FEW
+    for name in ("T1w_synthseg.nii.gz", "aparc.DKTatlas+aseg.deep.mgz", "AAL116.nii", "scan.nrrd"):
+        said = refused(save(MANY, oblique(), tmp_path / name), capsys)
+        assert "got what looks like labels (whole numbers, 8" in said
+    coarse = Volume(MANY[::3, ::3].astype(np.float32), oblique())
+    labels.refuse_other_kinds(Path("scan.nii"), coarse)
+    with pytest.raises(BadInput, match="like their neighbour"):
+        labels.refuse_other_kinds(Path("scan_parc.nii"), coarse)
+
+
+def phase(half: float, air: bool = True) -> np.ndarray:
+    """A slope that wraps, with noise in air or none."""
+    x, y, _ = np.indices((26, 34, 5))
+    body = IMAGE > 0
+    turned = np.where(body, x * 0.9 + y * 0.2, np.random.default_rng(0).uniform(0, 9, IMAGE.shape) * air)
+    return (((turned + np.pi) % (2 * np.pi) / np.pi - 1) * half).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("a.nii", phase(np.pi), "its values fill -3.1"),
+        ("a.mgz", phase(4096).round(), "its values fill -409"),
+        ("a.nii", phase(np.pi, False), "its values fill -3.1"),
+        ("a.nii", phase(2048).round() + 2048, "of its neighbours lie more than half the range apart"),
+        ("a_e1_ph.nii", phase(700), "its name, and values below 0"),
+        ("sub-1_part-phase_T2w.nii", IMAGE, "its name says part-phase"),
+        ("sub-1_part-real_bold.nii", IMAGE, "its name says part-real"),
+        ("sub-1_phasediff.nii.gz", IMAGE, "its name says phasediff"),
+    ],
+)
+def test_phase(
+    name: str, data: np.ndarray, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(data, oblique(), tmp_path / name)
+    said = refused(path, capsys)
+    assert why in said
+    assert "sharpen the magnitude, or give --no-label-check" in said
+    for magnitude in ("acr_ph.nii", "arterial_phase.nii"):
+        labels.refuse_other_kinds(Path(magnitude), Volume(IMAGE.astype(np.float32), oblique()))
+
+
+@pytest.mark.parametrize(("kind", "name"), [(["DERIVED"], "M"), (["ORIGINAL", "PRIMARY", "P"], "P")])
+def test_phase_in_dicom(
+    kind: list[str], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series(tmp_path / "in", DATA, oblique(), Modality="MR", ImageType=kind)
+    status = cli.run(["upscale", str(tmp_path / "in"), str(tmp_path / "out.nii"), "--method", "bicubic"])
+    assert (status == 2) == (name == "P")
+    assert ("its DICOM header says P" in capsys.readouterr().err) == (name == "P")
+
+
+def test_results_of_seran_are_no_scans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By their record, by the name that BIDS results have, and by what DICOM says."""
+    scan, first = save(IMAGE, oblique(), tmp_path / "scan.nii"), tmp_path / "first.nii"
+    assert cli.run(["upscale", str(scan), str(first), "--method", "bicubic"]) == 0
+    assert "a result of seran's (by the record beside it)" in refused(first, capsys)
+    named = save(IMAGE, oblique(), tmp_path / "sub-1_res-x2_desc-seran_T1w.nii")
+    assert "a result of seran's (its name says desc-seran); sharpen the scan" in refused(named, capsys)
+    series(tmp_path / "in", DATA, oblique(), Modality="MR")
+    assert cli.run(["upscale", str(tmp_path / "in"), str(tmp_path / "sharp"), "--method", "bicubic"]) == 0
+    (tmp_path / "sharp").rename(tmp_path / "moved")
+    assert "a result of seran's (its DICOM header says so)" in refused(tmp_path / "moved", capsys)
+    assert cli.run(["upscale", str(first), str(tmp_path / "again.nii"), "--no-label-check"]) == 0
+    sharp = seran.upscale(scan, method="bicubic")
+    for again in (sharp, first):
+        with pytest.raises(BadInput, match="by the record"):
+            seran.upscale(again, method="bicubic")
+    assert seran.upscale(sharp, method="bicubic", label_check=False).record.sharpened
 
 
 @pytest.mark.slow
 def test_no_real_scan_is_taken_for_one(shared: Path) -> None:
-    with (shared / "MANIFEST.csv").open() as file:
-        paths = [shared / row["path"] for row in csv.DictReader(file)]
-    for path in paths:
-        if path.is_file():
-            labels.refuse_labels(path, next(io.read_series(path, "either", 0.0).volumes))
+    """As it is stored, and rounded to 8 bits."""
+    rows = []
+    for name in ("MANIFEST.csv", "NATIVE.csv"):
+        with (shared / name).open() as file:
+            rows += csv.DictReader(file)
+    for path in filter(Path.is_file, (shared / row["path"] for row in rows)):
+        volume = next(io.read_series(path, "either", 0.0).volumes)
+        labels.refuse_other_kinds(path, volume)
+        low, high = volume.data.min(), volume.data.max()
+        rounded = np.rint((volume.data - low) / (high - low) * 255)
+        labels.refuse_other_kinds(path, volume.on(rounded, volume.affine))

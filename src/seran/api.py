@@ -141,7 +141,7 @@ def upscale(
         window: the scanner's filter, ``hamming:0.46`` for example; see `seran.acquisition.Window`.
         noise: its standard deviation as a part of the 99.9th percentile, auto or off.
         background: value of a constant background, auto or off.
-        label_check: refuse what looks like a segmentation.
+        label_check: refuse what looks like labels, phase or a result of seran's.
         engine: device, precision and threads.
     """
     target = Target(scale, spacing, None if like is None else Path(like))
@@ -201,9 +201,11 @@ def load(
 
 def _upscaled(scan: Readable, options: Options, engine: Engine, loaded: Method | None = None) -> Scan:
     given = _scan(scan)
+    made = given.record or (record.read(Path(scan)) if isinstance(scan, str | Path) else None)
     if options.read.label_check:
-        labels.refuse_labels(Path(given.name), given.volume)
+        labels.refuse_other_kinds(Path(given.name), given.volume, made is not None)
     steps = Steps(given.volume, options, engine, loaded)
+    steps.sharpened = made is not None
     image, _, stated = steps(given.volume)
     return Scan(image, replace(stated, input=given.name), given.name)
 

@@ -1,49 +1,136 @@
-"""Segmentations and masks: values that are names; interpolation makes a border of 3 between 2 and 4."""
+"""What is stored like a scan and is none: labels, phase, and results of seran's own.
+
+Labels are names: interpolation makes a border of 3 between 2 and 4. Where phase wraps it makes an edge.
+"""
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
+from jaxtyping import Float
+from numpy import ndarray
 
 from seran import io, scratch
 from seran.errors import BadInput
+from seran.io.dicom.elements import header, items, texts
+from seran.io.dicom.slices import Slices
 from seran.volume import Volume
 
-INTENTS = {1002: "label", 1005: "NeuroNames"}  # NIfTI's intent codes of images whose values are names
+INTENTS = {1002: "label", 1003: "NeuroNames"}  # NIfTI's intent codes of images whose values are names
 NAME = re.compile(r"(?:^|[-_.+])(d?seg|mask|labels?|labelmap|segmentation|aseg|aparc|wmparc|ribbon)$", re.I)
 """The end of such an image's name, without the ending of its format: BIDS, FreeSurfer, Slicer."""
+HINT = re.compile(r"seg|parc|label|mask|atlas|aal|roi|lesion", re.I)  # in the name of what may be labels
 FEW = 16  # different values that labels have at most; the quietest 8-bit scan has many more
+ALIKE, HINTED_ALIKE = 0.65, 0.45
+"""Part of the voxels off the background like their neighbour, above which values are names.
+
+Label images of 1 and 2 mm have 0.75 to 0.94; scans at most 0.23, rounded to 8 bits 0.44 (a phantom)."""
+COMPLEX = re.compile(r"(?:^|_)(part-(?:phase|real|imag)|phasediff)(?:_|$)")  # in names of BIDS
+MAYBE = re.compile(r"[-_](?:ph|phase\d?|real|imag|imaginary)(?:_|$)", re.I)  # in others: dcm2niix
+COMPONENTS = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}  # third values of DICOM's image types
+TURNS = np.pi, 1000 * np.pi, 4096  # half a turn, as it is stored: radians, GE, Siemens
+JUMPS, HINTED_JUMPS = 0.1, 0.03
+"""Part of the neighbours over half the range apart, above which values wrap.
+
+Phase of air has 0.25; scans at most 0.005, a phantom of few sharp voxels 0.05."""
+KINDS = {
+    "a result of seran's": "sharpen the scan that it was made from",
+    "labels": "a segmentation or mask wants nearest neighbour, on the grid of the sharpened image",
+    "phase, or a part of a complex image": "sharpen the magnitude",
+}
 
 
-def refuse_labels(path: Path, volume: Volume) -> None:
-    """Raise `BadInput` for a scan whose header, name (of a file) or voxels are those of a label image."""
-    named = None if path.is_dir() else NAME.search(io.stem(path))
-    why = _header(volume) or (f"its name ends in {named[1]}" if named else _voxels(volume))
-    if why:
-        how = "a segmentation or mask wants nearest neighbour, on the grid of the sharpened image"
-        looks = f"{path}: expected an image, got what looks like labels ({why})"
-        raise BadInput(f"{looks}; {how}; if it is an image, give --no-label-check")
+def refuse_other_kinds(path: Path, volume: Volume, made: bool = False) -> None:
+    """Raise `BadInput` for what is no scan by its record, header, name or voxels.
+
+    Args:
+        path: where it comes from.
+        volume: it, or the first of several.
+        made: whether there is a record that says so of a result.
+    """
+    name = "" if path.is_dir() else io.stem(path)
+    record = "by the record beside it" * made
+    for (kind, how), find in zip(KINDS.items(), (_result, _labels, _phase), strict=True):
+        if why := record or find(path, name, volume):
+            looks = f"{path}: expected an image, got what looks like {kind} ({why})"
+            raise BadInput(f"{looks}; {how}, or give --no-label-check to take it as it is")
 
 
-def _header(volume: Volume) -> str:
+def _result(path: Path, name: str, volume: Volume) -> str:
+    if "_desc-seran" in name:
+        return "its name says desc-seran"
+    tools = items(_first(volume, "ContributingEquipmentSequence"), "ContributingEquipmentSequence")
+    return "its DICOM header says so" * any(texts(tool, "Manufacturer") == ["seran"] for tool in tools)
+
+
+def _labels(path: Path, name: str, volume: Volume) -> str:
     if isinstance(volume.header, nib.Nifti1Header):
         code = int(volume.header["intent_code"])
-        return f"its intent is {INTENTS[code]}" if code in INTENTS else ""
-    texts = volume.header.texts if isinstance(volume.header, io.itk.Kept) else {}
-    return "its header lists segments" if "Segment0_ID" in texts else ""
+        if code in INTENTS:
+            return f"its intent is {INTENTS[code]}"
+    if isinstance(volume.header, io.itk.Kept) and "Segment0_ID" in volume.header.texts:
+        return "its header lists segments"
+    if named := NAME.search(name):
+        return f"its name ends in {named[1]}"
+    return _names(volume.data, HINTED_ALIKE if HINT.search(name) else ALIKE)
 
 
-def _voxels(volume: Volume) -> str:
-    """Labels are 2 to `FEW` different values, whole, none negative, each on two voxels or more."""
+def _names(data: Float[ndarray, "x y z"], limit: float) -> str:
+    """Values that are names: whole, none negative, and few (on two voxels or more) or in large patches."""
+    values, counts = np.unique(data[::5, ::5, ::5], return_counts=True)
+    common, few = values[counts.argmax()], len(values) <= FEW  # most scans have too many to sort all voxels
     seen: Counter[float] = Counter()
-    for at in scratch.blocks(volume.data):
-        if len(np.unique(volume.data[at][::5, ::5, ::5])) > FEW:  # most scans: no need to sort all voxels
+    alike = others = 0
+    for block in _blocks(data):
+        if block.min() < 0 or (block != np.rint(block)).any():
             return ""
-        values, counts = np.unique(volume.data[at], return_counts=True)
-        scratch.release(volume.data)
-        seen.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-        if len(seen) > FEW or values[0] < 0 or (values != np.rint(values)).any():
-            return ""
-    return f"{len(seen)} different whole numbers" if len(seen) > 1 and min(seen.values()) > 1 else ""
+        if few:
+            values, counts = np.unique(block, return_counts=True)
+            seen.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+            few = len(seen) <= FEW
+        off = block[1:] != common
+        alike += np.count_nonzero(off & (block[1:] == block[:-1]))
+        others += np.count_nonzero(off)
+    if few and len(seen) > 1 and min(seen.values()) > 1:
+        return f"{len(seen)} different whole numbers"
+    share = alike / max(others, 1)
+    return f"whole numbers, {share:.0%} of them like their neighbour" if share > limit else ""
+
+
+def _phase(path: Path, name: str, volume: Volume) -> str:
+    said = _first(volume, "ImageType", "ComplexImageComponent")
+    if parts := COMPONENTS & {*texts(said, "ImageType")[2:3], *texts(said, "ComplexImageComponent")}:
+        return f"its DICOM header says {parts.pop()}"
+    if named := COMPLEX.search(name):
+        return f"its name says {named[1]}"
+    ends = [(float(block.min()), float(block.max())) for block in _blocks(volume.data)]
+    low, high = min(a for a, _ in ends), max(b for _, b in ends)
+    if any(abs(high - turn) <= 0.01 * turn and abs(low + turn) <= 0.01 * turn for turn in TURNS):
+        return f"its values fill {low:g} to {high:g}"
+    hinted = bool(MAYBE.search(name))
+    if hinted and low < -high / 4:
+        return "its name, and values below 0"
+    jumps = pairs = 0
+    for block in _blocks(volume.data):
+        steps = np.abs(np.diff(block, axis=0))
+        jumps += np.count_nonzero(steps > (high - low) / 2)
+        pairs += steps.size
+    share = jumps / max(pairs, 1)
+    wraps = share > (HINTED_JUMPS if hinted else JUMPS)
+    return f"{share:.0%} of its neighbours lie more than half the range apart" if wraps else ""
+
+
+def _blocks(data: Float[ndarray, "x y z"]) -> Iterator[Float[ndarray, "x y z"]]:
+    for at in scratch.blocks(data):
+        yield data[at]
+        scratch.release(data)
+
+
+def _first(volume: Volume, *names: str) -> pydicom.Dataset:
+    """These elements of a DICOM series, in its first file; none of other scans."""
+    source = volume.header
+    return header(source.paths[0], names) if isinstance(source, Slices) else pydicom.Dataset()

@@ -29,7 +29,8 @@ class ReadOptions:
         fill: value for voxels that are NaN, infinite or beyond 1e30.
         volume: which one of several (4-D, echoes), counted from 0; without it all, one after the other.
         series: which series of a DICOM folder, by number or UID (`seran info FOLDER` lists them).
-        label_check: refuse what looks like a segmentation or a mask by its header, name or values.
+        label_check: refuse what looks like no scan by its header, name, record or values: a segmentation or
+            mask, phase, a result of seran's.
     """
 
     plane: grid.Plane = "auto"

@@ -244,11 +244,12 @@ def run(
     series = io.read_series(scan, reading.affine, reading.fill, allocate, reading.volume)
     with progress.stage(f"read {source}"):
         held = ahead(series.volumes)
+    made_here = record.read(source) is not None
     if reading.label_check:
-        labels.refuse_labels(source, held[0])
+        labels.refuse_other_kinds(source, held[0], made_here)
     with progress.stage("plan, and load the method"):
         steps = Steps(held[0], options, engine, more=held[1:])
-        steps.sharpened = record.read(source) is not None
+        steps.sharpened = made_here
     progress.log.info("%r; %s", steps.method, steps.plan)
     digest, found = files.sha256_of(scan.files), []
     outs = record.outputs(out, steps.method.spread)
