@@ -54,6 +54,7 @@ class Steps:
         engine: how the network is run.
         loaded: the method, if it is.
         more: of a series, the volumes on which the band is measured besides the first.
+        scan: its name, for what is wrong with it.
     """
 
     def __init__(
@@ -63,11 +64,12 @@ class Steps:
         engine: Engine,
         loaded: Method | None = None,
         more: Sequence[Volume] = (),
+        scan: str = "the scan",
     ) -> None:
         self.options, self.engine = options, engine
         axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane, first.slices)
         stacks = [np.moveaxis(volume.data, axis, 0) for volume in (first, *more)]
-        refuse_small(stacks[0], axis)
+        refuse_small(scan, stacks[0], axis)
         name, default = (loaded.name, loaded.scale) if loaded else options.implied()
         scale, target = options.target.reach(first.grid, axis, default)
         method = loaded or methods.method(name, scale, options.degradation, options.weights, engine)
@@ -170,12 +172,18 @@ def varies(volume: Volume) -> bool:
     return low < high
 
 
-def refuse_small(stack: Float[ndarray, "n h w"], axis: int) -> None:
-    """Raise `BadInput` for slices that are too small, stacked along an array axis."""
+def refuse_small(scan: str, stack: Float[ndarray, "n h w"], axis: int) -> None:
+    """Raise `BadInput` for a scan whose slices are too small.
+
+    Args:
+        scan: its name.
+        stack: its slices.
+        axis: the array axis along which they are stacked.
+    """
     if min(stack.shape[1:]) < sharpen.SMALLEST:
         got = f"slices of {grid.dimensions(stack.shape[1:])} pixels along array axis {axis}"
         least = grid.dimensions([sharpen.SMALLEST] * 2)
-        raise BadInput(f"{got}: must be at least {least}; choose another --plane")
+        raise BadInput(f"{scan}: {got}: must be at least {least}; choose another --plane")
 
 
 def _refuse_unusable(made: Volume) -> None:
@@ -206,10 +214,10 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if not os.access(out.parent, os.W_OK):
         raise BadInput(f"{out.parent}: the folder is not writable; choose another output")
-    for path in filter(Path.exists, written):
+    for path in filter(os.path.lexists, written):  # a link to what is not there, too
         if path.is_dir():
             raise BadInput(f"{path} is a folder, which is not replaced; remove it, or name another output")
-        if source and source.exists() and path.samefile(source):
+        if source and source.exists() and path.exists() and path.samefile(source):
             raise BadInput(f"{path}: the output would replace the input; name another file")
         if source and io.format_of(source) is not None and sidecar(source) == path:
             raise BadInput(f"{path} describes the input and would be replaced; name another output")
@@ -248,7 +256,7 @@ def run(
     if reading.label_check:
         labels.refuse_other_kinds(source, held[0], made_here)
     with progress.stage("plan, and load the method"):
-        steps = Steps(held[0], options, engine, more=held[1:])
+        steps = Steps(held[0], options, engine, more=held[1:], scan=str(source))
         steps.sharpened = made_here
     progress.log.info("%r; %s", steps.method, steps.plan)
     digest, found = files.sha256_of(scan.files), []
