@@ -157,6 +157,9 @@ def test_bad_scans_are_named_counted_and_missing_from_the_group(
     assert "2 sharpened, 0 there already, 2 failed" in told
     assert "sub-02_FLAIR.nii.gz: cannot be read as NIfTI" in told
     assert "T2w.json: expected a JSON object" in told
+    (raw / "sub-01" / "ses-a" / "anat" / "sub-01_ses-a_acq-ax_run-2_T2w.json").write_text('{"a":' * 100_000)
+    assert run(raw, out, "participant") == 1
+    assert "T2w.json: expected a JSON object (nested too deep)" in capsys.readouterr().err
     assert run(raw, out, "group") == 0
     assert "2 of 4 scans are sharpened" in capsys.readouterr().out
     with (out / "group.tsv").open(newline="") as file:

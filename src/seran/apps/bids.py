@@ -15,7 +15,7 @@ from string import Template
 from typing import Any, Literal
 
 import seran
-from seran import files
+from seran import facts, files
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.grid import dimensions
@@ -86,7 +86,7 @@ def resolution(target: Target) -> tuple[str, str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(facts.parsed(path.read_bytes()))
     except (ValueError, TypeError) as error:
         raise BadInput(f"{path}: expected a JSON object ({error}); mend or remove it") from error
 
