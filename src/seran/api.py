@@ -204,7 +204,7 @@ def _upscaled(scan: Readable, options: Options, engine: Engine, loaded: Method |
     made = given.record or (record.read(Path(scan)) if isinstance(scan, str | Path) else None)
     if options.read.label_check:
         labels.refuse_other_kinds(Path(given.name), given.volume, made is not None)
-    steps = Steps(given.volume, options, engine, loaded)
+    steps = Steps(given.volume, options, engine, loaded, scan=given.name)
     steps.sharpened = made is not None
     image, _, stated = steps(given.volume)
     return Scan(image, replace(stated, input=given.name), given.name)
@@ -216,15 +216,15 @@ def _scan(scan: Readable) -> Scan:
         return scan
     if isinstance(scan, str | Path):
         return read(scan)
+    here, named, unit = Path("the scan"), None, 1.0
     if isinstance(scan, tuple) and len(scan) == 2:
         voxels, affine, header = np.asarray(scan[0]), scan[1], None
-    here, named, unit = Path("the scan"), None, 1.0
     elif hasattr(scan, "dataobj") and hasattr(scan, "affine"):
         voxels, affine, header = np.asarray(scan.dataobj), scan.affine, scan.header.copy()
-    else:
-        raise BadInput(f"expected a path, a nibabel image, or (voxels, affine), got {type(scan).__name__}")
         if isinstance(header, nib.Nifti1Header):
             named, unit = nifti.checked(here, header), nifti.in_mm(header)
+    else:
+        raise BadInput(f"expected a path, a nibabel image, or (voxels, affine), got {type(scan).__name__}")
     x, y, z, count = shaped(here, voxels.shape, voxels.dtype)
     if count > 1:
         raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
