@@ -1,7 +1,18 @@
 """What scanners, other programs and hostile users write: unusual, and read rightly or refused in one line."""
 
+import builtins
+import errno
 import gzip
+import io as io_module
 import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import tracemalloc
+import warnings
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -12,6 +23,8 @@ from scipy.ndimage import gaussian_filter
 from seran import cli, grid, io, methods
 from seran.classical import bicubic
 from seran.engines import openvino
+from seran.errors import BadInput
+from seran.io import voxels
 from tests.conftest import enlarged, oblique, phantom
 from tests.test_formats import blob, centroid, save
 
@@ -233,7 +246,9 @@ def test_links(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert upscale(link, other, "--force") == 0
     assert (precious.read_text(), other.is_symlink()) == ("precious", False)
     dangling.symlink_to(tmp_path / "nowhere.nii.gz")
-    assert upscale(scan, dangling) == 0
+    assert "dangling.nii.gz exists; give --force" in refused(capsys, scan, dangling)
+    assert upscale(scan, dangling, "--force") == 0
+    assert not dangling.is_symlink()
     assert not (tmp_path / "nowhere.nii.gz").exists()
     os.link(scan, tmp_path / "hard.nii.gz")
     assert "replace the input" in refused(capsys, scan, tmp_path / "hard.nii.gz", "--force")
@@ -333,3 +348,188 @@ def test_the_header_of_a_time_series_is_kept(tmp_path: Path) -> None:
                  "intent_name"):  # fmt: skip
         assert made[name] == header[name], name
     assert [e.get_content() for e in made.extensions] == [b'{"EchoTime": 0.03}']
+
+
+@pytest.mark.parametrize("end", [".nii.gz", ".mgz"])
+def test_a_gzip_stream_is_read_to_its_checksum(tmp_path: Path, end: str) -> None:
+    """Of single bits that are flipped anywhere, those are told that change anything for Python's gzip."""
+    good = save(phantom(SHAPE).astype(np.int16), oblique(), tmp_path / f"in{end}").read_bytes()
+    right, passed = io.read(tmp_path / f"in{end}").data, 0
+    chosen = random.Random(4)
+    for place in [*range(10), *chosen.sample(range(10, len(good)), 60), *range(len(good) - 8, len(good))]:
+        content = bytearray(good)
+        content[place] ^= 1 << chosen.randrange(8)
+        path = tmp_path / f"flipped{end}"
+        path.write_bytes(content)
+        try:
+            same = gzip.decompress(content) == gzip.decompress(good)
+        except (OSError, EOFError, zlib.error):
+            same = False
+        if same:
+            np.testing.assert_array_equal(io.read(path).data, right)
+            passed += 1
+        else:
+            with pytest.raises(BadInput, match=rf"flipped\{end}: ") as caught:
+                io.read(path)
+            assert len(str(caught.value).splitlines()) == 1
+    assert passed < 10  # time and system in gzip's own header
+
+
+@pytest.mark.parametrize("end", [".nii.gz", ".mgz"])
+def test_a_gzip_stream_that_does_not_end_where_it_should(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    path = save(phantom(SHAPE).astype(np.int16), oblique(), tmp_path / f"in{end}")
+    good, right = path.read_bytes(), io.read(path).data
+    half = len(good) // 2
+    cases = {
+        "cut off": (good[:half], good[:-8], good[:-3], good[:5], good[:12]),
+        "other bytes follow": (good + b"and more", good + b"and much more than a header", good + good[:2]),
+        "is damaged: CRC": (good[:-8] + bytes(4) + good[-4:],),
+        "is damaged: Incorrect length": (good[:-4] + bytes(4),),
+    }
+    for text, contents in cases.items():
+        for content in contents:
+            path.write_bytes(content)
+            assert text in refused(capsys, path, tmp_path / "out.nii")
+    cut = len(gzip.decompress(good)) // 2
+    members = gzip.compress(gzip.decompress(good)[:cut]) + gzip.compress(gzip.decompress(good)[cut:])
+    for content in (good + bytes(600), members):  # what gzip itself takes: padding, several members
+        path.write_bytes(content)
+        np.testing.assert_array_equal(io.read(path).data, right)
+
+
+@pytest.mark.parametrize("end", [".nii.gz", ".mgz"])
+def test_packed_files_are_not_trusted_to_be_as_large_as_they_could(tmp_path: Path, end: str) -> None:
+    """One bit of a header makes them 50 MB, which so many bytes might hold; no array is made."""
+    data = np.zeros((256, 256, 128), np.int16)
+    data[:, :, :3] = np.random.default_rng(0).integers(0, 1 << 14, (256, 256, 3))
+    path = save(data, oblique(), tmp_path / f"in{end}")
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    if end == ".mgz":
+        content[4:8] = np.array([256 | 512], ">i4").tobytes()
+    else:
+        content[42:44] = np.array([256 | 512], "<i2").tobytes()
+    path.write_bytes(gzip.compress(content))
+    need = 768 * 256 * 128 * 2
+    assert need < voxels.GZIP_RATIO * path.stat().st_size
+    tracemalloc.start()
+    with pytest.raises(BadInput, match=f"promises {need:,} bytes of voxels, but it has 16,77"):
+        io.read(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 20e6
+
+
+def test_a_small_scan_with_much_packed_behind_it_is_left_early(tmp_path: Path) -> None:
+    path = save(phantom(SHAPE), oblique(), tmp_path / "in.nii.gz")
+    path.write_bytes(path.read_bytes() + gzip.compress(bytes(1 << 29), 1))
+    with pytest.raises(BadInput, match="far more is packed in it than the 17,680 bytes"):
+        io.read(path)
+
+
+def test_pipes_and_devices_are_refused_at_once(tmp_path: Path) -> None:
+    """In a process of its own with a limit: nobody writes to the pipes, and whoever opened one would wait."""
+    for link, device in (("null.nii", "null"), ("zero.nii.gz", "zero")):
+        (tmp_path / link).symlink_to(f"/dev/{device}")
+    for end in (".nii", ".mgz", ".nrrd", ".mha"):
+        os.mkfifo(tmp_path / f"pipe{end}")
+    save(phantom(SHAPE), oblique(), tmp_path / "pair.hdr")
+    (tmp_path / "pair.img").unlink()
+    os.mkfifo(tmp_path / "pair.img")
+    save(phantom(SHAPE), oblique(), tmp_path / "good.nii")
+    names = ["/dev/null", "/dev/zero", "/dev/stdin", "null.nii", "zero.nii.gz", "pair.hdr", "pair.img"]
+    names += [f"pipe{end}" for end in (".nii", ".mgz", ".nrrd", ".mha")]
+    runs = [["info", name] for name in names]
+    runs += [["upscale", name, "out.nii", "--method", "bicubic"] for name in names]
+    runs += [["upscale", "good.nii", "out.nii", "--method", "bicubic", "--like", name] for name in names]
+    runs += [["compare", "good.nii", name, "page.html"] for name in names]
+    code = f"from seran import cli\nprint([cli.run(words) for words in {runs}])"
+    made = subprocess.run(
+        [sys.executable, "-c", code], input="", cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert made.stdout == f"{[2] * len(runs)}\n"
+    lines = made.stderr.splitlines()
+    assert len(lines) == len(runs)
+    for line, words in zip(lines, runs, strict=True):
+        assert "expected a file or a folder, got a pipe or a device; save it as a file first" in line, words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [0.4e9, 0.7e9])
+def test_a_limit_of_memory_is_one_true_line(tmp_path: Path, limit: float) -> None:
+    """A scan of 0.4 GB as float32, in processes that may take less than its work needs."""
+    data = np.tile(phantom((128, 128, 16)), (4, 4, 25)).astype(np.int16)
+    save(data, oblique(), tmp_path / "in.nii")
+    words = [sys.executable, "-m", "seran", "upscale", "in.nii", "out.nii", "--method", "bicubic"]
+    made = subprocess.run(
+        words,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (int(limit), int(limit))),
+    )
+    assert made.returncode == 2
+    text = made.stderr.splitlines()[-1]
+    assert re.search(rf"needs (about [\d.]+ GB )?more memory, and {limit / 1e9:.2g} GB are allowed", text)
+    assert len(made.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.nii"]
+
+
+@pytest.mark.parametrize("end", [".nii", ".nii.gz", ".mgz", ".img", ".nrrd", ".mha"])
+@pytest.mark.parametrize("command", ["upscale", "info", "compare"])
+def test_a_file_that_may_not_be_read_is_named_with_the_reason(
+    tmp_path: Path,
+    end: str,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever runs the tests may be allowed everything, so opening the file is what is forbidden."""
+    path, good = save(phantom(SHAPE), oblique(), tmp_path / f"in{end}"), tmp_path / "good.nii"
+    save(phantom(SHAPE), oblique(), good)
+    plain = io_module.open
+
+    def opening(file: object, *args: object, **more: object) -> object:
+        if str(file) == str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return plain(file, *args, **more)
+
+    monkeypatch.setattr(io_module, "open", opening)
+    monkeypatch.setattr(builtins, "open", opening)
+    words = {
+        "upscale": [path, tmp_path / "out.nii"],
+        "info": [path],
+        "compare": [good, path, tmp_path / "out.html"],
+    }
+    assert cli.run([command, *map(str, words[command])]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert str(path) in told
+    assert "Permission denied" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(34, 40, 1), (600, 1, 1)], ids=str)
+@pytest.mark.parametrize("plane", ["auto", "coronal", "sagittal", "axial"])
+def test_stacks_of_one_give_no_warning_of_numpy(
+    tmp_path: Path, shape: tuple[int, int, int], plane: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One slice, cut along it, and values along a surface (`lh.thickness.mgh`)."""
+    save(phantom(shape), oblique(), tmp_path / "in.mgh")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cli.run(["info", str(tmp_path / "in.mgh"), "--plane", plane]) == 0
+        for method in ("bicubic", "seran"):
+            out = str(tmp_path / f"{method}.mgh")
+            status = cli.run(["upscale", str(tmp_path / "in.mgh"), out, "--method", method, "--plane", plane])
+            assert status in (0, 2)
+            if status == 0:
+                cli.run(["compare", str(tmp_path / "in.mgh"), out])
+    told = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("seran: ") for line in told)
+    for line in told:
+        if "slices of" in line:
+            assert "in.mgh: slices of" in line

@@ -79,7 +79,7 @@ def opened(path: Path) -> Iterator[BufferedIOBase]:
         try:
             yield file
         except EOFError as error:
-            raise ValueError("its gzip stream is cut off; copy it again") from error
+            raise ValueError("its gzip stream is cut off, or other bytes follow it; copy it again") from error
         except DAMAGED as error:
             text = f"its gzip stream is damaged: {error}; copy it again"
             if "Not a gzipped" in str(error):
