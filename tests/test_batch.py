@@ -1,18 +1,21 @@
 """Many scans by one command: one bad scan among good ones, resuming, a killed run."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from seran import cli, files
+from seran.job import batch
 from tests.conftest import oblique, phantom
 from tests.test_dicom import DATA, series
 
@@ -87,6 +90,117 @@ def test_two_of_one_name(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "would both become" in capsys.readouterr().err
     assert run(folder, tmp_path / "out.nii") == 2
     assert "out.nii: must be a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", ["one.nii", "one.mgz", "one"])
+def test_two_that_would_share_a_record(
+    other: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would take the other's record for none of its own, and be done again for ever."""
+    second = tmp_path / "second" / other
+    if other == "one":
+        series(second, DATA, oblique(), Modality="MR")
+    else:
+        second.parent.mkdir()
+        image = nib.Nifti1Image(phantom((26, 22, 5)), oblique())
+        nib.save(nib.MGHImage(image.dataobj, image.affine) if other == "one.mgz" else image, second)
+    assert run(folder / "a" / "one.nii.gz", second, tmp_path / "out") == 2
+    told = capsys.readouterr().err
+    assert "would both become" in told
+    assert "or share its record one.json" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_reached_is_named_and_counted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan in an annex without its content, and a folder without permission; not a note that is gone."""
+    (folder / "a" / "annexed.nii.gz").symlink_to(".git/annex/objects/none")
+    (folder / "readme.txt").symlink_to("gone")
+    (folder / "shut").mkdir()
+    listed = Path.iterdir
+
+    def refused(self: Path) -> Any:
+        if self.name == "shut":  # whoever runs the tests may enter it
+            raise PermissionError(13, "Permission denied", str(self))
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert run(folder, tmp_path / "out") == 1
+    told = capsys.readouterr().err
+    assert "3 sharpened, 0 there already, 2 failed" in told
+    assert "annexed.nii.gz: a link to what is not there; get it first (git annex, DataLad)" in told
+    assert f"{folder / 'shut'}: Permission denied" in told
+    assert "readme" not in told
+    assert run(folder / "a" / "annexed.nii.gz", tmp_path / "one.nii") == 2
+    assert "annexed.nii.gz: a link to what is not there" in capsys.readouterr().err
+
+
+def test_links_are_followed_once_and_hidden_folders_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(folder / "b" / "three.nii.gz", tmp_path / "elsewhere")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "a" / "again").symlink_to(folder)  # a loop
+    for hidden in (".git/annex", ".snapshot"):
+        (folder / hidden).mkdir(parents=True)
+        shutil.copy(folder / "a" / "two.nii", folder / hidden)
+    assert run(folder, tmp_path / "out") == 0
+    assert list(results(tmp_path / "out")) == ["a/one.nii.gz", "a/two.nii", "linked/three.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (PermissionError(13, "Permission denied", "one.json"), "one.json: Permission denied"),
+        (OSError(36, "File name too long", "x" * 300), "x: File name too long"),
+        (MemoryError(), "it needs more memory"),
+        (ZeroDivisionError("by nought"), "unexpected ZeroDivisionError: by nought; please report it"),
+    ],
+)
+def test_whatever_is_wrong_with_one_stops_no_other(
+    error: Exception,
+    why: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = batch.job.run
+
+    def broken(source: Path, *args: Any) -> Any:
+        if source.name == "one.nii.gz":
+            raise error
+        return done(source, *args)
+
+    monkeypatch.setattr(batch.job, "run", broken)
+    assert run(folder, tmp_path / "out") == 1
+    told = capsys.readouterr().err
+    assert "2 sharpened, 0 there already, 1 failed" in told
+    assert f"failed: {folder / 'a' / 'one.nii.gz'}: " in told
+    assert why in told
+
+
+@pytest.mark.skipif(not os.geteuid(), reason="nothing is unreadable to root")
+def test_an_unreadable_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "a" / "one.nii.gz").chmod(0)
+    assert run(folder, tmp_path / "out") == 1
+    told = capsys.readouterr().err
+    assert "2 sharpened, 0 there already, 1 failed" in told
+    assert "one.nii.gz: " in told
+    assert "Permission denied" in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
+def test_names_that_are_no_text(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"caf\xe9.nii.gz")
+    (folder / "b" / "three.nii.gz").rename(folder / "b" / name)
+    assert run(folder, tmp_path / "out") == 0
+    assert run(folder, tmp_path / "out", "--resume") == 0
+    assert capsys.readouterr().out.endswith("0 sharpened, 3 there already, 0 failed\n")
+    assert json.loads((tmp_path / "out" / "b" / name.replace("nii.gz", "json")).read_text())["Input"] == name
+    (folder / "b" / name).write_bytes(b"nothing")
+    assert run(folder, tmp_path / "out", "--resume") == 1
+    assert r"caf\udce9.nii.gz: cannot be read as NIfTI" in capsys.readouterr().err
 
 
 def test_resume_knows_scans_by_their_content(

@@ -313,3 +313,18 @@ def test_what_cannot_be_a_cluster(tmp_path: Path) -> None:
     process = started(source, tmp_path / "out.nii", "--cluster", "local")
     assert "are for several scans" in process.communicate()[1]
     assert process.returncode == 2
+
+
+def inverse(number: int) -> str:
+    return f"{1 / number:g}"
+
+
+def test_a_fault_with_one_stops_no_other() -> None:
+    found = cluster.spread(
+        inverse, [2, 0, 4], Cluster("local", workers=1, tries=1), lambda n, why: f"{n}: {why}"
+    )
+    assert sorted(found) == [
+        "0.25",
+        "0.5",
+        "0: unexpected ZeroDivisionError: division by zero; please report it",
+    ]

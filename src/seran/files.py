@@ -31,6 +31,7 @@ TAKEN = (
     errno.ENOTDIR,
 )  # the name is another process's by now
 FOLDERS = re.compile(r"""(?:[A-Za-z]:)?[^=:,"/\\]*[/\\]""")  # in a word: what stands before a name
+GONE = "a link to what is not there; get it first (git annex, DataLad)"
 PATIENCE = 10.0  # seconds to wait for the lock of a folder; who holds it longer renames nothing
 
 
@@ -198,7 +199,7 @@ def below(folder: Path) -> tuple[list[Path], dict[Path, str]]:
                 elif entry.is_file():
                     found.append(entry)
                 elif entry.is_symlink():
-                    lost[entry] = "a link to what is not there"
+                    lost[entry] = GONE
             except OSError as error:
                 lost[entry] = error.strerror or "cannot be reached"
     return sorted(found), lost

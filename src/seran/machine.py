@@ -86,6 +86,15 @@ def short_of_memory(error: BaseException) -> str | None:
     return f"needs {more}, and {has / 1e9:.2g} GB are {how}"
 
 
+def told(error: Exception) -> str:
+    """What to say, in a line, of an error that is not the user's."""
+    if short := short_of_memory(error):
+        return f"it {short}"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'system'}: {error.strerror or error}"
+    return f"unexpected {type(error).__name__}: {error}; please report it"
+
+
 def missing() -> dict[str, list[str]]:
     """Of every extra, the modules that are not installed; nothing is imported."""
     return {extra: [m for m in modules if util.find_spec(m) is None] for extra, modules in EXTRAS.items()}

@@ -1,11 +1,12 @@
 """Scans in, sharper scans out, with a record beside each."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from seran import io
+from seran import files, io
 from seran.apps import compare
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
@@ -16,11 +17,24 @@ from seran.job.cluster import Cluster
 from seran.job.options import Options
 
 
-def _scans_in(folder: Path) -> list[Path]:
-    """The scans below a folder; none in the folder of a DICOM series."""
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
-    found = [p for p in files if io.format_of(p) and not io.dicom.is_dicom(p)]
-    return [p for p in found if p.suffix.lower() != ".img" or p.with_suffix(".hdr") not in found]
+def _scans_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """The scans below a folder, none in that of a DICOM series; what may be some and cannot be reached."""
+    paths, lost = files.below(folder)
+    found = {p for p in paths if io.format_of(p) and not _is_dicom(p)}
+    scans = [p for p in sorted(found) if p.suffix.lower() != ".img" or p.with_suffix(".hdr") not in found]
+    return scans, {p: why for p, why in lost.items() if _may_be_scans(p)}
+
+
+def _is_dicom(path: Path) -> bool:
+    with suppress(OSError):  # told when it is read
+        return io.dicom.is_dicom(path)
+    return False
+
+
+def _may_be_scans(path: Path) -> bool:
+    with suppress(OSError):
+        return io.format_of(path) is not None
+    return True
 
 
 def _planned(sources: list[Path], out: Path) -> list[Task]:
@@ -28,19 +42,18 @@ def _planned(sources: list[Path], out: Path) -> list[Task]:
 
     Where ``out`` lies in a folder of scans, what is in it are results of earlier runs, not scans.
     """
-    pairs, results = [], out.resolve()
+    tasks, results = [], out.resolve()
     for source in sources:
-        inside = _scans_in(source) if source.is_dir() else []
-        if source.resolve() in results.parents:
-            inside = [one for one in inside if not one.parent.resolve().is_relative_to(results)]
-        pairs += [(one, out / one.relative_to(source).parent / io.result_name(one)) for one in inside] or [
-            (source, out / io.result_name(source))
-        ]
-    taken: dict[Path, Path] = {}
-    for source, result in pairs:
-        if taken.setdefault(result, source) is not source:
-            raise BadInput(f"{source} and {taken[result]} would both become {result}; sharpen them apart")
-    return [Task(*pair) for pair in pairs]
+        inside, lost = _scans_in(source) if source.is_dir() else ([], {})
+        if not inside:
+            tasks.append(Task(source, out / io.result_name(source)))
+            continue
+        for path in (*inside, *lost):
+            own = source.resolve() in results.parents and path.parent.resolve().is_relative_to(results)
+            if not own:
+                result = (out / path.relative_to(source)).with_name(io.result_name(path))
+                tasks.append(Task(path, result, wrong=lost.get(path, "")))
+    return tasks
 
 
 def upscale(
@@ -83,7 +96,7 @@ def upscale(
         raise BadInput("upscale needs IN and OUT; see seran upscale --help")
     *sources, result = named
     chosen = options.read.series is not None  # of a DICOM folder, whatever else lies there
-    if len(sources) > 1 or (not chosen and sources[0].is_dir() and _scans_in(sources[0])):
+    if len(sources) > 1 or (not chosen and sources[0].is_dir() and _scans_in(sources[0])[0]):
         if report is not None:
             raise BadInput(
                 "--report is for one scan; `seran compare IN OUT PAGE.html` makes a page of a pair"

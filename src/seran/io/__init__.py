@@ -10,6 +10,7 @@ import numpy as np
 
 from seran import scratch
 from seran.errors import BadInput
+from seran.files import GONE
 from seran.io import dicom, metaimage, mgh, nifti, nrrd, voxels
 from seran.io.voxels import Reading, Writer
 from seran.scratch import Allocator
@@ -71,7 +72,7 @@ def refuse_irregular(path: Path) -> None:
 def resolve(path: Path, pick: str | None = None) -> Source:
     """Find what there is to read at ``path``; ``pick`` chooses a series of a folder, by number or UID."""
     if not path.exists():
-        raise BadInput(f"{path}: no such file or folder")
+        raise BadInput(f"{path}: {GONE if path.is_symlink() else 'no such file or folder'}")
     if path.is_dir():
         series = dicom.picked(path, pick)
         return Source(path, tuple(series.paths), series)

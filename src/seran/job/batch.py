@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from seran.errors import BadInput, Incomplete
 from seran.job import cluster, record
 from seran.job import run as job
 from seran.job.options import Options
-from seran.machine import cpus
+from seran.machine import cpus, told
 
 Outcome = tuple[str, str]  # ``sharpened``, ``there`` or ``failed``, and a line about it
 
@@ -27,6 +27,7 @@ class Task:
     source: Path
     out: Path
     facts: Callable[[], dict[str, Any]] = dict  # gives what the record states besides
+    wrong: str = ""  # why nothing can become of it, where that is known before it is tried
 
 
 @contextmanager
@@ -44,7 +45,9 @@ def bars() -> Iterator[job.Watch]:
 def _one(
     task: Task, options: Options, engine: Engine, force: bool, resume: bool, watch: job.Watch | None = None
 ) -> Outcome:
-    """Sharpen one scan of several; what is wrong with it is told, not raised."""
+    """Sharpen one scan of several; what is wrong with it is told, not raised: only faults of others are."""
+    if task.wrong:
+        return _failed(task, task.wrong)
     try:
         if resume and (found := record.done(task.source, task.out, options, engine)):
             return "there", found.summary(task.out)
@@ -53,6 +56,26 @@ def _one(
         return "sharpened", made.summary(task.out)
     except BadInput as error:
         return _failed(task, str(error))
+
+
+def _alone(task: Task, *how: Any) -> Outcome:  # noqa: ANN401
+    """The same in this process, where nobody else tries again: whatever is wrong with one stops no other."""
+    try:
+        return _one(task, *how)
+    except Exception as error:
+        progress.log.info("%s", task.source, exc_info=error)
+        return _failed(task, told(error))
+
+
+def _refuse_twins(tasks: Sequence[Task]) -> None:
+    """Raise `BadInput` for two scans whose results would have one record, as ``a.nii`` and ``a.nii.gz``."""
+    taken: dict[Path, Path] = {}
+    for task in tasks:
+        with suppress(OSError):  # of a name that cannot be one: told when its turn comes
+            beside = record.sidecar(task.out)
+            if taken.setdefault(beside, task.source) is not task.source:
+                both = f"{task.source} and {taken[beside]} would both become {task.out}"
+                raise BadInput(f"{both}, or share its record {beside.name}; sharpen them apart")
 
 
 def _failed(task: Task, why: str) -> Outcome:
@@ -78,6 +101,7 @@ def run(
         resume: pass over results that are there, made from the same scan in the same way; replace others.
         where: in this process, or on a cluster.
     """
+    _refuse_twins(tasks)
     first, step = where.share()
     tasks = tasks[first - 1 :: step]
     if where.cluster == "sbatch":  # for the command line that is running, without what asks for a script
@@ -90,7 +114,7 @@ def run(
         if where.cluster:
             outcomes = _spread(tasks, options, engine, force or resume, where)
         else:
-            outcomes = (_one(task, options, engine, force, resume, watch) for task in tasks)
+            outcomes = (_alone(task, options, engine, force, resume, watch) for task in tasks)
         counts = dict.fromkeys(("sharpened", "there", "failed"), 0)
         for i, (kind, text) in enumerate(outcomes):
             counts[kind] += 1
@@ -108,10 +132,14 @@ def _spread(
     """The same on a cluster, where a scan may be begun twice: so a worker passes over what is done."""
     free = []
     for task in tasks:
-        if renew or not record.sidecar(task.out).exists():
-            free.append(task)
-        else:
-            yield _failed(task, f"{record.sidecar(task.out)} exists; give --force to replace it")
+        if task.wrong:
+            yield _failed(task, task.wrong)
+            continue
+        with suppress(OSError):  # of a name that cannot be one: a worker tells it
+            if not renew and (beside := record.sidecar(task.out)).exists():
+                yield _failed(task, f"{beside} exists; give --force to replace it")
+                continue
+        free.append(task)
     if where.cluster == "local" and not engine.threads:
         engine = replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
     work = partial(_one, options=options, engine=engine, force=True, resume=True)

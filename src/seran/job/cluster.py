@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from seran.errors import BadInput
-from seran.machine import cpus, needed
+from seran.machine import cpus, needed, told
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -104,9 +104,7 @@ def spread(
                 if isinstance(cause, ImportError):
                     there = "where the scheduler or a worker runs; install the same seran there"
                     raise BadInput(f"{where.cluster}: {cause} {there}") from error
-                if not isinstance(error, OSError):
-                    raise
-                yield failed(item, f"{error.filename or 'system'}: {error.strerror or error}")
+                yield failed(item, told(error))
 
 
 def dask_setup(worker: Any) -> None:  # noqa: ANN401
