@@ -18,6 +18,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
@@ -313,7 +314,7 @@ def _elsewhere(one: Case, source: Path) -> str:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(text.StringIO()):
             warnings.simplefilter("ignore")
-            found = independent(source, one.scan)
+            found = _asked(source, one.scan)
     except Exception:  # whatever it cannot read, it cannot judge
         return ""
     if found is None or found[0] != read.data.shape or not np.isfinite(found[1]).all():
@@ -323,6 +324,12 @@ def _elsewhere(one: Case, source: Path) -> str:
     wide = max(np.ptp(other[:3], axis=1).max(), 1e-9)
     off = np.abs(ours - other).max() / wide
     return "" if off < APART else f"elsewhere by {off:.3g} of the field of view"
+
+
+def _asked(source: Path, scan: Sound) -> tuple[tuple[int, ...], np.ndarray] | None:
+    """`independent`, in a process of its own: SimpleITK does not survive every header."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        return pool.submit(independent, source, scan).result()
 
 
 def independent(source: Path, scan: Sound) -> tuple[tuple[int, ...], np.ndarray] | None:
@@ -373,7 +380,7 @@ def answers(scans: list[Sound], seed: int, numbers: range) -> Iterator[tuple[int
     for number in numbers:
         if worker is None:
             link, other = context.Pipe()
-            worker = context.Process(target=_serve, args=(other, scans, seed), daemon=True)
+            worker = context.Process(target=_serve, args=(other, scans, seed))
             worker.start()
             other.close()
         link.send(number)

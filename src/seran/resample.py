@@ -13,7 +13,8 @@ from numpy import ndarray
 from seran import grid, kspace, scratch
 from seran.errors import BadInput
 from seran.grid import Affine, Grid
-from seran.resize import sampled
+from seran.resize import Matrix, along, sampled
+from seran.scratch import Allocator, memory
 from seran.volume import Volume
 
 Voxels = Float[ndarray, "_ _ _"]
@@ -88,41 +89,63 @@ def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:
     return volume.on(np.moveaxis(cropped, 0, axis), grid.rescale(volume.affine, (x, y, z), "center"))
 
 
-def onto(volume: Volume, target: Grid) -> Volume:
-    """The volume on another grid."""
+def onto(volume: Volume, target: Grid, allocate: Allocator = memory) -> Volume:
+    """The volume on another grid.
+
+    Args:
+        volume: any.
+        target: where it goes.
+        allocate: makes the arrays.
+    """
     to = np.linalg.inv(volume.affine) @ target.affine  # index on the target -> index on the source
     off = np.abs(to[:3, :3]) * (np.array(target.shape) - 1)
     off[grid.world_axes(to), range(3)] = 0
-    data = (_turned if off.sum(1).max() > TURNED else _parallel)(volume.data, to, target.shape)
-    made = volume.on(np.maximum(data, 0) if volume.data.min() >= 0 else data, target.affine)
-    return replace(made, slices=None)  # its axes may be others
+    data = (_turned if off.sum(1).max() > TURNED else _parallel)(volume.data, to, target.shape, allocate)
+    if all(volume.data[at].min() >= 0 for at in scratch.blocks(volume.data)):
+        for at in scratch.blocks(data):
+            np.maximum(data[at], 0, out=data[at])
+    for array in (volume.data, data):
+        scratch.release(array)
+    return replace(volume.on(data, target.affine), slices=None)  # its axes may be others
 
 
-def _along(data: Voxels, i: int, weights: Float[ndarray, "n m"]) -> Voxels:
-    return np.moveaxis(np.tensordot(weights.astype(np.float32), data, (1, i)), 0, i)
+def _along(data: Voxels, i: int, weights: Matrix, allocate: Allocator) -> Voxels:
+    """Block by block, cut across another axis."""
+    shape = (*data.shape[:i], weights.shape[0], *data.shape[i + 1 :])
+    made, weights = allocate(shape), weights.astype(np.float32)
+    axis = max((j for j in range(3) if j != i), key=lambda j: abs(data.strides[j]))
+    step = max(1, scratch.PART * shape[axis] // (4 * max(data.size, made.size)))
+    for start in range(0, shape[axis], step):
+        at = (*[slice(None)] * axis, slice(start, start + step))
+        made[at] = along(data[at], i, weights)
+        for array in (data, made):
+            scratch.release(array)
+    return made
 
 
-def _parallel(data: Voxels, to: Affine, shape: tuple[int, int, int]) -> Voxels:
-    """Axis by axis; target axis j follows source axis ``order[j]``."""
+def _parallel(data: Voxels, to: Affine, shape: tuple[int, int, int], allocate: Allocator) -> Voxels:
+    """Axis by axis, a new array; target axis j follows source axis ``order[j]``."""
+    given = data
     order = grid.world_axes(to)
     for j, i in enumerate(order):
         u = to[i, j] * np.arange(shape[j]) + to[i, 3]
-        weights = sampled(u, data.shape[i], min(1.0, 1 / abs(to[i, j])))
-        weights[(u < -0.5) | (u > data.shape[i] - 0.5)] = 0
-        if not (shape[j] == data.shape[i] and np.allclose(weights, np.eye(shape[j]), atol=1e-9)):
-            data = _along(data, i, weights)
-    return np.ascontiguousarray(np.transpose(data, order), np.float32)
+        if shape[j] != data.shape[i] or not np.allclose(u, np.arange(shape[j]), atol=1e-9):
+            weights = sampled(u, data.shape[i], min(1.0, 1 / abs(to[i, j])), beyond=False)
+            data = _along(data, i, weights, allocate)
+    return np.transpose(data.copy() if data is given else data, order)
 
 
-def _turned(data: Voxels, to: Affine, shape: tuple[int, int, int]) -> Voxels:
+def _turned(data: Voxels, to: Affine, shape: tuple[int, int, int], allocate: Allocator) -> Voxels:
     from scipy.ndimage import affine_transform, spline_filter  # a tenth of a second, and rarely needed
 
     for i in range(3):
         step = np.abs(to[i, :3]).max()
         if step > 1:
-            data = _along(data, i, sampled(np.arange(float(data.shape[i])), data.shape[i], 1 / step))
-    smooth = spline_filter(data, 3, np.float32, "nearest")
-    made = np.empty(shape, np.float32)
+            weights = sampled(np.arange(float(data.shape[i])), data.shape[i], 1 / step)
+            data = _along(data, i, weights, allocate)
+    smooth = allocate(data.shape)
+    spline_filter(data, 3, smooth, "nearest")
+    made = allocate(shape)
     for at in scratch.blocks(made):  # coordinates take 24 bytes for each voxel
         start, size = [s.start or 0 for s in (*at, slice(None), slice(None))[:3]], made[at].shape
         offset = to[:3, :3] @ start + to[:3, 3]
@@ -130,4 +153,6 @@ def _turned(data: Voxels, to: Affine, shape: tuple[int, int, int]) -> Voxels:
         inside = ((u >= -0.5) & (u <= np.array(data.shape)[:, None, None, None] - 0.5)).all(0)
         part = affine_transform(smooth, to[:3, :3], offset, size, np.float32, 3, "nearest", prefilter=False)
         made[at] = np.where(inside, part, np.float32(0))
+        for array in (smooth, made):
+            scratch.release(array)
     return made

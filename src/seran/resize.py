@@ -8,10 +8,16 @@ MATLAB's antialiasing. Indices beyond the border are reflected about the outer e
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+
+WIDE = 1 << 22
+"""Weights from which a matrix is kept sparse; a smaller one is faster dense."""
+Matrix = Any
+"""Weights (size, n): an array, or a sparse array of scipy's where that is `WIDE`; both know ``@``."""
 
 
 def cubic(t: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
@@ -22,13 +28,14 @@ def cubic(t: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
     return np.where(t <= 1, near, np.where(t <= 2, far, 0.0))
 
 
-def sampled(at: Float[ndarray, "size"], n: int, stretch: float) -> Float[ndarray, "size n"]:
+def sampled(at: Float[ndarray, "size"], n: int, stretch: float, beyond: bool = True) -> Matrix:
     """Weights that sample a signal at coordinates on it; rows sum to one.
 
     Args:
         at: the coordinates, in samples from the first one.
         n: samples of the signal.
         stretch: at most 1; the kernel is wider by its inverse, against aliasing.
+        beyond: whether the signal goes on, reflected, where it ends; else rows are 0 there.
     """
     u = at[:, None] + 1
     reach = 4 / stretch
@@ -37,18 +44,33 @@ def sampled(at: Float[ndarray, "size"], n: int, stretch: float) -> Float[ndarray
     weights /= weights.sum(1, keepdims=True)
     period = np.concatenate([np.arange(n), np.arange(n)[::-1]])
     columns = period[(taps.astype(int) - 1) % (2 * n)]
+    if not beyond:
+        weights[(at < -0.5) | (at > n - 0.5)] = 0
+    if len(at) * n >= WIDE:
+        from scipy.sparse import csr_array  # rarely needed
+
+        rows = np.repeat(np.arange(len(at)), columns.shape[1])
+        return csr_array((weights.ravel(), (rows, columns.ravel())), shape=(len(at), n))
     dense = np.zeros((len(at), n))
     np.add.at(dense, (np.arange(len(at))[:, None], columns), weights)
     return dense
 
 
 @cache
-def matrix(n: int, size: int) -> Float[ndarray, "size n"]:
-    """Weights that resize ``n`` samples to ``size``; rows sum to one. The cached array is read-only."""
+def matrix(n: int, size: int) -> Matrix:
+    """Weights that resize ``n`` samples to ``size``; rows sum to one. A cached array is read-only."""
     k = size / n
-    dense = sampled(np.arange(1, size + 1) / k + 0.5 * (1 - 1 / k) - 1, n, min(k, 1.0))
-    dense.setflags(write=False)
-    return dense
+    made = sampled(np.arange(1, size + 1) / k + 0.5 * (1 - 1 / k) - 1, n, min(k, 1.0))
+    if isinstance(made, ndarray):
+        made.setflags(write=False)
+    return made
+
+
+def along(data: Float[ndarray, "..."], i: int, weights: Matrix) -> Float[ndarray, "..."]:
+    """Weights (m, n) applied to axis ``i``, of n samples."""
+    moved = np.moveaxis(data, i, 0)
+    made = weights @ moved.reshape(len(moved), -1)
+    return np.moveaxis(made.reshape(-1, *moved.shape[1:]), 0, i)
 
 
 def imresize(image: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:
@@ -67,9 +89,12 @@ def adjoint(image: Float[ndarray, "*n a b"], shape: tuple[int, int]) -> Float[nd
     return _applied(matrix(shape[0], a).T, image, matrix(shape[1], b))
 
 
-def _applied(rows: Float[ndarray, "a h"], image: ndarray, columns: Float[ndarray, "w b"]) -> ndarray:
+def _applied(rows: Matrix, image: ndarray, columns: Matrix) -> ndarray:
     dtype = image.dtype if image.dtype == np.float32 else np.float64
-    return rows.astype(dtype) @ image.astype(dtype, copy=False) @ columns.astype(dtype)
+    rows, columns, image = rows.astype(dtype), columns.astype(dtype), image.astype(dtype, copy=False)
+    if isinstance(rows, ndarray) and isinstance(columns, ndarray):
+        return rows @ image @ columns
+    return along(along(image, image.ndim - 2, rows), image.ndim - 1, columns.T)
 
 
 @cache

@@ -225,7 +225,7 @@ def upscale(
 
     def placed(made: Float[ndarray, "n sh sw"]) -> Volume:
         fine = volume.on(np.moveaxis(made, 0, plan.axis), plan.enlarged.affine)
-        return resample.onto(fine, plan.target) if plan.target else fine
+        return resample.onto(fine, plan.target, allocate) if plan.target else fine
 
     high = sharpen(stack, method, progress, turned)
     return placed(high.image), None if high.spread is None else placed(high.spread)

@@ -24,7 +24,7 @@ Answer = tuple[Verdict, str]  # a verdict, and the numbers behind it
 EXACT = 1e-4  # mm by which a corner of the field of view may move: float32 affines are not finer than that
 # On public scans at x2 shipped networks leave below 0.3 %, bicubic up to 0.95 %; 3 % is a poor scan's noise.
 RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03  # RMS of the degraded result less the input, in the input's range
-EXTREME, SEEN = 0.001, 1 << 23  # the percentiles that bound a range, of about so many voxels evenly apart
+EXTREME, SEEN = 0.001, 1 << 20  # the percentiles that bound a range, of about so many voxels evenly apart
 RANGE_WARN, RANGE_FAIL = 0.15, 0.5  # of the range, by which either end may move
 # On public scans bicubic leaves 0.85 to 0.97 of the noise in tissue, weights for bicubic images up to 1.5.
 NOISE_WARN, NOISE_FAIL = 0.05, 0.25  # by how much the noise of tissue or air may grow
