@@ -10,7 +10,7 @@ from seran import files, progress
 from seran.errors import BadInput, counted
 from seran.io.dicom.elements import START, begins, header, texts
 
-IMAGES = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1")  # classes of grey images of MR
+IMAGES = {"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"}  # classes of grey images of MR
 ENDS = (".dcm", ".dicom", ".ima")  # of names that only DICOM has
 NAMING = ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription")
 TAGS = ("SOPClassUID", "Modality", "Rows", *NAMING)
@@ -80,8 +80,7 @@ def _told(path: Path) -> pydicom.Dataset | None:
         if named or start[-4:] == b"DICM":
             raise
         return None
-    kinds = texts(said, "SOPClassUID")
-    if "Rows" not in said and (not kinds or kinds[0] in IMAGES):
+    if "Rows" not in said and (not texts(said, "Modality") or IMAGES & {*texts(said, "SOPClassUID")}):
         raise BadInput(f"{path}: it is cut off in its header")
     return said
 

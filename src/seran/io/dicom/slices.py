@@ -116,6 +116,8 @@ def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, st
         told = f"expected two directions of length 1 at right angles, got {directions.tolist()}"
         raise BadInput(f"{path}: {told}; correct ImageOrientationPatient")
     spacing = at("PixelSpacing", "PixelMeasuresSequence", 2)
+    if spacing.min() <= 0:
+        raise BadInput(f"{path}: expected PixelSpacing above 0, got {spacing.tolist()}; correct its header")
     slope, offset = (
         float(at(name, "PixelValueTransformationSequence", default=default)[0])
         for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
