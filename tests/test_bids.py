@@ -11,9 +11,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seran import cli, files
+from seran import cli, files, weights
 from seran.apps import bids
-from seran.job.options import Target
+from seran.engines import Engine
+from seran.job import dataset
+from seran.job.options import Options, ReadOptions, Scanner, Target
 from tests.conftest import oblique, phantom
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
@@ -72,18 +74,20 @@ def test_names_and_metadata(raw: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert run(raw, out, "participant") == 0
     assert "4 sharpened, 0 there already, 0 failed" in capsys.readouterr().out
     assert list(images(out)) == [
-        "sub-01/ses-a/anat/sub-01_ses-a_acq-ax_run-2_res-x2_desc-seran_T2w.nii.gz",
-        "sub-01/ses-a/anat/sub-01_ses-a_res-x2_desc-seran_T1w.nii.gz",
-        "sub-01/ses-b/anat/sub-01_ses-b_res-x2_desc-seran_T1w.nii",
-        "sub-02/anat/sub-02_res-x2_desc-seran_FLAIR.nii.gz",
+        "sub-01/ses-a/anat/sub-01_ses-a_acq-ax_run-2_res-x2_desc-bicubic_T2w.nii.gz",
+        "sub-01/ses-a/anat/sub-01_ses-a_res-x2_desc-bicubic_T1w.nii.gz",
+        "sub-01/ses-b/anat/sub-01_ses-b_res-x2_desc-bicubic_T1w.nii",
+        "sub-02/anat/sub-02_res-x2_desc-bicubic_FLAIR.nii.gz",
     ]
-    told = json.loads((out / "sub-01/ses-b/anat/sub-01_ses-b_res-x2_desc-seran_T1w.json").read_text())
+    told = json.loads((out / "sub-01/ses-b/anat/sub-01_ses-b_res-x2_desc-bicubic_T1w.json").read_text())
     assert told["Sources"] == ["bids:raw:sub-01/ses-b/anat/sub-01_ses-b_T1w.nii"]
     assert (told["MagneticFieldStrength"], told["EchoTime"], told["Manufacturer"]) == (3, 0.005, "none")
     assert told["SkullStripped"] is False
     assert told["SpatialReference"] == "orig"
     assert told["Resolution"] == "2 times the input's matrix in the plane of the slices"
     assert "AcquisitionMatrixPE" not in told  # no longer true
+    assert told["Description"] == ("Sharpened in the plane of the slices by Bicubic [2D]. Not for diagnosis.")
+    assert "network" not in (out / "README.md").read_text() + (out / "descriptions.tsv").read_text()
     described = json.loads((out / "dataset_description.json").read_text())
     link = out / described["DatasetLinks"]["raw"]
     assert (link / told["Sources"][0].removeprefix("bids:raw:")).is_file()
@@ -95,6 +99,7 @@ def test_the_official_validator_accepts_it(raw: Path, tmp_path: Path, inside: bo
     out = raw / "derivatives" / "seran" if inside else tmp_path / "out"
     assert run(raw, out, "participant") == 0
     assert run(raw, out, "participant", "--suffix", "bold", "--spacing", "0.5") == 0
+    assert run(raw, out, "participant", "--plane", "axial", "--dtype", "uint16") == 0
     assert run(raw, out, "group") == 0
     for root in (raw, out):
         done = subprocess.run([VALIDATOR, "--json", root], capture_output=True, text=True, timeout=300)
@@ -123,13 +128,51 @@ def test_participants_sessions_and_suffixes(raw: Path, tmp_path: Path) -> None:
     assert chosen("--suffix", "bold") == ["sub-02_task-rest"]
 
 
-def test_labels_of_the_resolution() -> None:
+def test_labels_of_the_resolution(raw: Path) -> None:
     def label(**target: float | Path) -> str:
-        return bids.resolution(Target(**target))[0]
+        return dataset.resolution(Target(**target))[0]
 
-    assert [label(), label(scale=3), label(scale=2.6), label(spacing=0.45), label(like=Path("x.nii"))] == [
-        "x2", "x3", "x2p6", "0p45mm", "like",
+    assert [label(), label(scale=3), label(scale=2.6), label(spacing=0.45)] == ["x2", "x3", "x2p6", "0p45mm"]
+    one, other = (
+        raw / f"sub-01/ses-{s}/anat/sub-01_ses-{s}_T1w.nii{e}" for s, e in (("a", ".gz"), ("b", ""))
+    )
+    same = other.rename(other.parent / "sub-01_ses-a_T1w.nii")  # by its name
+    assert label(like=one).startswith("likeSub01SesAT1w")
+    assert label(like=one) != label(like=same)
+
+
+def test_other_options_have_other_names(tmp_path: Path) -> None:
+    def label(options: Options = Options(), precision: str = "auto") -> str:  # noqa: B008
+        return dataset.naming(options, Engine(precision=precision)).desc
+
+    own = shutil.copy(weights.at_hand()["seran-x2-td"], tmp_path / "my own.onnx")
+    digest = files.sha256(own)[:6]
+    assert [
+        label(), label(Options("seran")), label(Options("nlm")), label(Options(ensemble=True)),
+        label(Options("seran+")), label(Options(scanner=Scanner(noise="0.02", window="hamming:0.46"))),
+        label(Options(scanner=Scanner("bicubic"))), label(Options(scanner=Scanner(acquired=(0.5, 0.8)))),
+        label(Options(weights=own)), label(Options(read=ReadOptions(fill=-1.0, label_check=False))),
+        label(precision="int8"), label(Options(dtype="int16")),
+    ] == [
+        "seran", "seran", "nlm", "seranEnsemble", "seranEnsemble", "seranWindowHamming0p46Noise0p02",
+        "seranAcquisitionBicubic", "seranAcquired0p50p8", f"seranWeightsMyOwn{digest[0].upper()}{digest[1:]}",
+        "seranFillMinus1p0", "seranPrecisionInt8", "seranDtypeInt16",
     ]  # fmt: skip
+    words = dataset.naming(Options(scanner=Scanner(noise="0.02")), Engine()).description
+    network = "Sharpened in the plane of the slices by a super-resolution network, seran"
+    assert words == f"{network}; noise 0.02. Not for diagnosis."
+
+
+def test_other_options_replace_nothing(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(raw, out, "participant") == 0
+    before = images(out)
+    assert run(raw, out, "participant", "--dtype", "uint16") == 0
+    assert len(images(out)) == 2 * len(before)
+    assert images(out) | before == images(out)
+    with (out / "descriptions.tsv").open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [row["desc_id"] for row in rows] == ["desc-bicubic", "desc-bicubicDtypeUint16"]
 
 
 def test_done_scans_are_passed_over_by_content(
@@ -142,7 +185,7 @@ def test_done_scans_are_passed_over_by_content(
     assert run(raw, out, "participant") == 0
     assert "1 sharpened, 3 there already, 0 failed" in capsys.readouterr().out
     assert [k for k, v in images(out).items() if before[k] != v] == [
-        "sub-02/anat/sub-02_res-x2_desc-seran_FLAIR.nii.gz"
+        "sub-02/anat/sub-02_res-x2_desc-bicubic_FLAIR.nii.gz"
     ]
 
 
@@ -173,6 +216,104 @@ def test_bad_scans_are_named_counted_and_missing_from_the_group(
     assert page.count('<td class="missing">') == 2
 
 
+def test_what_is_nearly_a_scan_is_named(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that are not quite those of BIDS, content that is not there, a folder that is shut."""
+    wrong = {
+        "sub-03/ses-2021-01-02/anat/sub-03_ses-2021-01-02_T1w.nii.gz": "expected a name like",
+        "sub-03/anat/sub-03_acq-iso0.8_T1w.nii.gz": "expected a name like",
+        "sub-03/anat/sub-03_T2w.NII.GZ": "expected a name like",
+        "sub-03/anat/sub-03_t1w.nii.gz": "expected a name like",
+        "SUB-08/anat/SUB-08_T1w.nii.gz": "expected a name like",
+        "sub-03/sub-03_T1w.nii.gz": "expected a place like",
+        "sub-03/anat/sub-03_space-MNI_desc-brain_T1w.nii.gz": "expected a raw image, got space-MNI,",
+    }
+    for name in wrong:
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(raw / "sub-02/anat/sub-02_FLAIR.nii.gz", raw / name)
+    for name in ("sub-03_bold.json", "sub-03_notes.nii.gz", "README", "sub-03_acq-T1w_mask.nii.gz"):
+        (raw / "sub-03/anat" / name).write_text("{}")
+    (raw / "sub-03/anat/sub-03_FLAIR.nii.gz").symlink_to("../../.git/annex/none")
+    (raw / "sub-04/anat").mkdir(parents=True)
+    listed = Path.iterdir
+
+    def refused(self: Path) -> object:
+        if self == raw / "sub-04/anat":  # whoever runs the tests may enter it
+            raise PermissionError(13, "Permission denied", str(self))
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert run(raw, tmp_path / "out", "participant") == 1
+    told = capsys.readouterr().err
+    assert "4 sharpened, 0 there already, 9 failed" in told
+    for name, why in wrong.items():
+        assert f"failed: {raw / name}: {why}" in told
+    assert "sub-03_FLAIR.nii.gz: a link to what is not there; get it first" in told
+    assert f"{raw}/sub-04/anat: Permission denied" in told
+    assert run(raw, tmp_path / "out", "group") == 0
+    assert "4 of 13 scans are sharpened" in capsys.readouterr().out
+    table = (tmp_path / "out" / "group.tsv").read_text()
+    assert "sub-03\tn/a\tsub-03/anat/sub-03_FLAIR.nii.gz\tmissing" in table
+    assert "sub-04\tn/a\tsub-04/anat\tmissing" in table
+    assert "sub-03\tses-2021-01-02\t" in table
+    one = tmp_path / "one"
+    assert run(raw, one, "participant", "--participant-label", "01", "--session-label", "a") == 0
+    assert len(images(one)) == 2
+
+
+def test_what_is_wrong_with_one_stops_no_other(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that leaves no room for entities; metadata without content."""
+    anat = raw / "sub-02" / "anat"
+    shutil.copy(anat / "sub-02_FLAIR.nii.gz", anat / f"sub-02_acq-{'x' * 220}_FLAIR.nii.gz")
+    (raw / "sub-01/ses-a/anat/sub-01_ses-a_T1w.json").symlink_to("gone")
+    assert run(raw, tmp_path / "out", "participant") == 1
+    told = capsys.readouterr().err
+    assert "3 sharpened, 0 there already, 2 failed" in told
+    assert "File name too long" in told
+    assert "sub-01_ses-a_T1w.json: No such file or directory" in told
+
+
+def test_two_of_one_name(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(raw / "sub-02" / "anat" / "sub-02_FLAIR.nii", 3)
+    assert run(raw, tmp_path / "out", "participant") == 2
+    assert "would both become" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"\xef\xbb\xbf" + json.dumps({"EchoTime": 0.007}).encode(), ""),
+        (b'{"EchoTime": NaN, "FlipAngle": null}', ""),
+        (b"[" * 100_000, "expected a JSON object (nested too deep)"),
+        (b"[1]", "expected a JSON object, got [1]"),
+        (b'{"EchoTime": {"a": 1}}', "its JSON files say EchoTime: {'a': 1}"),
+        (b'{"SkullStripped": "no"}', "its JSON files say SkullStripped: 'no'"),
+        (b"\xff{}", "expected a JSON object ("),
+    ],
+)
+def test_metadata_of_any_kind(
+    text: bytes, said: str, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (raw / "sub-02" / "anat" / "sub-02_FLAIR.json").write_bytes(text)
+    assert run(raw, tmp_path / "out", "participant", "--participant-label", "02") == bool(said)
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Traceback" not in told
+    if not said:
+        made = json.loads(next((tmp_path / "out").rglob("*_FLAIR.json")).read_text())
+        assert made.get("EchoTime") == (0.007 if b"0.007" in text else None)
+
+
+def test_cells_are_no_formulas() -> None:
+    task = bids.Task(Path("raw/sub-1/anat/sub-1_T1w.nii"), Path("out/x.nii"), wrong="gone")
+    assert bids._row(task, Path("raw"))["source"] == "sub-1/anat/sub-1_T1w.nii"
+    task = bids.Task(Path("raw/=1+1/anat/x"), Path("out/x.nii"), wrong="gone")
+    assert bids._row(task, Path("raw"))["participant_id"] == "'=1+1"
+
+
 def test_the_page_escapes_everything() -> None:
     row = dict.fromkeys(bids.COLUMNS, "<script>alert(1)</script>")
     assert "<script>" not in bids.page([row | {"status": "done"}])
@@ -192,6 +333,12 @@ def test_what_is_no_data_set_is_refused(
     assert "ends in PDw" in said(raw, tmp_path / "out", "participant", "--suffix", "PDw")
     assert "would lie among the raw data" in said(raw, raw, "participant")
     assert "first" in said(raw, tmp_path / "out", "group")
+    derived = tmp_path / "derived"
+    assert run(raw, derived, "participant", "--participant-label", "02") == 0
+    assert "got a derivative data set" in said(derived, tmp_path / "twice", "participant")
+    (derived / "dataset_description.json").write_text('{"Name": "said to be raw"}')
+    assert run(derived, tmp_path / "twice", "participant") == 1  # by the record beside, and by its name
+    assert "got res-x2, desc-bicubic in its name" in capsys.readouterr().err
     other = tmp_path / "other"
     other.mkdir()
     (other / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "fmriprep"}]}')
@@ -205,6 +352,6 @@ def test_a_real_scan(shared: Path, tmp_path: Path) -> None:
     (raw / "dataset_description.json").write_text('{"Name": "one", "BIDSVersion": "1.10.0"}')
     shutil.copy(shared / "test" / "tcga-fg-6692_T2.nii.gz", raw / "sub-1" / "anat" / "sub-1_T2w.nii.gz")
     assert run(raw, out, "participant", "--scale", "3") == 0
-    image = nib.load(out / "sub-1" / "anat" / "sub-1_res-x3_desc-seran_T2w.nii.gz")
+    image = nib.load(out / "sub-1" / "anat" / "sub-1_res-x3_desc-bicubic_T2w.nii.gz")
     source = nib.load(raw / "sub-1" / "anat" / "sub-1_T2w.nii.gz")
     assert np.prod(image.shape) == 9 * np.prod(source.shape)

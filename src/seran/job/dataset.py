@@ -1,0 +1,201 @@
+"""A BIDS data set: its scans, what it says of them, and how their results are called.
+
+Names and required metadata follow the BIDS specification's chapters on derivatives: the source's entities,
+then ``res-`` and ``desc-``, the suffix unchanged. Other options make other names: no result replaces another.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from seran import facts, files, io, methods
+from seran.engines import Engine
+from seran.errors import BadInput
+from seran.job.options import Options, Target
+from seran.systems import SYSTEMS
+from seran.weights import named
+
+NAME = re.compile(r"(sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*)_([A-Za-z0-9]+)(\.nii(?:\.gz)?)")
+"""A raw image's name: entities, suffix, ending."""
+NOT_MAGNITUDE = {"part-phase", "part-real", "part-imag"}
+DERIVED = re.compile(r"(space|res|den|desc)-")  # entities that raw images do not have
+APART = {"method", "weights", "ensemble", "label_check", "target", "scanner", "read"}
+"""Options that make no other result, that are named in a way of their own, or that are groups of others."""
+KEPT = (
+    "Modality", "MagneticFieldStrength", "Manufacturer", "ManufacturersModelName", "DeviceSerialNumber",
+    "StationName", "SoftwareVersions", "InstitutionName", "ReceiveCoilName", "PulseSequenceType",
+    "ScanningSequence", "SequenceVariant", "ScanOptions", "SequenceName", "MRAcquisitionType", "EchoTime",
+    "RepetitionTime", "InversionTime", "FlipAngle", "EchoTrainLength", "ImagingFrequency",
+    "ContrastBolusIngredient", "TaskName", "BodyPart",
+)  # fmt: skip
+"""Metadata of the source that are still true of the result."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The labels of ``res-`` and ``desc-`` in the names of results, and what they mean."""
+
+    res: str
+    resolution: str
+    desc: str
+    description: str
+
+    def of(self, image: Path) -> str:
+        """The name of what becomes of a raw image."""
+        own, suffix, ending = _entities(image)
+        return "_".join([*own, f"res-{self.res}", f"desc-{self.desc}", suffix + ending])
+
+
+def naming(options: Options, engine: Engine) -> Naming:
+    """How the results of these options are called: those of other options are called otherwise."""
+    name = options.implied()[0].removesuffix("+")
+    label, words = re.sub(r"[^A-Za-z0-9]", "", name), "Sharpened in the plane of the slices by "
+    words += f"a super-resolution network, {name}" if methods.is_network(name) else SYSTEMS[name].title
+    for option, value in _unusual(options, engine):
+        label += _label(option, value)
+        words += f"; {option} {value}".rstrip()
+    return Naming(*resolution(options.target), label, f"{words}. Not for diagnosis.")
+
+
+def _unusual(options: Options, engine: Engine) -> Iterator[tuple[str, str]]:
+    """The options that change a result and differ from the defaults, with their values, but for its grid."""
+    if options.implied()[0].endswith("+"):
+        yield "ensemble", ""
+    if options.weights is not None:
+        held = named(options.weights)
+        yield "weights", f"{held.name.removesuffix('.onnx')} {files.sha256(held)[:6]}"
+    stated, usual = (
+        asdict(o) | asdict(o.scanner) | asdict(o.read) | {"precision": e.precision}
+        for o, e in ((options, engine), (Options(), Engine()))
+    )
+    for option, value in stated.items():
+        if value != usual[option] and option not in APART:
+            yield option, " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _label(*words: str) -> str:
+    """Words as a part of a label, in which BIDS allows letters and digits."""
+    spelt = " ".join(words).replace(".", "p").replace(" -", " minus")
+    return "".join(word[:1].upper() + word[1:] for word in re.split(r"[^A-Za-z0-9]+", spelt))
+
+
+def resolution(target: Target) -> tuple[str, str]:
+    """The label of ``res-``, and what it means."""
+    if target.like is not None:
+        label = _label(io.stem(target.like), files.sha256_of(io.resolve(target.like).files)[:6])
+        return f"like{label}", f"on the grid of {target.like.name}"
+    number = f"{target.spacing or target.scale or 2:g}"
+    label = number.replace(".", "p")
+    if target.spacing is not None:
+        return f"{label}mm", f"{number} mm in the plane of the slices"
+    return f"x{label}", f"{number} times the input's matrix in the plane of the slices"
+
+
+def _entities(path: Path) -> tuple[list[str], str, str]:
+    """Entities like ``sub-01`` in their order, suffix and ending of an image's name; none of other names."""
+    matched = NAME.fullmatch(path.name)
+    return (matched[1].split("_"), matched[2], matched[3]) if matched else ([], "", "")
+
+
+def images(
+    root: Path, participants: Sequence[str], sessions: Sequence[str], suffixes: Sequence[str]
+) -> dict[Path, str]:
+    """The magnitude images of these suffixes, in order; and what may be some but is not, with the reason.
+
+    Args:
+        root: the data set.
+        participants: labels, with or without ``sub-``; none for all.
+        sessions: labels, with or without ``ses-``; none for all.
+        suffixes: of the names that are wanted.
+    """
+    description = root / "dataset_description.json"
+    if not description.is_file():
+        raise BadInput(f"{root}: expected a BIDS data set; it has no {description.name}")
+    if parsed(description).get("DatasetType") == "derivative":
+        raise BadInput(f"{root}: expected raw data, got a derivative data set; name what it was made from")
+    wanted = {f"sub-{label.removeprefix('sub-')}" for label in participants}
+    visits = {f"ses-{label.removeprefix('ses-')}" for label in sessions}
+    for name in sorted(wanted):
+        if not (root / name).is_dir():
+            raise BadInput(f"--participant-label {name[4:]}: no such participant in {root}")
+    found: dict[Path, str] = {}
+    for top in (p for p in root.iterdir() if p.name.lower().startswith("sub-") and not p.is_file()):
+        paths, lost = files.below(top)
+        for path in (*paths, *lost):
+            parts, fault = path.relative_to(root).parts, _fault(path.relative_to(root), suffixes)
+            own = {*(_entities(path)[0] or parts)}
+            asked = (not wanted or wanted & own) and (not visits or visits & own or len(parts) == 1)
+            if asked and (fault is not None or (path in lost and not path.suffix)):  # it may be a folder
+                found[path] = lost.get(path, fault or "")
+    if not found:
+        raise BadInput(f"{root}: no image of these participants and sessions ends in {', '.join(suffixes)}")
+    return dict(sorted(found.items()))
+
+
+def _fault(path: Path, suffixes: Sequence[str]) -> str | None:
+    """What is not as BIDS has it of a path in a data set; None for what is no image of these suffixes."""
+    (own, suffix, _), words = _entities(path), re.split(r"[^a-z0-9]+", path.name.lower())
+    meant = {s.lower() for s in suffixes} & ({suffix.lower()} if own else {*words})
+    if not meant or NOT_MAGNITUDE & {*own} or not path.name.lower().endswith((".nii", ".nii.gz")):
+        return None
+    derived = ", ".join(entity for entity in own if DERIVED.match(entity))
+    if suffix not in suffixes:
+        return "expected a name like sub-LABEL_ses-LABEL_T2w.nii.gz, labels of letters and digits; rename it"
+    if derived:
+        return f"expected a raw image, got {derived} in its name; sharpen what it was made from"
+    folders = len(path.parts) - 1
+    if not (folders == 2 or (folders == 3 and path.parts[1].startswith("ses-"))):
+        return "expected a place like sub-LABEL/ses-LABEL/anat; move it"
+    return ""
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, or `BadInput`."""
+    try:
+        found = facts.parsed(path.read_bytes())
+    except ValueError as error:
+        raise BadInput(f"{path}: expected a JSON object ({error}); mend or remove it") from error
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: expected a JSON object, got {found!r:.40}; mend or remove it")
+    return found
+
+
+def _metadata(root: Path, image: Path) -> dict[str, Any]:
+    """What the JSON files of a data set say of an image: those nearer to it win (BIDS: inheritance)."""
+    own, suffix, _ = _entities(image)
+    found: dict[str, Any] = {}
+    for folder in [root, *(p for p in reversed(image.parents) if root in p.parents)]:
+        names = {p: set(p.stem.split("_")) for p in folder.glob(f"*{suffix}.json")}
+        applying = [p for p, parts in names.items() if parts - set(own) == {suffix}]
+        for path in sorted(applying, key=lambda p: (len(names[p]), p)):
+            found |= parsed(path)
+    return found
+
+
+def _kept(image: Path, said: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The metadata that are still true: texts, numbers and lists of them; a NaN is no value."""
+    for name in (*KEPT, "SkullStripped"):
+        value = said.get(name)
+        if value is None:
+            continue
+        kind = str | int | float if name in KEPT else bool
+        values = value if isinstance(value, list) and name in KEPT else [value]
+        if not all(isinstance(each, kind) for each in values):
+            raise BadInput(f"{image}: its JSON files say {name}: {value!r:.40}; correct that")
+        if all(math.isfinite(each) for each in values if isinstance(each, float)):
+            yield name, value
+
+
+def stated(root: Path, image: Path, names: Naming) -> dict[str, Any]:
+    """What a record states besides: what BIDS requires, and what is still true of the source."""
+    return {"SkullStripped": False, **dict(_kept(image, _metadata(root, image)))} | {
+        "Description": names.description,
+        "Sources": [f"bids:raw:{image.relative_to(root).as_posix()}"],
+        "SpatialReference": "orig",
+        "Resolution": names.resolution,
+    }
