@@ -19,10 +19,10 @@ import numpy as np
 from jaxtyping import Num
 from numpy import ndarray
 from pydicom import Dataset, config
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from seran.errors import BadInput, counted
-from seran.io.dicom.decode import LACKING
 from seran.io.dicom.elements import FORM, LARGEST, header, numbers, texts
 from seran.io.voxels import printable, readable
 
@@ -67,6 +67,11 @@ def stored(path: Path, image: Dataset, decode: Decode) -> list[Num[ndarray, "row
     if not syntax.is_transfer_syntax:
         raise BadInput(f"{path}: its transfer syntax is unknown ({printable(syntax.name)}); {UNPACK}")
     if syntax.is_encapsulated:
+        with readable(path, FORM):
+            able = get_decoder(syntax).is_available
+        if not able:
+            told = f"its {printable(syntax.name)} needs a decoder; pip install 'seran[dicom]'"
+            raise BadInput(f"{path}: {told}, or {UNPACK}")
         return decode(path, syntax, (frames, rows, columns))
     return _plain(path, (frames, rows, columns), need)
 
@@ -105,8 +110,6 @@ def decoder() -> Iterator[Decode]:
             raise BadInput(f"{path}: {told}") from fault
         finally:
             timer.cancel()
-        if error == LACKING:
-            raise BadInput(f"{path}: its {kind} needs a decoder; pip install 'seran[dicom]', or {UNPACK}")
         if error or len(found) != shape[0]:
             error = printable(error or f"expected {counted(shape[0], 'frame')}, got {len(found)}")
             raise BadInput(f"{path}: cannot be read as DICOM ({' '.join(error.split())})")
