@@ -456,6 +456,16 @@ def test_what_is_no_intensity_is_refused_by_its_intent(tmp_path: Path, code: int
         seran.upscale(nib.Nifti1Image(image.dataobj[..., 0, 0], None, image.header))
 
 
+def test_tables_of_cifti_are_refused_unread(tmp_path: Path) -> None:
+    """Whatever XML is in them."""
+    image = nib.Nifti2Image(phantom((1, 1, 1, 1, 5, 6)), np.eye(4))
+    image.header["intent_code"] = 3006
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(32, b"<CIFTI <broken"))
+    nib.save(image, tmp_path / "a.dscalar.nii")
+    with pytest.raises(BadInput, match=r"a\.dscalar\.nii: expected "):
+        io.read(tmp_path / "a.dscalar.nii")
+
+
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize("beyond", [1e-6, 1e-4, 1e-3])
 @pytest.mark.parametrize("choice", ["auto", "sform"])

@@ -24,7 +24,7 @@ class ReadOptions:
     """How the input is read.
 
     Attributes:
-        plane: which slices to sharpen; auto: the plane of the two axes with the finest spacing.
+        plane: which slices to sharpen; auto: those that the file names, or with the two finest spacings.
         affine: which transform of the header is right, when they disagree.
         fill: value for voxels that are NaN, infinite or beyond 1e30.
         volume: which one of several (4-D, echoes), counted from 0; without it all, one after the other.
