@@ -315,6 +315,11 @@ def test_what_cannot_be_a_cluster(tmp_path: Path) -> None:
     assert process.returncode == 2
 
 
+def test_a_script_holds_every_name_or_there_is_none() -> None:
+    with pytest.raises(BadInput, match=r"caf\udce9: expected a name that a script can hold"):
+        Cluster("sbatch").script(["seran", "upscale", "caf\udce9"], 1)
+
+
 def inverse(number: int) -> str:
     return f"{1 / number:g}"
 

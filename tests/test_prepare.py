@@ -141,6 +141,19 @@ def test_a_manifest(tmp_path: Path) -> None:
     assert "no such file" in made.skipped[1]["reason"]
 
 
+def test_links_are_followed_and_what_is_lost_is_told(folder: Path, tmp_path: Path) -> None:
+    (folder / "sub-03").rename(tmp_path / "elsewhere")
+    (folder / "sub-03").symlink_to(tmp_path / "elsewhere")
+    (folder / ".git").mkdir()
+    (folder / "sub-04" / "anat" / "sub-04_T1w.nii.gz").rename(folder / ".git" / "hidden.nii.gz")
+    (folder / "sub-04" / "anat" / "sub-04_T1w.nii.gz").symlink_to("gone")
+    made = prepare.prepare(folder, tmp_path / "set", report=lambda _: None)
+    assert [v.subject for v in made.volumes].count("sub-03") == 2
+    assert len(made.volumes) == 15
+    reasons = {s["source"]: s["reason"] for s in made.skipped}
+    assert "a link to what is not there" in reasons["sub-04_T1w.nii.gz"]
+
+
 def test_subjects_of_a_folder_are_never_split(tmp_path: Path) -> None:
     names = [
         *(f"IXI{i:03d}-Guys-08{i}-{c}.nii.gz" for i in range(40) for c in ("T1", "T2", "PD")),

@@ -5,8 +5,10 @@ import gzip
 import hashlib
 import io as streams
 import json
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -288,6 +290,13 @@ def test_json_cannot_leave_its_element() -> None:
     text = report.in_script({HOSTILE: HOSTILE})
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {HOSTILE: HOSTILE}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
+def test_names_that_are_no_text(scan: Path, tmp_path: Path, stub: Path) -> None:
+    other = scan.rename(tmp_path / os.fsdecode(b"caf\xe9.nii.gz"))
+    assert cli.run(["compare", str(other), str(other), str(tmp_path / "page.html")]) == 0
+    assert r"caf\udce9.nii.gz" in page(tmp_path / "page.html").text
 
 
 @pytest.mark.parametrize("how", ["missing", "changed"])

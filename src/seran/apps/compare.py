@@ -50,7 +50,7 @@ def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> str:
     stated = {k: v for k, v in made.stated().items() if k != "Checks"} if made else {}
     text = report.page(first, second, found, provenance, stated, notes)
     with files.atomic(out) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names of files
     told = "\n".join(f"{c.verdict:9} {c.name}: {c.text}" for c in found)
     told += f"\n{out}: {report.summary(found)}, {out.stat().st_size / 1e6:.1f} MB"
     failed = ", ".join(c.name for c in found if c.verdict == "FAIL")

@@ -48,5 +48,5 @@ def evaluate(
     if out is not None:
         for end, text in ((".json", report.json()), (".md", report.markdown())):
             with files.atomic(out.with_name(out.name + end)) as part:
-                part.write_text(text)
+                part.write_text(text, encoding="utf-8", errors="backslashreplace")
     return report.markdown()

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +57,10 @@ def _from_manifest(path: Path) -> list[Source]:
 def _from_folder(root: Path) -> list[Source]:
     """Every file below ``root``; the hash of a subject's name alone decides its split, whoever is added."""
     found = []
-    for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")):
+    paths, lost = files.below(root)
+    for path in sorted((*paths, *lost)):  # what is lost is told when it is read
         subject = _subject(path.relative_to(root))
-        at = int(hashlib.sha256(subject.encode()).hexdigest()[:8], 16) / 16**8
+        at = int(hashlib.sha256(os.fsencode(subject)).hexdigest()[:8], 16) / 16**8
         split = "test" if at < SHARE else "val" if at < 2 * SHARE else "train"
         named = CONTRAST.search(path.name.split(".")[0])
         contrast = named[1].upper().replace("T1C", "T1c") if named else "unknown"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from seran.errors import BadInput
 from seran.machine import cpus, needed, told
+from seran.progress import plain
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -54,6 +55,8 @@ class Cluster:
 
     def script(self, command: Sequence[str], count: int) -> str:
         """A batch script for SLURM: a job array whose every member does its part of so many scans."""
+        if spelt := [word for word in command if plain(word) != word]:
+            raise BadInput(f"{spelt[0]}: expected a name that a script can hold; rename it")
         text, jobs = Path(__file__).with_name("array.sh").read_text(), max(1, min(self.workers or 8, count))
         return text.format(command=shlex.join(command), count=count, jobs=jobs)
 
