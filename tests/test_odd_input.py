@@ -263,6 +263,23 @@ def test_a_pair_whose_voxels_are_gone(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "in.img" in refused(capsys, tmp_path / "in.hdr", tmp_path / "out.nii")
 
 
+def test_what_nibabel_remarks_on_a_header_is_not_shown(tmp_path: Path) -> None:
+    """In a process of its own, whose stderr is that of nibabel's log too."""
+    save(phantom(SHAPE), oblique(), tmp_path / "in.mgh")
+    save(phantom(SHAPE), oblique(), tmp_path / "in.nii")
+    for name, place, value in (
+        ("in.mgh", 3, 2),
+        ("in.nii", 254, 77),
+    ):  # codes of nobody
+        content = bytearray((tmp_path / name).read_bytes())
+        content[place] = value
+        (tmp_path / name).write_bytes(content)
+    code = "from seran import cli\nprint(cli.run(['info', 'in.mgh']), cli.run(['info', '-q', 'in.nii']))"
+    made = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert made.stdout == "2 0\n"
+    assert made.stderr == "seran: in.mgh: cannot be read as MGH (Unknown MGH format version)\n"
+
+
 def test_mgh_without_a_geometry_lies_as_freesurfer_says(tmp_path: Path) -> None:
     """Whose goodRASFlag is 0: a coronal scan of 1 mm about the origin, whatever the other fields hold."""
     image = nib.MGHImage(blob((24, 22, 20)), oblique())

@@ -5,10 +5,7 @@ Readers differ in which they prefer, so both are written, each with the code the
 chose the qform before an sform in another space, the code of that is negative in the header of a `Volume`.
 """
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from io import SEEK_END, BufferedIOBase
 from pathlib import Path
 
@@ -41,7 +38,7 @@ def read(path: Path, how: Reading) -> Found:
     """Read a scan or a series; see `seran.io.read_series`."""
     files = voxels.files_of(path)
     head, body = files[0], files[-1]
-    with readable(head, FORM), _without_remarks(), voxels.opened(head) as file:
+    with readable(head, FORM), voxels.opened(head) as file:
         header = _header(file, head is not body)
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
     x, y, z, count = voxels.shaped(body, shape, dtype, voxels.packed(body))
@@ -62,19 +59,6 @@ def read(path: Path, how: Reading) -> Found:
         in_mm(header)
     matrix = voxels.usable_affine(path, _transform(path, header, (x, y, z), how.affine))
     return count, lambda t: Volume(voxels.filled(path, proxy, t, how, FORM), matrix, header.copy(), named)
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Without what nibabel remarks on unusual headers: what cannot be used is an exception."""
-    log, nothing = logging.getLogger("nibabel.global"), logging.Filter("another logger's name")
-    log.addFilter(nothing)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.removeFilter(nothing)
 
 
 def _header(file: BufferedIOBase, pair: bool) -> nib.Nifti1Header:
@@ -194,7 +178,7 @@ def receive(out: Writer) -> Receiver:
         opened = [stack.enter_context(voxels.created(path)) for path in voxels.files_of(out.path)]
         head, body = opened[0], opened[-1]
         first = yield
-        with _without_remarks():
+        with voxels.without_remarks():
             header = _blank(first, out.shape, out.dtype, head is not body).header
             header.write_to(head)
         if head is body:

@@ -1,6 +1,7 @@
 """What is checked of every scan whatever its format, and how voxels are read and written part by part."""
 
 import gzip
+import logging
 import math
 import warnings
 import zlib
@@ -107,15 +108,27 @@ def refuse_cut(path: Path, need: int, has: int) -> None:
 
 
 @contextmanager
+def without_remarks() -> Iterator[None]:
+    """Without what nibabel remarks on unusual headers: what cannot be used is an exception."""
+    log, nothing = logging.getLogger("nibabel.global"), logging.Filter("another logger's name")
+    log.addFilter(nothing)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.removeFilter(nothing)
+
+
+@contextmanager
 def readable(path: Path, form: Form) -> Iterator[None]:
-    """Tell as `BadInput` what a library raises on a damaged file, or for want of memory, ignoring warnings.
+    """Tell as `BadInput` what a library raises on a damaged file or for want of memory, ignoring remarks.
 
     It is for calls of libraries only: a mistake of ours is not told as damage.
     """
     name, errors = form
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_remarks():
             yield
     except MemoryError as error:
         raise BadInput(f"{path}: {short_of_memory(error)}") from error
