@@ -24,7 +24,7 @@ EXTRAS = {  # and the modules that each brings
     "winograd": ("MNN",),
 }
 CONTROLLERS = ("", "cpu", "cpu,cpuacct")  # control groups that limit CPUs: of version 2, of version 1
-OUT_OF_MEMORY = re.compile(r"bad_alloc|allocate memory|failed to allocate", re.IGNORECASE)
+OUT_OF_MEMORY = re.compile(r"bad_alloc|allocate memory|failed to (allocate|map segment)", re.IGNORECASE)
 """What libraries say for want of memory that raise no `MemoryError`."""
 # oneDNN's names of instruction sets without bf16; Linux' names of those with it, the last of ARM.
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
