@@ -58,7 +58,10 @@ def typed(value: Any, kind: Any, name: str) -> Any:  # noqa: ANN401
     elif kind is float:
         known = type(value) is float or (type(value) is int and abs(value) < HUGE)
     else:
-        known = kind is Any or (isinstance(value, kind) and isinstance(value, bool) == (kind is bool))
+        plain = origin is None and kind is not Any
+        known = kind is Any or (
+            plain and isinstance(value, kind) and (kind is bool) == isinstance(value, bool)
+        )
     if not known:
         raise ValueError(f"{name}: expected {getattr(kind, '__name__', kind)}, got {value!r:.40}")
     return value

@@ -147,7 +147,7 @@ def _download(url: str, part: Path, size: int, progress: Callable[[int], object]
 
 def _timely(url: str, have: int, size: int | None, most: int) -> Iterator[tuple[int, bytes]]:
     """`_blocks` in a thread of its own, until they have taken too long for ``most`` bytes."""
-    come: Queue[tuple[int, bytes] | Exception | None] = Queue(1)
+    come: Queue[tuple[int, bytes] | BaseException | None] = Queue(1)
     stopped, end = Event(), monotonic() + max(PATIENCE, most / SLOWEST)
 
     def work() -> None:
@@ -157,13 +157,13 @@ def _timely(url: str, have: int, size: int | None, most: int) -> Iterator[tuple[
                 if stopped.is_set():
                     return
             come.put(None)
-        except Exception as error:
+        except BaseException as error:  # it is raised where somebody waits
             come.put(error)
 
     Thread(target=work, daemon=True).start()
     try:
         while found := come.get(timeout=max(0.0, end - monotonic())):
-            if isinstance(found, Exception):
+            if isinstance(found, BaseException):
                 raise found
             yield found
     except Empty:

@@ -12,7 +12,7 @@ from seran import subpixel
 from seran.engines import Engine, Lane, Precision, Running, int8, mnn, predictor
 from seran.engines.runtime import hint, opset, ov, properties
 from seran.errors import BadInput
-from seran.machine import cpus, may_use_bf16
+from seran.machine import cpus, may_use_bf16, short_of_memory
 from seran.subpixel import WINDOWS
 from seran.weights import Weights, tensors
 
@@ -63,6 +63,8 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
             int8.quantize(model, ranges)
         features = fold(model, tensors(weights.data))
     except (RuntimeError, ValueError, KeyError, IndexError) as error:  # sealed, but by whom?
+        if short_of_memory(error):
+            raise
         why = " ".join(str(error).split())[-200:]
         raise BadInput(f"{weights.path}: its network cannot be run: {why}") from error
 
