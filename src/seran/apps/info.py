@@ -96,7 +96,7 @@ def _scan(path: Path, read: ReadOptions) -> dict[str, Any]:
         told["made_by_seran"] = f"{made.method}, x{made.scale}, from {made.input}"
     try:
         if read.label_check:
-            labels.refuse_labels(path, volume)
+            labels.refuse_other_kinds(path, volume, made is not None)
         if len(able) > 1:
             told["band_of_volumes"] = able
         told |= _measured([np.moveaxis(held[i].data, axis, 0) for i in able])
