@@ -209,7 +209,8 @@ def read(series: Listed) -> Found:
     volumes = scans(series.paths)
     shape, affine = volumes[0].data.shape, volumes[0].affine
     if not all(v.data.shape == shape and np.allclose(v.affine, affine, atol=1e-2) for v in volumes):
-        where = [f"{counted(len(v.header.paths), 'slice')} from {v.header.paths[0].name}" for v in volumes]
+        parts = [(len(v.header.paths), v.header.paths[0].relative_to(series.folder)) for v in volumes]
+        where = [f"{counted(number, 'slice')} from {path}" for number, path in parts]
         raise BadInput(
             f"{series.folder}: slices are missing in series {series}, or the gaps between them vary: it "
             f"falls into {', '.join(where)}; complete it, or put one part into a folder of its own"
