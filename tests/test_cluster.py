@@ -242,10 +242,13 @@ def test_a_scheduler_lost_at_any_moment(
             assert set(found) < set("012345")
 
 
-def test_a_fault_of_the_work_is_no_lost_scheduler(scheduler: Started) -> None:
+def test_a_fault_of_the_work_is_that_of_one_item(scheduler: Started) -> None:
     address, _ = scheduler()
-    with pytest.raises(ValueError, match="invalid literal"):
-        list(cluster.spread(int, ["x"], Cluster(address), lambda _, why: 0))
+    found = {
+        *cluster.spread(float, ["2", "x", "4"], Cluster(address, tries=1), lambda item, why: (item, why))
+    }
+    why = "unexpected ValueError: could not convert string to float: 'x'; please report it"
+    assert found == {2.0, ("x", why), 4.0}
     with pytest.raises(BadInput, match=r"No module named .* install the same seran there"):
         list(cluster.spread(workers, [1], Cluster(address), lambda _, why: [0]))  # tests are not there
 
@@ -318,18 +321,3 @@ def test_what_cannot_be_a_cluster(tmp_path: Path) -> None:
 def test_a_script_holds_every_name_or_there_is_none() -> None:
     with pytest.raises(BadInput, match=r"caf\udce9: expected a name that a script can hold"):
         Cluster("sbatch").script(["seran", "upscale", "caf\udce9"], 1)
-
-
-def inverse(number: int) -> str:
-    return f"{1 / number:g}"
-
-
-def test_a_fault_with_one_stops_no_other() -> None:
-    found = cluster.spread(
-        inverse, [2, 0, 4], Cluster("local", workers=1, tries=1), lambda n, why: f"{n}: {why}"
-    )
-    assert sorted(found) == [
-        "0.25",
-        "0.5",
-        "0: unexpected ZeroDivisionError: division by zero; please report it",
-    ]
