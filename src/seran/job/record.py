@@ -154,7 +154,9 @@ def outputs(out: Path, spread: bool) -> list[Path]:
 
 
 def _files(image: Path) -> list[Path]:
-    return [file for path in io.written(image) for file in files.inside(path)]
+    """Those of an image; in the folder of a series not what is hidden, which systems put there."""
+    inside = [(path, file) for path in io.written(image) for file in files.inside(path)]
+    return [file for path, file in inside if file == path or not file.name.startswith(".")]
 
 
 def _sizes(images: Sequence[Path]) -> tuple[int, ...]:
