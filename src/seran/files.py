@@ -25,11 +25,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 ONE_AT_A_TIME = threading.Lock()  # held while a descriptor, which belongs to the process, leads elsewhere
-TAKEN = (
-    errno.EEXIST,
-    errno.ENOTEMPTY,
-    errno.ENOTDIR,
-)  # the name is another process's by now
+TAKEN = errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR  # the name is another process's by now
 FOLDERS = re.compile(r"""(?:[A-Za-z]:)?[^=:,"/\\]*[/\\]""")  # in a word: what stands before a name
 GONE = "a link to what is not there; get it first (git annex, DataLad)"
 PATIENCE = 10.0  # seconds to wait for the lock of a folder; who holds it longer renames nothing

@@ -101,11 +101,9 @@ def onto(volume: Volume, target: Grid, allocate: Allocator = memory) -> Volume:
     off = np.abs(to[:3, :3]) * (np.array(target.shape) - 1)
     off[grid.world_axes(to), range(3)] = 0
     data = (_turned if off.sum(1).max() > TURNED else _parallel)(volume.data, to, target.shape, allocate)
-    if all(volume.data[at].min() >= 0 for at in scratch.blocks(volume.data)):
-        for at in scratch.blocks(data):
-            np.maximum(data[at], 0, out=data[at])
-    for array in (volume.data, data):
-        scratch.release(array)
+    if scratch.limits(volume.data)[0] >= 0:
+        for part in scratch.parts(data):
+            np.maximum(part, 0, out=part)
     return replace(volume.on(data, target.affine), slices=None)  # its axes may be others
 
 

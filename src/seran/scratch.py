@@ -48,6 +48,19 @@ def blocks(array: ndarray) -> Iterator[tuple[slice, ...]]:
         yield (*[slice(None)] * axis, slice(start, start + step))
 
 
+def parts(array: ndarray) -> Iterator[ndarray]:
+    """Its `blocks`, one after the other, each taken out of memory again."""
+    for at in blocks(array):
+        yield array[at]
+        release(array)
+
+
+def limits(array: Float[ndarray, "*n"]) -> tuple[float, float]:
+    """Its least and greatest value."""
+    ends = [(float(part.min()), float(part.max())) for part in parts(array)]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
 def release(array: ndarray) -> None:
     """Take an array of an `Allocator`, or a view of one, out of memory until it is used again."""
     base: object = array

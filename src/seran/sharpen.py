@@ -200,6 +200,20 @@ def sharpen(
     return Estimate(*made)
 
 
+def refuse_small(scan: str, stack: Float[ndarray, "n h w"], axis: int) -> None:
+    """Raise `BadInput` for a scan whose slices are too small.
+
+    Args:
+        scan: its name.
+        stack: its slices.
+        axis: the array axis along which they are stacked.
+    """
+    if min(stack.shape[1:]) < SMALLEST:
+        got = f"slices of {dimensions(stack.shape[1:])} pixels along array axis {axis}"
+        least = dimensions([SMALLEST] * 2)
+        raise BadInput(f"{scan}: {got}: must be at least {least}; choose another --plane")
+
+
 def upscale(
     volume: Volume, method: Method, plan: Plan, progress: Progress = unseen, allocate: Allocator = memory
 ) -> tuple[Volume, Volume | None]:
@@ -213,9 +227,7 @@ def upscale(
         allocate: makes the arrays of the result.
     """
     stack = np.moveaxis(volume.data, plan.axis, 0)
-    if min(stack.shape[1:]) < SMALLEST:
-        got = f"slices of {dimensions(stack.shape[1:])} pixels along array axis {plan.axis}"
-        raise BadInput(f"{got}: must be at least {SMALLEST}x{SMALLEST}; choose another --plane")
+    refuse_small("the scan", stack, plan.axis)
     if (plan.scan.shape, plan.factors, plan.anchor) != (volume.data.shape, method.factors, method.anchor):
         raise ValueError(f"the plan is not one for {method.name} and a scan of {volume.data.shape}")
 

@@ -291,16 +291,10 @@ def refuse_lossy(volume: Volume, dtype: np.dtype) -> None:
     """Raise `BadInput` if an integer type cuts intensities off, or rounds to few values what is not whole."""
     if dtype.kind == "f":
         return
-    low, high, whole = np.inf, -np.inf, True
-    for at in scratch.blocks(volume.data):
-        part = volume.data[at]
-        low, high = min(low, float(part.min())), max(high, float(part.max()))
-        whole = whole and bool((part == np.rint(part)).all())
-        scratch.release(volume.data)
-    limits, wrong = np.iinfo(dtype), ""
+    (low, high), limits, wrong = scratch.limits(volume.data), np.iinfo(dtype), ""
     if round(low) < limits.min or round(high) > limits.max:
         wrong = f"it holds {limits.min} to {limits.max}"
-    elif not whole and high - low < LEVELS:
+    elif high - low < LEVELS and any((part != np.rint(part)).any() for part in scratch.parts(volume.data)):
         wrong = f"rounding would leave fewer than {LEVELS} values"
     if wrong:
         span = f"intensities go from {low:.6g} to {high:.6g}"

@@ -5,7 +5,6 @@ Labels are names: interpolation makes a border of 3 between 2 and 4. Where phase
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -85,7 +84,7 @@ def _names(data: Float[ndarray, "x y z"], limit: float) -> str:
     common, few = values[counts.argmax()], len(values) <= FEW  # most scans have too many to sort all voxels
     seen: Counter[float] = Counter()
     alike = others = 0
-    for block in _blocks(data):
+    for block in scratch.parts(data):
         if block.min() < 0 or (block != np.rint(block)).any():
             return ""
         if few:
@@ -107,27 +106,20 @@ def _phase(path: Path, name: str, volume: Volume) -> str:
         return f"its DICOM header says {parts.pop()}"
     if named := COMPLEX.search(name):
         return f"its name says {named[1]}"
-    ends = [(float(block.min()), float(block.max())) for block in _blocks(volume.data)]
-    low, high = min(a for a, _ in ends), max(b for _, b in ends)
+    low, high = scratch.limits(volume.data)
     if any(abs(high - turn) <= 0.01 * turn and abs(low + turn) <= 0.01 * turn for turn in TURNS):
         return f"its values fill {low:g} to {high:g}"
     hinted = bool(MAYBE.search(name))
     if hinted and low < -high / 4:
         return "its name, and values below 0"
     jumps = pairs = 0
-    for block in _blocks(volume.data):
+    for block in scratch.parts(volume.data):
         steps = np.abs(np.diff(block, axis=0))
         jumps += np.count_nonzero(steps > (high - low) / 2)
         pairs += steps.size
     share = jumps / max(pairs, 1)
     wraps = share > (HINTED_JUMPS if hinted else JUMPS)
     return f"{share:.0%} of its neighbours lie more than half the range apart" if wraps else ""
-
-
-def _blocks(data: Float[ndarray, "x y z"]) -> Iterator[Float[ndarray, "x y z"]]:
-    for at in scratch.blocks(data):
-        yield data[at]
-        scratch.release(data)
 
 
 def _first(volume: Volume, *names: str) -> pydicom.Dataset:

@@ -69,7 +69,7 @@ class Steps:
         self.options, self.engine = options, engine
         axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane, first.slices)
         stacks = [np.moveaxis(volume.data, axis, 0) for volume in (first, *more)]
-        refuse_small(scan, stacks[0], axis)
+        sharpen.refuse_small(scan, stacks[0], axis)
         name, default = (loaded.name, loaded.scale) if loaded else options.implied()
         scale, target = options.target.reach(first.grid, axis, default)
         method = loaded or methods.method(name, scale, options.degradation, options.weights, engine)
@@ -168,31 +168,13 @@ def band(stacks: Sequence[Float[ndarray, "_ h w"]], scanner: Scanner) -> Band:
 
 def varies(volume: Volume) -> bool:
     """Whether there is more than one value in it."""
-    low, high = checks.limits(volume)
+    low, high = scratch.limits(volume.data)
     return low < high
-
-
-def refuse_small(scan: str, stack: Float[ndarray, "n h w"], axis: int) -> None:
-    """Raise `BadInput` for a scan whose slices are too small.
-
-    Args:
-        scan: its name.
-        stack: its slices.
-        axis: the array axis along which they are stacked.
-    """
-    if min(stack.shape[1:]) < sharpen.SMALLEST:
-        got = f"slices of {grid.dimensions(stack.shape[1:])} pixels along array axis {axis}"
-        least = grid.dimensions([sharpen.SMALLEST] * 2)
-        raise BadInput(f"{scan}: {got}: must be at least {least}; choose another --plane")
 
 
 def _refuse_unusable(made: Volume) -> None:
     """Raise `BadInput` for a result that holds what is no number."""
-    bad = 0
-    for at in scratch.blocks(made.data):
-        bad += np.count_nonzero(~np.isfinite(made.data[at]))
-        scratch.release(made.data)
-    if bad:
+    if bad := sum(np.count_nonzero(~np.isfinite(part)) for part in scratch.parts(made.data)):
         got = f"the result: expected finite voxels, got {bad} of NaN or infinity"
         raise BadInput(f"{got}, from damaged intensities in the scan (see seran info); mend or mask them")
 

@@ -30,10 +30,7 @@ RANGE_WARN, RANGE_FAIL = 0.15, 0.5  # of the range, by which either end may move
 NOISE_WARN, NOISE_FAIL = 0.05, 0.25  # by how much the noise of tissue or air may grow
 # On public scans, simulated at half their resolution too, native weights reach 1.9; those for bicubic images
 # 2 to 5, where a scan is sharp or noisy.
-OVERSHOOT_WARN, OVERSHOOT_FAIL = (
-    2,
-    3,
-)  # times as many pixels leave their neighbourhood by 2 % as in zero-filling
+OVERSHOOT_WARN, OVERSHOOT_FAIL = 2, 3  # times as many pixels as in zero-filling leave what is around by 2 %
 FEW = 0.0025  # share of pixels, too small to compare, that is added to zero-filling's
 HEIGHT_WARN, HEIGHT_FAIL = 0.08, 0.3  # part of the height that local maxima may lose
 RIM_WARN, RIM_FAIL = 0.002, 0.02  # share of pixels beside a constant background that leave it by 10 %
@@ -108,24 +105,13 @@ def apart(a: Float[ndarray, "8 3"], b: Float[ndarray, "8 3"]) -> float:
     return float(max(between.min(0).max(), between.min(1).max()))
 
 
-def limits(volume: Volume) -> tuple[float, float]:
-    """Least and greatest intensity, part by part."""
-    low, high = np.inf, -np.inf
-    for at in scratch.blocks(volume.data):
-        low, high = min(low, float(volume.data[at].min())), max(high, float(volume.data[at].max()))
-        scratch.release(volume.data)
-    return low, high
-
-
 def _range(volume: Volume) -> Range:
     """That of a volume, part by part; the percentiles are of about `SEEN` voxels."""
     step = -(-volume.data.size // SEEN)
     least, most, seen = np.inf, -np.inf, []
-    for at in scratch.blocks(volume.data):
-        part = volume.data[at]
+    for part in scratch.parts(volume.data):
         least, most = min(least, float(part.min())), max(most, float(part.max()))
         seen.append(part.ravel()[::step])
-        scratch.release(volume.data)
     low, high = np.quantile(np.concatenate(seen).astype(np.float64), (EXTREME, 1 - EXTREME)).tolist()
     return Range(least, low, high, most)
 

@@ -19,10 +19,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from seran import __version__, files, grid, kspace, resample
+from seran import __version__, files, grid, kspace, resample, scratch
 from seran.errors import BadInput
 from seran.io import describe
-from seran.quality.checks import Check, apart, limits
+from seran.quality.checks import Check, apart
 from seran.quality.provenance import Provenance
 from seran.sharpen import Normalisation
 from seran.volume import Volume
@@ -136,7 +136,7 @@ def summary(checks: Sequence[Check]) -> str:
 
 
 def _described(side: Side) -> dict[str, str]:
-    v, (low, high) = side.volume, limits(side.volume)
+    v, (low, high) = side.volume, scratch.limits(side.volume.data)
     return {
         "file": side.name,
         "volumes": f"{side.count}, the first is shown" if side.count > 1 else "1",
