@@ -167,6 +167,34 @@ def test_a_slope_of_0_is_none(tmp_path: Path) -> None:
     np.testing.assert_array_equal(io.read(tmp_path / "out").data, DATA)
 
 
+def test_a_constant_image_beyond_16_bits_is_written(tmp_path: Path) -> None:
+    series(tmp_path / "in", DATA, oblique(), **STUDY)
+    volume = io.read(tmp_path / "in")
+    io.write(volume.on(np.full_like(volume.data, 1e6), volume.affine), tmp_path / "out")
+    np.testing.assert_array_equal(io.read(tmp_path / "out").data, 1e6)
+
+
+def test_an_intercept_that_swallows_the_voxels(tmp_path: Path) -> None:
+    """In float32 all would be 1e20; what a scanner writes is far from that."""
+    for path in series(tmp_path / "far", DATA, oblique(), RescaleIntercept="1e20", RescaleSlope="0.5"):
+        assert path.is_file()
+    with pytest.raises(BadInput, match=r"steps that 1e\+20 leaves visible, got 0.5 \(RescaleIntercept"):
+        dicom.scans(sorted((tmp_path / "far").iterdir()))
+    near = series(tmp_path / "near", DATA, oblique(), RescaleIntercept="-1024", RescaleSlope="0.001")
+    (made,) = dicom.scans(near)
+    np.testing.assert_allclose(made.data, DATA * 0.001 - 1024, rtol=1e-6)
+
+
+def test_a_type_that_there_is_not_is_named(tmp_path: Path) -> None:
+    """Of an element whose value is to be read: one line, and no fault of pydicom's."""
+    path = series(tmp_path, DATA, oblique())[0]
+    content, element = path.read_bytes(), b"\x28\x00\x00\x01"  # BitsAllocated
+    assert content.count(element + b"US") == 1
+    path.write_bytes(content.replace(element + b"US", element + b"\x55\x00"))
+    with pytest.raises(BadInput, match="0000.dcm"):
+        dicom.scans(sorted(tmp_path.glob("*.dcm")))
+
+
 @pytest.mark.parametrize(("stored", "high"), [(12, 15), (16, 11), (32, 31), (0, -1)])
 def test_bits_elsewhere_are_refused(tmp_path: Path, stored: int, high: int) -> None:
     paths = series(tmp_path, DATA, oblique(), BitsStored=stored, HighBit=max(0, high))

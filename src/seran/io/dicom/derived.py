@@ -93,7 +93,8 @@ def _stored(data: Float[ndarray, "x y z"], source: Slices) -> tuple[ndarray, tup
     slope, offset = source.slope, source.offset
     low, high = ((float(v) - offset) / slope for v in (data.min(), data.max()))
     if low < -32768 or high > 65535 or (low < 0 and high > 32767):
-        slope, offset, low = (float(data.max()) - float(data.min())) / 65535, float(data.min()), 0.0
+        offset, low = float(data.min()), 0.0
+        slope = (float(data.max()) - offset) / 65535 or 1.0  # of a constant image
     kind = np.dtype(np.int16 if low < 0 else np.uint16)
     return cast((data - offset) / slope, kind), (slope, offset)
 

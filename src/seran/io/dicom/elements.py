@@ -104,7 +104,7 @@ def stated(holder: pydicom.Dataset, name: str | int) -> Any:  # noqa: ANN401
         try:
             value = holder[name].value if name in holder else None
         except FORM[1]:
-            value = holder.get_item(name).value
+            value = holder.get_item(name, keep_deferred=True).value
     return None if isinstance(value, (str, bytes, MultiValue)) and not value else value
 
 

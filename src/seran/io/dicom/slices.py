@@ -29,6 +29,7 @@ from seran.volume import Volume
 TOLERANCE = 0.05  # distances between slices that one may lie from its place on the grid
 APART = 1e-3  # mm: slices whose positions differ by less are one slice twice
 SQUARE = 0.01  # that directions may differ from length 1, and their product from 0
+LOST = 1 << 24  # times the step of intensities: float32 beside such an intercept no longer tells them apart
 IMAGES = tuple(0x0065_0050 | block << 8 for block in range(0x10, 0x20))  # UIH: how many a mosaic has
 TYPES = tuple(0x0021_0075 | block << 8 for block in range(0x10, 0x20))  # Siemens: ImageTypeText
 SAYING: tuple[str | int, ...] = ("ImageType", *TYPES)
@@ -123,6 +124,11 @@ def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, st
         for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
     )
     slope, offset = (slope, offset) if slope else (1.0, 0.0)  # as in NIfTI, 0 is none
+    if abs(offset) > LOST * abs(slope):
+        told = (
+            f"expected steps that {offset:g} leaves visible, got {slope:g} (RescaleIntercept, RescaleSlope)"
+        )
+        raise BadInput(f"{path}: {told}; correct its header")
     thickness, between = (
         float(at(name, "PixelMeasuresSequence", default=0)[0])
         for name in ("SliceThickness", "SpacingBetweenSlices")
