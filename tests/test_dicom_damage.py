@@ -191,7 +191,7 @@ def test_a_type_that_there_is_not_is_named(tmp_path: Path) -> None:
     content, element = path.read_bytes(), b"\x28\x00\x00\x01"  # BitsAllocated
     assert content.count(element + b"US") == 1
     path.write_bytes(content.replace(element + b"US", element + b"\x55\x00"))
-    with pytest.raises(BadInput, match="0000.dcm"):
+    with pytest.raises(BadInput, match=r"0000\.dcm"):
         dicom.scans(sorted(tmp_path.glob("*.dcm")))
 
 
