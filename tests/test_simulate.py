@@ -3,6 +3,7 @@
 It needs pytest and no fixture of the project, so that it runs where there is little more than torch.
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -44,7 +45,7 @@ def programs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "paper" / "native"))
         yield
-        for name in ("draw", "kit", "network", "shards", "train"):
+        for name in ("draw", "kit", "network", "shards", "thick", "train"):
             sys.modules.pop(name, None)
 
 
@@ -119,8 +120,10 @@ def test_another_contrast_as_in_numpy() -> None:
         np.testing.assert_allclose(made[0], recontrasted(x[0], np.random.default_rng(seed)), atol=1e-6)
 
 
-def volumes() -> list[tuple[str, np.ndarray]]:
-    return [("T1", blobs((4, 60, 72))), ("T2", blobs((3, 72, 64), 1)), ("b0", blobs((2, 64, 66), 2))]
+def volumes() -> list[tuple[str, np.ndarray, float]]:
+    """Of the first, slices are neighbours."""
+    shapes = [("T1", (4, 60, 72), 1.2), ("T2", (3, 72, 64), 5.0), ("b0", (2, 64, 66), 2.0)]
+    return [(name, blobs(shape, i), distance) for i, (name, shape, distance) in enumerate(shapes)]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -128,7 +131,7 @@ def volumes() -> list[tuple[str, np.ndarray]]:
 def test_a_batch_depends_on_seed_and_step_alone(scale: int, device: str) -> None:
     from draw import Draw, Size
 
-    size = Size(12, 5, 2, 3)
+    size = Size((12, 12), 5, 2, 3)
     one, two, other = (Draw(volumes(), seed, device) for seed in (7, 7, 8))
     one.batch(0, scale, size)
     made = one.batch(41, scale, size)
@@ -150,10 +153,49 @@ def test_a_clean_scan_lies_where_its_truth_lies(scale: int) -> None:
 
     chances = Chances(noisy=0, windowed=0, masked=0, bicubic=0, misjudged=0, filled=1)
     draw = Draw(volumes(), 0, chances=chances)
-    low, facts, high = draw.batch(0, scale, Size(16, 12, 1, 2))
+    low, facts, high = draw.batch(0, scale, Size((16, 16), 12, 1, 2))
     assert not facts.any()
     apart = high[..., ::scale, ::scale] - low
     assert apart.std() < (0.06 if scale > 1 else 0.02)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("factor", [2, 5])
+def test_a_batch_of_thick_slices_depends_on_seed_and_step_alone(factor: int, device: str) -> None:
+    from thick import Size, ThickDraw
+
+    size = Size((6, 12), 5, 2, 3)
+    one, two, other = (ThickDraw(volumes(), seed, device) for seed in (7, 7, 8))
+    one.batch(0, factor, size)
+    made = one.batch(41, factor, size)
+    assert [tuple(side.shape) for side in made] == [(30, 3, 6, 12), (30, 4), (30, 1, 6 * factor, 12)]
+    for side, again in zip(made, two.batch(41, factor, size), strict=True):
+        assert torch.isfinite(side).all()
+        torch.testing.assert_close(again, side, rtol=0, atol=0)
+    assert not torch.equal(other.batch(41, factor, size)[2], made[2])
+
+
+def test_thick_slices_lie_where_their_truth_lies() -> None:
+    """Without noise and masks, thick slices are near the mean of the rows that they cover."""
+    from thick import Chances, Size, ThickDraw
+
+    draw = ThickDraw(volumes(), 0, chances=Chances(noisy=0, masked=0, thickness=(1, 1)))
+    for factor in (2, 3, 4):
+        low, facts, high = draw.batch(factor, factor, Size((8, 16), 12, 1, 2))
+        assert not facts[:, 0].any()
+        assert facts[:, 3].unique().tolist() == [factor / 8]
+        apart = high[:, 0].unflatten(1, (-1, factor)).mean(2) - low[:, 1]
+        shifted = high[:, 0].roll(factor, 1).unflatten(1, (-1, factor)).mean(2) - low[:, 1]
+        assert apart.std() < 0.05 < shifted.std()
+
+
+def test_neighbours_are_shown_where_slices_are_near() -> None:
+    """One of the three volumes has such; a part of its slices are shown alone all the same."""
+    from thick import Chances, Size, ThickDraw
+
+    draw = ThickDraw(volumes(), 0, chances=Chances(noisy=0, masked=0))
+    low = draw.batch(0, 2, Size((10, 20), 120, 1, 1))[0]
+    assert 0.1 < (low[:, 0] != low[:, 1]).flatten(1).any(1).float().mean() < 0.5
 
 
 def test_shares_of_what_is_drawn() -> None:
@@ -162,7 +204,7 @@ def test_shares_of_what_is_drawn() -> None:
 
     c = Chances()
     draw = Draw(volumes(), 1)
-    facts = torch.cat([draw.batch(k, 1, Size(8, 40, 1, 1))[1] for k in range(6)])
+    facts = torch.cat([draw.batch(k, 1, Size((8, 8), 40, 1, 1))[1] for k in range(6)])
     assert (facts[:, 0] > 0).float().mean() == pytest.approx(c.noisy, abs=0.1)
     said = facts[facts[:, 0] > 0, 0].log()
     assert said.mean() == pytest.approx(np.log(c.sigma).mean(), abs=0.2)
@@ -186,7 +228,7 @@ def packed(out: Path) -> list[dict]:
 
     shared = {"source": "", "sha256": "", "repository": "", "licence": "", "subject": "", "band": [1.0, 1.0]}
     rows = []
-    for i, (contrast, stack) in enumerate(2 * volumes()):
+    for i, (contrast, stack, _) in enumerate(2 * volumes()):
         facts = {"split": "train" if i < 5 else "val", "contrast": contrast, "spacing": [2.0, 1.0, 1.0]}
         rows.append((shared | facts, stack))
     return shards.pack(rows, out, megabytes=0.01)
@@ -246,25 +288,33 @@ def test_a_checkpoint_travels_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["native", "isotropic"])
 def test_training_goes_on_where_it_paused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, name: str
 ) -> None:
     """Of a small network: the state is restored to the bit, from the folder or from parts elsewhere."""
     import shards
     import train
 
-    monkeypatch.setattr(train, "Native", lambda: torch.manual_seed(0) and network.Native(8, 2))
-    import network
-
-    small = {"l1": train.Size(8, 2, 1, 2), "l2": train.Size(8, 2, 1, 1)}
-    monkeypatch.setattr(train, "SIZES", {device: small})
+    kind = train.TASKS[name].network
+    small = {"l1": train.Size((4, 8), 2, 1, 2), "l2": train.Size((4, 8), 2, 1, 1)}
+    if name == "native":
+        small = {loss: size._replace(patch=(8, 8)) for loss, size in small.items()}
+    task = dataclasses.replace(
+        train.TASKS[name],
+        network=lambda: torch.manual_seed(0) and kind(8, 2),
+        sizes={device: small},
+    )
+    monkeypatch.setitem(train.TASKS, name, task)
     monkeypatch.setattr(train.signal, "signal", lambda number, handler: None)
     weights = tmp_path / "start.safetensors"
-    train.Run(train.Native(), 1e-4, device).weights(weights)
+    train.Run(task.network(), 1e-4, device).weights(weights)
     packed(tmp_path / "out")
     kit = tmp_path / "kit"
     shards.unpack(kit, [tmp_path / "out"])
-    options = train.Options(1, stop=0.02, every=1, device=device, weights=weights, result=tmp_path / "result")
+    options = train.Options(
+        name, 1, stop=0.02, every=1, device=device, weights=weights, result=tmp_path / "result"
+    )
     first = train.train(kit, tmp_path / "run", options)
     assert first.step > 0
     assert {p.suffix for p in (tmp_path / "result").iterdir()} == {".part", ".json", ".safetensors", ".csv"}

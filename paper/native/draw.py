@@ -92,12 +92,16 @@ def believed(window: Window, rng: np.random.Generator, chances: Chances) -> tupl
 
 
 class Held(NamedTuple):
-    """A volume on the device: slices, `simulate.heads`, parts deeper than r, which slices have texture."""
+    """A volume on the device: slices, `simulate.heads`, parts deeper than r, which slices have texture.
+
+    And the distance of slices, in pixels.
+    """
 
     stack: Tensor
     depth: Tensor
     share: ndarray
     textured: ndarray
+    distance: float
 
 
 class Draw:
@@ -110,22 +114,31 @@ class Draw:
 
     def __init__(
         self,
-        volumes: Iterable[tuple[str, ndarray]],
+        volumes: Iterable[tuple[str, ndarray, float]],
         seed: int,
         device: str = "cpu",
         chances: Chances = Chances(),
     ) -> None:
-        """Take volumes, each with its contrast and a 99.9th percentile of 1, to the device as float16."""
+        """Take volumes to the device as float16.
+
+        Args:
+            volumes: contrast, slices with a 99.9th percentile of 1, and their distance in pixels.
+            seed: of what is drawn.
+            device: that trains.
+            chances: of what is done to slices.
+        """
         self.seed, self.device, self.chances = seed, torch.device(device), chances
         self.groups: dict[str, list[Held]] = {}
         rng = np.random.default_rng((seed, 2))
-        for contrast, stack in volumes:
+        for contrast, stack, distance in volumes:
             depth = simulate.heads(stack, rng)
             share = np.stack([(depth > r).mean((1, 2)) for r in range(DEEPEST)], 1)
             spread = np.array([x[::2, ::2].std(dtype=np.float32) for x in stack])
             textured = np.flatnonzero(spread > TEXTURE) if spread.max() > TEXTURE else np.arange(len(stack))
             sides = (torch.from_numpy(side).to(self.device) for side in (stack.astype(np.float16), depth))
-            self.groups.setdefault(MERGED.get(contrast, contrast), []).append(Held(*sides, share, textured))
+            self.groups.setdefault(MERGED.get(contrast, contrast), []).append(
+                Held(*sides, share, textured, distance)
+            )
 
     def batch(self, step: int, scale: int, size: Size) -> tuple[Tensor, Tensor, Tensor]:
         """Low patches (b, 1, p, p), facts (b, 4) and high patches (b, 1, scale p, scale p).
@@ -137,12 +150,13 @@ class Draw:
         made = [self._scan(rng, generator, scale, size) for _ in range(size.scans)]
         low, facts, high = zip(*made, strict=True)
         table = np.repeat(np.array(facts, np.float32), size.slices * size.each, 0)
-        return torch.cat(low)[:, None], self._sent(table), torch.cat(high)[:, None]
+        return torch.cat(low)[:, None], self.sent(table), torch.cat(high)[:, None]
 
-    def _sent(self, numbers: ndarray) -> Tensor:
+    def sent(self, numbers: ndarray) -> Tensor:
+        """To the device."""
         return torch.from_numpy(numbers).to(self.device, non_blocking=True)
 
-    def _normal(self, generator: torch.Generator, *shape: int) -> Tensor:
+    def normal(self, generator: torch.Generator, *shape: int) -> Tensor:
         """Of standard deviation 1 in both parts."""
         parts = torch.randn(*shape, 2, generator=generator, device=self.device)
         return torch.view_as_complex(parts)
@@ -150,8 +164,9 @@ class Draw:
     def _scan(
         self, rng: np.random.Generator, generator: torch.Generator, scale: int, size: Size
     ) -> tuple[Tensor, tuple[float, ...], Tensor]:
-        c, (x, mask) = self.chances, self._slices(rng, scale * size.patch, size.slices)
-        x, acquired = self._truth(rng, x, scale, size.patch)
+        c, patch = self.chances, size.patch[0]
+        x, mask = self.slices(rng, scale * patch, size.slices)
+        x, acquired = self._truth(rng, x, scale, patch)
         again = mask is not None and rng.random() < c.again
         if mask is not None:
             mask = onto(mask, x.shape[1:])
@@ -163,13 +178,23 @@ class Draw:
         else:
             sigma = sigma if rng.random() < c.noisy else 0.0
             shown = mask if again else None
-            low, facts, x = self._acquired(rng, generator, x, acquired, shown, sigma, scale, size.patch)
+            low, facts, x = self._acquired(rng, generator, x, acquired, shown, sigma, scale, patch)
         noise = sigma * exp(0.12 * rng.standard_normal())
-        cut = simulate.cut_patches(low, x, scale, size, generator, c.anywhere)
+        cut = simulate.cut_patches(low, x, (scale, scale), size, generator, c.anywhere)
         return cut[0], (noise, *facts), cut[1]
 
-    def _slices(self, rng: np.random.Generator, least: int, count: int) -> tuple[Tensor, Tensor | None]:
-        """Slices of a volume that is large enough, and perhaps a mask of each."""
+    def slices(
+        self, rng: np.random.Generator, least: int, count: int, near: float = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """Slices of a volume that is large enough, and perhaps a mask of each.
+
+        Args:
+            rng: of all that is drawn.
+            least: pixels a side.
+            count: of slices.
+            near: pixels that slices may be apart to come with their neighbours, the two around each; else
+                each comes three times. At 0, slices come alone.
+        """
         groups = [[v for v in g if min(v.stack.shape[1:]) >= least] for g in self.groups.values()]
         if not any(groups):
             raise BadInput(f"no slice has {least} pixels a side; choose smaller patches")
@@ -178,6 +203,10 @@ class Draw:
         volume = group[rng.choice(len(group), p=weight / weight.sum())]
         chosen = rng.choice(volume.textured, count, replace=len(volume.textured) < count)
         axes, swapped = [axis for axis in (1, 2) if rng.integers(2)], bool(rng.integers(2))
+        if near:
+            step = (-1, 1)[rng.integers(2)] if volume.distance <= near else 0
+            around = np.array([-step, 0, step])
+            chosen = np.clip(chosen[:, None] + around, 0, len(volume.stack) - 1).ravel()
 
         def turned(stack: Tensor) -> Tensor:
             x = torch.stack([stack[i] for i in chosen.tolist()])
@@ -192,6 +221,7 @@ class Draw:
                 mask = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, : x.shape[1], : x.shape[2]]
             else:
                 mask = self._ellipses(rng, count, (x.shape[1], x.shape[2]))
+                mask = mask.repeat_interleave(len(chosen) // count, 0)
         return x, mask
 
     def _ellipses(self, rng: np.random.Generator, count: int, shape: Shape) -> Tensor:
@@ -199,7 +229,7 @@ class Draw:
         angle, a, b = (rng.uniform(*ends, (count, 3)) for ends in ((0, np.pi), (0.2, 0.8), (0.2, 0.8)))
         cy, cx = rng.uniform(-0.4, 0.4, (2, count, 3))
         cy[np.arange(3) >= rng.integers(1, 4, (count, 1))] = 9  # outside
-        facts = self._sent(np.array([np.cos(angle), np.sin(angle), a, b, cy, cx], np.float32))
+        facts = self.sent(np.array([np.cos(angle), np.sin(angle), a, b, cy, cx], np.float32))
         return simulate.ellipses(facts, shape)
 
     def _truth(self, rng: np.random.Generator, x: Tensor, scale: int, patch: int) -> tuple[Tensor, Shape]:
@@ -241,7 +271,7 @@ class Draw:
             fill = [2.0 if rng.random() < 0.5 else rng.uniform(1, 2) for _ in acquired]
             rows, columns = (fft.next_fast_len(round(n * f)) for n, f in zip(acquired, fill, strict=True))
             given = rows, columns
-        noise = self._normal(generator, len(x), *acquired) if sigma > 0 else None
+        noise = self.normal(generator, len(x), *acquired) if sigma > 0 else None
         s = simulate.acquire(x, Acquisition(acquired, window, given), sigma, noise)
         s = s if mask is None else s * onto(mask, given)
         guess, undone = believed(window, rng, c)
@@ -261,7 +291,7 @@ class Draw:
         (h, w), device = x.shape[1:], self.device
         low = simulate.bicubic(h, acquired[0], device) @ x @ simulate.bicubic(w, acquired[1], device).mT
         if sigma > 0:
-            low = (low + sigma * self._normal(generator, *low.shape)).abs()
+            low = (low + sigma * self.normal(generator, *low.shape)).abs()
         rows, columns = (simulate.ramp(n, n // m, device) for n, m in zip((h, w), acquired, strict=True))
         x = simulate.image(simulate.spectrum(x, (h, w)) * rows[:, None] * columns, (h, w)).real.clamp(min=0)
         window = Window("hamming", float(rng.uniform(0.1, 0.4))) if rng.random() < 0.5 else NONE

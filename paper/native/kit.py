@@ -65,8 +65,6 @@ def train(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     names = {field.name for field in dataclasses.fields(loop.Options)}
     given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
-    if given.get("weights") == Path("shipped"):
-        given["weights"] = None
     loop.train(arguments.kit, arguments.run, loop.Options(**given))
 
 
@@ -126,16 +124,15 @@ def _there(name: str, kit: Path) -> bool:
 
 def rates(arguments: argparse.Namespace) -> None:
     """Patches a second of drawing alone and of whole steps, at each scale."""
-    import draw
     import shards
     import torch
     import train as loop
 
-    options = loop.Options(device=arguments.device)
-    scans = [(row["contrast"], row["stack"]) for row in shards.volumes(arguments.kit, "train")]
+    options = loop.Options(task=arguments.task, device=arguments.device)
+    task, scans = loop.TASKS[arguments.task], shards.drawn(arguments.kit)
     began = time.perf_counter()
-    source = draw.Draw(scans, 0, arguments.device)
-    run = loop.Run(loop.Native(), 1e-5, arguments.device)
+    source = task.draw(scans, 0, arguments.device)
+    run = loop.Run(task.network(), 1e-5, arguments.device)
     sys.stdout.write(f"{len(scans)} volumes taken to the device in {time.perf_counter() - began:.1f} s\n")
     wait = torch.cuda.synchronize if arguments.device == "cuda" else lambda: None
 
@@ -150,8 +147,8 @@ def rates(arguments: argparse.Namespace) -> None:
         wait()
         return count / (time.perf_counter() - start)
 
-    for name, size in loop.SIZES[arguments.device].items():
-        for scale in loop.HEADS:
+    for name, size in task.sizes[arguments.device].items():
+        for scale in task.shares:
 
             def one(scale: int = scale, size: loop.Size = size) -> int:
                 return len(source.batch(run.step, scale, size)[0])
@@ -196,12 +193,15 @@ def parser() -> argparse.ArgumentParser:
     for name in ("weights", "result"):
         one.add_argument(f"--{name}", type=Path)
     one.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    one.add_argument("--task", choices=("native", "isotropic"), default="native")
     one.add_argument("--compiled", action="store_true", help="the body by torch.compile")
     one = command(check, "kit", "result")
     one.add_argument("--commit", default="", help="to state in benchmarks, where git knows none")
     one.add_argument("--limit", type=float, default=120, help="seconds of each program")
     one.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    command(rates, "kit").add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    one = command(rates, "kit")
+    one.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    one.add_argument("--task", choices=("native", "isotropic"), default="native")
     return made
 
 

@@ -247,6 +247,12 @@ def volumes(kit: Path, split: str) -> list[dict]:
     return [r | {"stack": np.load(kit / r["file"])} for r in rows if (kit / r["file"]).is_file()]
 
 
+def drawn(kit: Path) -> list[tuple[str, ndarray, float]]:
+    """Volumes to train on: contrast, slices, and their distance in pixels."""
+    rows = volumes(kit, "train")
+    return [(r["contrast"], r.pop("stack"), r["spacing"][0] / min(r["spacing"][1:])) for r in rows]
+
+
 def split(checkpoint: Path, out: Path, step: int) -> None:
     """A checkpoint of a step in parts of at most `PART` bytes with their digests.
 

@@ -1,4 +1,6 @@
-"""Training of the native network: one loop for every device, one scale a step, a cosine over the wall clock.
+"""Training of the networks for native scans: one loop for every device, a cosine over the wall clock.
+
+A step trains one ending of a network that has several: a scale of the native one, a factor across slices.
 
 `kit.py train` runs it. It goes on from the checkpoint in the folder of the run, or from a newer one that was
 brought in parts. At the end RUN/final.safetensors holds the averaged weights.
@@ -11,14 +13,18 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import network
 import numpy as np
 import shards
+import thick
 import torch
 from draw import Draw
-from network import HEADS, Native, joined, told, warm
+from network import Native, joined, told
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -28,12 +34,55 @@ from seran.data.simulate import Size
 from seran.errors import BadInput
 
 HERE = Path(__file__).parent
-SHARES = {1: 0.15, 2: 0.5, 3: 0.2, 4: 0.15}
-SIZES = {
-    "cpu": {"l1": Size(32, 8, 1, 2), "l2": Size(48, 8, 1, 1)},
-    "cuda": {"l1": Size(32, 8, 4, 4), "l2": Size(48, 8, 4, 2)},
-}
+Sizes = dict[str, dict[str, Size]]
 """Device -> loss -> batch; a GPU wants large ones, of few scans: each costs the CPU about a millisecond."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained.
+
+    Attributes:
+        network: makes it.
+        warm: what training began with, where no weights are named.
+        weights: those that are in the repository.
+        shares: of the steps, for each ending.
+        sizes: of batches.
+        draw: what makes them, from volumes, a seed and a device.
+    """
+
+    network: Callable[[], nn.Module]
+    warm: Callable[[Any], nn.Module]
+    weights: Path
+    shares: dict[int, float]
+    sizes: Sizes
+    draw: Callable[[Any, int, str], Any]
+
+
+TASKS = {
+    "native": Task(
+        Native,
+        network.warm,
+        HERE / "native.safetensors",
+        {1: 0.15, 2: 0.5, 3: 0.2, 4: 0.15},
+        {
+            "cpu": {"l1": Size((32, 32), 8, 1, 2), "l2": Size((48, 48), 8, 1, 1)},
+            "cuda": {"l1": Size((32, 32), 8, 4, 4), "l2": Size((48, 48), 8, 4, 2)},
+        },
+        Draw,
+    ),
+    "isotropic": Task(
+        thick.Isotropic,
+        thick.warm,
+        HERE / "isotropic.safetensors",
+        {2: 0.1, 3: 0.2, 4: 0.2, 5: 0.2, 6: 0.12, 7: 0.12, 8: 0.06},
+        {
+            "cpu": {"l1": Size((20, 40), 8, 1, 2), "l2": Size((24, 64), 8, 1, 1)},
+            "cuda": {"l1": Size((20, 40), 8, 4, 4), "l2": Size((24, 64), 8, 4, 2)},
+        },
+        thick.ThickDraw,
+    ),
+}
 CLIP, EMA, WARMUP, TAIL = 0.5, 0.998, 100, 0.25
 ERROR = 0.015
 """Of a scan without noise, about, as a standard deviation; see `weigh`."""
@@ -46,6 +95,7 @@ class Options:
     """How to train.
 
     Attributes:
+        task: of `TASKS`.
         minutes: of training in all; the rate falls over them.
         stop: pause after so many minutes of this call.
         save: minutes between checkpoints.
@@ -53,11 +103,12 @@ class Options:
         lr: the highest learning rate.
         seed: of what is drawn.
         device: cpu or cuda.
-        weights: to begin with; None: those that are shipped for single scales.
+        weights: to begin with; without them those of the task; ``start``: what its first training began with.
         result: a folder for the weights, the log, and the checkpoint in parts, at every checkpoint.
         compiled: the body of the network by torch.compile.
     """
 
+    task: str = "native"
     minutes: float = 110
     stop: float = math.inf
     save: float = 5
@@ -65,7 +116,7 @@ class Options:
     lr: float = 2.5e-4
     seed: int = 0
     device: str = "cpu"
-    weights: Path | None = HERE / "native.safetensors"
+    weights: Path | None = None
     result: Path | None = None
     compiled: bool = False
 
@@ -75,9 +126,10 @@ def rate(lr: float, step: int, done: float) -> float:
     return lr * min(1.0, (step + 1) / WARMUP) * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * min(done, 1))))
 
 
-def scale_of(seed: int, step: int) -> int:
-    """Which head a step trains."""
-    return int(np.random.default_rng((seed, step, 1)).choice(list(SHARES), p=list(SHARES.values())))
+def ending(task: Task, seed: int, step: int) -> int:
+    """Which one a step trains."""
+    drawn = np.random.default_rng((seed, step, 1)).choice(list(task.shares), p=list(task.shares.values()))
+    return int(drawn)
 
 
 def weigh(sigma: Tensor, power: int) -> Tensor:
@@ -145,12 +197,13 @@ class Run:
 
 def begin(options: Options, kit: Path, folder: Path) -> Run:
     """A run, from the newest checkpoint there is, or from weights."""
-    network = Native()
-    if options.weights is None:
-        warm(network)
+    task = TASKS[options.task]
+    made, weights = task.network(), options.weights or task.weights
+    if weights == Path("start"):
+        task.warm(made)
     else:
-        network.load_state_dict({k: v.float() for k, v in load_file(options.weights).items()})
-    run, checkpoint = Run(network, options.lr, options.device), folder / CHECKPOINT
+        made.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
+    run, checkpoint = Run(made, options.lr, options.device), folder / CHECKPOINT
     if checkpoint.is_file():
         run.restore(checkpoint)
     if (kit / shards.PARTS).is_file() and json.loads((kit / shards.PARTS).read_text())["step"] > run.step:
@@ -160,11 +213,12 @@ def begin(options: Options, kit: Path, folder: Path) -> Run:
     return run
 
 
-def learn(run: Run, draw: Draw, options: Options) -> tuple[int, Tensor]:
-    """One step: the scale that was trained, and the loss before it."""
-    done, scale = run.seconds / (60 * options.minutes), scale_of(options.seed, run.step)
+def learn(run: Run, draw: Draw | thick.ThickDraw, options: Options) -> tuple[int, Tensor]:
+    """One step: the ending that was trained, and the loss before it."""
+    task = TASKS[options.task]
+    done, scale = run.seconds / (60 * options.minutes), ending(task, options.seed, run.step)
     loss_name = "l1" if done < 1 - TAIL else "l2"
-    low, facts, high = draw.batch(run.step, scale, SIZES[options.device][loss_name])
+    low, facts, high = draw.batch(run.step, scale, task.sizes[options.device][loss_name])
     for group in run.optimizer.param_groups:
         group["lr"] = rate(options.lr, run.step, done)
     with torch.autocast(options.device, torch.bfloat16):
@@ -204,17 +258,17 @@ def train(kit: Path, folder: Path, options: Options) -> Run:
     for text in shards.missing(kit):
         sys.stderr.write(f"not there yet: {text}\n")
     run = begin(options, kit, folder)
-    scans = [(row["contrast"], row.pop("stack")) for row in shards.volumes(kit, "train")]
+    task, scans = TASKS[options.task], shards.drawn(kit)
     if not scans:
         raise BadInput(f"{kit}: no volume of the split train has come yet")
-    draw = Draw(scans, options.seed, options.device)
+    draw = task.draw(scans, options.seed, options.device)
     if options.compiled:
         compile_body(run.network, options.device)
     ended: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):  # saves, and can go on
         signal.signal(number, lambda received, _: ended.append(received))
     first, began = run.seconds, time.perf_counter()
-    saved, log = began, Log(folder / "log.csv", run)
+    saved, log = began, Log(folder / "log.csv", run, list(task.shares))
     while run.seconds < 60 * options.minutes and run.seconds - first < 60 * options.stop and not ended:
         log.add(*learn(run, draw, options))
         run.seconds = first + time.perf_counter() - began
@@ -233,15 +287,15 @@ def train(kit: Path, folder: Path, options: Options) -> Run:
 
 
 class Log:
-    """Rows of a CSV file: mean losses by scale and patches a second since the last row."""
+    """Rows of a CSV file: mean losses by ending and patches a second since the last row."""
 
-    def __init__(self, path: Path, run: Run) -> None:
-        self.path, self.run = path, run
+    def __init__(self, path: Path, run: Run, endings: list[int]) -> None:
+        self.path, self.run, self.endings = path, run, endings
         self.forget()
 
     def forget(self) -> None:
         """Begin anew."""
-        self.losses: dict[int, list[Tensor]] = {s: [] for s in HEADS}
+        self.losses: dict[int, list[Tensor]] = {s: [] for s in self.endings}
         self.mark, self.patches = time.perf_counter(), self.run.patches
 
     def add(self, scale: int, loss: Tensor) -> None:

@@ -138,9 +138,9 @@ def canonical(
 
 
 class Size(NamedTuple):
-    """Of a batch: low pixels a side, scans, slices of each, patches of each slice."""
+    """Of a batch: rows and columns of low pixels, scans, slices of each, patches of each slice."""
 
-    patch: int
+    patch: Shape
     scans: int
     slices: int
     each: int
@@ -219,38 +219,39 @@ def recontrasted(x: Float[Tensor, "n h w"], rng: np.random.Generator) -> Float[T
 
 
 def cut_patches(
-    low: Float[Tensor, "n a b"],
+    low: Float[Tensor, "n a b *c"],
     high: Float[Tensor, "n h w"],
-    scale: int,
+    factors: Shape,
     size: Size,
     generator: torch.Generator,
     anywhere: float,
-) -> tuple[Float[Tensor, "k p p"], Float[Tensor, "k sp sp"]]:
+) -> tuple[Float[Tensor, "k p q *c"], Float[Tensor, "k sp tq"]]:
     """Patches of both, mostly not background: the first of `TRIES` places with texture, or the last.
 
     Args:
-        low: slices.
-        high: ``scale`` times as fine.
-        scale: 1 to 4.
+        low: slices, perhaps of several channels.
+        high: as many times as fine along rows and columns.
+        factors: how many times.
         size: of the batch.
         generator: of the places, on the device of the slices.
         anywhere: part of the patches for which the first place is taken.
     """
-    (n, a, b), p, device = low.shape, size.patch, low.device
+    n, device, (s, t), (p, q) = len(low), low.device, factors, size.patch
     u = torch.rand(3, n, size.each, TRIES, generator=generator, device=device)
-    top, left = ((v * (m - p + 1)).long().clamp(max=m - p) for v, m in zip(u[:2], (a, b), strict=True))
+    ends = [m - each for m, each in zip(low.shape[1:3], size.patch, strict=True)]
+    top, left = ((v * (end + 1)).long().clamp(max=end) for v, end in zip(u[:2], ends, strict=True))
     which = torch.arange(n, device=device)[:, None, None, None]
 
-    def gathered(side: Tensor, y: Tensor, x: Tensor, count: int, step: int) -> Tensor:
-        along = step * torch.arange(count, device=device)
+    def gathered(side: Tensor, y: Tensor, x: Tensor, counts: Shape, steps: Shape = (1, 1)) -> Tensor:
+        rows, columns = (step * torch.arange(m, device=device) for m, step in zip(counts, steps, strict=True))
         here = which.reshape(-1, *[1] * (y.dim() + 1))
-        return side[here, (y[..., None] + along)[..., :, None], (x[..., None] + along)[..., None, :]]
+        return side[here, (y[..., None] + rows)[..., :, None], (x[..., None] + columns)[..., None, :]]
 
-    seen = gathered(high, scale * top, scale * left, p, scale)
+    seen = gathered(high, s * top, t * left, (p, q), factors)
     good = (seen.std((-2, -1), correction=0) > TEXTURE) | (u[2, ..., :1] < anywhere)
     order = torch.arange(2 * TRIES, TRIES, -1, device=device) * good
     order[..., -1] = 1
     first = order.argmax(-1, keepdim=True)
     y, x = top.gather(-1, first)[..., 0], left.gather(-1, first)[..., 0]
-    fine = gathered(high, scale * y, scale * x, scale * p, 1)
-    return gathered(low, y, x, p, 1).flatten(0, 1), fine.flatten(0, 1)
+    fine = gathered(high, s * y, t * x, (s * p, t * q))
+    return gathered(low, y, x, (p, q)).flatten(0, 1), fine.flatten(0, 1)

@@ -1,6 +1,7 @@
 """MetaImage (.mha; .mhd with the voxels beside it), as ITK's MetaIO has it; millimetres are to LPS+."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,12 @@ MEANT = re.compile(  # names that are no texts, since they mean something
     r"|Orientation|Rotation|Center.*|Element.*|Dim.*|Anatomical.*|Modality|Header.*|Sequence.?ID|Comment"
     r"|ImagePosition|DistanceUnits|AcquisitionDate)"
 )
+PLACES = re.compile(  # names that decide what the voxels are and where they lie
+    r"NDims|Binary.*|Compress.*|Transform.*|(Image)?Position|O(ffset|rigin|rientation)|Rotation|DistanceUnits"
+    r"|Element(Spac|Size|Num|Byte|To|Type).*|DimSize|HeaderSize"
+)
 FREE = re.compile(rf"(?i)(?!({MEANT.pattern[4:]})$)[\w-]+")  # names of texts that can be written
+LAST = "ElementDataFile"
 LATER = " " * 19 + "0"  # the place of a number that is known only at the end
 
 
@@ -58,12 +64,16 @@ def beside(path: Path) -> Path:
 
 def _header(path: Path) -> tuple[dict[str, str], Path, int]:
     """What the header says by name; the file with the voxels, and where they begin."""
-    lines, end = itk.header(path, lambda line: bool(re.match(r"\s*ElementDataFile\s*[=:]", line)))
+    lines, end = itk.header(path, lambda line: bool(re.match(rf"\s*{LAST}\s*[=:]", line)))
     parts = [re.split("[=:]", line, maxsplit=1) for line in lines]
+    for part, following in pairwise(parts):  # ITK takes both lines for one name, and loses what follows
+        text, name = part[0].strip(), following[0].strip()
+        if len(part) == 1 < len(following) and text and PLACES.fullmatch(name):
+            raise ValueError(f"its line {text[:40]!r} says nothing, and hides {name} from other readers")
     fields = {part[0].strip(): part[1].strip() for part in parts if len(part) > 1}  # others go on with a text
-    apart = fields.get("ElementDataFile", "LOCAL")
+    apart = fields.get(LAST, "LOCAL")
     file = itk.voxels_file(path, "" if apart == "LOCAL" else apart)
-    for name in ("NDims", "DimSize", "ElementType", "ElementDataFile"):
+    for name in ("NDims", "DimSize", "ElementType", LAST):
         if name not in fields:
             raise ValueError(f"its header does not say {name}")
     return fields, file, end if file == path else 0
@@ -136,7 +146,7 @@ def _written(volume: Volume, out: Writer) -> str:
         **texts,
         "DimSize": grid.dimensions(out.shape, by=" "),
         "ElementType": f"MET_{TYPES[out.dtype.str[1:]].split()[0]}",
-        "ElementDataFile": "LOCAL",
+        LAST: "LOCAL",
     }
     return "".join(f"{name} = {text}\n" for name, text in fields.items())
 

@@ -1,0 +1,80 @@
+"""SERAN across thick slices: the native body on reformatted slices; endings for 2 to 8 times as many rows.
+
+Rows of a reformatted slice x are slices of the scan, columns lie in their plane; its neighbours in the third
+direction are seen beside it (where there are none, x itself). With `TOLD` numbers as constant maps,
+
+    x0 = conv3([x before, x, x after, maps]);  E = SERAN's body(x0) + x0
+    high_k = rows(conv5_k(E)) + base_k(x)
+
+where conv5_k makes k maps, ``rows`` takes them to k rows each, and base_k is Keys' cubic along rows, at
+places that keep the outer faces of the stack. All endings share the body.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from seran import resize
+from seran.models.layers import Maps, conv
+from seran.models.seran import SERAN
+
+TOLD = 4
+FACTORS = (2, 3, 4, 5, 6, 7, 8)
+Told = Float[Tensor, "b 7 h w"]
+
+
+class CubicRows(nn.Module):
+    """`seran.resize` along rows by an integer, float32 everywhere."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.taps: list[list[float]] = np.asarray(resize.phases(factor)).tolist()
+
+    def forward(self, x: Maps) -> Float[Tensor, "b c kh w"]:
+        """Borders are reflected about the outer edge."""
+        n, x = x.shape[-2], x.float()
+        above, below = x[..., :2, :].flip(-2), x[..., n - 2 :, :].flip(-2)
+        padded = torch.cat([above, x, below], -2)
+        rows = [sum(w * padded[..., t : t + n, :] for t, w in enumerate(taps) if w) for taps in self.taps]
+        return torch.stack(rows, -2).flatten(-3, -2)  # type: ignore[arg-type]
+
+
+class Isotropic(nn.Module):
+    """An ending for each of `FACTORS` on one body."""
+
+    def __init__(self, width: int = 64, depth: int = 40) -> None:
+        super().__init__()
+        self.head, self.body = conv(3 + TOLD, width), SERAN(2, width, depth, positions=(depth,)).body
+        self.tail = nn.ModuleDict({str(k): conv(width, k, 5) for k in FACTORS})
+        self.base = nn.ModuleDict({str(k): CubicRows(k) for k in FACTORS})
+        for ending in self.tail.values():
+            nn.init.zeros_(ending.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(ending.bias)  # type: ignore[arg-type]
+
+    def features(self, low: Told) -> Maps:
+        """What all endings share."""
+        shallow = self.head(low)
+        return self.body(shallow) + shallow  # type: ignore[no-any-return]
+
+    def by(self, factor: int, low: Told, features: Maps) -> Float[Tensor, "b 1 kh w"]:
+        """One ending's; the sum is float32 even under autocast."""
+        made, base = self.tail[str(factor)](features).float(), self.base[str(factor)](low[:, 1:2])
+        return made.transpose(1, 2).flatten(1, 2)[:, None] + base  # type: ignore[no-any-return]
+
+    def forward(self, low: Told, factor: int) -> Float[Tensor, "b 1 kh w"]:
+        """Slices and maps (b, 3 + `TOLD`, h, w) -> (b, 1, factor h, w)."""
+        return self.by(factor, low, self.features(low))
+
+
+class AllFactors(nn.Module):
+    """A network that gives the results of all `FACTORS`: what is exported."""
+
+    def __init__(self, network: Isotropic) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, low: Told) -> tuple[Tensor, ...]:
+        """In their order."""
+        features = self.network.features(low)
+        return tuple(self.network.by(k, low, features) for k in FACTORS)
