@@ -96,6 +96,6 @@ def _high(low: Told, features: Maps, up: nn.Sequential, tail: nn.Conv2d, base: n
     return made.float() + base(low[:, :1]).float()  # type: ignore[no-any-return]
 
 
-def joined(x: Maps, told: Float[Tensor, "b t"]) -> Maps:
+def joined(x: Maps, told: Float[Tensor, "b t"]) -> Float[Tensor, "b m h w"]:
     """A network's input: slices, and what it is told as constant maps."""
     return torch.cat([x, told[:, :, None, None].expand(-1, -1, *x.shape[-2:])], 1)
