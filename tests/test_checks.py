@@ -97,6 +97,14 @@ def test_native_scans_pass_and_white_rims_do_not(shared: Path, name: str) -> Non
     assert found(stack, acquisition="bicubic")["overshoot"].verdict in ("WARN", "FAIL")
 
 
+@pytest.mark.slow
+def test_a_vessel_between_pixels_is_no_overshoot(shared: Path) -> None:
+    """Zero-filling shows the peak, too."""
+    result = seran.upscale(shared / "test/ds000011_sub-12_inplaneT2.nii.gz")
+    assert result.record is not None
+    assert result.record.verdict == "PASS"
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.05])
 def test_rims_are_seen_in_any_noise(noise: float) -> None:
     """Of a result that is denoised: the truth passes, with halos or with white rims it does not."""

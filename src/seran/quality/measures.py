@@ -46,7 +46,7 @@ class Measures:
     air: float | None
     overshoot: float  # share of pixels beyond `SMALL`
     filled: float  # the same of the measured grid's zero-filling
-    most: float  # the largest overshoot, as a part of the range
+    most: float  # the largest, as a part of the range; beyond a peak that zero-filling shows there, too
     rim: float | None  # share of pixels beside a constant background that are beyond `LARGE`
     height: float | None  # of local maxima, after ÷ before; only where something was undone
 
@@ -83,7 +83,7 @@ def measures(
         for kind, pairs in _blocks(low, high, empty).items():
             found[kind] += pairs
         beyond = over = _beyond(low, high, anchor)
-        own = shown = low
+        own, peaks = low, np.zeros_like(over)
         if undone is not None:
             shown = canonical(low, undone.acquired, undone.window)
             own = kspace.regridded(high, undone.acquired)
@@ -92,7 +92,8 @@ def measures(
             over = np.maximum(over, _beyond(own, high, "center"))
             if anchor == "center":
                 found["maxima"] += _maxima(shown, own, sigma / gain)
-        small, most = small + int((over > SMALL).sum()), max(most, float(over.max()))
+                peaks = _beyond(shown, kspace.regridded(shown, high.shape), anchor, low.shape)
+        small, most = small + int((over > SMALL).sum()), max(most, float((over - np.maximum(peaks, 0)).max()))
         fill = kspace.regridded(own, high.shape)
         filled += int((_beyond(own, fill, "center") > SMALL).sum())
         if background is not None:
