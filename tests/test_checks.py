@@ -53,7 +53,7 @@ def central(path: Path, count: int = 2) -> np.ndarray:
 def found(stack: np.ndarray, **options: object) -> dict[str, Check]:
     """The checks of what the library makes of slices."""
     scan = (np.moveaxis(stack, 0, 2), np.diag([1.0, 1.0, 4.0, 1.0]))
-    record = seran.upscale(scan, label_check=False, **options).record  # type: ignore[arg-type]
+    record = seran.upscale(scan, label_check=False, scanner=seran.Scanner(**options)).record  # type: ignore[arg-type]
     assert record is not None
     return {one.name: one for one in record.checks}
 

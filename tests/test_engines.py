@@ -202,7 +202,7 @@ def test_lanes_take_turns_and_slices_come_back_in_order(slices: int, batch: int)
     low = np.random.default_rng(1).random((slices, 12, 15), dtype=np.float32)
     for count in (1, 2):
         turns = [lane() for _ in range(count)]
-        high = predictor(2, lambda h, w, turns=turns: (turns, batch))(low)
+        high = predictor((2, 2), lambda h, w, turns=turns: (turns, batch))(low)
         np.testing.assert_array_equal(high, low.repeat(2, 1).repeat(2, 2))
 
 

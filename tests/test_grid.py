@@ -118,7 +118,7 @@ def test_what_every_grid_has_in_common_with_the_scans(
         nib.save(nib.Nifti1Image(np.zeros((31, 37, 17), np.int16), other), tmp_path / "other.nii")
         asked = {"like": tmp_path / "other.nii"}
     scan = Scan(Volume(blob(shape), affine))
-    made = seran.upscale(scan, acquisition=acquisition, **asked)
+    made = seran.upscale(scan, scanner=seran.Scanner(acquisition), **asked)
     moved = np.linalg.norm(grid.corners(made.data.shape, made.affine) - grid.corners(shape, affine), axis=1)
     first = np.linalg.norm(made.affine[:3, 3] - affine[:3, 3])
     centre = np.linalg.norm(middle(made.data.shape, made.affine) - middle(shape, affine))

@@ -4,14 +4,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.interpolate import interp1d
 
 from seran.classical import bicubic
-from seran.classical.nlm import MOST, TILE, _exp, _tiles, estimates, nlm
+from seran.classical.nlm import TILE, _exp, _tiles, estimates, nlm
 from seran.data import prepare
 from seran.data.sources import Source, read_source
 from seran.degrade import Bicubic
@@ -194,14 +193,29 @@ def test_gain_on_real_scans(shared: Path, name: str) -> None:
     assert psnr(truth, nlm(2)(low), span) > psnr(truth, bicubic(2)(low), span) + 1
 
 
-def test_threads_are_obeyed_and_change_nothing() -> None:
+def test_threads_are_obeyed_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    asked: list[int] = []
+    counted = lambda threads: asked.append(threads) or ThreadPoolExecutor(threads)  # noqa: E731
+    monkeypatch.setattr("seran.classical.nlm.ThreadPoolExecutor", counted)
     low = textured((4, 10, 13))
     one = method("nlm", 2, engine=Engine(threads=1))
     assert one.engine == "numba"
     made = one.predict(low)
-    assert numba.get_num_threads() == 1
-    np.testing.assert_array_equal(made, nlm(2)(low))
-    assert numba.get_num_threads() == MOST
+    assert set(asked) == {1}
+    np.testing.assert_array_equal(made, nlm(2, 3)(low))
+    assert set(asked) == {1, 3}
+
+
+def test_threads_of_numba_are_not_used() -> None:
+    """With one CPU, and OpenVINO's TBB in the same process, they wait for ever when the process ends."""
+    code = (
+        "import sys, numpy; from seran.classical.nlm import nlm\n"
+        "nlm(2)(numpy.arange(60.0).reshape(3, 4, 5)); print([m for m in sys.modules if m.endswith('pool')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "numba.np.ufunc" not in done.stdout
 
 
 @pytest.mark.slow

@@ -80,8 +80,8 @@ def test_a_blob_keeps_its_place(scale: int, plane: str) -> None:
     data = (10 + 200 * np.exp(-far)).astype(np.float32)
     affine = oblique((0.9, 0.8, 3.3) if axis == 2 else (0.9, 3.3, 0.8))
     for acquired in ((1.0, 1.0), (0.6, 0.75)):
-        known = {"acquired": acquired, "window": "none", "noise": "off"}
-        made = seran.upscale((data, affine), scale=scale, plane=plane, engine=F32, **known)  # type: ignore[arg-type]
+        known = Scanner(acquired=acquired, window="none", noise="off")
+        made = seran.upscale((data, affine), scale=scale, plane=plane, engine=F32, scanner=known)
         assert made.record is not None
         assert made.data.shape == tuple(n if n == 3 else scale * n for n in shape)
         assert made.record.kspace_support == acquired
@@ -97,15 +97,16 @@ def test_what_is_known_is_undone() -> None:
     truth = np.moveaxis(smooth((64, 72, 4)), 2, 0)
     given = Acquisition((40, 45), Window("hamming", 0.46), (64, 72))(truth, 4.0, np.random.default_rng(0))
     scan = np.moveaxis(given, 0, 2), oblique()
-    known = {
-        "acquired": (40 / 64, 45 / 72),
-        "window": "hamming:0.46",
-        "noise": 4.0 / float(np.percentile(given, 99.9)),
-    }
-    made = seran.upscale(scan, scale=1, engine=F32, **known)  # type: ignore[arg-type]
+    known = Scanner(
+        acquired=(40 / 64, 45 / 72),
+        window="hamming:0.46",
+        noise=4.0 / float(np.percentile(given, 99.9)),
+    )
+    made = seran.upscale(scan, scale=1, engine=F32, scanner=known)
     errors = [float(np.square(np.moveaxis(d, 2, 0) - truth).mean()) for d in (scan[0], made.data)]
     assert 10 * np.log10(errors[0] / errors[1]) > 2
-    blind = seran.upscale(scan, scale=1, acquired=(1, 1), window="none", noise="off", engine=F32)
+    nothing = Scanner(acquired=(1, 1), window="none", noise="off")
+    blind = seran.upscale(scan, scale=1, scanner=nothing, engine=F32)
     assert float(np.square(np.moveaxis(blind.data, 2, 0) - truth).mean()) > errors[1]
     assert made.record is not None
     assert made.record.window == "hamming:0.46"
@@ -117,7 +118,8 @@ def test_more_noise_is_told_and_more_is_taken() -> None:
     scan = smooth() + np.random.default_rng(0).normal(0, 10, (50, 62, 3)).astype(np.float32), oblique()
     rough = []
     for noise in ("off", 0.02, 0.05):
-        made = seran.upscale(scan, noise=noise, acquired=(1, 1), window="none", engine=F32)
+        stated = Scanner(noise=noise, acquired=(1, 1), window="none")
+        made = seran.upscale(scan, scanner=stated, engine=F32)
         rough.append(float(np.abs(np.diff(made.data[:12, :12], axis=0)).mean()))
     assert rough[0] > rough[1] > rough[2]
 
@@ -128,7 +130,7 @@ def test_a_constant_background_stays_and_nothing_rings_beside_it() -> None:
     data[np.hypot(y, x) > 22] = 0
     scan = data, oblique()
     for scale in (1, 2, 3):
-        made = seran.upscale(scan, scale=scale, noise="off", engine=F32)
+        made = seran.upscale(scan, scale=scale, scanner=Scanner(noise="off"), engine=F32)
         assert made.record is not None
         assert made.record.background == 0
         coarse = np.moveaxis(data, 2, 0)[1] == 0
@@ -138,16 +140,17 @@ def test_a_constant_background_stays_and_nothing_rings_beside_it() -> None:
         assert (made.data[:, :, 1][~fine] > 0).mean() > 0.95
         check = next(c for c in made.record.checks if c.name == "overshoot")
         assert check.text.endswith("beside the constant background 0.00%")
-    free = seran.upscale(scan, noise="off", background="off", engine=F32)
+    free = seran.upscale(scan, scanner=Scanner(noise="off", background="off"), engine=F32)
     assert np.moveaxis(free.data, 2, 0)[native.nearest(np.moveaxis(data, 2, 0) == 0, (120, 120))].any()
-    other = seran.upscale((data - 7, oblique()), noise="off", background=-7, engine=F32)
+    other = seran.upscale((data - 7, oblique()), scanner=Scanner(noise="off", background=-7), engine=F32)
     assert other.data.min() == pytest.approx(-7, abs=1e-3)
 
 
 def test_symmetries_are_averaged() -> None:
     scan = smooth(), oblique()
-    plain = seran.upscale(scan, noise=0.01, acquired=(0.8, 0.8), window="none", engine=F32)
-    mean = seran.upscale(scan, noise=0.01, acquired=(0.8, 0.8), window="none", ensemble=True, engine=F32)
+    stated = Scanner(noise=0.01, acquired=(0.8, 0.8), window="none")
+    plain = seran.upscale(scan, scanner=stated, engine=F32)
+    mean = seran.upscale(scan, scanner=stated, ensemble=True, engine=F32)
     assert mean.record is not None
     assert mean.record.method == "seran+"
     assert 0 < np.abs(mean.data - plain.data).mean() < 0.01 * np.ptp(plain.data)

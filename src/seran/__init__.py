@@ -14,17 +14,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["BadInput", "Model", "Scan", "load", "read", "upscale", "write"]
+__all__ = ["BadInput", "Model", "Scan", "Scanner", "load", "read", "upscale", "write"]
 
 if TYPE_CHECKING:
     from seran.api import Model, Scan, load, read, upscale, write
     from seran.errors import BadInput
+    from seran.job.options import Scanner
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name not in __all__:
         raise AttributeError(f"module 'seran' has no attribute {name!r}")
-    return getattr(import_module("seran.errors" if name == "BadInput" else "seran.api"), name)
+    homes = {"BadInput": "seran.errors", "Scanner": "seran.job.options"}
+    return getattr(import_module(homes.get(name, "seran.api")), name)
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ Scan(96x80x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -113,40 +113,36 @@ def upscale(
     scale: float | None = None,
     spacing: float | None = None,
     like: str | Path | None = None,
+    isotropic: bool | float | None = None,
     method: str | None = None,
     weights: str | Path | None = None,
     ensemble: bool = False,
     plane: grid.Plane = "auto",
-    acquisition: Literal["auto", "bicubic", "truncation"] = "auto",
-    acquired: tuple[float, float] | None = None,
-    window: str = "auto",
-    noise: float | str = "auto",
-    background: float | str = "auto",
+    force_plane: bool = False,
+    scanner: Scanner = Scanner(),  # noqa: B008
     label_check: bool = True,
     engine: Engine = Engine(),  # noqa: B008
 ) -> Scan:
-    """Sharpen a scan in the plane of its slices; `BadInput` for a scan or options that cannot be used.
+    """Sharpen a scan in or across its slices; `BadInput` for a scan or options that cannot be used.
 
     Args:
         scan: a `Scan`, a path, an image of nibabel, or voxels (x, y, z) and their affine (4, 4; to mm, RAS+).
         scale: how many times finer, from 1 (native weights only) to 4; 2 unless another grid is asked for.
         spacing: of the result in the plane of the slices, in mm.
         like: an image whose grid the result is put on.
+        isotropic: make thick slices thin: every axis at the finest spacing (True), or at so many mm.
         method: `seran methods` lists them; without it that of the weights, or seran.
         weights: a weights file, or the name of shipped weights.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
         plane: which slices to sharpen.
-        acquisition: what made the scan coarse; auto: a scanner, as measured on the scan unless stated here.
-        acquired: part of the k-space of rows and columns that was measured; the rest is filled with zeros.
-        window: the scanner's filter, ``hamming:0.46`` for example; see `seran.acquisition.Window`.
-        noise: its standard deviation as a part of the 99.9th percentile, auto or off.
-        background: value of a constant background, auto or off.
+        force_plane: sharpen these even if they lie across thick ones.
+        scanner: what was done to the scan before: measured, but for what is stated here.
         label_check: refuse what looks like labels, phase or a result of seran's.
         engine: device, precision and threads.
     """
-    target = Target(scale, spacing, None if like is None else Path(like))
-    reading = ReadOptions(plane=plane, label_check=label_check)
-    scanner = Scanner(acquisition, acquired, window, str(noise), str(background))
+    thin = None if isotropic is None or isotropic is False else float(isotropic is not True and isotropic)
+    target = Target(scale, spacing, None if like is None else Path(like), thin)
+    reading = ReadOptions(plane=plane, force_plane=force_plane, label_check=label_check)
     file = None if weights is None else Path(weights)
     options = Options(method, file, ensemble, target=target, scanner=scanner, read=reading)
     return _upscaled(scan, options, engine)
@@ -175,7 +171,7 @@ def load(
     weights: str | Path | None = None,
     ensemble: bool = False,
     plane: grid.Plane = "auto",
-    acquisition: Literal["auto", "bicubic", "truncation"] = "auto",
+    scanner: Scanner = Scanner(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
 ) -> Model:
     """Load a method once, to use it on many scans; `BadInput` for weights that do not fit it, for example.
@@ -186,11 +182,11 @@ def load(
         weights: a weights file, or the name of shipped weights.
         ensemble: average over the eight symmetries of a slice.
         plane: which slices to sharpen.
-        acquisition: what made the scans coarse; auto: a scanner, as measured on each.
+        scanner: what was done to the scans before: measured on each, but for what is stated here.
         engine: device, precision and threads.
     """
     file = None if weights is None else Path(weights)
-    scanner, reading = Scanner(acquisition), ReadOptions(plane=plane)
+    reading = ReadOptions(plane=plane)
     options = Options(method, file, ensemble, target=Target(scale), scanner=scanner, read=reading)
     name, default = options.implied()
     if scale is not None and scale not in (1, 2, 3, 4):

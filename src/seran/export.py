@@ -22,6 +22,7 @@ from seran import files, weights
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine, openvino
 from seran.errors import BadInput
+from seran.models.isotropic import FACTORS, MAPS, AllFactors, Isotropic
 from seran.models.native import HEADS, TOLD, AllHeads, Native
 from seran.recipes import stated
 from seran.run import Run
@@ -117,23 +118,31 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
     return _sealed(path, plain, card, error)
 
 
-def export_heads(network: Native, path: Path, card: Card) -> Card:
+def export_heads(network: Native | Isotropic, path: Path, card: Card) -> Card:
     """Write a network with several heads as a weights file of float16 parameters, if each agrees with torch.
 
     Args:
-        network: the heads on one body; its parameters are rounded to float16.
+        network: heads on one body, for scales or for factors across slices; rounded to float16.
         path: the file.
         card: all that is known but the error of this step.
     """
     network.eval().half().float()
-    model = to_onnx(AllHeads(network), 1 + TOLD, [f"x{s}" for s in HEADS])
+    across = isinstance(network, Isotropic)
+    whole = AllFactors(network) if isinstance(network, Isotropic) else AllHeads(network)
+    maps, heads = (MAPS, FACTORS) if across else (1 + TOLD, HEADS)
+    model = to_onnx(whole, maps, [f"x{k}" for k in heads])
     plain = halve(model, {f"network.{name}" for name, _ in network.named_parameters()}).SerializeToString()
-    card = dataclasses.replace(card, options={**card.options, "heads": list(HEADS)})
-    whole, worst = Weights(path, plain, card, Evidence(), ""), 0.0
-    for scale in HEADS:
-        one = weights.head(whole, scale)
-        worst = max(worst, difference(one, functools.partial(network, scale=scale), 1 + TOLD))
+    card = dataclasses.replace(card, options={**card.options, "heads": list(heads)})
+    made, worst = Weights(path, plain, card, Evidence(), ""), 0.0
+    for k in heads:
+        one = weights.head(made, k)
+        worst = max(worst, difference(one, functools.partial(_by, network, k), maps))
     return _sealed(path, plain, card, worst)
+
+
+def _by(network: nn.Module, head: int, low: torch.Tensor) -> torch.Tensor:
+    made: torch.Tensor = network(low, head)
+    return made
 
 
 def _sealed(path: Path, plain: bytes, card: Card, error: float) -> Card:

@@ -6,7 +6,7 @@ A [[1/k, (1/k - 1)/2], [0, 1]]`` per axis; or ``center`` (truncation of k-space)
 A grid that a predictor does not make by itself keeps neither, see `Kept`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from typing import Literal
@@ -55,8 +55,19 @@ class Plan:
         """What the grid of the result has in common with that of the scan."""
         if self.target is None:
             return self.anchor
-        old, new = (corners(g.shape, g.affine).mean(0) for g in (self.scan, self.target))
-        return "middle" if np.linalg.norm(old - new) < MIDDLE * spacing(self.scan.affine).min() else "none"
+        old, new = (corners(g.shape, g.affine) for g in (self.scan, self.target))
+        near = MIDDLE * spacing(self.scan.affine).min()
+        if np.abs(old - new).max() < near:
+            return "corner"
+        return "middle" if np.linalg.norm(old.mean(0) - new.mean(0)) < near else "none"
+
+    @property
+    def interpolated_across(self) -> float:
+        """Slices of the target for each of the scan, across which nothing but interpolation is done."""
+        if self.target is None:
+            return 1.0
+        to = np.linalg.inv(self.scan.affine[:3, :3]) @ self.target.affine[:3, :3]
+        return float(1 / np.abs(to[self.axis]).max())
 
     @property
     def outside(self) -> float:
@@ -85,6 +96,17 @@ def rescale(affine: Affine, factors: tuple[float, float, float], anchor: Anchor)
     if anchor == "corner":
         change[:3, 3] = (1 / k - 1) / 2
     return affine @ change
+
+
+def with_counts(scan: Grid, counts: Sequence[int] | ndarray) -> Grid:
+    """The grid of so many voxels in the same field of view.
+
+    >>> with_counts(Grid((4, 4, 3), np.diag([1.0, 1, 4, 1])), (4, 4, 12)).affine[2].tolist()
+    [0.0, 0.0, 1.0, -1.5]
+    """
+    x, y, z = (int(n) for n in counts)
+    a, b, c = (m / n for m, n in zip((x, y, z), scan.shape, strict=True))
+    return Grid((x, y, z), rescale(scan.affine, (a, b, c), "corner"))
 
 
 def corners(shape: tuple[int, int, int], affine: Affine) -> Float[ndarray, "8 3"]:

@@ -14,11 +14,12 @@ from seran.degrade import DEGRADATIONS
 from seran.engines import Engine, Running
 from seran.errors import BadInput
 from seran.machine import needed
-from seran.sharpen import Method, ensembled
+from seran.sharpen import Across, Method, ensembled
 from seran.systems import SYSTEMS
 from seran.weights import Weights, named
 
 DEFAULT = "seran"
+ISOTROPIC = "isotropic"  # what weights for thick slices are called
 NATIVE = "native"  # the degradation of weights that undo what is known of a scan's acquisition
 LOADING = threading.Lock()  # threads that want the same network share it
 AUTO = Engine()
@@ -35,8 +36,8 @@ def files_of(name: str) -> list[Path]:
 
 
 def belongs(key: str, name: str) -> bool:
-    """Whether weights are of a method: ``NAME-xSCALE-DEGRADATION``, or ``NAME-native`` of several scales."""
-    return key == f"{name}-{NATIVE}" or key.startswith(f"{name}-x")
+    """Whether weights are of a method: ``NAME-xSCALE-DEGRADATION``, or ``NAME-native``, of several scales."""
+    return key in (f"{name}-{NATIVE}", f"{name}-{ISOTROPIC}") or key.startswith(f"{name}-x")
 
 
 def is_native(name: str) -> bool:
@@ -98,10 +99,40 @@ def method(
     return dataclasses.replace(found if found.heads else ensembled(found), name=name)
 
 
+def across(name: str, file: Path | None = None, engine: Engine = AUTO) -> Across:
+    """The network across slices of a method: the shipped weights, or those of a file.
+
+    Args:
+        name: of the method.
+        file: weights to use instead, or the name of other ones at hand.
+        engine: how it is run.
+    """
+    plain, found = name.removesuffix("+"), weights.at_hand()
+    key = f"{plain}-{ISOTROPIC}"
+    if file is None and key not in found:
+        if key in weights.listed():
+            raise BadInput(
+                f"the weights {key} are not in this installation; get them: seran weights pull {key}"
+            )
+        raise BadInput(f"--isotropic: {plain} has no weights for thick slices; leave --method out")
+    path = named(file) if file else found[key]
+    held = weights.read(path)
+    if held.card.degradation != weights.SLICES:
+        raise BadInput(f"--isotropic: {path} holds no weights for thick slices; leave --weights out")
+
+    def heads(k: int) -> Running:
+        with LOADING:
+            return _running(weights.head(held, k), engine)
+
+    return Across(path.name, held.digest, heads, tuple(held.card.scans))
+
+
 def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
     whole = weights.read(path)
-    held = weights.head(whole, scale)
+    held = whole if whole.card.degradation == weights.SLICES else weights.head(whole, scale)
     card, seen = held.card, held.evidence.spacings
+    if card.degradation == weights.SLICES:
+        raise BadInput(f"{path} holds weights for thick slices: give --isotropic")
     spacings = None if seen is None else (*seen.plane, *seen.across)
     if card.model != name:
         raise BadInput(f"--method {name}: {path} holds weights of {card.model}")

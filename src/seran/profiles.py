@@ -50,6 +50,18 @@ class Profile:
         return f"{self.kind}:{self.thickness:.3g}"
 
 
+def profile(words: str) -> Profile:
+    """From what `Profile.__str__` gives; a `ValueError` if it is none.
+
+    >>> profile("slr:0.9")
+    Profile(kind='slr', thickness=0.9)
+    """
+    kind, _, thickness = words.partition(":")
+    if kind not in KINDS:
+        raise ValueError(f"expected one of {', '.join(KINDS)}, got {kind}")
+    return Profile(kind, float(thickness))
+
+
 @cache
 def _slr() -> tuple[Float[ndarray, " n"], Float[ndarray, " n"]]:
     """Transverse magnetisation after the pulse against the place in slice thicknesses.

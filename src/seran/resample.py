@@ -104,7 +104,7 @@ def onto(volume: Volume, target: Grid, allocate: Allocator = memory) -> Volume:
     if scratch.limits(volume.data)[0] >= 0:
         for part in scratch.parts(data):
             np.maximum(part, 0, out=part)
-    return replace(volume.on(data, target.affine), slices=None)  # its axes may be others
+    return replace(volume.on(data, target.affine), slices=None, thickness=None)  # its axes may be others
 
 
 def _along(data: Voxels, i: int, weights: Matrix, allocate: Allocator) -> Voxels:

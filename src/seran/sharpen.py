@@ -68,6 +68,23 @@ class Method:
         return f"Method({self.name}, x{self.scale}, {self.weights or self.degradation}, {self.engine})"
 
 
+@dataclass(frozen=True)
+class Across:
+    """The network across slices.
+
+    Attributes:
+        weights: what they are called.
+        sha256: digest stated and verified in the weights file.
+        heads: the network of each factor.
+        scans: what the weights were trained on, see `seran.weights.Card`.
+    """
+
+    weights: str
+    sha256: str
+    heads: Callable[[int], Running]
+    scans: tuple[dict[str, str], ...] = ()
+
+
 def _tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
     """The least intensities, ascending, and the greatest, descending: `EXTREME` of them, and one more."""
     keep = int(EXTREME * (stack.size - 1)) + 2

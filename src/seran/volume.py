@@ -18,6 +18,7 @@ class Volume:
     affine: Float[ndarray, "4 4"]  # voxel index to mm (RAS+)
     header: Any = None
     slices: int | None = None  # the array axis that its file says 2-D slices were acquired along, if it does
+    thickness: float | None = None  # of its slices in mm, where its file says it
 
     @property
     def grid(self) -> Grid:

@@ -1,7 +1,8 @@
 """What the signature of a command says on the command line: arguments, help, and what is wrong with words.
 
 A positional-only parameter is a word, any other an option; the fields of a dataclass are options under the
-first line of its docstring. ``Annotated[float | None, "MM"]`` says what a value is called. tyro parses.
+first line of its docstring. ``Annotated[float | None, "MM"]`` says what a value is called; in brackets, it
+may be left out, and is 0 then. tyro parses.
 """
 
 import contextlib
@@ -172,6 +173,17 @@ def _mistake(name: str, command: Callable[..., str], words: Sequence[str]) -> st
     return f"{name} needs {absent}; {more}" if absent else ""
 
 
+def _with_values(words: Sequence[str], loose: set[str]) -> Iterator[str]:
+    """The words, with the value 0 behind options that may stand without one, where none follows."""
+    for word, following in itertools.pairwise([*words, ""]):
+        yield word
+        if word in loose:
+            try:
+                float(following)
+            except ValueError:
+                yield "0"
+
+
 def run(name: str, words: Sequence[str]) -> str:
     """What a command of `seran.apps` returns for these words, or its help if they ask for it.
 
@@ -189,6 +201,7 @@ def run(name: str, words: Sequence[str]) -> str:
     named = [many[flag].flags[-1] for word in rest if (flag := word.partition("=")[0]) in many]
     if twice := [flag for flag in named if named.count(flag) > 1]:  # the parser would keep the last values
         raise BadInput(f"{twice[0]}: expected once, with all its values behind it, got {len(twice)} of it")
+    rest = [*_with_values(rest, {flag for a in of(command) if a.metavar.startswith("[") for flag in a.flags})]
     collect = functools.update_wrapper(lambda *a, **k: functools.partial(command, *a, **k), command)
     collect.__annotations__ = _described(command)[1]
     try:

@@ -68,11 +68,9 @@ def demo(out: Path = Path("seran-demo"), engine: Engine = Engine()) -> str:  # n
     stack = np.moveaxis(truth.data, 2, 0)
     affine = grid.rescale(truth.affine, (1 / SCALE, 1 / SCALE, 1), Bicubic.anchor)
     low = Volume(np.moveaxis(Bicubic((SCALE, SCALE))(stack), 0, 2), affine)
-    made, scores = {"truth": truth, "low": low}, {}
+    made, scores, bicubic = {"truth": truth, "low": low}, {}, seran.Scanner("bicubic")
     for name in ("bicubic", "seran"):
-        made[name] = seran.upscale(
-            (low.data, affine), method=name, acquisition="bicubic", engine=engine
-        ).volume
+        made[name] = seran.upscale((low.data, affine), method=name, scanner=bicubic, engine=engine).volume
         scores[name] = metrics.scores(stack, np.moveaxis(made[name].data, 2, 0), float(np.ptp(stack)))
     for name, volume in made.items():
         with files.atomic(out / f"{name}.nii.gz") as part:

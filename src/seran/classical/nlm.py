@@ -28,20 +28,21 @@ import inspect
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from numba import get_num_threads, njit, prange, set_num_threads
+from numba import njit
 from numpy import ndarray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import find_objects, uniform_filter
 
 from seran import progress
+from seran.machine import cpus
 
 PEAK, RATIO, TOLERANCE = 256.0, 1.2, 0.001  # of steps 0 and 4
-MOST = get_num_threads()  # those of all CPUs that this process may use
 REACH = 3  # of the search window, to either side
 PAD = REACH + 1  # voxels that a patch in the search window reaches beyond the voxel that is estimated
 TILE = (8, 8, 128)  # voxels that a thread works on: its buffers, about half a MiB, stay in the L2 cache
@@ -58,18 +59,19 @@ def nlm(scale: int, threads: int = 0) -> Callable[[Float[ndarray, "n h w"]], Flo
     """A predictor of the given scale on so many threads (0: all CPUs); corners of the field of view stay."""
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
-        set_num_threads(min(threads or MOST, MOST))
         low = np.asarray(low, np.float64)
         if low.min() == low.max():
             return low.repeat(scale, 1).repeat(scale, 2).astype(np.float32)
         gain = PEAK / np.abs(low).max()
-        high = deque(estimates(low * gain, scale), maxlen=1).pop()
+        high = deque(estimates(low * gain, scale, threads or cpus()), maxlen=1).pop()
         return (high / gain).astype(np.float32)
 
     return predict
 
 
-def estimates(low: Float[ndarray, "n h w"], scale: int) -> Iterator[Float[ndarray, "n sh sw"]]:
+def estimates(
+    low: Float[ndarray, "n h w"], scale: int, threads: int = 1
+) -> Iterator[Float[ndarray, "n sh sw"]]:
     """The start and the result of every sweep, of a stack with intensities up to `PEAK`.
 
     This ends: between two halvings δ falls by `RATIO` a sweep (but for one) until it is below `TOLERANCE`,
@@ -82,7 +84,7 @@ def estimates(low: Float[ndarray, "n h w"], scale: int) -> Iterator[Float[ndarra
     yield high
     for k in itertools.count(1):
         before, change_before = high, change
-        high = _corrected(_sweep(before, h, f"NLM sweep {k}"), low)
+        high = _corrected(_sweep(before, h, f"NLM sweep {k}", threads), low)
         yield high
         change = np.abs(high - before).mean(dtype=np.float64)
         if not change > TOLERANCE:
@@ -120,16 +122,19 @@ def _bandwidth(start: Float[ndarray, "n h w"]) -> Float[ndarray, "n h w"]:
     return (uniform_filter(deviation, 3) / 2).astype(np.float32)
 
 
-def _sweep(image: Float[ndarray, "n h w"], h: Float[ndarray, "n h w"], name: str) -> Float[ndarray, "n h w"]:
-    """N(image)."""
+def _sweep(
+    image: Float[ndarray, "n h w"], h: Float[ndarray, "n h w"], name: str, threads: int
+) -> Float[ndarray, "n h w"]:
+    """N(image), on threads of Python's: those of numba may wait for ever where OpenVINO has its own."""
     mean = np.pad(uniform_filter(image, 3), PAD, constant_values=FAR)
     padded = np.pad(image, PAD, mode="symmetric")
     result = image.copy()
-    with progress.bar(len(image), "slice", name) as bar:
+    with progress.bar(len(image), "slice", name) as bar, ThreadPoolExecutor(threads) as pool:
         for first in range(0, len(image), BLOCK):
             block = slice(first, first + BLOCK)
             wide = slice(first, first + BLOCK + 2 * PAD)
-            _estimate(padded[wide], mean[wide], h[block], result[block], _tiles(h[block] >= 1))
+            estimate = partial(_estimate, padded[wide], mean[wide], h[block], result[block])
+            deque(pool.map(estimate, _tiles(h[block] >= 1)), maxlen=0)
             bar.update(len(h[block]))
     return result
 
@@ -153,17 +158,15 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any
         return njit(function, **options)
 
 
-@partial(_compiled, parallel=True)
-def _estimate(padded: ndarray, mean: ndarray, h: ndarray, result: ndarray, tiles: ndarray) -> None:
-    """Write N(F) into ``result``, which holds F; ``padded`` and ``mean`` have a margin of `PAD`."""
-    for tile in prange(len(tiles)):
-        z0, z1, y0, y1, x0, x1 = tiles[tile]
-        box = slice(z0, z1), slice(y0, y1), slice(x0, x1)
-        wide = slice(z0, z1 + 2 * PAD), slice(y0, y1 + 2 * PAD), slice(x0, x1 + 2 * PAD)
-        _tile(padded[wide], mean[wide], h[box], result[box])
+def _estimate(padded: ndarray, mean: ndarray, h: ndarray, result: ndarray, tile: Int[ndarray, "6"]) -> None:
+    """Write N(F) of a tile into ``result``, which holds F; ``padded`` and ``mean`` have a margin of `PAD`."""
+    z0, z1, y0, y1, x0, x1 = tile.tolist()
+    box = slice(z0, z1), slice(y0, y1), slice(x0, x1)
+    wide = slice(z0, z1 + 2 * PAD), slice(y0, y1 + 2 * PAD), slice(x0, x1 + 2 * PAD)
+    _tile(padded[wide], mean[wide], h[box], result[box])
 
 
-@partial(_compiled, fastmath=True)
+@partial(_compiled, fastmath=True, nogil=True)
 def _tile(padded: ndarray, mean: ndarray, h: ndarray, result: ndarray) -> None:
     """One tile: for each of the 342 offsets the distances of all its patches, then weights and sums.
 

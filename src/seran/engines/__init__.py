@@ -71,17 +71,20 @@ class Lane:
     result: Callable[[Any], Float[ndarray, "n sh sw"]]  # of what `start` returned; it holds until the next
 
 
-def predictor(scale: int, lanes: Callable[[int, int], tuple[Sequence[Lane], int]]) -> Predict:
-    """A predictor; ``lanes`` gives those for slices of h x w pixels, and how many one gets at a time.
+def predictor(factors: tuple[int, int], lanes: Callable[[int, int], tuple[Sequence[Lane], int]]) -> Predict:
+    """A predictor. Lanes take turns: while one computes, what others made is fetched.
 
-    They take turns: while one computes, what others made is fetched.
+    Args:
+        factors: fine rows and columns for each of a slice.
+        lanes: gives those for slices of h x w pixels, and how many slices one gets at a time.
     """
     turn = threading.Lock()
 
     def predict(low: Slices) -> Float[ndarray, "n sh sw"]:
         low = low[:, None] if low.ndim == 3 else low
         n, _, h, w = low.shape
-        high, started = np.empty((n, scale * h, scale * w), np.float32), deque[Any]()
+        high = np.empty((n, factors[0] * h, factors[1] * w), np.float32)
+        started = deque[Any]()
         with turn:  # lanes serve one caller at a time
             found, batch = lanes(h, w)
             parts = [slice(i, i + batch) for i in range(0, n, batch)]

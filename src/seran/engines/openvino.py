@@ -47,7 +47,7 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
         engine: its precision and threads.
         direct: without MNN, whose convolutions round otherwise: for what is compared with other runtimes.
     """
-    core, scale, ranges = ov.Core(), weights.card.scale, weights.evidence.ranges
+    core, factors, ranges = ov.Core(), weights.card.factors, weights.evidence.ranges
     threads, wide = engine.threads or cpus(), native(core)
     kind = wide if engine.precision == "auto" else engine.precision
     if kind != "int8":
@@ -94,11 +94,11 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
             raise BadInput(f"slices of {h}x{w} pixels: must be at least 3x3")
         if behind and h * w <= TRUNK_PIXELS:
             return [behind], 1
-        size = h * w * (WIDE if features is not None else FINE * scale**2)
+        size = h * w * (WIDE if features is not None else FINE * math.prod(factors))
         parallel = MEMORY // (size if wide == "bf16" else 2 * size)
         return requests(max(1, min(threads, parallel))), 1
 
-    return Running(predictor(scale, lanes), what, kind)
+    return Running(predictor(factors, lanes), what, kind)
 
 
 def _refuse_strange(model: ov.Model) -> None:

@@ -1,6 +1,7 @@
 """PyTorch on CUDA or Apple's GPU (and on the CPU, for comparison)."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import torch
@@ -11,9 +12,10 @@ from torch import nn
 from seran import subpixel
 from seran.engines import Engine, Lane, Running, predictor
 from seran.errors import BadInput
-from seran.models import build
+from seran.models import build, isotropic
+from seran.models.isotropic import OneFactor
 from seran.models.native import TOLD, OneHead
-from seran.weights import Weights, tensors
+from seran.weights import SLICES, Weights, tensors
 
 PIXELS = 1 << 20  # of high resolution in a batch on a GPU
 
@@ -38,16 +40,18 @@ def parameters(network: nn.Module, weights: Weights, rescaled: bool = False) -> 
 def network(weights: Weights) -> nn.Module:
     """The torch network of a weights file, with its parameters, in float32."""
     card = weights.card
-    heads = "heads" in card.options
-    made = OneHead(card.scale) if heads else build(card.model, card.scale, card.options, card.residual)
+    if "heads" in card.options:
+        made: nn.Module = (OneFactor if card.degradation == SLICES else OneHead)(card.scale)
+    else:
+        made = build(card.model, card.scale, card.options, card.residual)
     made.load_state_dict(parameters(made, weights))
     return made.eval()
 
 
 def load(weights: Weights, engine: Engine) -> Running:
     """Weights on a torch device (``auto`` is the CPU); ``auto`` precision is bf16 where a GPU computes it."""
-    device, scale = engine.device.replace("auto", "cpu"), weights.card.scale
-    maps = 1 + TOLD if "heads" in weights.card.options else 1
+    device, card = engine.device.replace("auto", "cpu"), weights.card
+    maps = 1 if "heads" not in card.options else isotropic.MAPS if card.degradation == SLICES else 1 + TOLD
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -72,11 +76,11 @@ def load(weights: Weights, engine: Engine) -> Running:
         return [_graph(run, torch.zeros((n, maps, h, w), device=device)) for _ in range(2)]
 
     def lanes(h: int, w: int) -> tuple[list[Lane], int]:
-        batch = 1 if device == "cpu" else max(1, PIXELS // (scale**2 * h * w))
+        batch = 1 if device == "cpu" else max(1, PIXELS // (math.prod(card.factors) * h * w))
         return graphs(batch, h, w) if device.startswith("cuda") else [plain], batch
 
     what = f"PyTorch {torch.__version__} {device}"
-    return Running(predictor(scale, lanes), what, "bf16" if half else "f32")
+    return Running(predictor(card.factors, lanes), what, "bf16" if half else "f32")
 
 
 def _graph(run: Callable[[torch.Tensor], torch.Tensor], low: torch.Tensor) -> Lane:

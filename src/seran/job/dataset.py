@@ -22,14 +22,14 @@ NAME = re.compile(r"(sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*)_([A-Za-z0-9]+)(
 """A raw image's name: entities, suffix, ending."""
 NOT_MAGNITUDE = {"part-phase", "part-real", "part-imag"}
 DERIVED = re.compile(r"(space|res|den|desc)-")  # entities that raw images do not have
-APART = {"method", "weights", "ensemble", "label_check", "target", "scanner", "read"}
+APART = {"method", "weights", "ensemble", "label_check", "force_plane", "target", "scanner", "read"}
 """Options that make no other result, that are named in a way of their own, or that are groups of others."""
 KEPT = (
     "Modality", "MagneticFieldStrength", "Manufacturer", "ManufacturersModelName", "DeviceSerialNumber",
     "StationName", "SoftwareVersions", "InstitutionName", "ReceiveCoilName", "PulseSequenceType",
     "ScanningSequence", "SequenceVariant", "ScanOptions", "SequenceName", "MRAcquisitionType", "EchoTime",
     "RepetitionTime", "InversionTime", "FlipAngle", "EchoTrainLength", "ImagingFrequency",
-    "ContrastBolusIngredient", "TaskName", "BodyPart",
+    "ContrastBolusIngredient", "TaskName", "BodyPart", "SliceThickness", "SpacingBetweenSlices",
 )  # fmt: skip
 """Metadata of the source that are still true of the result."""
 
@@ -52,7 +52,8 @@ class Naming:
 def naming(options: Options, engine: Engine) -> Naming:
     """How the results of these options are called: those of other options are called otherwise."""
     name = options.implied()[0].removesuffix("+")
-    label, words = re.sub(r"[^A-Za-z0-9]", "", name), "Sharpened in the plane of the slices by "
+    how = "Thick slices made thin" if options.thin else "Sharpened in the plane of the slices"
+    label, words = re.sub(r"[^A-Za-z0-9]", "", name), f"{how} by "
     words += f"a super-resolution network, {name}" if methods.is_network(name) else SYSTEMS[name].title
     for option, value in _unusual(options, engine):
         label += _label(option, value)
@@ -87,6 +88,13 @@ def resolution(target: Target) -> tuple[str, str]:
     if target.like is not None:
         label = _label(io.stem(target.like), files.sha256_of(io.resolve(target.like).files)[:6])
         return f"like{label}", f"on the grid of {target.like.name}"
+    if target.isotropic is not None:
+        mm = f"{target.isotropic:g}" if target.isotropic else ""
+        voxels = f"voxels of about {mm} mm" if mm else "voxels of about the finest spacing"
+        return (
+            f"iso{mm.replace('.', 'p')}{'mm' * bool(mm)}",
+            f"{voxels} along every axis",
+        )
     number = f"{target.spacing or target.scale or 2:g}"
     label = number.replace(".", "p")
     if target.spacing is not None:

@@ -11,11 +11,15 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import acquisition, grid, io, measure, methods, native, resample
+from seran import acquisition, grid, io, isotropic, measure, methods, native, profiles, resample
 from seran.errors import BadInput, refuse_unlisted
 from seran.measure import Band, Measured
+from seran.profiles import Profile
 from seran.sharpen import Method
 
+THINNEST, THICKEST = 0.3, 1.6  # of slices, as a part of their distance
+THICK = 1.5  # times the other spacing, from which slices lie across thick ones
+FINER = 0.02  # part of a pixel, by which a finer one counts as the same
 Transform = Literal["auto", "sform", "qform"]
 
 
@@ -25,6 +29,7 @@ class ReadOptions:
 
     Attributes:
         plane: which slices to sharpen; auto: those that the file names, or with the two finest spacings.
+        force_plane: sharpen the slices of --plane even if they lie across thick ones.
         affine: which transform of the header is right, when they disagree.
         fill: value for voxels that are NaN, infinite or beyond 1e30.
         volume: which one of several (4-D, echoes), counted from 0; without it all, one after the other.
@@ -34,6 +39,7 @@ class ReadOptions:
     """
 
     plane: grid.Plane = "auto"
+    force_plane: bool = False
     affine: Transform = "auto"
     fill: Annotated[float | None, "VALUE"] = None
     volume: int | None = None
@@ -43,6 +49,16 @@ class ReadOptions:
     def __post_init__(self) -> None:
         refuse_unlisted("plane", self.plane, get_args(grid.Plane))
         refuse_unlisted("affine", self.affine, get_args(Transform))
+
+    def refuse_thick_plane(self, scan: grid.Grid, axis: int) -> None:
+        """Raise `BadInput` if slices of a stated plane lie across thick ones, unless that is forced."""
+        size = np.delete(grid.spacing(scan.affine), axis)
+        if self.plane == "auto" or self.force_plane or size.max() < THICK * size.min():
+            return
+        raise BadInput(
+            f"--plane {self.plane}: these slices, of pixels of {grid.dimensions(size, '.3g', ' x ')} mm, lie "
+            "across thick ones, which is not undone; give --isotropic for thin slices, or --force-plane"
+        )
 
 
 @dataclass(frozen=True)
@@ -57,15 +73,23 @@ class Scanner:
         window: the scanner's filter: none, tukey:A, hamming:A, fermi:A:B, and :elliptical behind it.
         noise: auto, off, or its standard deviation as a part of the scan's 99.9th percentile.
         background: value of a constant background, which the result keeps; off for none.
+        slice_thickness: in mm, for --isotropic; without it what the file or the JSON beside it says, or
+            else the distance of the slices.
+        slice_profile: what a slice sees across its thickness: slr (of a 90 degree pulse), gaussian or rect.
     """
 
     acquisition: Literal["auto", "bicubic", "truncation"] = "auto"
     acquired: Annotated[tuple[float, float] | None, "ROWS COLUMNS"] = None
     window: Annotated[str, "WINDOW"] = "auto"
-    noise: Annotated[str, "NOISE"] = "auto"
-    background: Annotated[str, "VALUE"] = "auto"
+    noise: Annotated[str | float, "NOISE"] = "auto"
+    background: Annotated[str | float, "VALUE"] = "auto"
+    slice_thickness: Annotated[float | None, "MM"] = None
+    slice_profile: profiles.Kind = "slr"
 
     def __post_init__(self) -> None:
+        refuse_unlisted("slice-profile", self.slice_profile, profiles.KINDS)
+        if self.slice_thickness is not None and not 0 < self.slice_thickness < math.inf:
+            raise BadInput(f"--slice-thickness {self.slice_thickness:g}: must be above 0")
         refuse_unlisted("acquisition", self.acquisition, ("auto", "bicubic", "truncation"))
         if self.acquired and not all(0.25 <= f <= 1 for f in self.acquired):
             raise BadInput(f"--acquired {self.acquired[0]:g} {self.acquired[1]:g}: must be from 0.25 to 1")
@@ -75,9 +99,9 @@ class Scanner:
             wanted = "auto, none, tukey:A, hamming:A or fermi:A:B, and :elliptical behind it where it is so"
             raise BadInput(f"--window {self.window}: expected {wanted}") from error
         if self.noise not in ("auto", "off"):
-            _number("noise", self.noise, "auto, off or a part of the range from 0 to 0.5", 0, 0.5)
+            _number("noise", str(self.noise), "auto, off or a part of the range from 0 to 0.5", 0, 0.5)
         if self.background not in ("auto", "off"):
-            _number("background", self.background, "auto, off or an intensity", -math.inf, math.inf)
+            _number("background", str(self.background), "auto, off or an intensity", -math.inf, math.inf)
 
     def refuse_measures(self, method: Method) -> None:
         """Raise `BadInput` if what only native weights use is stated for a method without them."""
@@ -87,6 +111,23 @@ class Scanner:
         if given:
             has = f"the weights {method.weights} do not" if method.weights else f"{method.name} does not"
             raise BadInput(f"--{given[0]}: only native weights use it, {has}; leave it out")
+
+    def profile(self, distance: float, said: float | None) -> tuple[Profile, str]:
+        """What slices see, and what their thickness is known by: stated, header or assumed.
+
+        Args:
+            distance: of the slices, in mm.
+            said: their thickness in mm, by their file or what lies beside it.
+        """
+        by = "stated" if self.slice_thickness else "header" if said else "assumed"
+        thickness = self.slice_thickness or said or distance
+        if not THINNEST <= thickness / distance <= THICKEST:
+            named = "--slice-thickness" if by == "stated" else "the SliceThickness that its file says,"
+            raise BadInput(
+                f"{named} {thickness:.3g} mm: slices {distance:.3g} mm apart must be {THINNEST:g} to "
+                f"{THICKEST:g} times as thick; give the right --slice-thickness"
+            )
+        return Profile(self.slice_profile, thickness / distance), by
 
     def refuse_background(self, stacks: Sequence[Float[ndarray, "n h w"]]) -> None:
         """Raise `BadInput` if no region of any volume has the background's stated value."""
@@ -144,18 +185,23 @@ class Target:
             whole: the network of the next whole number and one antialiased resampling.
         spacing: of the result in the plane of the slices, in mm.
         like: an image whose grid the result is put on.
+        isotropic: thick slices become thin ones, estimated by a network: every axis at the finest spacing of
+            the scan, or at MM, in the same field of view.
     """
 
     scale: float | None = None
     spacing: Annotated[float | None, "MM"] = None
     like: Annotated[Path | None, "FILE"] = None
+    isotropic: Annotated[float | None, "[MM]"] = None  # 0: the finest spacing of the scan
 
     def __post_init__(self) -> None:
-        given = [n for n in ("scale", "spacing", "like") if getattr(self, n) is not None]
+        given = [n for n in ("scale", "spacing", "like", "isotropic") if getattr(self, n) is not None]
         if len(given) > 1:
             raise BadInput(f"--{' and --'.join(given)}: give only one of them")
         if self.spacing is not None and not 0 < self.spacing < math.inf:
             raise BadInput(f"--spacing {self.spacing:g}: must be above 0")
+        if self.isotropic is not None and not 0 <= self.isotropic < math.inf:
+            raise BadInput(f"--isotropic {self.isotropic:g}: must be above 0")
         if self.scale is not None and not 1 <= self.scale <= resample.LARGEST:
             raise BadInput(f"--scale {self.scale:g}: must be 1 or more and at most {resample.LARGEST:g}")
 
@@ -168,6 +214,8 @@ class Target:
             default: the factor where nothing is asked for.
         """
         scale = self.scale or default
+        if self.isotropic is not None:
+            return self._within(scan, axis)
         if self.like is not None:
             to, name = next(io.read_series(self.like, "auto", 0.0).volumes).grid, f"--like {self.like}"
             resample.refuse_apart(scan, to, name)
@@ -178,6 +226,17 @@ class Target:
             to = resample.finer(scan, axis, (a, b))
             name = f"--spacing {self.spacing:g}" if self.spacing else f"--scale {scale:g}"
         return resample.factor(scan, axis, to, name), to
+
+    def _within(self, scan: grid.Grid, axis: int) -> tuple[int, grid.Grid | None]:
+        """The same in the plane of thick slices: 1 where that is fine enough."""
+        thin = isotropic.wanted(scan, axis, self.isotropic or None)
+        plane = grid.with_counts(scan, np.where(np.arange(3) == axis, scan.shape, thin.shape))
+        if plane.shape == scan.shape:
+            return 1, None
+        fine = float(np.delete(grid.spacing(scan.affine), axis).min())
+        if (self.isotropic or fine) >= (1 - FINER) * fine:
+            return 1, plane
+        return resample.factor(scan, axis, plane, f"--isotropic {self.isotropic:g}"), plane
 
 
 @dataclass(frozen=True)
@@ -206,6 +265,29 @@ class Options:
         """The method's name, with its ``+`` where it is ensembled, and the scale where none is asked for."""
         name, scale = methods.implied(self.method, self.weights)
         return name + "+" * (self.ensemble and not name.endswith("+")), scale
+
+    @property
+    def thin(self) -> bool:
+        """Whether thick slices are to become thin."""
+        return self.target.isotropic is not None
+
+    def refuse_isotropic(self) -> None:
+        """Raise `BadInput` if options of thick slices are given without, or with what cannot be with them."""
+        scanner, usual = self.scanner, Scanner()
+        if not self.thin:
+            for name in ("slice_thickness", "slice_profile"):
+                if getattr(scanner, name) != getattr(usual, name):
+                    raise BadInput(f"--{name.replace('_', '-')}: only --isotropic uses it; leave it out")
+            return
+        name = self.implied()[0]
+        if name.endswith("+"):
+            raise BadInput("--ensemble: --isotropic has none; leave it out")
+        if name != methods.DEFAULT:
+            raise BadInput(f"--method {name}: only {methods.DEFAULT} estimates what lies between slices")
+        if scanner.acquisition != "auto":
+            raise BadInput(
+                f"--acquisition {scanner.acquisition}: --isotropic is for scans as scanners give them"
+            )
 
     def refuse_degradation(self, method: Method) -> None:
         """Raise `BadInput` if a method undoes something else than is stated."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from seran import __version__, acquisition, facts, files, grid, io, methods, weights
+from seran import __version__, acquisition, facts, files, grid, io, methods, profiles, weights
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
 from seran.errors import counted
@@ -15,6 +15,7 @@ from seran.job.options import Options
 from seran.quality.checks import Check, Verdict, worst
 from seran.quality.provenance import Acquired, Provenance
 
+TOLD = 1.2  # times as many slices, by interpolation, that are told
 OUTSIDE = 0.1  # part of a result outside the scan that is told
 
 
@@ -45,6 +46,12 @@ class Record:
     background: float | None = None  # the value of a constant one, of a series in the first volume
     masked: int = 0  # volumes with a constant background
     spikes: int = 0  # damaged voxels, far above all others, which the median around replaced
+    slice_factor: int = 1  # thin slices for each thick one, by a network
+    slice_profile: str = ""  # what the thick ones are taken to see, see `seran.profiles.Profile`
+    slice_profile_by: str = ""  # what their thickness is known by: stated, header or assumed
+    slice_weights: str = ""  # of that network
+    slice_weights_sha256: str = ""
+    interpolated_across: float = 1.0  # slices of the result for each of the scan, by interpolation alone
     sharpened: bool = False  # the scan was a result of seran's, by the record beside it
     key: str = ""  # of all that decides the result, see `key`
     volumes: int = 1
@@ -108,8 +115,24 @@ class Record:
         """How the result came from the scan: what the checks ask."""
         rows, columns = self.factors or (self.scale, self.scale)
         facts = self.kspace_support, acquisition.window(self.window), self.noise, self.background
+        across = profiles.profile(self.slice_profile) if self.slice_profile else None
         how = self.slice_axis, self.degradation, self.resampled, bool(self.weights)
-        return Provenance((rows, columns), *how, Acquired(*facts, self.native, self.sharpened))
+        return Provenance((rows, columns), *how, Acquired(*facts, self.native, self.sharpened), across)
+
+    @property
+    def thin(self) -> str:
+        """What was done to thick slices, in words; empty if nothing was."""
+        if not self.slice_profile:
+            if self.interpolated_across < TOLD:
+                return ""
+            times = f"{self.interpolated_across:.3g} times as many slices"
+            return f"{times} by interpolation alone: thick ones stay thick, see --isotropic"
+        profile = profiles.profile(self.slice_profile)
+        mm = profile.thickness * self.voxel_size_before[self.slice_axis]
+        by = {"stated": "as stated", "header": "by the header", "assumed": "assumed: their distance"}
+        more = self.shape_after[self.slice_axis] / self.shape_before[self.slice_axis]
+        thick = f"{mm:.3g} mm thick, {by.get(self.slice_profile_by, '')}; profile {profile.kind}"
+        return f"{more:.3g} thin slices estimated for each thick one ({thick})"
 
     def known(self) -> dict[str, str]:
         """What is known of the acquisition, in words."""
@@ -132,6 +155,7 @@ class Record:
             "noise": self.native,
         }
         told = "".join(f"; {text}" for name, text in self.known().items() if seen.get(name))
+        told += f"; {self.thin}" * bool(self.thin)
         told += f"; {counted(self.spikes, 'damaged voxel')} replaced by the median around" * bool(self.spikes)
         told += f"; {self.outside:.0%} of the result is outside the scan, and 0" * (self.outside >= OUTSIDE)
         told += f"; {self.verdict}, see Checks in {sidecar(out).name}" * (self.verdict in ("WARN", "FAIL"))

@@ -15,7 +15,21 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import __version__, files, grid, io, kspace, methods, native, progress, scratch, sharpen
+from seran import (
+    __version__,
+    files,
+    grid,
+    io,
+    isotropic,
+    kspace,
+    methods,
+    native,
+    progress,
+    resample,
+    scratch,
+    sharpen,
+)
+from seran import facts as stated
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.io import voxels
@@ -28,6 +42,7 @@ from seran.scratch import Allocator
 from seran.sharpen import Method, Normalisation, Progress
 from seran.volume import Volume
 
+SLICES = ("SliceThickness", "SpacingBetweenSlices")
 AHEAD, LOOKED = 4, 16  # volumes that a band is measured on: so many that are not of one value, of the first
 ALIKE = 1.25  # times the noise of another volume: what is told of it is told again
 Watch = Callable[[str, int], Progress]  # from what is worked on, and how many slices, to who is told of them
@@ -55,6 +70,7 @@ class Steps:
         loaded: the method, if it is.
         more: of a series, the volumes on which the band is measured besides the first.
         scan: its name, for what is wrong with it.
+        thickness: of its slices in mm, where it is known and the volume does not say it.
     """
 
     def __init__(
@@ -65,21 +81,38 @@ class Steps:
         loaded: Method | None = None,
         more: Sequence[Volume] = (),
         scan: str = "the scan",
+        thickness: float | None = None,
     ) -> None:
         self.options, self.engine = options, engine
+        options.refuse_isotropic()
         axis = grid.slice_axis(first.affine, first.data.shape, options.read.plane, first.slices)
         stacks = [np.moveaxis(volume.data, axis, 0) for volume in (first, *more)]
         sharpen.refuse_small(scan, stacks[0], axis)
         name, default = (loaded.name, loaded.scale) if loaded else options.implied()
         scale, target = options.target.reach(first.grid, axis, default)
-        method = loaded or methods.method(name, scale, options.degradation, options.weights, engine)
-        options.refuse_degradation(method)
-        if method.heads is None:
-            options.scanner.refuse_measures(method)
+        self.across: isotropic.Thin | None = None
+        if not options.thin:
+            method = loaded or methods.method(name, scale, options.degradation, options.weights, engine)
+            options.refuse_degradation(method)
+            if method.heads is None:
+                options.scanner.refuse_measures(method)
+        else:
+            final = isotropic.wanted(first.grid, axis, options.target.isotropic or None)
+            distance = float(grid.spacing(first.affine)[axis])
+            known = options.scanner.profile(distance, first.thickness or thickness)
+            network = methods.across(name, options.weights, engine)
+            k = isotropic.factor(first.grid, final, axis)
+            self.across = isotropic.Thin(network, k, *known, final, target)
+            method = (
+                self.across.alone if scale == 1 else methods.method(name, scale, methods.NATIVE, None, engine)
+            )
+        if method.weights:
+            options.read.refuse_thick_plane(first.grid, axis)
         options.scanner.refuse_background(stacks)
         self.method, self.plan = method, grid.Plan(first.grid, axis, method.factors, method.anchor, target)
         self.sharpened = False  # a file may tell
         self.band = None if method.weights and not more else band(stacks, options.scanner)
+        self.rounds = 1 if self.across is None or scale == 1 else 2  # over the slices
         self.told: list[tuple[Measured, Measured]] = []  # of volumes: what was measured, and what was told
 
     def __call__(
@@ -90,14 +123,21 @@ class Steps:
         volume = volume.on(np.moveaxis(stack, 0, self.plan.axis), volume.affine)
         voxels.refuse_lossy(volume, np.dtype(self.options.dtype))
         fitted = self.fit(stack)
-        image, spread = sharpen.upscale(volume, fitted.method, self.plan, progress, allocate)
+        if self.across is None or self.rounds == 2:
+            image, spread = sharpen.upscale(volume, fitted.method, self.plan, progress, allocate)
+        else:
+            plane = self.across.plane
+            image, spread = resample.onto(volume, plane, allocate) if plane else volume, None
+        if self.across is not None:
+            sigma = fitted.known.sigma if self.rounds == 1 else 0.0  # which the network in the plane undid
+            image = self.across(image, self.plan.axis, sigma, fitted.known.background, progress, allocate)
         for made in filter(None, (image, spread)):
             _refuse_unusable(made)
         stored, kept = np.dtype(self.options.dtype), image
         if stored.kind != "f":
             kept = image.on(voxels.cast(image.data, stored).astype(np.float32), image.affine)
-        stated = replace(self.record(fitted), spikes=spikes)
-        return image, spread, stated.judged(checks.all_of(volume, kept, stated.provenance))
+        told = replace(self.record(fitted), spikes=spikes)
+        return image, spread, told.judged(checks.all_of(volume, kept, told.provenance))
 
     def fit(self, stack: Float[ndarray, "n h w"]) -> Fitted:
         """The method for the slices of a volume."""
@@ -122,14 +162,15 @@ class Steps:
     def record(self, fitted: Fitted) -> Record:
         """What can be stated before a volume is sharpened, whatever file it came from."""
         method, known, before = fitted.method, fitted.known, self.plan.scan
-        after = self.plan.target or self.plan.enlarged
+        plan = self.plan if self.across is None else replace(self.plan, target=self.across.final)
+        after = plan.target or plan.enlarged
         same = ("weights", "scale", "factors", "degradation", "engine", "precision")
         old, new = (tuple(grid.spacing(g.affine).round(6).tolist()) for g in (before, after))
         return Record(
             version=__version__,
             method=method.name,
             weights_sha256=method.sha256,
-            resampled=self.plan.target is not None,
+            resampled=plan.target is not None,
             kspace_support=tuple(round(f, 3) for f in known.fraction),
             native=method.heads is not None,
             window=str(known.window),
@@ -138,9 +179,11 @@ class Steps:
             background=known.background,
             masked=int(known.background is not None),
             sharpened=self.sharpened,
-            slice_axis=self.plan.axis,
-            grid_anchor=self.plan.kept,
-            outside=round(self.plan.outside, 3),
+            slice_axis=plan.axis,
+            interpolated_across=1.0 if self.across else round(plan.interpolated_across, 3),
+            **({} if self.across is None else self.across.facts),
+            grid_anchor=plan.kept,
+            outside=round(plan.outside, 3),
             **{name: getattr(method, name) for name in same},
             requested_engine=asdict(self.engine),
             trained_spacings=method.spacings,
@@ -164,6 +207,19 @@ def ahead(volumes: Iterator[Volume]) -> list[Volume]:
 def band(stacks: Sequence[Float[ndarray, "_ h w"]], scanner: Scanner) -> Band:
     """The acquired band of volumes together, and their filter."""
     return scanner.known(np.concatenate([kspace.strong(stack) for stack in stacks]), 0.0).band
+
+
+def slice_thickness(source: Path) -> float | None:
+    """What the JSON beside an image says of its slices' thickness in mm (BIDS, dcm2niix), if it says it."""
+    beside = sidecar(source)
+    if not source.is_file() or not beside.is_file():
+        return None
+    try:
+        found = stated.parsed(beside.read_bytes())
+        thickness = found.get("SliceThickness") if isinstance(found, dict) else None
+        return None if thickness is None else stated.typed(thickness, float, "SliceThickness")
+    except ValueError as error:
+        raise BadInput(f"{beside}: {error}; mend it, or give --slice-thickness") from error
 
 
 def varies(volume: Volume) -> bool:
@@ -238,7 +294,8 @@ def run(
     if reading.label_check:
         labels.refuse_other_kinds(source, held[0], made_here)
     with progress.stage("plan, and load the method"):
-        steps = Steps(held[0], options, engine, more=held[1:], scan=str(source))
+        thickness = facts.get("SliceThickness") or slice_thickness(source) if options.thin else None
+        steps = Steps(held[0], options, engine, more=held[1:], scan=str(source), thickness=thickness)
         steps.sharpened = made_here
     progress.log.info("%r; %s", steps.method, steps.plan)
     digest, found = files.sha256_of(scan.files), []
@@ -254,7 +311,8 @@ def run(
             waiting = (held.pop(0) for _ in range(len(held)))
             for i, volume in enumerate(itertools.chain(waiting, series.volumes)):
                 shown = steps.method.name + f" {i + 1}/{series.count}" * (series.count > 1)
-                seen = watch(shown, volume.data.shape[steps.plan.axis]) if watch else sharpen.unseen
+                slices = steps.rounds * volume.data.shape[steps.plan.axis]
+                seen = watch(shown, slices) if watch else sharpen.unseen
                 with progress.stage(f"sharpen and check {shown}"):
                     image, spread, one = steps(volume, seen, allocate)
                 for writer, each in zip(writers, filter(None, (image, spread)), strict=True):
@@ -267,6 +325,10 @@ def run(
         progress.log.info("%s in %s", made.engine, made.precision)
         made = replace(made, input=source.name, input_sha256=digest, key=key(digest, options, engine))
         took = round(time.perf_counter() - began, 3)
+        if steps.across is not None or options.target.like is not None:  # its slices are others
+            size = round(made.voxel_size_after[made.slice_axis], 6)
+            facts = {name: fact for name, fact in facts.items() if name not in SLICES}
+            facts |= dict.fromkeys(SLICES, size) if steps.across else {}
         made = replace(made, volumes=series.count, facts=facts, seconds=took)
         made = made.sealed(names)
         made.write(text)

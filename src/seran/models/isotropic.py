@@ -20,6 +20,7 @@ from seran.models.layers import Maps, conv
 from seran.models.seran import SERAN
 
 TOLD = 4
+MAPS = 3 + TOLD
 FACTORS = (2, 3, 4, 5, 6, 7, 8)
 Told = Float[Tensor, "b 7 h w"]
 
@@ -40,12 +41,26 @@ class CubicRows(nn.Module):
         return torch.stack(rows, -2).flatten(-3, -2)  # type: ignore[arg-type]
 
 
+class OneFactor(nn.Module):
+    """Slices and maps (b, `MAPS`, h, w) -> (b, 1, k h, w), by one ending."""
+
+    def __init__(self, factor: int, width: int = 64, depth: int = 40) -> None:
+        super().__init__()
+        self.head, self.body = conv(MAPS, width), SERAN(2, width, depth, positions=(depth,)).body
+        self.tail, self.base = conv(width, factor, 5), CubicRows(factor)
+
+    def forward(self, low: Told) -> Float[Tensor, "b 1 kh w"]:
+        """The sum is float32 even under autocast."""
+        shallow = self.head(low)
+        return _high(low, self.body(shallow) + shallow, self.tail, self.base)
+
+
 class Isotropic(nn.Module):
     """An ending for each of `FACTORS` on one body."""
 
     def __init__(self, width: int = 64, depth: int = 40) -> None:
         super().__init__()
-        self.head, self.body = conv(3 + TOLD, width), SERAN(2, width, depth, positions=(depth,)).body
+        self.head, self.body = conv(MAPS, width), SERAN(2, width, depth, positions=(depth,)).body
         self.tail = nn.ModuleDict({str(k): conv(width, k, 5) for k in FACTORS})
         self.base = nn.ModuleDict({str(k): CubicRows(k) for k in FACTORS})
         for ending in self.tail.values():
@@ -58,13 +73,17 @@ class Isotropic(nn.Module):
         return self.body(shallow) + shallow  # type: ignore[no-any-return]
 
     def by(self, factor: int, low: Told, features: Maps) -> Float[Tensor, "b 1 kh w"]:
-        """One ending's; the sum is float32 even under autocast."""
-        made, base = self.tail[str(factor)](features).float(), self.base[str(factor)](low[:, 1:2])
-        return made.transpose(1, 2).flatten(1, 2)[:, None] + base  # type: ignore[no-any-return]
+        """One ending's."""
+        return _high(low, features, self.tail[str(factor)], self.base[str(factor)])
 
     def forward(self, low: Told, factor: int) -> Float[Tensor, "b 1 kh w"]:
-        """Slices and maps (b, 3 + `TOLD`, h, w) -> (b, 1, factor h, w)."""
+        """Slices and maps (b, `MAPS`, h, w) -> (b, 1, factor h, w)."""
         return self.by(factor, low, self.features(low))
+
+
+def _high(low: Told, features: Maps, tail: nn.Module, base: nn.Module) -> Float[Tensor, "b 1 kh w"]:
+    made = tail(features).float()
+    return made.transpose(1, 2).flatten(1, 2)[:, None] + base(low[:, 1:2])  # type: ignore[no-any-return]
 
 
 class AllFactors(nn.Module):

@@ -4,7 +4,7 @@ What cannot be known, because no record says how the one was made from the other
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy import ndarray
 from seran import grid, scratch
 from seran.degrade import DEGRADATIONS
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
-from seran.quality.provenance import Provenance, placed, side_by_side
+from seran.quality.provenance import Provenance, placed, selected, side_by_side, thin
 from seran.volume import Volume
 
 Verdict = Literal["PASS", "not known", "WARN", "FAIL"]  # from the best to the worst
@@ -36,6 +36,7 @@ HEIGHT_WARN, HEIGHT_FAIL = 0.08, 0.3  # part of the height that local maxima may
 RIM_WARN, RIM_FAIL = 0.002, 0.02  # share of pixels beside a constant background that leave it by 10 %
 MOST_WARN, MOST_FAIL = 0.6, 1.0  # of the range, by which the worst pixel may leave its neighbourhood
 FULL = 0.9  # of k-space: what weights that are not native may miss unseen
+THINNER = 1.2  # times finer across slices, by interpolation
 FINEST = 4.2  # times finer than what was measured: no network is trained for more
 
 
@@ -177,6 +178,8 @@ def _residual(
         if part < 0.5:
             return "not known", f"the result covers {part:.0%} of the input"
         how = f"antialiased cubic onto the input's grid ({part:.0%} of it)"
+        if made.across is not None:
+            how = f"seen by slices like the scan's ({made.across})"
     else:
         due = made.enlarged(before.grid)
         if due.shape != after.data.shape:
@@ -235,12 +238,25 @@ def _measured(before: Volume, after: Volume, made: Provenance | None, old: Range
         return "no record says how the second scan was made"
     if old.width == 0:
         return ALIKE
+    if made.across is not None:
+        return _measured_across(before, after, made, old)
     if (found := placed(before, after, made)) is None:
         return "the result is not on a grid of whole factors"
     fine, anchor = found
     coarse, known, offset = np.moveaxis(before.data, made.axis, 0), made.acquired, old.bounds[0]
     undone, sigma = made.undone(before.grid), _sigma(made, old)
     return measures(coarse, fine, old.width, anchor, known.background, offset, undone, sigma)
+
+
+def _measured_across(before: Volume, after: Volume, made: Provenance, old: Range) -> Measures | str:
+    """The same of thin slices: noise of those in the middle of thick ones, overshoot of the latter again."""
+    assert made.across is not None
+    kept = replace(made, across=None, resampled=True)
+    again = _measured(before, selected(before, after, made.axis, made.across), kept, old)
+    found = _measured(before, thin(before, after, made.axis), kept, old)
+    if isinstance(again, str) or isinstance(found, str):
+        return found if isinstance(found, str) else str(again)
+    return replace(again, tissue=found.tissue, air=found.air, height=None)
 
 
 def _noise(made: Provenance | None, found: Measures | str) -> Answer:
@@ -297,6 +313,12 @@ def _resolution(before: Volume, after: Volume, made: Provenance | None) -> Answe
     finer = float((sizes / new).max())
     measured, shown = (grid.dimensions(s, ".3g", " x ") for s in (sizes, new))
     text = f"measured at {measured} mm, shown at {shown} mm"
+    a, b = (float(grid.spacing(v.affine)[made.axis]) for v in (before, after))
+    if made.across is not None:
+        text += f"; slices {a:.3g} mm apart, shown at {b:.3g} mm: what is between them is estimated"
+    elif before.data.shape[made.axis] > 1 and made.resampled and a / b > THINNER:
+        text += f"; slices {a:.3g} mm apart, shown at {b:.3g} mm by interpolation: they stay as thick"
+        return "WARN", text
     if not made.weights:
         return "PASS", f"{text}, by interpolation"
     if not made.acquired.undone and min(made.acquired.fraction) < FULL:

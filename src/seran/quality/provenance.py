@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import grid, resample, scratch
+from seran import grid, resample, resize, scratch
 from seran.acquisition import Acquisition, Window, block
 from seran.degrade import DEGRADATIONS
 from seran.grid import Anchor
+from seran.profiles import Profile, selection
 from seran.volume import Volume
 
 
@@ -38,6 +39,7 @@ class Provenance:
     resampled: bool  # it was put on another grid than the network's
     weights: bool  # weights made it; else a classical method did
     acquired: Acquired
+    across: Profile | None = None  # of thick slices that became thin ones
 
     def enlarged(self, scan: grid.Grid) -> grid.Grid:
         """The network's grid."""
@@ -70,6 +72,8 @@ def side_by_side(
         low = degrade.linear(np.ascontiguousarray(high))
         return low if not np.iscomplexobj(low) else np.abs(low) if magnitude else low.real
 
+    if made.across is not None:
+        after = selected(before, after, made.axis, made.across)
     coarse, fine = (np.moveaxis(v.data, made.axis, 0) for v in (before, after))
     if not made.resampled:
         for low, high in zip(coarse, fine, strict=True):
@@ -80,6 +84,31 @@ def side_by_side(
     there, back = (np.moveaxis(resample.onto(v, before.grid).data, made.axis, 0) for v in (covers, after))
     for low, part, high in zip(coarse, there > 0.999, back, strict=True):
         yield (degraded(np.where(part, high, low)) if undone else high)[part], low[part]
+
+
+def selected(before: Volume, after: Volume, axis: int, profile: Profile) -> Volume:
+    """Thin slices as the scanner's selection would see them again, where those of the scan are.
+
+    Args:
+        before: the scan.
+        after: the result, of the same field of view.
+        axis: along which the slices are stacked.
+        profile: of the scan's slices.
+    """
+    n, m = before.data.shape[axis], after.data.shape[axis]
+    weights = selection(m, m / n, profile).astype(np.float32)
+    data = resize.along(after.data, axis, weights)
+    counts = np.where(np.arange(3) == axis, n, after.data.shape)
+    return after.on(data, grid.with_counts(after.grid, counts).affine)
+
+
+def thin(before: Volume, after: Volume, axis: int) -> Volume:
+    """The thin slices in the middle of those of the scan."""
+    n, m = before.data.shape[axis], after.data.shape[axis]
+    at = (np.arange(n) + 0.5) * m / n - 0.5
+    data = resize.along(after.data, axis, resize.sampled(at, m, 1.0).astype(np.float32))
+    counts = np.where(np.arange(3) == axis, n, after.data.shape)
+    return after.on(data, grid.with_counts(after.grid, counts).affine)
 
 
 def placed(

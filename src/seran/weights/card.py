@@ -8,6 +8,9 @@ from typing import Any
 
 from seran.grid import Anchor
 
+SLICES = "slices"
+"""The degradation of weights for thick slices: rows are slices, and columns stay as they are."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -30,6 +33,11 @@ class Card:
     export_error: float  # largest difference from torch with the same parameters, for inputs in [0, 1]
     version: str  # of seran
     notes: str = ""  # anything else a user should know
+
+    @property
+    def factors(self) -> tuple[int, int]:
+        """Fine rows and columns for each that the network is given."""
+        return self.scale, 1 if self.degradation == SLICES else self.scale
 
     @property
     def data(self) -> list[dict[str, Any]]:

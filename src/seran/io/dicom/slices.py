@@ -64,7 +64,8 @@ class _Slice:
     data: Float[ndarray, "x y"]
     position: Float[ndarray, "3"]
     plane: Float[ndarray, "3 2"]
-    thickness: float
+    thickness: float  # mm, 0 where it is not said
+    between: float  # their distance, the same
     slope: float
     offset: float
     flat: bool  # acquired as a slice, not as a part of a volume
@@ -143,7 +144,7 @@ def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, st
         data = (stored.T * slope + offset).astype(np.float32)
     flat = "2D" in texts(image, "MRAcquisitionType")
     plane = directions.T * spacing[::-1]
-    return _Slice(path, stack, data, position, plane, thickness or between, slope, offset, flat)
+    return _Slice(path, stack, data, position, plane, thickness, between, slope, offset, flat)
 
 
 def _volumes(slices: list[_Slice]) -> list[Volume]:
@@ -166,7 +167,7 @@ def _volumes(slices: list[_Slice]) -> list[Volume]:
             "of them, or, if they belong to volumes of their own (diffusion), convert the series to NIfTI "
             "(dcm2niix)"
         )
-    pitch = float(np.sort(steps)[(len(steps) - 1) // 2]) if len(steps) else first.thickness
+    pitch = float(np.sort(steps)[(len(steps) - 1) // 2]) if len(steps) else first.thickness or first.between
     if pitch <= 0:
         raise BadInput(f"{first.path}: expected the SliceThickness of a slice that is alone, got none")
     if len(slices) == 1 and _tiled(first.data):
@@ -207,7 +208,8 @@ def _volume(slices: list[_Slice], pitch: float, normal: Float[ndarray, "3"]) -> 
     if not (np.abs(data) <= MAXIMUM).all():
         raise BadInput(f"{first.path}: expected intensities up to {MAXIMUM:g}; the rescale slope is damaged")
     source = Slices(tuple(one.path for one in slices), positions, first.slope, first.offset)
-    return Volume(data, usable_affine(first.path, affine), source, 2 if first.flat else None)
+    axis, thickness = 2 if first.flat else None, first.thickness if first.thickness > 0 else None
+    return Volume(data, usable_affine(first.path, affine), source, axis, thickness)
 
 
 def read(series: Listed) -> Found:

@@ -1,0 +1,209 @@
+"""Thick slices to isotropic voxels: the network across slices, on both reformatted stacks of a scan.
+
+A scan of n slices with the distance d and pixels p has two stacks of reformatted slices, whose rows are its
+slices: one at each of its columns, one at each of its rows. The network makes k = d/p rows of each, k the
+next of `FACTORS`; the mean of both stacks goes to the wanted grid in one exact resampling. The outer faces
+of the field of view stay where they are.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from seran import grid, methods, resample
+from seran.errors import BadInput
+from seran.grid import Grid
+from seran.native import background
+from seran.profiles import SOFTNESS, Profile
+from seran.quality.measures import NOISIEST
+from seran.scratch import Allocator, memory, release
+from seran.sharpen import CHUNK_PIXELS, Across, Method, Normalisation, Progress, unseen
+from seran.volume import Volume
+
+FACTORS = (2, 3, 4, 5, 6, 7, 8)
+THINNEST = 1.2  # times the wanted spacing, that slices are apart at least
+THICKEST = 8.2  # the same, at most
+SHORT = 0.03  # part of a factor by which an ending may stay below what is wanted
+SQUARE = 1.6  # times the other spacing in the plane: beyond that, two axes are thick
+FEWEST = 4  # slices
+
+
+def wanted(scan: Grid, axis: int, mm: float | None) -> Grid:
+    """The grid of about isotropic voxels in the field of view of a scan; `BadInput` if it has no thick axis.
+
+    Args:
+        scan: its grid.
+        axis: along which its slices are stacked.
+        mm: spacing, along every axis as near to it as whole voxels allow; without it the finest of the scan.
+    """
+    size = grid.spacing(scan.affine)
+    plane = np.delete(size, axis)
+    goal, distance = float(plane.min()) if mm is None else mm, float(size[axis])
+    times = distance / goal
+    if plane.max() > SQUARE * plane.min():
+        raise BadInput(
+            f"--isotropic: expected one thick axis, got voxels of {grid.dimensions(size, '.3g')} mm; "
+            "resample the other axis first"
+        )
+    if times < THINNEST:
+        raise BadInput(
+            f"--isotropic: slices {distance:.3g} mm apart are not thicker than voxels of {goal:.3g} mm; "
+            "the scan has no thick axis: leave --isotropic out, and give --scale or --spacing"
+        )
+    if times > THICKEST:
+        raise BadInput(
+            f"--isotropic: slices {distance:.3g} mm apart are {times:.1f} times voxels of {goal:.3g} mm, and "
+            f"no network is trained for more than 8; give --isotropic {distance / 8:.2g} or more"
+        )
+    if scan.shape[axis] < FEWEST:
+        raise BadInput(f"--isotropic: expected {FEWEST} slices or more, got {scan.shape[axis]}")
+    counts = [max(1, round(n * s / goal)) for n, s in zip(scan.shape, size, strict=True)]
+    return grid.with_counts(scan, counts)
+
+
+def factor(scan: Grid, target: Grid, axis: int) -> int:
+    """The ending for the rows that are wanted of each slice: the next, or one hardly below."""
+    times = target.shape[axis] / scan.shape[axis]
+    return next((k for k in FACTORS if k >= times * (1 - SHORT)), FACTORS[-1])
+
+
+def told(sigma: float, profile: Profile, k: int) -> Float[ndarray, "4"]:
+    """What the network is told: the noise, the profile's thickness and softness, the factor; 0 to about 1.
+
+    Args:
+        sigma: standard deviation of the noise, as a part of the scan's range.
+        profile: of the slices.
+        k: rows for each slice.
+    """
+    noise = np.sqrt(20 * min(sigma, NOISIEST))
+    return np.array([noise, profile.thickness, SOFTNESS[profile.kind], k / 8], np.float32)
+
+
+@dataclass(frozen=True)
+class Thin:
+    """How thick slices become thin ones."""
+
+    network: Across
+    k: int  # thin slices for each
+    profile: Profile  # of the thick ones
+    by: str  # what their thickness is known by
+    final: Grid
+    plane: Grid | None  # the same in the plane of the slices, if that is not the scan's
+
+    def __call__(
+        self,
+        volume: Volume,
+        axis: int,
+        sigma: float,
+        empty: float | None,
+        progress: Progress,
+        allocate: Allocator,
+    ) -> Volume:
+        """See `seran.thinner`; the volume is fine in the plane of its slices."""
+        stack = np.moveaxis(volume.data, axis, 0)
+
+        def turned(shape: tuple[int, ...]) -> Float[ndarray, "kn h w"]:
+            n, h, w = shape  # in a file the first axis varies fastest
+            return allocate((n, w, h)).swapaxes(1, 2)
+
+        thin = thinner(stack, self.network, self.k, self.profile, sigma, empty, progress, turned)
+        counts = np.where(np.arange(3) == axis, self.k, 1) * volume.data.shape
+        affine = grid.with_counts(volume.grid, counts).affine
+        fine = replace(volume.on(np.moveaxis(thin, 0, axis), affine), thickness=None)
+        return fine if fine.data.shape == self.final.shape else resample.onto(fine, self.final, allocate)
+
+    @property
+    def alone(self) -> Method:
+        """What changes nothing in the plane of the slices."""
+        facts = {"weights": self.network.weights, "sha256": self.network.sha256, "scans": self.network.scans}
+        running = self.network.heads(self.k)
+        facts |= {"engine": running.engine, "precision": running.precision}
+        return Method(methods.DEFAULT, (1, 1), lambda low: low, "bd", "corner", **facts)  # type: ignore[arg-type]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record states of it."""
+        return {
+            "slice_factor": self.k,
+            "slice_profile": str(self.profile),
+            "slice_profile_by": self.by,
+            "slice_weights": self.network.weights,
+            "slice_weights_sha256": self.network.sha256,
+        }
+
+
+def thinner(
+    stack: Float[ndarray, "n h w"],
+    across: Across,
+    k: int,
+    profile: Profile,
+    sigma: float = 0.0,
+    empty: float | None = None,
+    progress: Progress = unseen,
+    allocate: Allocator = memory,
+) -> Float[ndarray, "kn h w"]:
+    """K thin slices for each thick one, in the units of the scan; never negative where the scan is not.
+
+    Args:
+        stack: the slices.
+        across: the network.
+        k: of `FACTORS`.
+        profile: what the slices have seen.
+        sigma: standard deviation of their noise, in their units.
+        empty: the value of a constant background, which the result keeps.
+        progress: called with slices, as they are finished.
+        allocate: makes the array of the result.
+    """
+    n, h, w = stack.shape
+    made, norm = allocate((k * n, h, w)), Normalisation.of(stack)
+    if norm.gain == 0:
+        made[:] = norm.offset
+        progress(n)
+        return made
+    predict, said = across.heads(k).predict, told(sigma / norm.gain, profile, k)
+    done, total, shown = 0, h + w, 0
+    for axis in (2, 1):
+        planes, out = np.moveaxis(stack, axis, 0), np.moveaxis(made, axis, 0)
+        step = max(1, CHUNK_PIXELS // (k * planes[0].size))
+        for start in range(0, len(planes), step):
+            at = np.arange(start, min(start + step, len(planes)))
+            near = [norm.apply(planes[np.clip(at + d, 0, len(planes) - 1)]) for d in (-1, 0, 1)]
+            maps = np.broadcast_to(said[:, None, None], (len(at), *said.shape, *planes.shape[1:]))
+            high = predict(np.concatenate([np.stack(near, 1), maps], 1)) / 2
+            out[at] = high if axis == 2 else out[at] + high
+            for array in (stack, made):
+                release(array)
+            done += len(at)
+            progress(n * done // total - shown)
+            shown = n * done // total
+    _finish(made, stack, norm, k, empty)
+    return made
+
+
+def _finish(
+    made: Float[ndarray, "kn h w"],
+    stack: Float[ndarray, "n h w"],
+    norm: Normalisation,
+    k: int,
+    empty: float | None,
+) -> None:
+    """Back to the units of the scan, in place; not negative where it is not, empty where it is."""
+    mask = None if empty is None else background(stack, empty)
+    for i, thin in enumerate(made):
+        norm.undo(thin)
+        below, above, _ = between(i, k, len(stack))
+        np.maximum(thin, 0, out=thin, where=(stack[below] >= 0) & (stack[above] >= 0))
+        if mask is not None:
+            thin[mask[below] & mask[above]] = empty
+        release(made)
+
+
+def between(i: int, k: int, n: int) -> tuple[int, int, float]:
+    """The slices around the i-th thin one, at the ends the same twice, and its place between them, 0 to 1."""
+    place = (i + 0.5) / k - 0.5
+    below = int(np.clip(np.floor(place), 0, n - 1))
+    above = min(below + 1, n - 1) if place >= 0 else 0
+    return below, above, float(np.clip(place - below, 0, 1))
