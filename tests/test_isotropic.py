@@ -1,0 +1,249 @@
+"""Thick slices to thin ones: grids, places, what is refused, what is stated; the network itself."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.ndimage import center_of_mass
+
+import seran
+from seran import cli, grid, isotropic, profiles
+from seran.engines import Engine, Running
+from seran.errors import BadInput
+from seran.grid import Grid
+from seran.job import run as job
+from seran.job.options import Options, Scanner, Target
+from seran.profiles import Profile
+from seran.sharpen import Across, Normalisation
+from seran.volume import Volume
+from tests.conftest import oblique
+
+F32 = Engine(precision="f32")
+
+
+def cubic(k: int) -> Running:
+    """In place of a network: each row k times, which keeps means and the outer faces."""
+    return Running(lambda low: low[:, 1].repeat(k, 1), "none", "f32")
+
+
+REPEATED = Across("none.onnx", "", cubic)
+
+
+def blob(shape: tuple[int, int, int], middle: tuple[float, float, float]) -> np.ndarray:
+    """Of a width that thick slices show, on some brightness."""
+    at = np.indices(shape).astype(float)
+    widths = [6.0 if n > 20 else 2.0 for n in shape]
+    far = sum(((a - m) / w) ** 2 for a, m, w in zip(at, middle, widths, strict=True))
+    return (10 + 200 * np.exp(-far)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("size", "axis", "mm", "shape", "k"),
+    [
+        ((0.9, 0.8, 5.0), 2, None, (54, 40, 75), 7),  # the other axis of the plane, too
+        ((0.8, 0.8, 3.4), 2, None, (48, 40, 51), 5),  # 4.25: the next ending
+        ((0.8, 0.8, 2.4), 2, None, (48, 40, 36), 3),  # whole
+        ((0.8, 0.8, 4.0), 2, 1.6, (24, 20, 30), 3),  # coarser than the plane: 2.5
+        ((0.8, 0.8, 4.0), 2, 0.5, (77, 64, 96), 8),  # finer than the plane
+        ((4.0, 0.8, 0.8), 0, None, (60, 48, 40), 5),
+        ((0.8, 0.8, 0.98), 2, None, (48, 40, 15), 2),  # 1.22, the least
+    ],
+)
+def test_the_grid_keeps_the_field_of_view(
+    size: tuple[float, float, float], axis: int, mm: float | None, shape: tuple[int, int, int], k: int
+) -> None:
+    counts = [48, 40]
+    counts.insert(axis, 12)
+    scan = Grid(tuple(counts), oblique(size))
+    made = isotropic.wanted(scan, axis, mm)
+    assert made.shape == shape
+    ends = (grid.corners(g.shape, g.affine) for g in (scan, made))
+    np.testing.assert_allclose(*ends, atol=1e-4)
+    goal = mm or min(size)
+    assert np.abs(grid.spacing(made.affine) / goal - 1).max() < 0.05
+    assert isotropic.factor(scan, made, axis) == k
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "mm", "said"),
+    [
+        ((48, 40, 36), (1.0, 1.0, 1.1), None, "no thick axis"),
+        ((48, 40, 36), (1.0, 1.0, 4.0), 4.0, "no thick axis"),
+        ((48, 40, 12), (0.5, 0.5, 10.0), None, r"give --isotropic 1\.2 or more"),
+        ((48, 40, 12), (0.5, 2.0, 5.0), None, "expected one thick axis"),
+        ((48, 40, 3), (1.0, 1.0, 5.0), None, "expected 4 slices or more, got 3"),
+    ],
+)
+def test_scans_without_one_thick_axis(
+    shape: tuple[int, int, int], size: tuple[float, float, float], mm: float | None, said: str
+) -> None:
+    with pytest.raises(BadInput, match=said):
+        isotropic.wanted(Grid(shape, oblique(size)), 2, mm)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_blob_keeps_its_place(axis: int) -> None:
+    """In millimetres, whatever axis is thick, along with the means of the slices."""
+    counts, size, middle = [44, 40], [0.9, 0.8], [20.3, 18.6]
+    for values, one in ((counts, 11), (size, 4.1), (middle, 5.2)):
+        values.insert(axis, one)
+    data, affine = blob(tuple(counts), tuple(middle)), oblique(tuple(size))
+    volume = Volume(data, affine)
+    final = isotropic.wanted(volume.grid, axis, None)
+    k = isotropic.factor(volume.grid, final, axis)
+    thin = isotropic.Thin(REPEATED, k, Profile(), "assumed", final, None)
+    made = thin(volume, axis, 0.0, None, lambda _: None, np.empty)
+    assert made.data.shape == final.shape
+    places = [nib.affines.apply_affine(v.affine, center_of_mass(v.data - 10)) for v in (volume, made)]
+    np.testing.assert_allclose(*places, atol=0.1)
+
+
+def test_thin_slices_are_the_mean_of_both_planes() -> None:
+    """Seen through a network that knows which plane it is given by its shape; all of a stack is done."""
+    seen: list[tuple[int, ...]] = []
+
+    def by_shape(k: int) -> Running:
+        def predict(low: np.ndarray) -> np.ndarray:
+            seen.append(low.shape)
+            columns = low.shape[3]
+            return np.full((len(low), k * low.shape[2], columns), 0.25 if columns == 40 else 0.75, np.float32)
+
+        return Running(predict, "none", "f32")
+
+    stack = blob((9, 40, 33), (4, 20, 16))
+    counted: list[int] = []
+    made = isotropic.thinner(stack, Across("", "", by_shape), 3, Profile(), progress=counted.append)
+    assert made.shape == (27, 40, 33)
+    assert sum(counted) == 9
+    norm = Normalisation.of(stack)
+    np.testing.assert_allclose(made, norm.offset + 0.5 * norm.gain, rtol=1e-5)
+    assert {shape[1:] for shape in seen} == {(7, 9, 40), (7, 9, 33)}
+
+
+def test_neighbours_and_what_is_told() -> None:
+    stack = blob((8, 40, 36), (4, 20, 18))
+    given: list[np.ndarray] = []
+
+    def keep(k: int) -> Running:
+        return Running(lambda low: given.append(low) or low[:, 1].repeat(k, 1), "none", "f32")
+
+    isotropic.thinner(stack, Across("", "", keep), 4, Profile("gaussian", 0.8), sigma=2.0)
+    norm = Normalisation.of(stack)
+    planes = np.moveaxis(norm.apply(stack), 2, 0)
+    low = given[0]
+    np.testing.assert_array_equal(low[:, 1], planes)
+    np.testing.assert_array_equal(low[1:, 0], planes[:-1])
+    np.testing.assert_array_equal(low[0, 0], planes[0])
+    np.testing.assert_array_equal(low[:-1, 2], planes[1:])
+    expected = [np.sqrt(20 * 2.0 / norm.gain), 0.8, 1.0, 0.5]
+    np.testing.assert_allclose(low[:, 3:, 2, 3], np.tile(expected, (len(low), 1)), rtol=1e-5)
+
+
+def test_background_and_signs_are_kept() -> None:
+    """A constant background stays, voxels are negative only between slices that are."""
+    stack = blob((8, 40, 36), (4, 20, 18))
+    stack[:, :, :9] = 0
+
+    def noisy(k: int) -> Running:
+        rng = np.random.default_rng(0)
+        return Running(
+            lambda low: rng.normal(0, 1, (len(low), k * low.shape[2], low.shape[3])), "none", "f32"
+        )
+
+    made = isotropic.thinner(stack, Across("", "", noisy), 3, Profile(), empty=0.0)
+    assert not made[:, :, :9].any()
+    assert made.min() == 0
+    stack[3] -= 400
+    made = isotropic.thinner(stack, Across("", "", noisy), 3, Profile())
+    below = (made < 0).any((1, 2))
+    assert below[8:13].any()
+    assert not below[:7].any()
+    flat = isotropic.thinner(np.full((5, 8, 9), 7.0, np.float32), REPEATED, 2, Profile())
+    np.testing.assert_array_equal(flat, np.full((10, 8, 9), 7, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options(scanner=Scanner(slice_thickness=3.0)), "only --isotropic uses it"),
+        (Options(scanner=Scanner(slice_profile="rect")), "only --isotropic uses it"),
+        (Options("bicubic", target=Target(isotropic=0)), "only seran estimates"),
+        (Options(ensemble=True, target=Target(isotropic=0)), "--isotropic has none"),
+        (Options(scanner=Scanner("bicubic"), target=Target(isotropic=0)), "for scans as scanners give them"),
+        (
+            Options(scanner=Scanner(slice_thickness=30.0), target=Target(isotropic=0)),
+            "right --slice-thickness",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together(options: Options, said: str) -> None:
+    volume = Volume(blob((40, 36, 8), (20, 18, 4)), oblique((0.9, 0.9, 4)))
+    with pytest.raises(BadInput, match=said):
+        job.Steps(volume, options, F32)
+
+
+def test_slices_across_thick_ones_are_refused_unless_forced() -> None:
+    scan = blob((40, 36, 8), (20, 18, 4)), oblique((0.9, 0.9, 4))
+    with pytest.raises(BadInput, match="give --isotropic for thin slices, or --force-plane"):
+        seran.upscale(scan, plane="sagittal", engine=F32)
+    assert seran.upscale(scan, plane="sagittal", force_plane=True, engine=F32).data.shape == (40, 72, 16)
+    assert seran.upscale(scan, plane="sagittal", method="bicubic").data.shape == (40, 72, 16)
+
+
+def test_like_says_what_it_interpolates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, affine = blob((40, 36, 8), (20, 18, 4)), oblique((0.9, 0.9, 4))
+    nib.Nifti1Image(data, affine).to_filename(tmp_path / "in.nii")
+    thin = isotropic.wanted(Grid(data.shape, affine), 2, None)
+    nib.Nifti1Image(np.zeros(thin.shape, np.float32), thin.affine).to_filename(tmp_path / "grid.nii")
+    words = [
+        "upscale",
+        str(tmp_path / "in.nii"),
+        str(tmp_path / "out.nii"),
+        "--like",
+        str(tmp_path / "grid.nii"),
+    ]
+    assert cli.run(words) == 0
+    assert "4.5 times as many slices by interpolation alone: thick ones stay thick" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert record["InterpolatedAcross"] == pytest.approx(4.5, abs=0.01)
+    [check] = [c for c in record["Checks"] if c["name"] == "resolution"]
+    assert check["verdict"] == "WARN"
+    assert "by interpolation: they stay as thick" in check["text"]
+
+
+def test_thickness_is_known_by_what_says_it(tmp_path: Path) -> None:
+    """The option, else the file or the JSON beside it, else the distance of the slices."""
+    assert Scanner(slice_thickness=3.0).profile(4.0, 3.5) == (Profile("slr", 0.75), "stated")
+    assert Scanner(slice_profile="rect").profile(4.0, 3.0) == (Profile("rect", 0.75), "header")
+    assert Scanner().profile(4.0, None) == (Profile("slr", 1.0), "assumed")
+    with pytest.raises(BadInput, match="SliceThickness that its file says, 1 mm"):
+        Scanner().profile(4.0, 1.0)
+    scan = tmp_path / "scan.nii.gz"
+    scan.write_bytes(b"")
+    assert job.slice_thickness(scan) is None
+    (tmp_path / "scan.json").write_text('{"SliceThickness": 3.6}')
+    assert job.slice_thickness(scan) == 3.6
+    (tmp_path / "scan.json").write_text('{"SliceThickness": "thick"}')
+    with pytest.raises(BadInput, match="give --slice-thickness"):
+        job.slice_thickness(scan)
+    assert profiles.profile("gaussian:0.9") == Profile("gaussian", 0.9)
+    with pytest.raises(ValueError, match="expected one of rect, gaussian, slr, got sinc"):
+        profiles.profile("sinc:1")
+
+
+def test_the_value_may_be_left_out() -> None:
+    """``--isotropic`` before other words, before an option, at the end; or with MM."""
+    from seran.apps import arguments
+
+    for words in (
+        ["--isotropic", "IN", "OUT"],
+        ["IN", "OUT", "--isotropic"],
+        ["IN", "--isotropic", "-q", "OUT"],
+    ):
+        made = list(arguments._with_values(words, {"--isotropic"}))
+        assert made[made.index("--isotropic") + 1] == "0"
+        assert [word for word in made if word != "0"] == words
+    for words in (["--isotropic", "0.8", "IN"], ["--isotropic=0.8", "IN"]):
+        assert list(arguments._with_values(words, {"--isotropic"})) == words
