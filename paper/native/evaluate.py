@@ -1,8 +1,10 @@
 """Gain of the native network over zero-filling on simulated scans, dB, window and noise known exactly.
 
-``python paper/native/evaluate.py PACKED paper/native/native.safetensors``. PSNR of the central slices of a
-volume together, both images held at 0 from below; means over the volumes of a contrast. The gains
-that are to be reached, with everything measured by the library, are in ``paper/gains.py``.
+    python paper/native/evaluate.py PACKED src/seran/weights/shipped/seran-native.onnx
+
+PSNR of the central slices of a volume together, both images held at 0 from below; means over the volumes
+of a contrast. The gains that are to be reached, with everything measured by the library, are in
+``paper/gains.py``.
 """
 
 import sys
@@ -12,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from network import Native, joined, told, warm
+from network import Native, joined, parameters, told, warm
 from numpy import ndarray
-from safetensors.torch import load_file
 from shards import volumes
 from tyro.conf import Positional
 
@@ -40,10 +41,7 @@ def load(weights: str) -> Native:
     """The network with weights from a file, or as training begins."""
     network = warm(Native())
     if weights != "start":
-        found = load_file(weights)
-        if any(k.startswith("average.") for k in found):
-            found = {k.removeprefix("average."): v for k, v in found.items() if k.startswith("average.")}
-        network.load_state_dict(found)
+        network.load_state_dict(parameters(Path(weights)))
     return network.eval().to(memory_format=torch.channels_last)
 
 
@@ -97,7 +95,7 @@ def main(
 
     Args:
         packed: a folder that `kit.py unpack` made.
-        weights: ``start``, a checkpoint (its average) or final weights.
+        weights: ``start``, a checkpoint (its average), final weights or a weights file.
         split: of the volumes.
         slices: how many central slices of each.
         scale: 2, 3 or 4.

@@ -1,12 +1,26 @@
 """What training knows of the network besides `seran.models.native`: what it is told, and where it starts."""
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from seran import weights
 from seran.models.native import HEADS, Native, joined
 
-__all__ = ["HEADS", "Native", "joined", "told", "warm"]
+__all__ = ["HEADS", "Native", "joined", "parameters", "told", "warm"]
+
+
+def parameters(path: Path) -> dict[str, Tensor]:
+    """Of a network, by name: from a weights file, final weights, or the average in a checkpoint."""
+    if path.suffix == ".onnx":
+        found = {k: torch.from_numpy(v.copy()) for k, v in weights.tensors(weights.read(path).data).items()}
+    else:
+        found = load_file(path)
+    if any(k.startswith("average.") for k in found):
+        found = {k: v for k, v in found.items() if k.startswith("average.")}
+    return {k.removeprefix("average.").removeprefix("network."): v.float() for k, v in found.items()}
 
 
 def told(facts: Tensor) -> Tensor:
@@ -19,8 +33,7 @@ def warm(network: Native) -> Native:
     """Start from shipped weights: body and x2 of seran-x2-td, upsampling x3 and x4 of their bicubic kin."""
     content = {}
     for s, name in ((2, "seran-x2-td"), (3, "seran-x3-bd"), (4, "seran-x4-bd")):
-        found = weights.tensors(weights.read(weights.shipped()[name]).data)
-        content[s] = {k.removeprefix("network."): torch.from_numpy(v.copy()) for k, v in found.items()}
+        content[s] = parameters(weights.shipped()[name])
     state = network.state_dict()
     for key, value in state.items():
         part, _, rest = key.partition(".")

@@ -8,22 +8,21 @@ hardly farther apart than its pixels; other slices have none.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import exp
-from pathlib import Path
 
 import draw
 import numpy as np
 import torch
 from draw import Draw
+from network import parameters
 from numpy import ndarray
-from safetensors.torch import load_file
 from torch import Tensor
 
+from seran import weights
 from seran.data import simulate
 from seran.data.simulate import Size, regridded
 from seran.models.isotropic import Isotropic
 from seran.profiles import KINDS, SOFTNESS, Profile, selection
 
-HERE = Path(__file__).parent
 NEAR = 1.6
 """Pixels that slices may be apart to be shown as neighbours."""
 BELIEVED = "slr"
@@ -136,7 +135,7 @@ class ThickDraw:
 @torch.no_grad()
 def warm(network: Isotropic) -> Isotropic:
     """Start from the native network: its body, and what its first layer does to a slice and its noise."""
-    found = load_file(HERE / "native.safetensors")
+    found = parameters(weights.shipped()["seran-native"])
     state = network.state_dict()
     for key, value in state.items():
         if key.startswith("body."):

@@ -24,16 +24,15 @@ import shards
 import thick
 import torch
 from draw import Draw
-from network import Native, joined, told
+from network import Native, joined, parameters, told
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from seran import files
+from seran import files, weights
 from seran.data.simulate import Size
 from seran.errors import BadInput
 
-HERE = Path(__file__).parent
 Sizes = dict[str, dict[str, Size]]
 """Device -> loss -> batch; a GPU wants large ones, of few scans: each costs the CPU about a millisecond."""
 
@@ -63,7 +62,7 @@ TASKS = {
     "native": Task(
         Native,
         network.warm,
-        HERE / "native.safetensors",
+        weights.SHIPPED / "seran-native.onnx",
         {1: 0.15, 2: 0.5, 3: 0.2, 4: 0.15},
         {
             "cpu": {"l1": Size((32, 32), 8, 1, 2), "l2": Size((48, 48), 8, 1, 1)},
@@ -74,7 +73,7 @@ TASKS = {
     "isotropic": Task(
         thick.Isotropic,
         thick.warm,
-        HERE / "isotropic.safetensors",
+        weights.SHIPPED / "seran-isotropic.onnx",
         {2: 0.1, 3: 0.2, 4: 0.2, 5: 0.2, 6: 0.12, 7: 0.12, 8: 0.06},
         {
             "cpu": {"l1": Size((20, 40), 8, 1, 2), "l2": Size((24, 64), 8, 1, 1)},
@@ -198,11 +197,11 @@ class Run:
 def begin(options: Options, kit: Path, folder: Path) -> Run:
     """A run, from the newest checkpoint there is, or from weights."""
     task = TASKS[options.task]
-    made, weights = task.network(), options.weights or task.weights
-    if weights == Path("start"):
+    made, begun = task.network(), options.weights or task.weights
+    if begun == Path("start"):
         task.warm(made)
     else:
-        made.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
+        made.load_state_dict(parameters(begun))
     run, checkpoint = Run(made, options.lr, options.device), folder / CHECKPOINT
     if checkpoint.is_file():
         run.restore(checkpoint)
