@@ -83,6 +83,7 @@ def test_what_simpleitk_writes(end: str, shape: tuple[int, ...], packed: bool, t
     [
         *(PLACED.format(name, "") for name in ("RAS", "left-anterior-superior", "LPS", "scanner-xyz", "LAS")),
         PLACED.format("right-anterior-superior", "kinds: space space space\n"),
+        PLACED.format("LPS", 'units: "" "" ""\nspacings: nan NaN nan\nspace units: "mm" "mm" "mm"\n'),
         PLACED.format("3D-right-handed", "content: a: b := c\nnumber: 60\nold min: 0\n"),
         NRRD + "spacings: 1.5 2 3\naxis mins: 3 4 5\nencoding: raw\n\n",
         NRRD + "spacings: 1.5 2 3\naxis mins: 3 4 5\ncenters: node cell node\nencoding: raw\n\n",
@@ -106,6 +107,7 @@ def test_headers_of_nrrd_as_simpleitk_reads_them(header: str, tmp_path: Path) ->
         "Orientation = 1 0 0 0 0.8 -0.6 0 0.6 0.8\nOrigin = 1 2 3\nElementSize = 1 2 3",
         "CenterOfRotation = 5 5 5\nAnatomicalOrientation = RAS\nOffset = 1 2 3",
         "ElementByteOrderMSB = True\nElementSpacing: 4 5 6",
+        "ElementSize = 2 2 2\nElementSpacing = 1 2 3\nOffset = 1 2 3\nOrigin = 1.0 2 3.00\nPosition = 1 2 3",
         "BinaryData=True\nBinaryDataByteOrderMSB=False\nHeaderSize = -1\nElementNumberOfChannels = 1",
         "Note = two\nlines of a text\r\nName = caf\xe9",
     ],
@@ -115,6 +117,43 @@ def test_headers_of_metaimage_as_simpleitk_reads_them(more: str, tmp_path: Path)
     volume, image = io.read(path), sitk.ReadImage(str(path))
     np.testing.assert_array_equal(volume.data, sitk.GetArrayFromImage(image).T)
     np.testing.assert_allclose(*corners(volume, image), rtol=0, atol=1e-6)
+
+
+SAID_TWICE = {
+    "Offset = 10 20 30\nOrigin = 1 2 3": "Offset and Origin to be the same, got Offset = 10 20 30, Origin",
+    "Origin = 10 20 30\nPosition = 1 2 3": "Position and Origin to be the same",
+    "ImagePosition = 10 20 30\nOffset = 1 2 3": "Offset and ImagePosition to be the same",
+    "Offset = 10 20 30\nOffset = 1 2 3": "says Offset again, '1 2 3'",
+    "ElementSpacing = 10 20 30\nElementSpacing = 1 2 3": "says ElementSpacing again",
+    "Rotation = 1 0 0 0 1 0 0 0 1\nTransformMatrix = 0 1 0 1 0 0 0 0 1": "TransformMatrix and Rotation to be",
+    "Orientation = 1 0 0 0 1 0 0 0 1\nRotation = 0 1 0 1 0 0 0 0 1": "Rotation and Orientation to be the",
+    "BinaryDataByteOrderMSB = False\nElementByteOrderMSB = True": "ByteOrderMSB to be the same",
+}
+"""Lines of MetaImage of which each is read alone by SimpleITK, and what is said of both."""
+
+
+@pytest.mark.parametrize("more", SAID_TWICE)
+def test_a_header_that_contradicts_itself_is_refused(more: str, tmp_path: Path) -> None:
+    """SimpleITK takes one of the two, another than other readers do; alone, each is read as it reads it."""
+    with pytest.raises(BadInput, match=SAID_TWICE[more]):
+        io.read(put(tmp_path / "in.mha", META.format(more)))
+    for line in more.splitlines():
+        path = put(tmp_path / "in.mha", META.format(line))
+        volume, image = io.read(path), sitk.ReadImage(str(path))
+        np.testing.assert_array_equal(volume.data, sitk.GetArrayFromImage(image).T)
+        np.testing.assert_allclose(*corners(volume, image), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "twice", ['units: "cm" "cm" "cm"', "spacings: 1 2 3", "axis mins: 0 nan 0", "axis maxs: 1 1 1"]
+)
+def test_axes_with_directions_have_no_other_lengths(twice: str, tmp_path: Path) -> None:
+    """Nor does SimpleITK read that."""
+    path = put(tmp_path / "in.nrrd", PLACED.format("LPS", f"{twice}\n"))
+    with pytest.raises(BadInput, match=f"got {twice.replace(' m', 'm')}; take that line out"):
+        io.read(path)
+    with pytest.raises(RuntimeError, match="has a direction vector"):
+        sitk.ReadImage(str(path))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """MetaImage (.mha; .mhd with the voxels beside it), as ITK's MetaIO has it; millimetres are to LPS+."""
 
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,6 +30,8 @@ PLACES = re.compile(  # names that decide what the voxels are and where they lie
     r"NDims|Binary.*|Compress.*|Transform.*|(Image)?Position|O(ffset|rigin|rientation)|Rotation|DistanceUnits"
     r"|Element(Spac|Size|Num|Byte|To|Type).*|DimSize|HeaderSize"
 )
+TURNED = "TransformMatrix", "Rotation", "Orientation"  # names of one thing
+ORIGINS = "Offset", "Position", "Origin", "ImagePosition"  # ITK takes the last of these, others the first
 FREE = re.compile(rf"(?i)(?!({MEANT.pattern[4:]})$)[\w-]+")  # names of texts that can be written
 LAST = "ElementDataFile"
 LATER = " " * 19 + "0"  # the place of a number that is known only at the end
@@ -43,10 +46,8 @@ def read(path: Path, how: Reading) -> Found:
             raise BadInput(f"{path}: expected two to four axes, got {n}")
         length = itk.millimetres(fields.get("DistanceUnits", ""))
         spacing = numbers(_first(fields, "ElementSpacing", "ElementSize") or "1 " * n, n)
-        turned = numbers(
-            _first(fields, "TransformMatrix", "Rotation", "Orientation") or _text(np.eye(n)), n * n
-        )
-        origin = numbers(_first(fields, "Offset", "Position", "Origin", "ImagePosition") or "0 " * n, n)
+        turned = numbers(_agreed(fields, numbers, *TURNED) or _text(np.eye(n)), n * n)
+        origin = numbers(_agreed(fields, numbers, *ORIGINS) or "0 " * n, n)
         lengths = np.array([length] * n)
         lengths[3:] = 1
         vectors = np.reshape(turned, (n, n)) * np.array(spacing)[:, None] * lengths
@@ -70,7 +71,11 @@ def _header(path: Path) -> tuple[dict[str, str], Path, int]:
         text, name = part[0].strip(), following[0].strip()
         if len(part) == 1 < len(following) and text and PLACES.fullmatch(name):
             raise ValueError(f"its line {text[:40]!r} says nothing, and hides {name} from other readers")
-    fields = {part[0].strip(): part[1].strip() for part in parts if len(part) > 1}  # others go on with a text
+    fields: dict[str, str] = {}
+    for name, text in (map(str.strip, part) for part in parts if len(part) > 1):  # others go on with a text
+        if PLACES.fullmatch(name) and fields.get(name, text) != text:
+            raise ValueError(f"its header says {name} again, {text[:60]!r}; leave the right one")
+        fields[name] = text
     apart = fields.get(LAST, "LOCAL")
     file = itk.voxels_file(path, "" if apart == "LOCAL" else apart)
     for name in ("NDims", "DimSize", "ElementType", LAST):
@@ -98,7 +103,7 @@ def _stored(path: Path, fields: dict[str, str], file: Path, start: int, sizes: t
     if skip < -1 or (skip and coding != "raw") or (skip > 0 and file == path):
         raise ValueError(f"expected no HeaderSize here, got {skip}")
     start = start + skip if skip >= 0 else -1
-    big = _true(_first(fields, "BinaryDataByteOrderMSB", "ElementByteOrderMSB"))
+    big = _true(_agreed(fields, _true, "BinaryDataByteOrderMSB", "ElementByteOrderMSB"))
     size = fields.get("CompressedDataSize", "0")  # old writers rounded it
     packed = None if "e" in size.lower() else whole(size, 1)[0] or None
     return Stored(file, start, coding, np.dtype("<>"[big] + code), sizes, packed=packed)
@@ -106,6 +111,22 @@ def _stored(path: Path, fields: dict[str, str], file: Path, start: int, sizes: t
 
 def _first(fields: dict[str, str], *names: str) -> str:
     return next((fields[name] for name in names if name in fields), "")
+
+
+def _agreed(fields: dict[str, str], meaning: Callable[[str], object], *names: str) -> str:
+    """What fields that mean the same thing say; `ValueError` if they contradict each other.
+
+    Args:
+        fields: of the header.
+        meaning: from what a field says to a value.
+        names: of the fields.
+    """
+    said = {name: fields[name] for name in names if name in fields}
+    values = [meaning(text) for text in said.values()]
+    if any(value != values[0] for value in values):
+        got = ", ".join(f"{name} = {text[:60]}" for name, text in said.items())
+        raise ValueError(f"expected {' and '.join(said)} to be the same, got {got}; leave the right one")
+    return next(iter(said.values()), "")
 
 
 def _true(text: str) -> bool:

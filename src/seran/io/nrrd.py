@@ -152,6 +152,7 @@ def _placed(fields: dict[str, str], kinds: list[str], dimension: int) -> tuple[n
         units = _quoted(fields.get("spaceunits", '"" ' * dimension), dimension)
         if len(found) != n or len(space) != dimension or origin.shape != (1, dimension):
             raise ValueError(f"expected directions of {n} axes and an origin, in {dimension} dimensions")
+        _refuse_placed_twice(fields, space, n)
         origin = origin[0]
     else:
         if "spacedirections" in fields or ("axismaxs" in fields and "spacings" not in fields):
@@ -171,6 +172,24 @@ def _placed(fields: dict[str, str], kinds: list[str], dimension: int) -> tuple[n
     return vectors * lengths, origin * lengths, space
 
 
+def _refuse_placed_twice(fields: dict[str, str], space: list[int], n: int) -> None:
+    """Raise `ValueError` for axes with a direction and what is for axes without one, as teem does.
+
+    Args:
+        fields: of the header.
+        space: the axes that have directions.
+        n: how many axes there are.
+    """
+    for field in ("spacings", "axismins", "axismaxs", "units"):
+        words = _quoted(fields.get(field, "nan " * n), n)
+        if any(words[axis].lower() not in ("", "nan") for axis in space):
+            got = f"{field}: {fields[field][:60]}"
+            raise ValueError(
+                f"expected axes with space directions to say nothing else of their places, got {got}; "
+                "take that line out, and give units as space units"
+            )
+
+
 def _vectors(text: str, size: int) -> list[ndarray | None]:
     """Vectors in brackets, or ``none``."""
     pattern = r"\(([^()]*)\)|\bnone\b"
@@ -183,7 +202,7 @@ def _vectors(text: str, size: int) -> list[ndarray | None]:
 def _quoted(text: str, n: int) -> list[str]:
     words = re.findall(r'"([^"]*)"', text) if '"' in text else text.split()
     if len(words) != n:
-        raise ValueError(f"expected {n} units, got {text[:60]!r}")
+        raise ValueError(f"expected {n} words, got {text[:60]!r}")
     return words
 
 
