@@ -509,3 +509,37 @@ def test_values_of_any_kind_are_copied_or_left_out(tmp_path: Path, name: str) ->
         if shutil.which("dciodvfy"):
             without_errors(tmp_path / f"out{i}")
         np.testing.assert_array_equal(io.read(tmp_path / f"out{i}").data, DATA[:, :, :2])
+
+
+def phase_in_a_stack(folder: Path) -> None:
+    """All slices but the lowest."""
+    for path in series(folder, DATA, oblique(), **STUDY)[1:]:
+        change(path, ImageType=["ORIGINAL", "PRIMARY", "P", "ND"])
+
+
+def phase_of_a_later_echo(folder: Path) -> None:
+    series(folder / "a", DATA, oblique(), **STUDY, ImageType=["ORIGINAL", "PRIMARY", "M", "ND"])
+    phase = ["ORIGINAL", "PRIMARY", "P", "ND"]
+    series(folder / "b", DATA, oblique(), **STUDY, EchoNumbers=2, EchoTime=90, ImageType=phase)
+
+
+def phase_in_a_frame(folder: Path) -> None:
+    """Of an enhanced image, which as a whole says that it is mixed."""
+    path = enhanced(folder, DATA, oblique(), **STUDY, ComplexImageComponent="MIXED")
+    shutil.rmtree(folder / "single")
+    image, kind = pydicom.dcmread(path), pydicom.Dataset()
+    kind.FrameType, kind.ComplexImageComponent = ["ORIGINAL", "PRIMARY", "T1", "NONE"], "PHASE"
+    image.PerFrameFunctionalGroupsSequence[5].MRImageFrameTypeSequence = [kind]
+    image.save_as(path)
+
+
+@pytest.mark.parametrize("make", [phase_in_a_stack, phase_of_a_later_echo, phase_in_a_frame])
+def test_every_slice_is_asked_whether_it_is_phase(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "in")
+    assert "got what looks like phase, or a part of a complex image (its DICOM header says P" in refused(
+        tmp_path / "in", capsys
+    )
+    words = ["upscale", str(tmp_path / "in"), str(tmp_path / "out.nii"), "--method", "bicubic"]
+    assert cli.run([*words, "--no-label-check"]) == 0

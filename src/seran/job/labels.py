@@ -101,9 +101,8 @@ def _names(data: Float[ndarray, "x y z"], limit: float) -> str:
 
 
 def _phase(path: Path, name: str, volume: Volume) -> str:
-    said = _first(volume, "ImageType", "ComplexImageComponent")
-    if parts := COMPONENTS & {*texts(said, "ImageType")[2:3], *texts(said, "ComplexImageComponent")}:
-        return f"its DICOM header says {parts.pop()}"
+    if isinstance(volume.header, Slices) and (parts := COMPONENTS & volume.header.components):
+        return f"its DICOM header says {min(parts)}"
     if named := COMPLEX.search(name):
         return f"its name says {named[1]}"
     low, high = scratch.limits(volume.data)

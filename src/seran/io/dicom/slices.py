@@ -9,7 +9,7 @@ and Pixel Spacing Δ (between rows, between columns); slices are sorted along r 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,6 +32,7 @@ SQUARE = 0.01  # that directions may differ from length 1, and their product fro
 LOST = 1 << 24  # times the step of intensities: float32 beside such an intercept no longer tells them apart
 IMAGES = tuple(0x0065_0050 | block << 8 for block in range(0x10, 0x20))  # UIH: how many a mosaic has
 TYPES = tuple(0x0021_0075 | block << 8 for block in range(0x10, 0x20))  # Siemens: ImageTypeText
+FRAME_TYPE = "MRImageFrameTypeSequence"
 SAYING: tuple[str | int, ...] = ("ImageType", *TYPES)
 MOSAIC = {"MOSAIC", "VFRAME"}  # in the type of an image: many slices, as tiles
 ALIKE = 0.7  # correlation of neighbouring tiles: 0.78 to 0.99 in mosaics of public scans, to 0.57 in slices
@@ -42,6 +43,7 @@ TAGS: tuple[str | int, ...] = (
     "SpacingBetweenSlices", "ImagePositionPatient", "ImageType", "ImageOrientationPatient", "PixelSpacing",
     "RescaleSlope", "RescaleIntercept", "EffectiveEchoTime", "TemporalPositionIndex", "MRAcquisitionType",
     "TemporalPositionIdentifier", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "ComplexImageComponent",
 )  # fmt: skip
 
 
@@ -53,6 +55,7 @@ class Slices:
     positions: Float[ndarray, "n 3"]  # of their first voxels, in mm (LPS+)
     slope: float
     offset: float
+    components: frozenset[str]  # of complex values, that slices of its series say they show: M, P, ...
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class _Slice:
     between: float  # their distance, the same
     slope: float
     offset: float
+    components: frozenset[str]
     flat: bool  # acquired as a slice, not as a part of a volume
 
 
@@ -144,7 +148,14 @@ def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, st
         data = (stored.T * slope + offset).astype(np.float32)
     flat = "2D" in texts(image, "MRAcquisitionType")
     plane = directions.T * spacing[::-1]
-    return _Slice(path, stack, data, position, plane, thickness, between, slope, offset, flat)
+    shown = _components([image, *(one for group in groups for one in items(group, FRAME_TYPE)[:1])])
+    return _Slice(path, stack, data, position, plane, thickness, between, slope, offset, shown, flat)
+
+
+def _components(holders: list[pydicom.Dataset]) -> frozenset[str]:
+    """What of complex values an image or frame says it shows: the third value of its type, its component."""
+    types = [texts(one, name)[2:3] for one in holders for name in ("ImageType", "FrameType")]
+    return frozenset[str]().union(*types, *(texts(one, "ComplexImageComponent") for one in holders))
 
 
 def _volumes(slices: list[_Slice]) -> list[Volume]:
@@ -207,7 +218,8 @@ def _volume(slices: list[_Slice], pitch: float, normal: Float[ndarray, "3"]) -> 
     data = np.stack([one.data for one in slices], axis=2)
     if not (np.abs(data) <= MAXIMUM).all():
         raise BadInput(f"{first.path}: expected intensities up to {MAXIMUM:g}; the rescale slope is damaged")
-    source = Slices(tuple(one.path for one in slices), positions, first.slope, first.offset)
+    components = frozenset[str]().union(*(one.components for one in slices))
+    source = Slices(tuple(one.path for one in slices), positions, first.slope, first.offset, components)
     axis, thickness = 2 if first.flat else None, first.thickness if first.thickness > 0 else None
     return Volume(data, usable_affine(first.path, affine), source, axis, thickness)
 
@@ -223,4 +235,6 @@ def read(series: Listed) -> Found:
             f"{series.folder}: slices are missing in series {series}, or the gaps between them vary: it "
             f"falls into {', '.join(where)}; complete it, or put one part into a folder of its own"
         )
+    components = frozenset[str]().union(*(v.header.components for v in volumes))
+    volumes = [replace(v, header=replace(v.header, components=components)) for v in volumes]
     return len(volumes), volumes.__getitem__
