@@ -37,7 +37,7 @@ def test_a_few_whole_numbers_are_labels_unless_the_user_says_otherwise(
 ) -> None:
     path = save(PARTS, oblique(), tmp_path / f"in{end}")
     said = refused(path, capsys)
-    assert f"{len(np.unique(PARTS))} different whole numbers" in said
+    assert f"{len(np.unique(PARTS))} different values" in said
     assert "nearest neighbour" in said
     out = tmp_path / "out.nii"
     assert cli.run(["upscale", str(path), str(out), "--method", "bicubic", "--no-label-check"]) == 0
@@ -77,21 +77,46 @@ def test_headers_of_segmentations(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_what_has_few_values_and_is_an_image() -> None:
-    """All alike, one bright voxel, numbers that are not whole, or negative, or in more than a few steps."""
+    """All alike, one bright voxel, or more than a few steps."""
     bright = np.zeros((26, 34, 5), np.float32)
     bright[12, 15, 2] = 1000
     steps = (np.arange(26 * 34 * 5) % 19).reshape(26, 34, 5).astype(np.float32)
-    halves = PARTS.astype(np.float32) + np.float32(0.5)
-    for data in (np.full((26, 34, 5), 7, np.float32), bright, steps, halves, PARTS.astype(np.float32) - 1):
+    for data in (np.full((26, 34, 5), 7, np.float32), bright, steps):
         labels.refuse_other_kinds(Path("a.nii"), Volume(data, oblique()))
+
+
+@pytest.mark.parametrize("parts", [PARTS, MANY], ids=["few", "many"])
+@pytest.mark.parametrize("dtype", ["int16", "uint8"])
+def test_labels_that_were_scaled_to_fit_their_type(
+    parts: np.ndarray, dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As nibabel saves numbers of double precision: not one of them is whole any more."""
+    image = nib.Nifti1Image(parts.astype(float), oblique())
+    image.set_data_dtype(dtype)
+    image.to_filename(tmp_path / "in.nii")
+    stored = nib.load(tmp_path / "in.nii").get_fdata()
+    assert (stored[parts > 0] != np.rint(stored[parts > 0])).any()
+    assert "what looks like labels" in refused(tmp_path / "in.nii", capsys)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [PARTS.astype(np.float32) - 1, np.sign(PARTS - 2.0), (PARTS > 1) * 0.5, -PARTS / 7.0],
+    ids=["background -1", "signs", "halves", "sevenths"],
+)
+def test_labels_below_zero_or_between_whole_numbers(data: np.ndarray) -> None:
+    with pytest.raises(BadInput, match=f"labels .{len(np.unique(data))} different values"):
+        labels.refuse_other_kinds(Path("a.nii"), Volume(data.astype(np.float32), oblique()))
 
 
 def test_a_scan_on_disk_is_judged_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labels.scratch, "PART", 4 * 1500)
-    with pytest.raises(BadInput, match="different whole numbers"):
+    with pytest.raises(BadInput, match="different values"):
         labels.refuse_other_kinds(Path("a.nii"), Volume(PARTS.astype(np.float32), oblique()))
-    late = PARTS.astype(np.float32)
-    late[-1, -1, -1] = 0.25
+    late = (np.arange(26 * 34 * 5) % labels.FEW).reshape(26, 34, 5).astype(np.float32)
+    with pytest.raises(BadInput, match="16 different values"):
+        labels.refuse_other_kinds(Path("a.nii"), Volume(late, oblique()))
+    late[-1, -1, -2:] = 99
     labels.refuse_other_kinds(Path("a.nii"), Volume(late, oblique()))
 
 
@@ -100,7 +125,7 @@ def test_many_labels_are_known_by_their_patches(tmp_path: Path, capsys: pytest.C
     assert len(np.unique(MANY)) > labels.FEW
     for name in ("T1w_synthseg.nii.gz", "aparc.DKTatlas+aseg.deep.mgz", "AAL116.nii", "scan.nrrd"):
         said = refused(save(MANY, oblique(), tmp_path / name), capsys)
-        assert "got what looks like labels (whole numbers, 8" in said
+        assert "got what looks like labels (8" in said
     coarse = Volume(MANY[::3, ::3].astype(np.float32), oblique())
     labels.refuse_other_kinds(Path("scan.nii"), coarse)
     with pytest.raises(BadInput, match="like their neighbour"):
