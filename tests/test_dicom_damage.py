@@ -178,11 +178,39 @@ def test_an_intercept_that_swallows_the_voxels(tmp_path: Path) -> None:
     """In float32 all would be 1e20; what a scanner writes is far from that."""
     for path in series(tmp_path / "far", DATA, oblique(), RescaleIntercept="1e20", RescaleSlope="0.5"):
         assert path.is_file()
-    with pytest.raises(BadInput, match=r"steps that 1e\+20 leaves visible, got 0.5 \(RescaleIntercept"):
+    with pytest.raises(BadInput, match=r"float32 tells apart, got 0.5 at intensities of 1e\+20 to 1e\+20 \("):
         dicom.scans(sorted((tmp_path / "far").iterdir()))
     near = series(tmp_path / "near", DATA, oblique(), RescaleIntercept="-1024", RescaleSlope="0.001")
     (made,) = dicom.scans(near)
     np.testing.assert_allclose(made.data, DATA * 0.001 - 1024, rtol=1e-6)
+
+
+@pytest.mark.parametrize("slope", ["1e-50", "1e-44", "-1e-39"])
+def test_intensities_that_vanish_in_float32(tmp_path: Path, slope: str) -> None:
+    """All would be 0, or numbers that have lost their digits; of one slice as of all."""
+    paths = series(tmp_path, DATA, oblique())
+    change(paths[3], RescaleSlope=slope, RescaleIntercept="0")
+    with pytest.raises(BadInput, match=rf"0003\.dcm: .*tells apart, got {slope} at intensities of "):
+        dicom.scans(paths)
+    for path in paths:
+        change(path, RescaleSlope="1e-20", RescaleIntercept="0")
+    (made,) = dicom.scans(paths)
+    np.testing.assert_allclose(made.data, DATA * 1e-20, rtol=1e-6)
+
+
+def test_integers_of_32_bits(tmp_path: Path) -> None:
+    """What float32 rounds of a wide range does not show; of a narrow one far from 0 it does."""
+    wide = {"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}
+    data = np.rint(DATA.astype(float) * (2**31 / (DATA.max() + 1)))
+    paths = series(tmp_path / "wide", DATA, oblique(), **wide)
+    for z, path in enumerate(paths):
+        change(path, PixelData=data[:, :, z].T.astype("<i4").tobytes())
+    (made,) = dicom.scans(paths)
+    np.testing.assert_allclose(made.data, data, rtol=1e-7)
+    for z, path in enumerate(paths):
+        change(path, PixelData=(10**9 + DATA[:, :, z].T.astype("<i4")).tobytes())
+    with pytest.raises(BadInput, match=r"tells apart, got 1 at intensities of 1e\+09 to 1e\+09"):
+        dicom.scans(paths)
 
 
 def test_a_type_that_there_is_not_is_named(tmp_path: Path) -> None:

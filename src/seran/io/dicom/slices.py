@@ -29,7 +29,8 @@ from seran.volume import Volume
 TOLERANCE = 0.05  # distances between slices that one may lie from its place on the grid
 APART = 1e-3  # mm: slices whose positions differ by less are one slice twice
 SQUARE = 0.01  # that directions may differ from length 1, and their product from 0
-LOST = 1 << 24  # times the step of intensities: float32 beside such an intercept no longer tells them apart
+APART_AT_LEAST = 1 << 16  # intensities that float32 must tell apart where it does not tell all
+TINY = float(np.finfo(np.float32).tiny)  # below, float32 loses digits
 IMAGES = tuple(0x0065_0050 | block << 8 for block in range(0x10, 0x20))  # UIH: how many a mosaic has
 TYPES = tuple(0x0021_0075 | block << 8 for block in range(0x10, 0x20))  # Siemens: ImageTypeText
 FRAME_TYPE = "MRImageFrameTypeSequence"
@@ -129,11 +130,6 @@ def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, st
         for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
     )
     slope, offset = (slope, offset) if slope else (1.0, 0.0)  # as in NIfTI, 0 is none
-    if abs(offset) > LOST * abs(slope):
-        told = (
-            f"expected steps that {offset:g} leaves visible, got {slope:g} (RescaleIntercept, RescaleSlope)"
-        )
-        raise BadInput(f"{path}: {told}; correct its header")
     thickness, between = (
         float(at(name, "PixelMeasuresSequence", default=0)[0])
         for name in ("SliceThickness", "SpacingBetweenSlices")
@@ -146,10 +142,22 @@ def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, st
     stack = named, time, f"{'/'.join(texts(image, 'EchoNumbers'))} {moment:06}"
     with np.errstate(over="ignore", invalid="ignore"):  # told later, of the volume
         data = (stored.T * slope + offset).astype(np.float32)
+    _refuse_lost(path, stored, data, slope)
     flat = "2D" in texts(image, "MRAcquisitionType")
     plane = directions.T * spacing[::-1]
     shown = _components([image, *(one for group in groups for one in items(group, FRAME_TYPE)[:1])])
     return _Slice(path, stack, data, position, plane, thickness, between, slope, offset, shown, flat)
+
+
+def _refuse_lost(path: Path, stored: ndarray, data: Float[ndarray, "x y"], slope: float) -> None:
+    """Raise `BadInput` if different stored values are alike as float32, or nothing but 0."""
+    low, high = float(data.min()), float(data.max())
+    with np.errstate(invalid="ignore"):  # of what is infinite, which is told later
+        finest = max(float(np.spacing(np.float32(max(-low, high)))), TINY)
+    if stored.min() < stored.max() and finest > abs(slope) and high - low < APART_AT_LEAST * finest:
+        got = f"{slope:g} at intensities of {low:g} to {high:g}"
+        told = f"expected steps that float32 tells apart, got {got} (RescaleSlope, RescaleIntercept)"
+        raise BadInput(f"{path}: {told}; correct its header")
 
 
 def _components(holders: list[pydicom.Dataset]) -> frozenset[str]:
