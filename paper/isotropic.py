@@ -130,17 +130,14 @@ def otsu(values: Float[ndarray, " n"], bins: int = 128) -> tuple[float, float]:
 
 def scored(x: Float[ndarray, "n h w"], case: Case, fine: bool, engine: Engine) -> dict[str, dict[str, float]]:
     """Way -> PSNR, SSIM, tissue and seconds, of one scan."""
+    x = x[: len(x) // case.factor * case.factor]  # so that both stacks have the same outer faces
     s, found = thick(x, case), {}
     for way in WAYS:
         began = time.perf_counter()
         y = np.maximum(made(s, case.factor, way, fine, engine), 0)
         seconds = time.perf_counter() - began
-        y = y[(len(y) - len(x)) // 2 :][: len(x)] if len(y) >= len(x) else y
-        first = (len(x) - len(y)) // 2
-        true = x[first : first + len(y)]
-        ssim = metrics.scores(true, y, 1.0)["ssim_volume"]
-        found[way] = {"psnr": metrics.psnr(true, y, 1.0), "ssim": ssim}
-        found[way] |= {"tissue": volumes(true, y), "seconds": seconds}
+        found[way] = {"psnr": metrics.psnr(x, y, 1.0), "ssim": metrics.scores(x, y, 1.0)["ssim_volume"]}
+        found[way] |= {"tissue": volumes(x, y), "seconds": seconds}
     return found
 
 
