@@ -222,6 +222,57 @@ def test_resume_knows_scans_by_their_content(
     assert "3 sharpened, 0 there already" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("where", [(), ("--cluster", "local", "--workers", "1")], ids=["alone", "cluster"])
+def test_resume_replaces_nothing_but_results(
+    where: tuple[str, ...], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scan of the user's own under the name of a result, notes under that of a record: others go on."""
+    out = tmp_path / "out"
+    own = {
+        out / "a" / "one.nii.gz": (folder / "b" / "three.nii.gz").read_bytes(),
+        out / "a" / "two.json": b"my notes",
+        out / "a" / "two.nii.gz": b"of another format",
+    }
+    if where:
+        pytest.importorskip("distributed")
+    (out / "a").mkdir(parents=True)
+    for path, content in own.items():
+        path.write_bytes(content)
+    for words in ((*where, "--resume"), where):
+        assert run(folder, out, *words) == 1
+        told = capsys.readouterr().err
+        for path in (out / "a" / "one.nii.gz", out / "a" / "two.json"):
+            assert f"{path} exists" in told
+        assert {path: path.read_bytes() for path in own} == own
+    assert (out / "b" / "three.json").is_file()
+
+
+def test_resume_of_one_scan_replaces_nothing_but_a_result(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Records of other versions and options are known; that of another image of the same name is not."""
+    scan, out = folder / "a" / "two.nii", tmp_path / "out.nii"
+    own = (folder / "b" / "three.nii.gz").read_bytes()
+    out.write_bytes(own)
+    assert run(scan, out, "--resume") == 2
+    assert (
+        "out.nii exists, and no record beside it says that seran made it; remove" in capsys.readouterr().err
+    )
+    assert run(scan, tmp_path / "out.nii.gz") == 0
+    assert run(scan, out, "--resume") == 2  # the record is that of the other
+    assert out.read_bytes() == own
+    out.unlink()
+    (tmp_path / "out.nii.gz").rename(tmp_path / "kept.nii.gz")
+    (tmp_path / "out.json").rename(tmp_path / "kept.json")
+    stated = json.loads((tmp_path / "kept.json").read_text())
+    (tmp_path / "kept.json").write_text(json.dumps({"Software": "seran", "Version": stated["Version"]}))
+    assert run(scan, tmp_path / "kept.nii.gz", "--resume", "--scale", "3") == 0
+    assert nib.load(tmp_path / "kept.nii.gz").shape == (78, 66, 5)
+    (tmp_path / "kept.json").unlink()  # as a run leaves them that is killed between the two
+    assert run(scan, tmp_path / "kept.nii.gz", "--resume") == 2
+    assert run(scan, tmp_path / "kept.nii.gz", "--resume", "--force") == 0
+
+
 def records(out: Path) -> list[Path]:
     """All but those that are being written, which are hidden."""
     return [p for p in out.rglob("*.json") if not p.parent.name.startswith(".")]

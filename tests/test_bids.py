@@ -331,7 +331,11 @@ def test_what_is_no_data_set_is_refused(
         raw, tmp_path / "o", "participant", "--participant-label", "09"
     )
     assert "ends in PDw" in said(raw, tmp_path / "out", "participant", "--suffix", "PDw")
-    assert "would lie among the raw data" in said(raw, raw, "participant")
+    for inside in (raw, raw / "sub-01", raw / "sourcedata" / "seran"):
+        line = said(raw, inside, "participant")
+        assert "would lie among the raw data; name another folder, or" in line
+        assert f"{raw}/derivatives/seran" in line
+    assert not (raw / "sub-01" / "dataset_description.json").exists()
     assert "first" in said(raw, tmp_path / "out", "group")
     derived = tmp_path / "derived"
     assert run(raw, derived, "participant", "--participant-label", "02") == 0
@@ -344,6 +348,23 @@ def test_what_is_no_data_set_is_refused(
     (other / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "fmriprep"}]}')
     assert "seran has not made" in said(raw, other, "participant")
     assert not list(other.glob("*.md"))
+
+
+def test_what_a_user_wrote_is_kept(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Notes beside the results, an image under the name of a result, the summary of another program."""
+    out = tmp_path / "out"
+    own = out / "sub-02/anat/sub-02_res-x2_desc-bicubic_FLAIR.nii.gz"
+    own.parent.mkdir(parents=True)
+    for path in (own, out / "README.md"):
+        path.write_text("mine")
+    assert run(raw, out, "participant", "--participant-label", "02") == 1
+    assert f"{own} exists, and no record beside it" in capsys.readouterr().err
+    assert {path.read_text() for path in (own, out / "README.md")} == {"mine"}
+    (out / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "mriqc"}]}')
+    (out / "group.tsv").write_text("mine")
+    assert run(raw, out, "group") == 2
+    assert "seran has not made" in capsys.readouterr().err
+    assert (out / "group.tsv").read_text() == "mine"
 
 
 def test_a_real_scan(shared: Path, tmp_path: Path) -> None:

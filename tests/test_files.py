@@ -154,7 +154,10 @@ def test_killed_between_any_two_renames_no_record_lies(tmp_path: Path, former: b
 
 @pytest.mark.slow
 def test_a_killed_command_leaves_no_record_that_lies(tmp_path: Path) -> None:
-    """The same for scans: of the result before, of the new one, or of none; with --resume it is finished."""
+    """The same for scans: of the result before, of the new one, or of none.
+
+    With --resume it is finished, but for an image without a record, which might be the user's own.
+    """
     nib.save(nib.Nifti1Image(phantom((26, 34, 5)), oblique()), tmp_path / "in.nii")
     code = KILLED + "from seran import cli; sys.exit(cli.run(sys.argv[1:]))"
     out, records = tmp_path / "out.nii", set()
@@ -170,6 +173,9 @@ def test_a_killed_command_leaves_no_record_that_lies(tmp_path: Path) -> None:
         if made:
             assert json.loads((tmp_path / "out.json").read_text())["ResultSHA256"] == [files.sha256(out)]
             assert nib.load(out).shape[0] == 26 * made.scale
+        elif out.exists():
+            assert subprocess.run([*command, "999", *words], stderr=subprocess.DEVNULL).returncode == 2
+            out.unlink()
         if not died:
             break
     assert records == {2, None, 3}

@@ -323,8 +323,12 @@ def test_upscale_reports(stub: Path, scan: Path, tmp_path: Path, capsys: pytest.
     got = page(web)
     assert "InputSHA256" in got.text
     assert cli.run(args) == 2  # both are there
+    web.write_text("my notes")
+    assert cli.run([*args, "--resume"]) == 2
+    assert web.read_text() == "my notes"
     web.unlink()
     assert cli.run([*args, "--resume"]) == 0
+    assert cli.run([*args, "--resume"]) == 0  # a page of its own is replaced
     assert web.exists()
     # compare finds the record beside the result, and says the same
     assert cli.run(["compare", str(scan), str(out), str(web), "--force"]) == 0

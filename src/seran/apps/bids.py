@@ -25,6 +25,8 @@ from seran.quality import report
 SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR")
 """What is sharpened unless `--suffix` says otherwise."""
 DESCRIPTION = "Images on a finer grid in the plane of their slices. Not for diagnosis."
+OWN = ("README.md", ".bidsignore")
+"""What a user may have written, or write on, and is left as it is."""
 COLUMNS = (
     "participant_id", "session_id", "source", "status", "method", "weights", "weights_sha256", "version",
     "voxel_before", "voxel_after", "kspace_support", "seconds",
@@ -38,13 +40,20 @@ def _planned(root: Path, out: Path, image: Path, names: Naming, wrong: str) -> T
     return Task(image, made, partial(dataset.stated, root, image, names), wrong)
 
 
+def _refuse_folder(root: Path, out: Path) -> None:
+    """Raise `BadInput` for an output folder among the raw data, or of a data set that seran has not made."""
+    raw, made = root.resolve(), out.resolve()
+    if made.is_relative_to(raw) and made.relative_to(raw).parts[:1] != ("derivatives",):
+        place = f"name another folder, or {root / 'derivatives' / 'seran'}"
+        raise BadInput(f"{out}: the results would lie among the raw data; {place}")
+    path = out / "dataset_description.json"
+    if path.is_file() and '"Name": "seran"' not in json.dumps(dataset.parsed(path).get("GeneratedBy")):
+        raise BadInput(f"{out} is a data set that seran has not made; name another folder")
+
+
 def _describe(root: Path, out: Path, names: Naming) -> None:
     """Write what a derivative data set needs besides images."""
     path, described = out / "dataset_description.json", out / "descriptions.tsv"
-    if out.resolve() == root.resolve():
-        raise BadInput(f"{out}: the results would lie among the raw data; name another folder")
-    if path.is_file() and '"Name": "seran"' not in json.dumps(dataset.parsed(path).get("GeneratedBy")):
-        raise BadInput(f"{out} is a data set that seran has not made; name another folder")
     link = Path(os.path.relpath(root.resolve(), out.resolve())).as_posix()
     told = {
         "Name": "MR images sharpened by seran",
@@ -61,12 +70,14 @@ def _describe(root: Path, out: Path, names: Naming) -> None:
     texts = {
         path.name: json.dumps(told, indent=1) + "\n",
         described.name: "\n".join(["desc_id\tdescription", *rows, ""]),
-        "README.md": f"# MR images on a finer grid\n\n{DESCRIPTION} Made by `seran bids`, version "
-        f"{seran.__version__}. Each image has a JSON file that states method, weights and their hash.\n",
+        "README.md": f"# MR images on a finer grid\n\n{DESCRIPTION} Made by `seran bids`. "
+        "Each image has a JSON file that states method, weights and their hash.\n",
         ".bidsignore": "group.*\n",
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
+        if name in OWN and os.path.lexists(out / name):
+            continue
         with files.atomic(out / name) as part:
             part.write_text(text, encoding="utf-8")
 
@@ -134,6 +145,7 @@ def bids(
         where: several scans may be sharpened at once, on this machine or on many.
     """
     images = dataset.images(bids_dir, participant_label, session_label, suffix)
+    _refuse_folder(bids_dir, output_dir)
     names = dataset.naming(options, engine)
     tasks = [_planned(bids_dir, output_dir, image, names, wrong) for image, wrong in images.items()]
     if level == "participant":

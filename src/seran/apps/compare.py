@@ -23,6 +23,11 @@ def refuse_page(out: Path, force: bool, *others: Path) -> None:
         raise BadInput(f"{out} exists; give --force to replace it")
 
 
+def is_page(out: Path) -> bool:
+    """Whether there is a page that seran made."""
+    return out.is_file() and b"<p>Made by seran " in out.read_bytes()
+
+
 def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> str:
     """Check, draw and write; the checks in words.
 

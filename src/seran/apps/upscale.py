@@ -85,7 +85,7 @@ def upscale(
         out: the same as OUT.
         force: replace existing results.
         resume: pass over scans whose result is there, made from the same scan in the same way (weights,
-            options, device, precision, version); replace others.
+            options, device, precision, version); replace others that have a record of seran's.
         report: a page (.html) about one scan: before and after with a divider, difference, spectrum, checks.
         options: how.
         engine: how the network is run.
@@ -110,12 +110,14 @@ def upscale(
     if source.is_file() and result.is_dir():  # in the input's format, under its name
         result = result / io.result_name(source)
     if report is not None:
-        compare.refuse_page(report, force or resume, source, result, record.sidecar(result))
+        renew = force or (resume and compare.is_page(report))
+        compare.refuse_page(report, renew, source, result, record.sidecar(result))
     if resume and record.done(source, result, options, engine):
         told = f"{result} is there already, from the same scan and options"
     else:
         with batch.bars() as watch:
-            told = job.run(source, result, options, engine, watch, force or resume).summary(result)
+            made = job.run(source, result, options, engine, watch, force, resume=resume)
+            told = made.summary(result)
     if report is None:
         return told
     try:

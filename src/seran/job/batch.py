@@ -52,7 +52,7 @@ def _one(
         if resume and (found := record.done(task.source, task.out, options, engine)):
             return "there", found.summary(task.out)
         task.out.parent.mkdir(parents=True, exist_ok=True)
-        made = job.run(task.source, task.out, options, engine, watch, force or resume, task.facts())
+        made = job.run(task.source, task.out, options, engine, watch, force, task.facts(), resume)
         return "sharpened", made.summary(task.out)
     except BadInput as error:
         return _failed(task, str(error))
@@ -98,7 +98,8 @@ def run(
         options: how.
         engine: how the network is run.
         force: replace existing results.
-        resume: pass over results that are there, made from the same scan in the same way; replace others.
+        resume: pass over results that are there, made from the same scan in the same way; replace others
+            of seran's.
         where: in this process, or on a cluster.
     """
     _refuse_twins(tasks)
@@ -112,7 +113,7 @@ def run(
         return where.script(["seran", *words, *["--resume"] * (not resume)], len(tasks))
     with bars() as watch:
         if where.cluster:
-            outcomes = _spread(tasks, options, engine, force or resume, where)
+            outcomes = _spread(tasks, options, engine, force, resume, where)
         else:
             outcomes = (_alone(task, options, engine, force, resume, watch) for task in tasks)
         counts = dict.fromkeys(("sharpened", "there", "failed"), 0)
@@ -127,22 +128,27 @@ def run(
 
 
 def _spread(
-    tasks: Sequence[Task], options: Options, engine: Engine, renew: bool, where: cluster.Cluster
+    tasks: Sequence[Task],
+    options: Options,
+    engine: Engine,
+    force: bool,
+    resume: bool,
+    where: cluster.Cluster,
 ) -> Iterator[Outcome]:
     """The same on a cluster, where a scan may be begun twice: so a worker passes over what is done."""
-    free = []
+    renew, free = force or resume, []
     for task in tasks:
         if task.wrong:
             yield _failed(task, task.wrong)
             continue
-        with suppress(OSError):  # of a name that cannot be one: a worker tells it
-            if not renew and (beside := record.sidecar(task.out)).exists():
-                yield _failed(task, f"{beside} exists; give --force to replace it")
+        with suppress(OSError, BadInput):  # of a name that cannot be one: a worker tells it
+            if not renew and (there := record.there(task.out)):
+                yield _failed(task, f"{there[0]} exists; give --force to replace it")
                 continue
         free.append(task)
     if where.cluster == "local" and not engine.threads:
         engine = replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
-    work = partial(_one, options=options, engine=engine, force=True, resume=True)
+    work = partial(_one, options=options, engine=engine, force=force, resume=True)
     for kind, text in cluster.spread(work, free, where, _failed):
         # what was not there before was made now, by a worker that died before it was asked what it did
         yield ("sharpened" if kind == "there" and not renew else kind), text

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -189,6 +190,26 @@ def _sizes(images: Sequence[Path]) -> tuple[int, ...]:
 
 def _digests(images: Sequence[Path]) -> tuple[str, ...]:
     return tuple(files.sha256_of(_files(image)) for image in images)
+
+
+def there(out: Path) -> list[Path]:
+    """What a result at ``out`` would replace: the files of an image and a record; links to nothing, too."""
+    return [path for path in (*io.written(out), sidecar(out)) if os.path.lexists(path)]
+
+
+def is_ours(out: Path) -> bool:
+    """Whether what is at ``out`` has a record of seran's, of any version and options, whole or not.
+
+    The record may be that of an image of the same name in another format: then it must fit this one.
+    """
+    try:
+        found = facts.parsed(sidecar(out).read_bytes())
+    except (OSError, ValueError):
+        return False
+    if not isinstance(found, dict) or found.get("Software") != "seran":
+        return False
+    images = {out.with_name(io.stem(out) + end) for end in ("", *io.FORMATS)}
+    return read(out) is not None or not any(path.exists() for path in images - {*io.written(out)})
 
 
 def read(out: Path) -> Record | None:

@@ -235,15 +235,16 @@ def _refuse_unusable(made: Volume) -> None:
         raise BadInput(f"{got}, from damaged intensities in the scan (see seran info); mend or mask them")
 
 
-def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
+def refuse_output(out: Path, force: bool, source: Path | None = None, resume: bool = False) -> None:
     """Raise `BadInput` if the result could not be written, or would replace what must not be replaced.
 
     Args:
         out: the result.
-        force: a former result may be replaced.
+        force: whatever is there may be replaced.
         source: the scan, which may not.
+        resume: what has a record of seran's may be replaced.
     """
-    written = (*io.written(out), sidecar(out))  # refuses names of no format
+    there = record.there(out)  # refuses names of no format
     if not io.format_of(out) and source is not None and source.is_file():
         why = "a name without one is the folder of a DICOM series, which only DICOM becomes"
         ends = ", ".join(end for end in io.FORMATS if end not in io.ONE_FILE)
@@ -252,14 +253,17 @@ def refuse_output(out: Path, force: bool, source: Path | None = None) -> None:
         raise BadInput(f"{out.parent}: no such folder; create it first")
     if not os.access(out.parent, os.W_OK):
         raise BadInput(f"{out.parent}: the folder is not writable; choose another output")
-    for path in filter(os.path.lexists, written):  # a link to what is not there, too
+    for path in there:
         if path.is_dir():
             raise BadInput(f"{path} is a folder, which is not replaced; remove it, or name another output")
         if source and source.exists() and path.exists() and path.samefile(source):
             raise BadInput(f"{path}: the output would replace the input; name another file")
         if source and io.format_of(source) is not None and sidecar(source) == path:
             raise BadInput(f"{path} describes the input and would be replaced; name another output")
-        if not force:
+        if resume and not (force or record.is_ours(out)):
+            known = "exists, and no record beside it says that seran made it"
+            raise BadInput(f"{path} {known}; remove it, or replace it by seran upscale --force")
+        if not (force or resume):
             raise BadInput(f"{path} exists; give --force to replace it")
 
 
@@ -271,6 +275,7 @@ def run(
     watch: Watch | None = None,
     force: bool = False,
     facts: Mapping[str, Any] = MappingProxyType({}),
+    resume: bool = False,
 ) -> Record:
     """Sharpen one scan and write it with its record: all files, or none with `BadInput` or an OSError.
 
@@ -280,11 +285,12 @@ def run(
         options: how.
         engine: how a network is run.
         watch: told of the progress.
-        force: replace an existing result.
+        force: replace whatever is there.
         facts: what the record states besides.
+        resume: replace an existing result of seran's.
     """
-    began = time.perf_counter()
-    refuse_output(out, force, source)
+    began, former = time.perf_counter(), record.read(out) if resume else None
+    refuse_output(out, force, source, resume)
     reading, allocate = options.read, scratch.allocator(out.parent)
     scan = io.resolve(source, reading.series)
     series = io.read_series(scan, reading.affine, reading.fill, allocate, reading.volume)
@@ -301,9 +307,12 @@ def run(
     digest, found = files.sha256_of(scan.files), []
     outs = record.outputs(out, steps.method.spread)
     for more in outs[1:]:
-        refuse_output(more, force, source)
+        refuse_output(more, force or (former is not None and len(former.result_bytes) > 1), source)
     written = [path for one in outs for path in io.written(one)]
-    with files.together(*written, sidecar(out), force=force) as (*parts, text), ExitStack() as stack:
+    with (
+        files.together(*written, sidecar(out), force=force or resume) as (*parts, text),
+        ExitStack() as stack,
+    ):
         hidden = dict(zip(written, parts, strict=True))
         try:
             names = [hidden[io.written(one)[0]] for one in outs]
