@@ -136,6 +136,49 @@ def test_what_cannot_be_reached_is_named_and_counted(
     assert "annexed.nii.gz: a link to what is not there" in capsys.readouterr().err
 
 
+def test_what_is_passed_over_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DICOM beside other scans, what is packed, a pipe, a folder; a pair in capitals is one scan, not two."""
+    series(folder / "c" / "study", DATA, oblique(), Modality="MR")
+    series(folder / "a", DATA, oblique(), Modality="MR", SeriesNumber=3)
+    (folder / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    for name in ("b/pair.hdr.gz", "b/pair.img.gz", "b/S.HDR", "b/S.IMG"):
+        (folder / name).write_bytes(b"x")
+    os.mkfifo(folder / "b" / "pipe.nii")
+    (folder / "b" / "empty.nii").mkdir()
+    (folder / "b" / "full.nii").mkdir()
+    (folder / "b" / "three.nii.gz").rename(folder / "b" / "full.nii" / "three.nii.gz")
+    assert run(folder, tmp_path / "out") == 1
+    told = capsys.readouterr().err
+    assert "3 sharpened, 0 there already, 6 failed" in told
+    for name, why in {
+        "c/study": f"DICOM files are sharpened apart: seran upscale {folder / 'c' / 'study'} OUT\n",
+        "a": f"DICOM files are sharpened apart: seran upscale {folder / 'a'} OUT --series NUMBER\n",
+        "b/pair.hdr.gz": "of packed scans .nii.gz and .mgz are read; unpack it",
+        "b/S.HDR": "",
+        "b/pipe.nii": "a pipe or a device, which is not read",
+        "b/empty.nii": "a folder with the name of a scan, and no scan in it",
+    }.items():
+        assert f"failed: {folder / name}: {why}" in told
+    assert run(folder / "a", tmp_path / "apart", "--series", "3") == 0
+
+
+def test_a_folder_that_cannot_be_entered_stops_no_other(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Path.is_dir
+
+    def refused(self: Path) -> bool:
+        if self.name == "shut":
+            raise PermissionError(13, "Permission denied", str(self))
+        return known(self)
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    assert run(folder / "a" / "two.nii", tmp_path / "shut", tmp_path / "out") == 1
+    assert "1 sharpened, 0 there already, 1 failed" in capsys.readouterr().err
+
+
 def test_links_are_followed_once_and_hidden_folders_are_left_alone(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     shutil.move(folder / "b" / "three.nii.gz", tmp_path / "elsewhere")

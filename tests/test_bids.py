@@ -133,6 +133,10 @@ def test_labels_of_the_resolution(raw: Path) -> None:
         return dataset.resolution(Target(**target))[0]
 
     assert [label(), label(scale=3), label(scale=2.6), label(spacing=0.45)] == ["x2", "x3", "x2p6", "0p45mm"]
+    assert [label(spacing=0.7000001), label(scale=2.5000001)] == ["0p7000001mm", "x2p5000001"]
+    assert [label(isotropic=i) for i in (0, 0.8, 0.8000001)] == ["iso", "iso0p8mm", "iso0p8000001mm"]
+    fills = [dataset.naming(Options(read=ReadOptions(fill=v)), Engine()).desc for v in (1e16, 1e-16)]
+    assert fills == ["seranFill1e16", "seranFill1EMinus16"]
     one, other = (
         raw / f"sub-01/ses-{s}/anat/sub-01_ses-{s}_T1w.nii{e}" for s, e in (("a", ".gz"), ("b", ""))
     )
@@ -227,6 +231,9 @@ def test_what_is_nearly_a_scan_is_named(
         "sub-03/anat/sub-03_t1w.nii.gz": "expected a name like",
         "SUB-08/anat/SUB-08_T1w.nii.gz": "expected a name like",
         "sub-03/sub-03_T1w.nii.gz": "expected a place like",
+        "sub-03/ses-1/anat/sub-03_T1w.nii.gz": "its name says sub-03, its place sub-03, ses-1; correct one",
+        "sub-03/ses-1/anat/sub-01_ses-1_T1w.nii.gz": "its name says sub-01, ses-1, its place sub-03, ses-1",
+        "sub-03/anat/sub-03_ses-2_T1w.nii.gz": "its name says sub-03, ses-2, its place sub-03; correct one",
         "sub-03/anat/sub-03_space-MNI_desc-brain_T1w.nii.gz": "expected a raw image, got space-MNI,",
     }
     for name in wrong:
@@ -235,6 +242,7 @@ def test_what_is_nearly_a_scan_is_named(
     for name in ("sub-03_bold.json", "sub-03_notes.nii.gz", "README", "sub-03_acq-T1w_mask.nii.gz"):
         (raw / "sub-03/anat" / name).write_text("{}")
     (raw / "sub-03/anat/sub-03_FLAIR.nii.gz").symlink_to("../../.git/annex/none")
+    (raw / "sub-03/anat/sub-03_PDw.nii.gz").mkdir()
     (raw / "sub-04/anat").mkdir(parents=True)
     listed = Path.iterdir
 
@@ -246,20 +254,47 @@ def test_what_is_nearly_a_scan_is_named(
     monkeypatch.setattr(Path, "iterdir", refused)
     assert run(raw, tmp_path / "out", "participant") == 1
     told = capsys.readouterr().err
-    assert "4 sharpened, 0 there already, 9 failed" in told
+    assert "4 sharpened, 0 there already, 13 failed" in told
+    assert "sub-03_PDw.nii.gz: expected an image, got a folder of this name; rename it" in told
     for name, why in wrong.items():
         assert f"failed: {raw / name}: {why}" in told
     assert "sub-03_FLAIR.nii.gz: a link to what is not there; get it first" in told
     assert f"{raw}/sub-04/anat: Permission denied" in told
     assert run(raw, tmp_path / "out", "group") == 0
-    assert "4 of 13 scans are sharpened" in capsys.readouterr().out
+    assert "4 of 17 scans are sharpened" in capsys.readouterr().out
     table = (tmp_path / "out" / "group.tsv").read_text()
     assert "sub-03\tn/a\tsub-03/anat/sub-03_FLAIR.nii.gz\tmissing" in table
     assert "sub-04\tn/a\tsub-04/anat\tmissing" in table
     assert "sub-03\tses-2021-01-02\t" in table
+    for words, count in ((("--session-label", "1"), 2), (("--participant-label", "01"), 1)):
+        assert run(raw, tmp_path / "out", "participant", *words) == 1  # found by its name or by its place
+        told = capsys.readouterr().err
+        assert told.count("failed: ") == count
+        assert "sub-01_ses-1_T1w.nii.gz: its name says" in told
     one = tmp_path / "one"
     assert run(raw, one, "participant", "--participant-label", "01", "--session-label", "a") == 0
     assert len(images(one)) == 2
+
+
+def test_a_participant_without_permission_stops_no_other(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link into a folder that may not be entered, of which not even the kind is known."""
+    (raw / "sub-03").symlink_to("gone")
+    known = Path.stat
+
+    def refused(self: Path, **options: bool) -> object:
+        if self.name == "sub-03":
+            raise PermissionError(13, "Permission denied", str(self))
+        return known(self, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert run(raw, tmp_path / "out", "participant") == 1
+    told = capsys.readouterr().err
+    assert "4 sharpened, 0 there already, 1 failed" in told
+    assert f"failed: {raw / 'sub-03'}: Permission denied" in told
+    assert run(raw, tmp_path / "out", "participant", "--participant-label", "03") == 1
+    assert f"failed: {raw / 'sub-03'}: Permission denied" in capsys.readouterr().err
 
 
 def test_what_is_wrong_with_one_stops_no_other(
@@ -340,7 +375,15 @@ def test_what_is_no_data_set_is_refused(
     derived = tmp_path / "derived"
     assert run(raw, derived, "participant", "--participant-label", "02") == 0
     assert "got a derivative data set" in said(derived, tmp_path / "twice", "participant")
-    (derived / "dataset_description.json").write_text('{"Name": "said to be raw"}')
+    for kind, told in (
+        ('"Derivative"', "a derivative data set"),
+        ('["derivative"]', "a derivative data set"),
+        ('"study"', "DatasetType 'study'"),
+        ("7", "DatasetType 7"),
+    ):
+        (derived / "dataset_description.json").write_text(f'{{"DatasetType": {kind}}}')
+        assert f"expected raw data, got {told}; name" in said(derived, tmp_path / "twice", "participant")
+    (derived / "dataset_description.json").write_text('{"Name": "said to be raw", "DatasetType": "RAW"}')
     assert run(derived, tmp_path / "twice", "participant") == 1  # by the record beside, and by its name
     assert "got res-x2, desc-bicubic in its name" in capsys.readouterr().err
     other = tmp_path / "other"

@@ -28,6 +28,7 @@ ONE_AT_A_TIME = threading.Lock()  # held while a descriptor, which belongs to th
 TAKEN = errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR  # the name is another process's by now
 FOLDERS = re.compile(r"""(?:[A-Za-z]:)?[^=:,"/\\]*[/\\]""")  # in a word: what stands before a name
 GONE = "a link to what is not there; get it first (git annex, DataLad)"
+IRREGULAR = "a pipe or a device, which is not read; save it as a file first"
 PATIENCE = 10.0  # seconds to wait for the lock of a folder; who holds it longer renames nothing
 
 
@@ -194,11 +195,20 @@ def below(folder: Path) -> tuple[list[Path], dict[Path, str]]:
                     (left.append if entry.is_symlink() else left.appendleft)(entry)
                 elif entry.is_file():
                     found.append(entry)
-                elif entry.is_symlink():
-                    lost[entry] = GONE
+                else:
+                    lost[entry] = GONE if entry.is_symlink() and not entry.exists() else IRREGULAR
             except OSError as error:
                 lost[entry] = error.strerror or "cannot be reached"
     return sorted(found), lost
+
+
+def folders(folder: Path) -> list[Path]:
+    """Every folder in a folder and below, but for hidden ones and what lies behind links to folders."""
+    found: list[Path] = []
+    for here, names, _ in os.walk(folder):
+        names[:] = [name for name in names if not name.startswith(".")]
+        found += [Path(here, name) for name in names]
+    return sorted(found)
 
 
 def nameless(word: str) -> str:

@@ -1,5 +1,8 @@
 """Scans in, sharper scans out, with a record beside each."""
 
+import os
+import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -10,24 +13,50 @@ from seran import files, io
 from seran.apps import compare
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
+from seran.io.dicom.folder import ENDS
 from seran.job import batch, record
 from seran.job import run as job
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.options import Options
 
+NAMED = re.compile(rf"(?:{'|'.join(map(re.escape, io.FORMATS))})$", re.I)  # like a scan
+PACKED = re.compile(r"\.(?:nii|hdr|mgh|nrrd|nhdr|mha|mhd)\.(?:gz|bz2|xz|zst|zip)$", re.I)
+TEXTS = {".json", ".bval", ".bvec", ".txt", ".tsv", ".csv", ".md"}  # lie beside scans, and are no DICOM
+
 
 def _scans_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
-    """The scans below a folder, none in that of a DICOM series; what may be some and cannot be reached."""
-    paths, lost = files.below(folder)
+    """The scans below a folder, none in that of a DICOM series; what may be some and cannot be done."""
+    paths, unread = files.below(folder)
     found = {p for p in paths if io.format_of(p) and not _is_dicom(p)}
-    scans = [p for p in sorted(found) if p.suffix.lower() != ".img" or p.with_suffix(".hdr") not in found]
-    return scans, {p: why for p, why in lost.items() if _may_be_scans(p)}
+    pairs = {p.with_suffix("") for p in found if p.suffix.lower() == ".hdr"}
+    scans = [p for p in sorted(found) if p.suffix.lower() != ".img" or p.with_suffix("") not in pairs]
+    if not scans:
+        return [], {}
+    lost = {p: why for p, why in unread.items() if _may_be_scans(p)}
+    for path in (p for p in paths if p not in found and PACKED.search(p.name)):
+        lost[path] = "of packed scans .nii.gz and .mgz are read; unpack it"
+    for path in files.folders(folder):
+        if NAMED.search(path.name) and not any(path in p.parents for p in scans):
+            lost[path] = "a folder with the name of a scan, and no scan in it; rename or remove it"
+    others = (p for p in paths if p not in found and p.suffix.lower() not in TEXTS and p.name != "DICOMDIR")
+    return scans, lost | _series_beside(scans, others)
+
+
+def _series_beside(scans: list[Path], others: Iterable[Path]) -> dict[Path, str]:
+    """The folders of DICOM files, and how they are sharpened, as they are not together with other scans."""
+    lost: dict[Path, str] = {}
+    for path in others:
+        here = path.parent
+        if here not in lost and _is_dicom(path):
+            which = " --series NUMBER" if any(here in p.parents for p in scans) else ""
+            lost[here] = f"{here}: DICOM files are sharpened apart: seran upscale {here} OUT{which}"
+    return lost
 
 
 def _is_dicom(path: Path) -> bool:
     with suppress(OSError):  # told when it is read
-        return io.dicom.is_dicom(path)
+        return path.suffix.lower() in ENDS or io.dicom.is_dicom(path)
     return False
 
 
@@ -44,7 +73,7 @@ def _planned(sources: list[Path], out: Path) -> list[Task]:
     """
     tasks, results = [], out.resolve()
     for source in sources:
-        inside, lost = _scans_in(source) if source.is_dir() else ([], {})
+        inside, lost = _scans_in(source) if os.path.isdir(source) else ([], {})  # noqa: PTH112, of any path
         if not inside:
             tasks.append(Task(source, out / io.result_name(source)))
             continue

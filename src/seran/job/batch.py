@@ -70,7 +70,7 @@ def _alone(task: Task, *how: Any) -> Outcome:  # noqa: ANN401
 def _refuse_twins(tasks: Sequence[Task]) -> None:
     """Raise `BadInput` for two scans whose results would have one record, as ``a.nii`` and ``a.nii.gz``."""
     taken: dict[Path, Path] = {}
-    for task in tasks:
+    for task in (task for task in tasks if not task.wrong):
         with suppress(OSError):  # of a name that cannot be one: told when its turn comes
             beside = record.sidecar(task.out)
             if taken.setdefault(beside, task.source) is not task.source:

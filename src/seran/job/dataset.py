@@ -7,9 +7,12 @@ then ``res-`` and ``desc-``, the suffix unchanged. Other options make other name
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from seran import facts, files, io, methods
 from seran.engines import Engine
@@ -24,6 +27,7 @@ NOT_MAGNITUDE = {"part-phase", "part-real", "part-imag"}
 DERIVED = re.compile(r"(space|res|den|desc)-")  # entities that raw images do not have
 APART = {"method", "weights", "ensemble", "label_check", "force_plane", "target", "scanner", "read"}
 """Options that make no other result, that are named in a way of their own, or that are groups of others."""
+FOLDER = "expected an image, got a folder of this name; rename it"
 KEPT = (
     "Modality", "MagneticFieldStrength", "Manufacturer", "ManufacturersModelName", "DeviceSerialNumber",
     "StationName", "SoftwareVersions", "InstitutionName", "ReceiveCoilName", "PulseSequenceType",
@@ -79,8 +83,14 @@ def _unusual(options: Options, engine: Engine) -> Iterator[tuple[str, str]]:
 
 def _label(*words: str) -> str:
     """Words as a part of a label, in which BIDS allows letters and digits."""
-    spelt = " ".join(words).replace(".", "p").replace(" -", " minus")
+    spelt = re.sub(r"(?<=\d)e-(?=\d)", " e minus", " ".join(words))
+    spelt = spelt.replace(".", "p").replace(" -", " minus")
     return "".join(word[:1].upper() + word[1:] for word in re.split(r"[^A-Za-z0-9]+", spelt))
+
+
+def _number(value: float) -> str:
+    """As few digits as tell it from every other number, without an exponent."""
+    return np.format_float_positional(value, trim="-")
 
 
 def resolution(target: Target) -> tuple[str, str]:
@@ -89,13 +99,13 @@ def resolution(target: Target) -> tuple[str, str]:
         label = _label(io.stem(target.like), files.sha256_of(io.resolve(target.like).files)[:6])
         return f"like{label}", f"on the grid of {target.like.name}"
     if target.isotropic is not None:
-        mm = f"{target.isotropic:g}" if target.isotropic else ""
+        mm = _number(target.isotropic) if target.isotropic else ""
         voxels = f"voxels of about {mm} mm" if mm else "voxels of about the finest spacing"
         return (
             f"iso{mm.replace('.', 'p')}{'mm' * bool(mm)}",
             f"{voxels} along every axis",
         )
-    number = f"{target.spacing or target.scale or 2:g}"
+    number = _number(target.spacing or target.scale or 2)
     label = number.replace(".", "p")
     if target.spacing is not None:
         return f"{label}mm", f"{number} mm in the plane of the slices"
@@ -122,21 +132,25 @@ def images(
     description = root / "dataset_description.json"
     if not description.is_file():
         raise BadInput(f"{root}: expected a BIDS data set; it has no {description.name}")
-    if parsed(description).get("DatasetType") == "derivative":
-        raise BadInput(f"{root}: expected raw data, got a derivative data set; name what it was made from")
+    kind = parsed(description).get("DatasetType", "raw")
+    if not (isinstance(kind, str) and kind.lower() == "raw"):
+        got = "a derivative data set" if "derivative" in str(kind).lower() else f"DatasetType {kind!r:.40}"
+        raise BadInput(f"{root}: expected raw data, got {got}; name what it was made from")
     wanted = {f"sub-{label.removeprefix('sub-')}" for label in participants}
     visits = {f"ses-{label.removeprefix('ses-')}" for label in sessions}
-    for name in sorted(wanted):
-        if not (root / name).is_dir():
-            raise BadInput(f"--participant-label {name[4:]}: no such participant in {root}")
+    tops = {p.name: p for p in root.iterdir() if p.name.lower().startswith("sub-") and not _is_file(p)}
+    for name in sorted(wanted - {*tops}):
+        raise BadInput(f"--participant-label {name[4:]}: no such participant in {root}")
     found: dict[Path, str] = {}
-    for top in (p for p in root.iterdir() if p.name.lower().startswith("sub-") and not p.is_file()):
+    for top in tops.values():
         paths, lost = files.below(top)
+        lost = dict.fromkeys(files.folders(top), FOLDER) | lost
         for path in (*paths, *lost):
             parts, fault = path.relative_to(root).parts, _fault(path.relative_to(root), suffixes)
-            own = {*(_entities(path)[0] or parts)}
+            own = {*_entities(path)[0], *parts}  # which may say something else
             asked = (not wanted or wanted & own) and (not visits or visits & own or len(parts) == 1)
-            if asked and (fault is not None or (path in lost and not path.suffix)):  # it may be a folder
+            unread = path in lost and not path.suffix and lost[path] != FOLDER  # it may be a folder
+            if asked and (fault is not None or unread):
                 found[path] = lost.get(path, fault or "")
     if not found:
         raise BadInput(f"{root}: no image of these participants and sessions ends in {', '.join(suffixes)}")
@@ -157,7 +171,17 @@ def _fault(path: Path, suffixes: Sequence[str]) -> str | None:
     folders = len(path.parts) - 1
     if not (folders == 2 or (folders == 3 and path.parts[1].startswith("ses-"))):
         return "expected a place like sub-LABEL/ses-LABEL/anat; move it"
+    named, place = (e for e in own if e.startswith(("sub-", "ses-"))), path.parts[: folders - 1]
+    if (said := tuple(named)) != place:
+        return f"its name says {', '.join(said)}, its place {', '.join(place)}; correct one"
     return ""
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file; False for what cannot be reached, which is told."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
 
 
 def parsed(path: Path) -> dict[str, Any]:
