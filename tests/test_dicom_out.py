@@ -115,6 +115,45 @@ def test_values_beyond_what_the_source_stores_are_not_wrapped(tmp_path: Path) ->
     np.testing.assert_allclose(made, expected, atol=1.1)
 
 
+def as_nifti(folder: Path, tmp_path: Path, steps: int) -> None:
+    """What becomes of a series is what its NIfTI result holds, to half of so many steps over their range."""
+    upscale(folder, tmp_path / "out", "--no-label-check")
+    upscale(folder, tmp_path / "out.nii.gz", "--force", "--no-label-check")
+    expected = io.read(tmp_path / "out.nii.gz").data
+    made, _ = by_itk(tmp_path / "out")
+    np.testing.assert_allclose(made, expected, atol=0.501 * np.ptp(expected) / steps)
+    np.testing.assert_allclose(io.read(tmp_path / "out").data, made, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("which", "tags"),
+    [
+        (slice(None), {"RescaleSlope": "-1", "RescaleIntercept": "1000"}),
+        (slice(1), {"RescaleSlope": "-1", "RescaleIntercept": "400"}),
+        (slice(1), {"RescaleSlope": "40", "RescaleIntercept": "0"}),
+        (slice(3, 4), {"RescaleSlope": "0.001", "RescaleIntercept": "0"}),
+    ],
+    ids=["negative", "negative in the first", "coarse in the first", "fine in one"],
+)
+def test_slices_that_are_scaled_each_in_its_way(tmp_path: Path, which: slice, tags: dict[str, str]) -> None:
+    for path in series(tmp_path / "in", DATA, oblique(), **STUDY)[which]:
+        change(path, **tags)
+    as_nifti(tmp_path / "in", tmp_path, 1000)
+
+
+@pytest.mark.parametrize("intercept", ["0", "-3", "1000000"])
+@pytest.mark.parametrize("slope", ["1", "0.3"])
+def test_few_values_are_interpolated_in_finer_steps(tmp_path: Path, slope: str, intercept: str) -> None:
+    """Far from 0 in steps as fine as float32 has. What the source holds stays what it is."""
+    few = np.minimum(DATA // 30, 20)
+    scaling = {"RescaleSlope": slope, "RescaleIntercept": intercept}
+    series(tmp_path / "in", few, oblique(), **STUDY, **scaling)
+    as_nifti(tmp_path / "in", tmp_path, 1000 if intercept != "1000000" else 90)
+    source = io.read(tmp_path / "in")
+    io.write(source, tmp_path / "again")
+    np.testing.assert_allclose(io.read(tmp_path / "again").data, source.data, rtol=1e-7)
+
+
 def test_a_source_without_a_study_gets_one(tmp_path: Path) -> None:
     """The same for all slices."""
     series(tmp_path / "in", DATA, oblique(), Modality="MR")

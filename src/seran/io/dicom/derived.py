@@ -24,7 +24,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds, validate_value
 
 import seran
-from seran import grid
+from seran import grid, scratch
 from seran.errors import BadInput
 from seran.io.dicom.elements import FORM, header, numbers, texts
 from seran.io.dicom.slices import Slices
@@ -48,6 +48,7 @@ CODES = {  # of elements that have no other values
     "PatientSex": {"M", "F", "O"}, "MRAcquisitionType": {"2D", "3D"}, "PatientIdentityRemoved": {"YES", "NO"},
     "ScanningSequence": {"SE", "IR", "GR", "EP", "RM"},
 }  # fmt: skip
+ENOUGH = 1000  # steps that intensities span at least, where they can: no rounding to them shows
 THIRD = ("M_FFE", "M_SE", "MPR", "OTHER")  # third values of an image's type that the finer image keeps
 
 
@@ -89,14 +90,20 @@ def receive(out: Writer) -> Receiver:
 
 
 def _stored(data: Float[ndarray, "x y z"], source: Slices) -> tuple[ndarray, tuple[float, float]]:
-    """Intensities as 16-bit integers, in the steps of the source where they suffice; slope and intercept."""
+    """Intensities as 16-bit integers, with slope and intercept, in the source's steps where they suffice.
+
+    A result has values between those of its source: coarse steps are halved until the intensities span
+    `ENOUGH` of them, or they are as fine as float32's.
+    """
+    low, high = scratch.limits(data)
+    finest = float(np.spacing(np.float32(max(-low, high))))
     slope, offset = source.slope, source.offset
-    low, high = ((float(v) - offset) / slope for v in (data.min(), data.max()))
-    if low < -32768 or high > 65535 or (low < 0 and high > 32767):
-        offset, low = float(data.min()), 0.0
-        slope = (float(data.max()) - offset) / 65535 or 1.0  # of a constant image
-    kind = np.dtype(np.int16 if low < 0 else np.uint16)
-    return cast((data - offset) / slope, kind), (slope, offset)
+    while 0 < high - low < ENOUGH * slope and slope > 2 * finest:
+        slope /= 2
+    first, last = (low - offset) / slope, (high - offset) / slope
+    if first < -32768 or last > (32767 if first < 0 else 65535):
+        slope, offset, first = max((high - low) / 65535, finest), low, 0.0
+    return cast((data - offset) / slope, np.dtype(np.int16 if first < 0 else np.uint16)), (slope, offset)
 
 
 def _series() -> Dataset:

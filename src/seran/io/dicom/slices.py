@@ -50,7 +50,10 @@ TAGS: tuple[str | int, ...] = (
 
 @dataclass(frozen=True)
 class Slices:
-    """Where a volume's slices came from, in the order of its third axis; what a stored step and 0 mean."""
+    """Where a volume's slices came from, in the order of its third axis; what a stored step and 0 mean.
+
+    Each slice may have its own; these are of the one with the smallest step, which is above 0.
+    """
 
     paths: tuple[Path, ...]
     positions: Float[ndarray, "n 3"]  # of their first voxels, in mm (LPS+)
@@ -227,7 +230,9 @@ def _volume(slices: list[_Slice], pitch: float, normal: Float[ndarray, "3"]) -> 
     if not (np.abs(data) <= MAXIMUM).all():
         raise BadInput(f"{first.path}: expected intensities up to {MAXIMUM:g}; the rescale slope is damaged")
     components = frozenset[str]().union(*(one.components for one in slices))
-    source = Slices(tuple(one.path for one in slices), positions, first.slope, first.offset, components)
+    scaled = min(slices, key=lambda one: abs(one.slope))
+    paths, scaling = tuple(one.path for one in slices), (abs(scaled.slope), scaled.offset)
+    source = Slices(paths, positions, *scaling, components)
     axis, thickness = 2 if first.flat else None, first.thickness if first.thickness > 0 else None
     return Volume(data, usable_affine(first.path, affine), source, axis, thickness)
 
