@@ -31,11 +31,12 @@ Label images of 1 and 2 mm have 0.75 to 0.94; scans at most 0.23, rounded to 8 b
 COMPLEX = re.compile(r"(?:^|_)(part-(?:phase|real|imag)|phasediff)(?:_|$)")  # in names of BIDS
 MAYBE = re.compile(r"[-_](?:ph|phase\d?|real|imag|imaginary)(?:_|$)", re.I)  # in others: dcm2niix
 COMPONENTS = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}  # third values of DICOM's image types
-TURNS = np.pi, 1000 * np.pi, 4096  # half a turn, as it is stored: radians, GE, Siemens
-JUMPS, HINTED_JUMPS = 0.1, 0.03
-"""Part of the neighbours over half the range apart, above which values wrap.
+TURNS = np.pi, 180, 1000 * np.pi, 4096  # half a turn, as it is stored: radians, degrees, GE, Siemens
+WRAPS, HINTED_WRAPS = 0.005, 0.002
+"""What `_wraps` finds in phase: 0.1 where air is noise, 0.01 where it is constant.
 
-Phase of air has 0.25; scans at most 0.005, a phantom of few sharp voxels 0.05."""
+Scans have at most 0.0011, cut off at any brightness or not."""
+FILLED = 0.002  # part of the voxels that every twentieth of the range has in phase; pure noise has fewer
 KINDS = {
     "a result of seran's": "sharpen the scan that it was made from",
     "labels": "a segmentation or mask wants nearest neighbour, on the grid of the sharpened image",
@@ -112,14 +113,31 @@ def _phase(path: Path, name: str, volume: Volume) -> str:
     hinted = bool(MAYBE.search(name))
     if hinted and low < -high / 4:
         return "its name, and values below 0"
-    jumps = pairs = 0
-    for block in scratch.parts(volume.data):
-        steps = np.abs(np.diff(block, axis=0))
-        jumps += np.count_nonzero(steps > (high - low) / 2)
-        pairs += steps.size
-    share = jumps / max(pairs, 1)
-    wraps = share > (HINTED_JUMPS if hinted else JUMPS)
-    return f"{share:.0%} of its neighbours lie more than half the range apart" if wraps else ""
+    if (share := _wraps(volume.data, (high - low) / 2)) <= (HINTED_WRAPS if hinted else WRAPS):
+        return ""
+    filled = sum(np.histogram(block, 20, (low, high))[0] for block in scratch.parts(volume.data))
+    wraps = bool(np.min(filled) > FILLED * volume.data.size)
+    return f"{share:.1%} of its neighbours lie more than half the range apart, as where a turn ends" * wraps
+
+
+def _wraps(data: Float[ndarray, "x y z"], half: float) -> float:
+    """Part of the neighbours that lie so far apart against the slopes beside them, less those along them.
+
+    An edge is a part of its slope; where phase wraps it falls back against it, and so does its noise. That
+    holds along two axes or three: across thick slices, the values of scans jump both ways.
+
+    Args:
+        data: a scan.
+        half: of its range.
+    """
+    found = np.zeros((3, 2))
+    for block in scratch.parts(data):
+        for axis, counts in enumerate(found):
+            steps = np.diff(np.moveaxis(block, axis, 0), axis=0)
+            far = np.abs(steps[1:-1]) > half
+            beside = (steps[:-2][far] + steps[2:][far]) * np.sign(steps[1:-1][far])
+            counts += (beside < 0).sum() - (beside > 0).sum(), far.size
+    return float(np.sort(found[:, 0] / np.maximum(found[:, 1], 1))[1])
 
 
 def _first(volume: Volume, *names: str) -> pydicom.Dataset:
