@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pytest
 
-from seran import files
+from seran import cli, files
 from seran.errors import BadInput
 from seran.job import record
 from tests.conftest import oblique, phantom
+from tests.test_dicom import series
 
 COMMAND = [sys.executable, "-m", "seran", "upscale", "--method", "bicubic"]
 
@@ -56,6 +58,23 @@ def test_the_longest_name_can_be_written(letter: str, tmp_path: Path) -> None:
         image.write_bytes(b"voxels")
     assert (tmp_path / name).read_bytes() == b"voxels"
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".gz", ".json"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is a text")
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8, in the names of a pair and of a DICOM folder's slices."""
+    data, name = phantom((26, 34, 5)), os.fsdecode(b"p\xff")
+    nib.Nifti1Pair(data, oblique()).to_filename(tmp_path / "p.hdr")
+    for end in (".hdr", ".img"):
+        (tmp_path / "p").with_suffix(end).rename(tmp_path / f"{name}{end}")
+    printed = subprocess.run("sha256sum * | LC_ALL=C sort", cwd=tmp_path, shell=True, capture_output=True)
+    pair = sorted(tmp_path.iterdir())
+    assert files.sha256_of(pair) == hashlib.sha256(printed.stdout).hexdigest()
+    for path in series(tmp_path / "in", data.astype(np.int16), oblique(), Modality="MR"):
+        path.rename(path.with_name(f"{name}{path.name}"))
+    for i, source in enumerate((pair[0], tmp_path / "in")):
+        words = ["upscale", str(source), str(tmp_path / f"{i}.nii"), "--method", "bicubic", "--threads", "1"]
+        assert cli.run(words) == cli.run([*words, "--resume"]) == 0
 
 
 def test_nothing_else_is_removed(tmp_path: Path) -> None:

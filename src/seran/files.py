@@ -229,8 +229,8 @@ def sha256_of(paths: Iterable[Path]) -> str:
     """Hex digest of a file; of several, that of what ``sha256sum * | sort`` prints for them."""
     if len(all_of := list(paths)) == 1:
         return sha256(all_of[0])
-    lines = sorted(f"{sha256(path)}  {path.name}\n" for path in all_of)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    lines = sorted(b"%s  %s\n" % (sha256(path).encode(), os.fsencode(path.name)) for path in all_of)
+    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def digest(path: Path, algorithm: str, before: bytes = b"") -> str:
