@@ -106,6 +106,17 @@ def test_nothing_else_is_removed(tmp_path: Path) -> None:
     assert (elsewhere / "precious").exists()
 
 
+def test_a_run_that_finds_all_done_sweeps_too(scan: Path, tmp_path: Path) -> None:
+    words = ["upscale", str(scan), str(tmp_path / "out.nii"), "--method", "bicubic", "--resume"]
+    assert cli.run(words) == 0
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".part-{files.place()}-{dead.pid}-a").mkdir()
+    files.sweep.cache_clear()
+    assert cli.run(words) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "out.nii", "scan.nii.gz"]
+
+
 KILLED = """
 import os, signal, sys
 left = int(sys.argv.pop(1))

@@ -269,7 +269,7 @@ def key(scan: str, options: Options, engine: Engine) -> str:
 def done(source: Path, out: Path, options: Options, engine: Engine) -> Record | None:
     """The record of the result at ``out``, every byte of which is there, if this run would make the same.
 
-    `BadInput` if that is not known.
+    `BadInput` if that is not known. Where it is done nothing is written, so what a killed run left goes here.
 
     Args:
         source: the scan.
@@ -282,4 +282,7 @@ def done(source: Path, out: Path, options: Options, engine: Engine) -> Record | 
     scan = files.sha256_of(io.resolve(source, options.read.series).files)
     same = found.key == key(scan, options, engine)
     whole = same and found.result_sha256 == _digests(outputs(out, len(found.result_bytes) > 1))
-    return found if whole else None
+    if not whole:
+        return None
+    files.sweep(out.parent.absolute())
+    return found
