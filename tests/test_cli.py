@@ -114,6 +114,28 @@ def test_a_mistake_is_one_line(words: str, line: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr() == ("", f"seran: {line}\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--report", "None"), "--report: expected a value, got None"),
+        (("--like", "None"), "--like: expected a value, got None"),
+        (("--scale=None",), "--scale: expected a number, got None"),
+        (("--isotropic", "None"), "--isotropic: expected a number, got None"),
+        (("--method", ""), "--method: expected a value, got an empty word"),
+        (("--part", ""), "--part: expected a value, got an empty word"),
+        (("--part=",), "--part: expected a value, got an empty word"),
+        (("--cluster", ""), "--cluster: expected a value, got an empty word"),
+        (("-i", "c.nii", ""), "upscale: expected a name, got an empty word"),
+        (("--force", ""), "--force: expected no value, got an empty word"),
+    ],
+)
+def test_what_a_script_left_unset_is_no_default(
+    words: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["upscale", "a.nii", "b.nii", *words]) == 2
+    assert capsys.readouterr() == ("", f"seran: {line}\n")
+
+
 def test_in_and_out_by_name(scan: Path, tmp_path: Path) -> None:
     assert cli.run(["upscale", "-o", str(tmp_path / "a.nii"), "--method", "bicubic", "-i", str(scan)]) == 0
     assert cli.run(["upscale", str(scan), "--out", str(tmp_path / "b.nii"), "--method", "bicubic"]) == 0

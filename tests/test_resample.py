@@ -186,6 +186,31 @@ def test_like_a_coarse_grid_or_one_elsewhere_is_refused(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("option", ["--spacing", "--isotropic"])
+@pytest.mark.parametrize("mm", ["1e-30", "1e-320", "1e30"])
+def test_a_spacing_beyond_counting_is_refused(
+    option: str, mm: str, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["upscale", str(scan), str(tmp_path / "out.nii"), option, mm]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"seran: {option}")
+
+
+@pytest.mark.parametrize("option", ["--like", "--spacing"])
+def test_a_grid_as_coarse_as_the_scan(
+    option: str, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said of what asks for it; weights that keep the grid do it."""
+    value = "0.8" if option == "--spacing" else str(save(phantom((26, 34, 5)), oblique(), tmp_path / "a.nii"))
+    if option == "--spacing":  # of square pixels
+        scan = save(phantom((26, 34, 5)), oblique((0.8, 0.8, 3.3)), tmp_path / "square.nii")
+    command = ["upscale", str(scan), str(tmp_path / "out.nii"), option, value]
+    assert cli.run([*command, "--method", "bicubic"]) == 2
+    told = capsys.readouterr().err
+    assert f"{option} {value}: is as coarse as the scan in the plane of its slices, and bicubic only" in told
+    assert cli.run(command) == 0
+
+
 @pytest.mark.parametrize(
     ("slices", "moved", "part"), [(5, (26, 0, 0), 0.5), (60, (0, 0, -40), 11 / 12), (5, (2, 0, 0), 1 / 26)]
 )

@@ -168,6 +168,8 @@ def test_an_unwindowed_full_scan_is_not_touched_before_the_network() -> None:
     [
         (("--window", "hann"), "--window hann: expected auto, none, tukey:A"),
         (("--window", "hamming:0.7"), "--window hamming:0.7: expected"),
+        (("--window", "tukey:1e-300"), "tukey:A (from 0.001 to 1), hamming:A (0 to 0.5) or fermi:A:B (0 to"),
+        (("--window", "fermi:0.9:1e-320"), "--window fermi:0.9:1e-320: expected"),
         (("--noise", "loud"), "--noise loud: expected auto, off or a part of the range"),
         (("--noise", "nan"), "--noise nan: expected"),
         (("--acquired", "0.1", "1"), "--acquired 0.1 1: must be from 0.25 to 1"),

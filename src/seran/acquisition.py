@@ -85,6 +85,10 @@ class Window:
 
 
 NONE = Window()
+NARROWEST = 1e-3
+"""Part of the band over which a filter falls, at least: less is between two samples of any slice."""
+_LEAST = f"from {NARROWEST:g}"
+WORDS = f"tukey:A ({_LEAST} to 1), hamming:A (0 to 0.5) or fermi:A:B (0 to 1.5, {_LEAST} to 0.5)"
 SMALLEST = 8
 """Pixels a side that an acquired grid has at least."""
 
@@ -105,10 +109,11 @@ def window(words: str) -> Window:
     elliptical = rest[-1:] == ["elliptical"]
     numbers = [float(n) for n in (rest[:-1] if elliptical else rest)]
     if len(numbers) != {"none": 0, "tukey": 1, "hamming": 1, "fermi": 2}.get(kind):
-        raise ValueError(f"expected none, tukey:A, hamming:A or fermi:A:B, got {words}")
+        raise ValueError(f"expected none, {WORDS}, got {words}")
     a, b = (numbers + [0.0, 0.05][len(numbers) :])[:2]
-    if not (0 <= a <= {"hamming": 0.5, "tukey": 1.0}.get(kind, 1.5) and 0 < b <= 0.5):
-        raise ValueError(f"{words}: its numbers are out of range")
+    least, most = {"hamming": (0, 0.5), "tukey": (NARROWEST, 1)}.get(kind, (0, 1.5))
+    if not ((a == 0 or least <= a <= most) and NARROWEST <= b <= 0.5):
+        raise ValueError(f"expected none, {WORDS}, got {words}")
     return Window(cast("Kind", kind), a, b, elliptical)
 
 

@@ -4,6 +4,7 @@ Parallel axes: Keys' cubic, stretched where the new grid is coarser (`seran.resi
 B-splines after the same smoothing. Where the source has no negative voxel, the result has none.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -51,12 +52,22 @@ def factor(scan: Grid, axis: int, target: Grid, name: str) -> int:
     """
     per = np.abs(np.linalg.inv(scan.affine[:3, :3]) @ target.affine[:3, :3])  # source voxels a target step
     asked = np.delete(1 / per.max(1), axis).tolist()
+    refuse_beyond(asked, name)
+    return max(1, int(np.ceil(max(asked) - 1e-6)))
+
+
+def refuse_beyond(asked: Sequence[float], name: str) -> None:
+    """Raise `BadInput` for rows and columns so many times as fine as the scan's as no network makes them.
+
+    Args:
+        asked: how many times.
+        name: what asks for it.
+    """
     if not max(asked) <= LARGEST + 1e-6 or min(asked) < 1 - 1e-6:
         times = f"{grid.dimensions(asked, '.6g', ' and ')} times as fine as the scan"
         raise BadInput(
             f"{name}: {times} in the plane of its slices; must be 1 or more and at most {LARGEST:g}"
         )
-    return max(1, int(np.ceil(max(asked) - 1e-6)))
 
 
 def refuse_apart(scan: Grid, other: Grid, name: str) -> None:

@@ -173,6 +173,22 @@ def _mistake(name: str, command: Callable[..., str], words: Sequence[str]) -> st
     return f"{name} needs {absent}; {more}" if absent else ""
 
 
+def _refuse_nothing(name: str, command: Callable[..., str], words: Sequence[str]) -> None:
+    """Raise `BadInput` for an empty word, or None as the value of an option: what a script left unset.
+
+    The parser would take them for the default, or an empty path for this folder.
+    """
+    flags = {flag: a for a in [*of(command), *COMMON] for flag in a.flags}
+    for before, word in itertools.pairwise([name, *words]):
+        named, attached, value = word.partition("=")
+        if not (attached and named.replace("_", "-") in flags):
+            named, value = before, word
+        option = flags.get(named.replace("_", "-"))
+        if value == "" or (value == "None" and option and option.count):
+            wanted = f"{named}: expected {option.needs()}" if option else f"{name}: expected a name"
+            raise BadInput(f"{wanted}, got {value or 'an empty word'}")
+
+
 def _with_values(words: Sequence[str], loose: set[str]) -> Iterator[str]:
     """The words, with the value 0 behind options that may stand without one, where none follows."""
     for word, following in itertools.pairwise([*words, ""]):
@@ -197,6 +213,7 @@ def run(name: str, words: Sequence[str]) -> str:
         name = " ".join([name, *words[: len(words) - len(rest)]])
     if {"-h", "--help"} & set(rest):
         return _help(name, command)
+    _refuse_nothing(name, command, rest)
     many = {flag: a for a in of(command) for flag in a.flags if a.count < 0}
     named = [many[flag].flags[-1] for word in rest if (flag := word.partition("=")[0]) in many]
     if twice := [flag for flag in named if named.count(flag) > 1]:  # the parser would keep the last values

@@ -125,7 +125,7 @@ def weights(
     for name in names:
         if name not in known:
             raise BadInput(f"weights {name}: unknown; {nearest(name, known) or 'see seran weights list'}")
-    chosen = names or known
+    chosen = list(dict.fromkeys(names)) or known
     if action == "pull":
         return _pull(chosen, mirror or os.environ.get("SERAN_MIRROR", "").split())
     if action == "export":

@@ -96,7 +96,7 @@ class Scanner:
         try:
             acquisition.window("none" if self.window == "auto" else self.window)
         except ValueError as error:
-            wanted = "auto, none, tukey:A, hamming:A or fermi:A:B, and :elliptical behind it where it is so"
+            wanted = f"auto, none, {acquisition.WORDS}, and :elliptical behind it where it is so"
             raise BadInput(f"--window {self.window}: expected {wanted}") from error
         if self.noise not in ("auto", "off"):
             _number("noise", str(self.noise), "auto, off or a part of the range from 0 to 0.5", 0, 0.5)
@@ -222,9 +222,11 @@ class Target:
         elif self.spacing is None and scale in (1, 2, 3, 4):
             return int(scale), None
         else:
-            a, b = (self.spacing or s / scale for s in np.delete(grid.spacing(scan.affine), axis).tolist())
-            to = resample.finer(scan, axis, (a, b))
+            size = np.delete(grid.spacing(scan.affine), axis).tolist()
+            a, b = (self.spacing or s / scale for s in size)
             name = f"--spacing {self.spacing:g}" if self.spacing else f"--scale {scale:g}"
+            resample.refuse_beyond([size[0] / a, size[1] / b], name)  # before so large a grid is counted
+            to = resample.finer(scan, axis, (a, b))
         return resample.factor(scan, axis, to, name), to
 
     def _within(self, scan: grid.Grid, axis: int) -> tuple[int, grid.Grid | None]:
@@ -288,6 +290,18 @@ class Options:
             raise BadInput(
                 f"--acquisition {scanner.acquisition}: --isotropic is for scans as scanners give them"
             )
+
+    def refuse_coarse(self, scale: int) -> None:
+        """Raise `BadInput` if a grid as coarse as the scan is asked for of a method that only enlarges."""
+        name, target = self.implied()[0], self.target
+        keeps = methods.is_network(name) and (self.weights or self.degradation == methods.NATIVE)
+        if scale > 1 or keeps or (target.like is None and target.spacing is None):
+            return
+        asked = f"--like {target.like}" if target.like else f"--spacing {target.spacing:g}"
+        raise BadInput(
+            f"{asked}: is as coarse as the scan in the plane of its slices, and {name} only enlarges; "
+            f"name a finer one, or have native weights sharpen it ({methods.DEFAULT})"
+        )
 
     def refuse_degradation(self, method: Method) -> None:
         """Raise `BadInput` if a method undoes something else than is stated."""

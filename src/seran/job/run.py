@@ -92,6 +92,8 @@ class Steps:
         scale, target = options.target.reach(first.grid, axis, default)
         self.across: isotropic.Thin | None = None
         if not options.thin:
+            if loaded is None:
+                options.refuse_coarse(scale)
             method = loaded or methods.method(name, scale, options.degradation, options.weights, engine)
             options.refuse_degradation(method)
             if method.heads is None:
