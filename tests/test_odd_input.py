@@ -168,6 +168,74 @@ def test_hard_intensities_stay_in_their_units(tmp_path: Path, method: str, what:
         assert made.mean() == pytest.approx(float(data.mean()), abs=0.03 * span + 1e-12)
 
 
+STEPS = (phantom(SHAPE) / 20).astype(np.int32)
+"""Few intensities, as whole numbers."""
+
+
+@pytest.mark.parametrize("end", [".nii", ".nii.gz", ".mgz", ".nrrd", ".mha"])
+@pytest.mark.parametrize(
+    "data", [10**9 + 20 * STEPS, 7.0 + STEPS * 1e-9, STEPS * 1e-50, STEPS * 1e-40], ids=str
+)
+def test_intensities_that_float32_makes_alike_are_refused(
+    end: str, data: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if end == ".mgz" and data.dtype.kind == "f":
+        pytest.skip("MGH has no numbers of double precision")
+    said = refused(capsys, save(data, oblique(), tmp_path / f"in{end}"), tmp_path / "out.nii")
+    assert "in" + end in said
+    assert "expected intensities that float32 tells apart, got " in said
+    assert "subtract the offset that they share, or scale them up" in said
+
+
+@pytest.mark.parametrize("data", [
+    STEPS * 0.1 + 1000, STEPS * 10**6, STEPS * 1e15 + 7, STEPS * 1e-20, 0.1 + 1e-17 * STEPS,
+    np.nextafter(0.3, STEPS), 2.0**30 + STEPS * 128, np.full(SHAPE, 0.1), np.full(SHAPE, 10**9 + 1, np.int32),
+])  # fmt: skip
+def test_intensities_that_float32_tells_apart_are_read(data: np.ndarray, tmp_path: Path) -> None:
+    """Rounded to its seven digits, or held as they are; all alike, but for their last bits, they stay so."""
+    path = save(data, oblique(), tmp_path / "in.nii")
+    np.testing.assert_array_equal(io.read(path).data, data.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "fine"),
+    [
+        (1e-20, 1, False),
+        (1e-9, 1, False),
+        (-1e-9, 1, False),
+        (1e-3, 1000, False),
+        (1e-3, 1, True),
+        (0.1, -1000, True),
+    ],
+)
+def test_an_intercept_that_swallows_intensities_is_refused(
+    slope: float, intercept: float, fine: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(STEPS.astype(np.int16), oblique(), tmp_path / "in.nii")
+    content = bytearray((tmp_path / "in.nii").read_bytes())
+    content[112:120] = np.array([slope, intercept], "<f4").tobytes()
+    (tmp_path / "in.nii").write_bytes(content)
+    if fine:
+        expected = nib.load(tmp_path / "in.nii").get_fdata().astype(np.float32)
+        np.testing.assert_array_equal(io.read(tmp_path / "in.nii").data, expected)
+    else:
+        said = refused(capsys, tmp_path / "in.nii", tmp_path / "out.nii")
+        assert "expected intensities that float32 tells apart" in said
+
+
+def test_filled_voxels_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What has none that could be filled from is no scan."""
+    data = phantom(SHAPE)
+    data[3, 4, 1:3], data[5, 6, 2] = np.nan, -1e35
+    scan, empty = save(data, oblique(), tmp_path / "in.nii"), np.full(SHAPE, np.nan, np.float32)
+    assert upscale(scan, tmp_path / "out.nii", "--fill", "2.5") == 0
+    said = capsys.readouterr().err
+    assert said == f"seran: {scan}: 3 voxels are NaN, infinite or beyond 1e+30, and replaced by 2.5\n"
+    save(empty, oblique(), tmp_path / "empty.nii")
+    said = refused(capsys, tmp_path / "empty.nii", tmp_path / "none.nii", "--fill", "0")
+    assert "empty.nii: expected intensities, got none: 4420 voxels are NaN, infinite or beyond" in said
+
+
 @pytest.mark.parametrize(
     ("more", "text"),
     [

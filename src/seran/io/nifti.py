@@ -53,12 +53,17 @@ def read(path: Path, how: Reading) -> Found:
         if left := has - need - header.get_data_offset():
             progress.log.warning("%s: %s bytes follow its voxels and are left out", body, f"{left:,}")
         slope, intercept = header.get_slope_inter()
-        where = header.get_data_offset(), slope or 1, intercept or 0
-        proxy = voxels.proxy(body, (x, y, z, count), dtype, *where)
+        scaling = slope or 1, intercept or 0
+        proxy = voxels.proxy(body, (x, y, z, count), dtype, header.get_data_offset())
         header["vox_offset"] = 0  # of what is written, where it follows from the extensions
         in_mm(header)
     matrix = voxels.usable_affine(path, _transform(path, header, (x, y, z), how.affine))
-    return count, lambda t: Volume(voxels.filled(path, proxy, t, how, FORM), matrix, header.copy(), named)
+
+    def volume(t: int) -> Volume:
+        data = voxels.filled(path, proxy, t, how, FORM, scaling)
+        return Volume(data, matrix, header.copy(), named)
+
+    return count, volume
 
 
 def _header(file: BufferedIOBase, pair: bool) -> nib.Nifti1Header:

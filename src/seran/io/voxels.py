@@ -19,7 +19,7 @@ from jaxtyping import Float
 from nibabel import arrayproxy, filebasedimages, freesurfer, spatialimages, wrapstruct
 from numpy import ndarray
 
-from seran import scratch
+from seran import progress, scratch
 from seran.errors import BadInput, counted
 from seran.grid import dimensions, spacing
 from seran.machine import short_of_memory
@@ -29,6 +29,8 @@ from seran.volume import Volume
 GZIP_RATIO = 1100  # bytes that a byte of gzip holds at most, about
 BEYOND = 1 << 28  # bytes besides its voxels that a file may hold: headers, extensions, tags
 LARGEST_MM, SMALLEST_MM = 1e9, 1e-4  # beyond nothing lies, and no voxel is finer
+TINY = float(np.finfo(np.float32).tiny)  # below, float32 loses digits
+APART = 1 << 12  # steps of float32 that intensities must span, as many as scanners tell apart
 LEVELS = 64  # whole numbers that intensities must span for their rounding not to show
 MAXIMUM = 1e30  # beyond is damage: sums of such intensities leave the range of float32
 DAMAGED: tuple[Any, ...] = gzip.BadGzipFile, zlib.error, isal_zlib.IsalError  # what is raised on bad gzip
@@ -167,49 +169,109 @@ def shaped(
     return x, y, z, math.prod(more)
 
 
-def proxy(path: Path, shape: tuple[int, ...], dtype: np.dtype, *where: float) -> arrayproxy.ArrayProxy:
+def proxy(path: Path, shape: tuple[int, ...], dtype: np.dtype, start: int) -> arrayproxy.ArrayProxy:
     """The voxels in a file, of which only slices are read; the first axis varies fastest.
 
     Args:
         path: the file; if it is gzip it stays open, so that it is unpacked once for all parts in turn.
         shape: of its array.
         dtype: of a voxel in the file.
-        where: the first byte; slope and intercept, where it has them.
+        start: the first byte.
     """
     file = igzip.IGzipFile(path, "rb") if packed(path) else path
-    return arrayproxy.ArrayProxy(file, (shape, dtype, *where), mmap=False)
+    return arrayproxy.ArrayProxy(file, (shape, dtype, start), mmap=False)
 
 
 def filled(
-    path: Path, array: ndarray | arrayproxy.ArrayProxy, t: int, how: Reading, form: Form = ("", ())
+    path: Path,
+    array: ndarray | arrayproxy.ArrayProxy,
+    t: int,
+    how: Reading,
+    form: Form = ("", ()),
+    scaling: tuple[float, float] = (1, 0),
 ) -> Float[ndarray, "x y z"]:
     """The voxels of one volume as float32, read part by part.
 
     Args:
         path: the file.
-        array: x, y, z, t, in the file's own units; only slices of it are asked for.
+        array: x, y, z, t, as they are stored; only slices of it are asked for.
         t: which volume.
         how: where they lie, and the value of those beyond `MAXIMUM`, refused without one.
         form: of a file that is read in parts.
+        scaling: slope and intercept from what is stored to the file's own units.
     """
     with readable(path, ("", ())):
         data, bad = how.allocate(array.shape[2::-1]).T, 0
+    slope, intercept = map(np.float64, scaling)
+    exact, seen = scaling == (1, 0) and np.can_cast(array.dtype, np.float32), Seen()
     for at in scratch.blocks(data):
         x, y, z = (*at, slice(None), slice(None))[:3]
         with readable(path, form), np.errstate(over="ignore", invalid="ignore"):  # too large is infinite
-            values = np.asarray(array[x, y, z, t], np.float32)
-        wrong = ~(np.abs(values) <= MAXIMUM)
+            stored = np.asarray(array[x, y, z, t])
+            values = stored if scaling == (1, 0) else stored * slope + intercept
+            block = values.astype(np.float32)
+        wrong = ~(np.abs(block) <= MAXIMUM)
         bad += int(wrong.sum())
-        data[at] = np.where(wrong, np.float32(how.fill or 0), values)
+        if not exact and not wrong.all():
+            seen.add(*(one[~wrong] if wrong.any() else one for one in (stored, values, block)))
+        data[at] = np.where(wrong, np.float32(how.fill or 0), block)
         scratch.release(data)
         if isinstance(array, ndarray):
             scratch.release(array)
-    if bad and how.fill is None:
-        raise BadInput(
-            f"{path}: {counted(bad, 'voxel')} {'are' if bad > 1 else 'is'} NaN, infinite or "
-            f"beyond {MAXIMUM:g}; say what takes {'their' if bad > 1 else 'its'} place with --fill 0"
-        )
+    if bad:
+        _refuse_bad(path, bad, data.size, how.fill)
+    seen.refuse_lost(path, float(slope))
     return data
+
+
+def _refuse_bad(path: Path, bad: int, of: int, fill: float | None) -> None:
+    """Say how many voxels are filled, or raise `BadInput` where no value is given for them, or all are bad.
+
+    Args:
+        path: the file.
+        bad: how many voxels are NaN, infinite or beyond `MAXIMUM`.
+        of: all of them.
+        fill: what takes their place.
+    """
+    many = f"{counted(bad, 'voxel')} {'are' if bad > 1 else 'is'} NaN, infinite or beyond {MAXIMUM:g}"
+    if fill is None:
+        their = "their" if bad > 1 else "its"
+        raise BadInput(f"{path}: {many}; say what takes {their} place with --fill 0")
+    if bad == of:
+        raise BadInput(f"{path}: expected intensities, got none: {many}; save it again from its source")
+    progress.log.warning("%s: %s, and replaced by %g", path, many, fill)
+
+
+@dataclass
+class Seen:
+    """What there was before and after intensities became float32."""
+
+    stored: tuple[Any, Any] | None = None  # least and greatest, as exact as they are stored
+    values: tuple[float, float] = (math.inf, -math.inf)  # the same in the file's own units
+    changed: bool = False  # whether one of them is another number in float32
+    dtype: np.dtype = field(default_factory=lambda: np.dtype(np.float32))  # as stored
+
+    def add(self, stored: ndarray, values: ndarray, block: Float[ndarray, "*n"]) -> None:
+        """Take in some voxels as they are stored, in the file's own units, and as float32."""
+        low, high = self.stored or (stored.flat[0].item(), stored.flat[0].item())
+        self.stored = min(low, stored.min().item()), max(high, stored.max().item())
+        self.values = min(self.values[0], float(values.min())), max(self.values[1], float(values.max()))
+        self.changed = self.changed or bool((values != block).any())
+        self.dtype = stored.dtype
+
+    def refuse_lost(self, path: Path, slope: float) -> None:
+        """Raise `BadInput` if intensities that differ became alike: an offset swallows them, or 0 does."""
+        low, high = self.stored or (0, 0)
+        span, most = float(high - low) * abs(slope), max(map(abs, self.values))
+        rounding = 1e-12 * most if self.dtype.kind == "f" else 0.0  # of voxels that are all alike
+        step = max(float(np.spacing(np.float32(most))), TINY)
+        alike = np.float32(self.values[0]) == np.float32(self.values[1])
+        if rounding < span < APART * step and (self.changed or alike):
+            ends = f"{self.values[0]:.9g} to {self.values[1]:.9g}"
+            raise BadInput(
+                f"{path}: expected intensities that float32 tells apart, got {ends}; "
+                "subtract the offset that they share, or scale them up"
+            )
 
 
 def usable_affine(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
