@@ -112,8 +112,9 @@ class Thin:
         thin = thinner(stack, self.network, self.k, self.profile, sigma, empty, progress, turned)
         counts = np.where(np.arange(3) == axis, self.k, 1) * volume.data.shape
         affine = grid.with_counts(volume.grid, counts).affine
-        fine = replace(volume.on(np.moveaxis(thin, 0, axis), affine), thickness=None)
-        return fine if fine.data.shape == self.final.shape else resample.onto(fine, self.final, allocate)
+        fine = volume.on(np.moveaxis(thin, 0, axis), affine)
+        made = fine if fine.data.shape == self.final.shape else resample.onto(fine, self.final, allocate)
+        return replace(made, thickness=float(grid.spacing(self.final.affine)[axis]))
 
     @property
     def alone(self) -> Method:

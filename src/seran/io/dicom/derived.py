@@ -81,8 +81,10 @@ def receive(out: Writer) -> Receiver:
             made.ImageOrientationPatient = _decimals((lps[:3, :2] / grid.spacing(lps)[:2]).T.ravel())
             columns, rows, made.SpacingBetweenSlices = _decimals(grid.spacing(lps))
             made.PixelSpacing = [rows, columns]
-            thickness, finer = _number(known, "SliceThickness"), len(source.positions) / stored.shape[2]
-            made.SliceThickness = None if thickness is None else _decimals([thickness * finer])[0]
+            thickness = volume.thickness
+            if thickness is None and (own := _number(known, "SliceThickness")) is not None:
+                thickness = own * len(source.positions) / stored.shape[2]
+            made.SliceThickness = None if thickness is None else _decimals([thickness])[0]
             made.InstanceNumber = number = t * stored.shape[2] + z + 1
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # remarks on texts that the source's characters do not cover
