@@ -366,7 +366,7 @@ def test_what_is_no_data_set_is_refused(
         raw, tmp_path / "o", "participant", "--participant-label", "09"
     )
     assert "ends in PDw" in said(raw, tmp_path / "out", "participant", "--suffix", "PDw")
-    for inside in (raw, raw / "sub-01", raw / "sourcedata" / "seran"):
+    for inside in (raw, raw / "sub-01", raw / "sourcedata" / "seran", raw / "derivatives"):
         line = said(raw, inside, "participant")
         assert "would lie among the raw data; name another folder, or" in line
         assert f"{raw}/derivatives/seran" in line

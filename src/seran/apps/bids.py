@@ -43,7 +43,7 @@ def _planned(root: Path, out: Path, image: Path, names: Naming, wrong: str) -> T
 def _refuse_folder(root: Path, out: Path) -> None:
     """Raise `BadInput` for an output folder among the raw data, or of a data set that seran has not made."""
     raw, made = root.resolve(), out.resolve()
-    if made.is_relative_to(raw) and made.relative_to(raw).parts[:1] != ("derivatives",):
+    if made.is_relative_to(raw) and raw / "derivatives" not in made.parents:
         place = f"name another folder, or {root / 'derivatives' / 'seran'}"
         raise BadInput(f"{out}: the results would lie among the raw data; {place}")
     path = out / "dataset_description.json"
