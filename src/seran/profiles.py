@@ -7,7 +7,7 @@ of the stack are those of x; beyond them x goes on as at its ends. The operator 
 the transpose.
 
 >>> selection(12, 4, Profile("gaussian", 1.0)).sum(1).round(6).tolist()
-[1.0, 1.0, 1.0, 1.0]
+[1.0, 1.0, 1.0]
 """
 
 from dataclasses import dataclass
