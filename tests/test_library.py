@@ -233,6 +233,76 @@ def test_words_that_the_command_would_refuse_are_refused_here() -> None:
     ]
 
 
+WRONG_TYPES = """
+import numpy as np, seran
+scan = 100 + np.random.default_rng(0).normal(size=(20, 24, 3)), np.diag([1.0, 0.9, 4.0, 1.0])
+made = seran.upscale(scan, method="bicubic")
+up = lambda **more: lambda: seran.upscale(scan, **{"method": "bicubic", **more})
+write = lambda path="w.nii", scan=made, **more: lambda: seran.write(scan, path, **more)
+read = lambda path="w.nii", **more: lambda: seran.read(path, **more)
+calls = [
+    up(scale="2"), up(spacing="x"), up(like=3), up(weights=3), up(method=5), up(isotropic="1"),
+    lambda: seran.load(5), lambda: seran.load(scale="2"), read(None), read(volume="1"), read(fill="0"),
+    *(write(dtype=name) for name in ("complex64", "bool", "x", "U3", "float16", None)),
+    write(""), write(None), write(scan=scan), write("folder"),
+    *(lambda a=a: seran.upscale((scan[0], a)) for a in (scan[1][:3], *map(scan[1].astype, (str, object)))),
+    lambda: seran.upscale(([[1, 2], [3]], scan[1])), lambda: seran.upscale((scan[0][0, 0], scan[1])),
+]
+for call in calls:
+    try:
+        print("nothing", call())
+    except seran.BadInput as error:
+        print(error)
+assert up(scale=np.int64(2), weights=None)().data.shape == up(scale=np.float32(2))().data.shape == (40, 48, 3)
+"""
+
+
+def test_arguments_of_another_type_are_told_in_one_line() -> None:
+    """Under their own names, not as an error from somewhere within; nor is a hidden file named."""
+    told = alone(WRONG_TYPES).splitlines()
+    expected = [
+        "scale: expected a number, got '2' (str)", "spacing: ", "like: ", "weights: ", "method: ",
+        "isotropic: ", "method: expected a name, got 5 (int)", "scale: ", "path: ", "volume: ", "fill: ",
+        "dtype 'complex64': expected numpy's name of real numbers, such as float32 or int16",
+        "dtype 'bool'", "dtype 'x'", "dtype 'U3'", "dtype 'float16'", "dtype None",
+        "path '': expected the name of a file", "path: expected a path, got None", "expected a Scan",
+        "folder: only what was read from DICOM",
+        *["the scan: expected an affine of 4 x 4 numbers, got [["] * 3,
+        "the scan: expected voxels (x, y, z), got rows of several lengths", "the scan: slices of ",
+    ]  # fmt: skip
+    assert len(told) == len(expected), told
+    for line, begin in zip(told, expected, strict=True):
+        assert line.startswith(begin), line
+
+
+def test_masked_voxels_are_not_used_as_if_they_counted() -> None:
+    data = phantom((26, 34, 5))
+    bright = np.ma.masked_greater(data, 600)
+    with pytest.raises(
+        seran.BadInput, match=r"the scan: expected voxels that all count, got \d+ masked ones; say"
+    ):
+        seran.upscale((bright, oblique()), method="bicubic")
+    plain = seran.upscale((np.ma.masked_greater(data, 1e9), oblique()), method="bicubic")
+    np.testing.assert_array_equal(plain.data, seran.upscale((data, oblique()), method="bicubic").data)
+
+
+def test_a_result_that_was_read_is_known_as_one(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its path or as `read` gave it, from a folder that is named by a dot, too."""
+    seran.write(seran.upscale(scan, method="bicubic"), tmp_path / "out.nii")
+    series(tmp_path / "study", DATA, oblique(), Modality="MR")
+    assert not seran.read(scan).sharpened
+    for read in (tmp_path / "out.nii", seran.read(tmp_path / "out.nii")):
+        with pytest.raises(seran.BadInput, match="got what looks like a result of seran's"):
+            seran.upscale(read, method="bicubic")
+    again = seran.upscale(seran.read(tmp_path / "out.nii"), method="bicubic", label_check=False)
+    assert again.record is not None
+    assert again.record.sharpened
+    monkeypatch.chdir(tmp_path / "study")
+    assert not seran.read(".").sharpened
+
+
 def test_a_scan_without_record_takes_a_former_record_away(tmp_path: Path) -> None:
     """What is beside a file describes that file; a description that is not ours stays."""
     scan = phantom((20, 24, 3)), np.diag([1.0, 0.9, 4.0, 1.0])

@@ -8,7 +8,9 @@
 Scan(96x80x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)
 """
 
+import os
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,9 @@ from numpy import ndarray
 
 from seran import files, grid, io, methods, scratch
 from seran.engines import Engine
-from seran.errors import BadInput
-from seran.io import nifti
-from seran.io.voxels import Reading, filled, refuse_lossy, shaped, usable_affine
+from seran.errors import BadInput, counted
+from seran.io import metaimage, nifti
+from seran.io.voxels import Reading, filled, printable, refuse_lossy, shaped, usable_affine
 from seran.job import labels, record
 from seran.job.options import Options, ReadOptions, Scanner, Target, Transform
 from seran.job.record import Record, sidecar
@@ -29,6 +31,12 @@ from seran.job.run import Steps, refuse_output
 from seran.sharpen import Method
 from seran.volume import Volume
 
+NAME = "the scan"  # of what has none, where it is at fault
+PATH, NUMBER, WORD = ((str, os.PathLike), "a path"), (Real, "a number"), (str, "a name")
+EXPECTED: dict[str, tuple[Any, str]] = {  # types of arguments that are easily given as something else
+    "path": PATH, "like": PATH, "weights": PATH, "scale": NUMBER, "spacing": NUMBER, "isotropic": NUMBER,
+    "fill": NUMBER, "volume": (Integral, "a whole number"), "series": WORD, "method": WORD,
+}  # fmt: skip
 Readable = Any  # a `Scan`, a path, an image of nibabel, or (voxels, affine): x, y, z; to mm (RAS+)
 
 
@@ -39,6 +47,7 @@ class Scan:
     volume: Volume  # voxels (x, y, z) in the scan's units, their affine, and the header they came with
     record: Record | None = None  # of a result, how it came about and what its checks say
     name: str = ""  # of the file that it was read from
+    sharpened: bool = False  # whether it was read from a result of seran's, by the record beside it
 
     @property
     def data(self) -> Float[ndarray, "x y z"]:
@@ -77,11 +86,13 @@ def read(
         volume: which one of several (4-D, echoes), counted from 0; must be chosen where there are several.
         series: which series of a DICOM folder, by number or UID.
     """
-    how = ReadOptions(affine=affine, fill=fill, volume=volume, series=series)
-    found = io.read_series(Path(path), how.affine, how.fill, only=how.volume, pick=how.series)
+    _refuse_types(path=path, fill=fill, volume=volume, series=series)
+    how, file = ReadOptions(affine=affine, fill=fill, volume=volume, series=series), Path(path)
+    found = io.read_series(file, how.affine, how.fill, only=how.volume, pick=how.series)
     if found.count > 1:
         raise BadInput(f"{path}: holds {found.count} volumes; choose one: volume=0, for example")
-    return Scan(next(found.volumes), name=Path(path).name)
+    made = io.format_of(file) not in io.ONE_FILE and record.read(file.absolute()) is not None
+    return Scan(next(found.volumes), name=file.name, sharpened=made)
 
 
 def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool = False) -> None:
@@ -93,14 +104,22 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
         dtype: numpy's name of the type of a voxel; integers are rounded, and refused if they cannot hold it.
         force: replace what is there.
     """
+    _refuse_types(path=path)
+    if not isinstance(scan, Scan):
+        raise BadInput(f"expected a Scan, as read and upscale give it, got {type(scan).__name__}")
     out = Path(path)
+    if not out.name:
+        raise BadInput(f"path {str(path)!r}: expected the name of a file, or of the folder of a DICOM series")
     refuse_output(out, force)
-    refuse_lossy(scan.volume, np.dtype(dtype))
+    refuse_lossy(scan.volume, _voxel(dtype))
     beside = [sidecar(out)] if scan.record else []
     former = None if scan.record else record.read(out)  # of what is replaced by a scan without one
     with files.together(*io.written(out), *beside, force=force) as parts:
-        with io.writer(parts[0], 1, dtype) as writer:
-            writer.add(scan.volume, scan.record.words if scan.record else "")
+        try:
+            with io.writer(parts[0], 1, dtype) as writer:
+                writer.add(scan.volume, scan.record.words if scan.record else "")
+        except BadInput as error:  # the hidden file means nothing to a user
+            raise BadInput(str(error).replace(str(parts[0]), str(out))) from error
         if scan.record:
             scan.record.sealed(parts[:1]).write(parts[-1])
         if former:
@@ -140,6 +159,9 @@ def upscale(
         label_check: refuse what looks like labels, phase or a result of seran's.
         engine: device, precision and threads.
     """
+    _refuse_types(
+        scale=scale, spacing=spacing, like=like, isotropic=isotropic, method=method, weights=weights
+    )
     thin = None if isotropic is None or isotropic is False else float(isotropic is not True and isotropic)
     target = Target(scale, spacing, None if like is None else Path(like), thin)
     reading = ReadOptions(plane=plane, force_plane=force_plane, label_check=label_check)
@@ -185,6 +207,7 @@ def load(
         scanner: what was done to the scans before: measured on each, but for what is stated here.
         engine: device, precision and threads.
     """
+    _refuse_types(method=method, scale=scale, weights=weights)
     file = None if weights is None else Path(weights)
     reading = ReadOptions(plane=plane)
     options = Options(method, file, ensemble, target=Target(scale), scanner=scanner, read=reading)
@@ -195,13 +218,33 @@ def load(
     return Model(found, options, engine)
 
 
+def _refuse_types(**given: object) -> None:
+    """Raise `BadInput` for an argument, by its name, that is no such thing; all but paths may be None."""
+    for name, value in given.items():
+        kind, expected = EXPECTED[name]
+        if not isinstance(value, kind) and (value is not None or name == "path"):
+            got = printable(repr(value))[:60]
+            raise BadInput(f"{name}: expected {expected}, got {got} ({type(value).__name__})")
+
+
+def _voxel(dtype: str) -> np.dtype:
+    """The type of a voxel of that name; `BadInput` for none, and for one that no format has."""
+    try:
+        named = None if dtype is None else np.dtype(dtype)
+    except (TypeError, ValueError):
+        named = None
+    if named is None or named.str[1:] not in metaimage.TYPES:
+        raise BadInput(f"dtype {dtype!r}: expected numpy's name of real numbers, such as float32 or int16")
+    return named
+
+
 def _upscaled(scan: Readable, options: Options, engine: Engine, loaded: Method | None = None) -> Scan:
     given = _scan(scan)
-    made = given.record or (record.read(Path(scan)) if isinstance(scan, str | Path) else None)
+    made, name = given.sharpened or given.record is not None, given.name or NAME
     if options.read.label_check:
-        labels.refuse_other_kinds(Path(given.name), given.volume, made is not None)
-    steps = Steps(given.volume, options, engine, loaded, scan=given.name)
-    steps.sharpened = made is not None
+        labels.refuse_other_kinds(Path(name), given.volume, made)
+    steps = Steps(given.volume, options, engine, loaded, scan=name)
+    steps.sharpened = made
     image, _, stated = steps(given.volume)
     return Scan(image, replace(stated, input=given.name), given.name)
 
@@ -212,19 +255,20 @@ def _scan(scan: Readable) -> Scan:
         return scan
     if isinstance(scan, str | Path):
         return read(scan)
-    here, named, unit = Path("the scan"), None, 1.0
+    here, named, unit = Path(NAME), None, 1.0
     if isinstance(scan, tuple) and len(scan) == 2:
-        voxels, affine, header = np.asarray(scan[0]), scan[1], None
+        held, affine, header = scan[0], scan[1], None
     elif hasattr(scan, "dataobj") and hasattr(scan, "affine"):
-        voxels, affine, header = np.asarray(scan.dataobj), scan.affine, scan.header.copy()
+        held, affine, header = scan.dataobj, scan.affine, scan.header.copy()
         if isinstance(header, nib.Nifti1Header):
             named, unit = nifti.checked(here, header), nifti.in_mm(header)
     else:
         raise BadInput(f"expected a path, a nibabel image, or (voxels, affine), got {type(scan).__name__}")
-    x, y, z, count = shaped(here, voxels.shape, voxels.dtype)
+    array = _array(held)
+    x, y, z, count = shaped(here, array.shape, array.dtype)
     if count > 1:
         raise BadInput(f"expected a 3-D scan, got a series of {count} volumes; give them one by one")
-    data = filled(here, voxels.reshape((x, y, z, 1)), 0, Reading("auto", None, scratch.memory))
+    data = filled(here, array.reshape((x, y, z, 1)), 0, Reading("auto", None, scratch.memory))
     try:
         matrix = np.array(affine).astype(
             float, casting="same_kind"
@@ -232,6 +276,18 @@ def _scan(scan: Readable) -> Scan:
     except (TypeError, ValueError):
         matrix = np.empty(0)
     if matrix.shape != (4, 4):
-        raise BadInput(f"{here}: expected an affine of 4 x 4 numbers, got {affine}")
+        got = " ".join(str(affine).split())[:80]
+        raise BadInput(f"{here}: expected an affine of 4 x 4 numbers, got {got}")
     matrix = usable_affine(here, matrix * np.array([[unit]] * 3 + [[1.0]]))
     return Scan(Volume(data, matrix, header, named))
+
+
+def _array(held: object) -> ndarray:
+    """Voxels as an array; `BadInput` for rows of several lengths, and for voxels that are masked."""
+    if isinstance(held, np.ma.MaskedArray) and (masked := np.ma.count_masked(held)):
+        what = f"expected voxels that all count, got {counted(int(masked), 'masked one')}"
+        raise BadInput(f"{NAME}: {what}; say what takes their place: voxels.filled(0)")
+    try:
+        return np.asarray(held)
+    except ValueError as error:
+        raise BadInput(f"{NAME}: expected voxels (x, y, z), got rows of several lengths") from error
