@@ -29,7 +29,7 @@ from seran.weights.file import LARGEST, _entries, _entry
 SHIPPED = sorted(weights.shipped().items())
 DIGESTS = {
     "idn-x2-bd": "de45144980d77923f2d2874c3ee80f1031b34ef0511ea0d56916dfed68a82cde",
-    "seran-isotropic": "ce4090e3d5a11070e5287dd15bd91b02496a4c447518511c6a404eb8d84cd55b",
+    "seran-isotropic": "370117c79267da37010c80f1245db04894264b22d64b70b2a07d9182fe6473cf",
     "seran-native": "943a718c6eb48a8e2ce6d62f4747ff98e702e76bff547035d51c5df3a97a273e",
     "seran-x2-bd": "5e61dcd8421b7246deda4c741dd1cae394bb4976f39852dd0a3294d7d78ec9f8",
     "seran-x2-td": "11a818a954e05b30f7415f219dea50e4d7fc378bd5f689ca41a0593342264e7f",
