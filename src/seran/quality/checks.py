@@ -28,6 +28,7 @@ EXTREME, SEEN = 0.001, 1 << 20  # the percentiles that bound a range, of about s
 RANGE_WARN, RANGE_FAIL = 0.15, 0.5  # of the range, by which either end may move
 # On public scans bicubic leaves 0.85 to 0.97 of the noise in tissue, weights for bicubic images up to 1.5.
 NOISE_WARN, NOISE_FAIL = 0.05, 0.25  # by how much the noise of tissue or air may grow
+THIN = 0.2  # by how much more where slices became thin: they show what thick ones average
 # On public scans, simulated at half their resolution too, native weights reach 1.9; those for bicubic images
 # 2 to 5, where a scan is sharp or noisy.
 OVERSHOOT_WARN, OVERSHOOT_FAIL = 2, 3  # times as many pixels as in zero-filling leave what is around by 2 %
@@ -268,9 +269,10 @@ def _noise(made: Provenance | None, found: Measures | str) -> Answer:
     if not known:
         return "not known", "no flat tissue and no air to measure it on"
     text = " and ".join(f"{ratio:.2f} times the scan's in {name}" for name, ratio in known.items())
-    fail = (1 + NOISE_FAIL) / (np.sqrt(made.acquired.window.passed) if made.acquired.undone else 1)
-    limits = f"WARN from {1 + NOISE_WARN:.2f}, FAIL from {fail:.2f}"
-    return _graded(max(known.values()), 1 + NOISE_WARN, fail), f"{text} ({limits})"
+    more = 0.0 if made.across is None else THIN
+    fail = (1 + NOISE_FAIL) / (np.sqrt(made.acquired.window.passed) if made.acquired.undone else 1) + more
+    limits = f"WARN from {1 + NOISE_WARN + more:.2f}, FAIL from {fail:.2f}"
+    return _graded(max(known.values()), 1 + NOISE_WARN + more, fail), f"{text} ({limits})"
 
 
 def _overshoot(found: Measures | str) -> Answer:
@@ -321,6 +323,8 @@ def _resolution(before: Volume, after: Volume, made: Provenance | None) -> Answe
         return "WARN", text
     if not made.weights:
         return "PASS", f"{text}, by interpolation"
+    if made.across is not None:
+        return "PASS", text
     if not made.acquired.undone and min(made.acquired.fraction) < FULL:
         return "WARN", f"{text}, by weights that take all of k-space as measured; see --acquisition"
     if finer > FINEST:
