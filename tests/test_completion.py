@@ -82,7 +82,8 @@ def test_it_knows_what_help_says(capsys: pytest.CaptureFixture[str]) -> None:
         for words in {"train": [["seran-x2-bd"]], "prepare": [[], ["ixi"], ["open"]]}.get(name, [[]]):
             assert cli.run([name, *words, "--help"]) == 0
             text += capsys.readouterr().out
-        lines = [re.split(r"  |[ ][A-Z{[]", line.strip())[0] for line in text.splitlines() if line[:3] == "  -"]
+        options = [line.strip() for line in text.splitlines() if line[:3] == "  -"]
+        lines = [re.split(r"  |[ ][A-Z{[]", line)[0] for line in options]
         said = {flag for line in lines for flag in line.split(", ")}
         assert said <= set(known[name].options), name
         others = {f"--{flag.removeprefix('--no-')}" for flag in set(known[name].options) - said}
