@@ -367,6 +367,7 @@ def test_hostile_headers_get_one_line(tmp_path: Path) -> None:
         "HeaderSize = -2", "BinaryData = False", "ElementDataFile = /etc/passwd", "DistanceUnits = furlong",
         "k = v\rElementDataFile = /etc/passwd", "#\n" * 600_000,
         "Compse\nTransformMatrix = 0 1 0 1 0 0 0 0 1",
+        "ElementSpacing =",
     )):  # fmt: skip
         case(f"m{i:02}.mha", META.format(more), ".mha: ")
     zeros = zlib.compress(bytes(10**8), 9)

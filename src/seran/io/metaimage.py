@@ -76,6 +76,9 @@ def _header(path: Path) -> tuple[dict[str, str], Path, int]:
         if PLACES.fullmatch(name) and fields.get(name, text) != text:
             raise ValueError(f"its header says {name} again, {text[:60]!r}; leave the right one")
         fields[name] = text
+    for name, text in fields.items():
+        if not text and PLACES.fullmatch(name):
+            raise ValueError(f"its {name} is empty")
     apart = fields.get(LAST, "LOCAL")
     file = itk.voxels_file(path, "" if apart == "LOCAL" else apart)
     for name in ("NDims", "DimSize", "ElementType", LAST):
