@@ -188,7 +188,7 @@ def scheduler(tmp_path: Path) -> Iterator[Started]:
         local = ("--host", "127.0.0.1", "--no-dashboard")
         words = [dask, "scheduler", *local, "--scheduler-file", note, "--port", "0"]
         made.append(subprocess.Popen(words, stderr=subprocess.DEVNULL))
-        until(note.exists)
+        until(lambda: note.is_file() and note.read_text())  # it is there before it says anything
         address = json.loads(note.read_text())["address"]
         worker = [dask, "worker", address, "--nthreads", "1", *local]
         made.append(subprocess.Popen(worker, stderr=subprocess.DEVNULL, cwd=tmp_path))
@@ -277,7 +277,7 @@ def test_a_full_disk_on_the_way(tmp_path: Path) -> None:
 def test_a_stopped_run_continues(tmp_path: Path) -> None:
     source, out = scans(tmp_path / "in", 10), tmp_path / "out"
     process = started(source, out, "--cluster", "local", "--workers", "2")
-    until(lambda: len(list(out.glob("scan*.json"))) >= 2)
+    until(lambda: len(list(out.glob("scan*.json"))) >= 1)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=120)[1].splitlines()[-1].startswith("seran: interrupted")
     there = len(list(out.glob("scan*.json")))
