@@ -21,7 +21,7 @@ from results import Rows, load, program, write
 from scipy import ndimage
 from tyro.conf import Positional
 
-from seran import grid, isotropic, methods
+from seran import grid, isotropic, methods, native
 from seran.data.sources import Source, read_source
 from seran.engines import Engine
 from seran.profiles import Profile, selection
@@ -97,8 +97,7 @@ def made(s: Float[ndarray, "m h w"], k: int, way: str, fine: bool, engine: Engin
     if fine:
         return isotropic.thinner(s, across, k, profile, NOISE)
     planes, said = np.moveaxis(s, 2, 0), isotropic.told(NOISE, profile, k)
-    maps = np.broadcast_to(said[:, None, None], (len(planes), *said.shape, *planes.shape[1:]))
-    high = across.heads(k).predict(np.concatenate([np.stack([planes] * 3, 1), maps], 1))
+    high = across.heads(k).predict(native.joined(np.stack([planes] * 3, 1), said))
     return np.moveaxis(high, 0, 2)
 
 

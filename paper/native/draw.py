@@ -3,7 +3,7 @@
 Numbers are drawn on the CPU; noise and the places of patches on the device.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import exp
 from typing import NamedTuple
@@ -145,12 +145,27 @@ class Draw:
 
         Facts are what is believed of a scan: its noise, and what is left of its window (`leftover`).
         """
+        low, facts, high = self.put_together(step, size, lambda *drawn: self._scan(*drawn, scale, size))
+        return low[:, None], facts, high
+
+    def put_together(
+        self,
+        step: int,
+        size: Size,
+        scan: Callable[[np.random.Generator, torch.Generator], tuple[Tensor, tuple[float, ...], Tensor]],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Low patches, facts and high patches (b, 1, h, w) of as many scans as a batch has.
+
+        Args:
+            step: of training.
+            size: of the batch.
+            scan: draws one: low patches, facts, high patches.
+        """
         rng = np.random.default_rng((self.seed, step))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        made = [self._scan(rng, generator, scale, size) for _ in range(size.scans)]
-        low, facts, high = zip(*made, strict=True)
+        low, facts, high = zip(*(scan(rng, generator) for _ in range(size.scans)), strict=True)
         table = np.repeat(np.array(facts, np.float32), size.slices * size.each, 0)
-        return torch.cat(low)[:, None], self.sent(table), torch.cat(high)[:, None]
+        return torch.cat(low), self.sent(table), torch.cat(high)[:, None]
 
     def sent(self, numbers: ndarray) -> Tensor:
         """To the device."""

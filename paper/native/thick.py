@@ -76,12 +76,7 @@ class ThickDraw:
 
         Facts are what is believed of a scan: noise, thickness and softness of the profile, factor / 8.
         """
-        rng = np.random.default_rng((self.scans.seed, step))
-        generator = torch.Generator(self.scans.device).manual_seed(int(rng.integers(2**62)))
-        made = [self._scan(rng, generator, factor, size) for _ in range(size.scans)]
-        low, facts, high = zip(*made, strict=True)
-        table = np.repeat(np.array(facts, np.float32), size.slices * size.each, 0)
-        return torch.cat(low), self.scans.sent(table), torch.cat(high)[:, None]
+        return self.scans.put_together(step, size, lambda *drawn: self._scan(*drawn, factor, size))
 
     def _scan(
         self, rng: np.random.Generator, generator: torch.Generator, factor: int, size: Size

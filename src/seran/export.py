@@ -127,9 +127,12 @@ def export_heads(network: Native | Isotropic, path: Path, card: Card) -> Card:
         card: all that is known but the error of this step.
     """
     network.eval().half().float()
-    across = isinstance(network, Isotropic)
-    whole = AllFactors(network) if isinstance(network, Isotropic) else AllHeads(network)
-    maps, heads = (MAPS, FACTORS) if across else (1 + TOLD, HEADS)
+    whole: nn.Module
+    heads: Sequence[int]
+    if isinstance(network, Isotropic):
+        whole, maps, heads = AllFactors(network), MAPS, FACTORS
+    else:
+        whole, maps, heads = AllHeads(network), 1 + TOLD, HEADS
     model = to_onnx(whole, maps, [f"x{k}" for k in heads])
     plain = halve(model, {f"network.{name}" for name, _ in network.named_parameters()}).SerializeToString()
     card = dataclasses.replace(card, options={**card.options, "heads": list(heads)})

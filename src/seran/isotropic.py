@@ -16,10 +16,10 @@ from numpy import ndarray
 from seran import grid, methods, resample
 from seran.errors import BadInput
 from seran.grid import Grid
-from seran.native import background
+from seran.native import background, joined
 from seran.profiles import SOFTNESS, Profile
 from seran.quality.measures import NOISIEST
-from seran.scratch import Allocator, memory, release
+from seran.scratch import Allocator, memory, release, turned
 from seran.sharpen import CHUNK_PIXELS, Across, Method, Normalisation, Progress, unseen
 from seran.volume import Volume
 
@@ -102,14 +102,9 @@ class Thin:
         progress: Progress,
         allocate: Allocator,
     ) -> Volume:
-        """See `seran.thinner`; the volume is fine in the plane of its slices."""
-        stack = np.moveaxis(volume.data, axis, 0)
-
-        def turned(shape: tuple[int, ...]) -> Float[ndarray, "kn h w"]:
-            n, h, w = shape  # in a file the first axis varies fastest
-            return allocate((n, w, h)).swapaxes(1, 2)
-
-        thin = thinner(stack, self.network, self.k, self.profile, sigma, empty, progress, turned)
+        """See `thinner`; the volume is fine in the plane of its slices."""
+        stack, make = np.moveaxis(volume.data, axis, 0), turned(allocate)
+        thin = thinner(stack, self.network, self.k, self.profile, sigma, empty, progress, make)
         counts = np.where(np.arange(3) == axis, self.k, 1) * volume.data.shape
         affine = grid.with_counts(volume.grid, counts).affine
         fine = volume.on(np.moveaxis(thin, 0, axis), affine)
@@ -172,8 +167,7 @@ def thinner(
         for start in range(0, len(planes), step):
             at = np.arange(start, min(start + step, len(planes)))
             near = [norm.apply(planes[np.clip(at + d, 0, len(planes) - 1)]) for d in (-1, 0, 1)]
-            maps = np.broadcast_to(said[:, None, None], (len(at), *said.shape, *planes.shape[1:]))
-            high = predict(np.concatenate([np.stack(near, 1), maps], 1)) / 2
+            high = predict(joined(np.stack(near, 1), said)) / 2
             out[at] = high if axis == 2 else out[at] + high
             for array in (stack, made):
                 release(array)
@@ -195,16 +189,14 @@ def _finish(
     mask = None if empty is None else background(stack, empty)
     for i, thin in enumerate(made):
         norm.undo(thin)
-        below, above, _ = between(i, k, len(stack))
+        below, above = between(i, k, len(stack))
         np.maximum(thin, 0, out=thin, where=(stack[below] >= 0) & (stack[above] >= 0))
         if mask is not None:
             thin[mask[below] & mask[above]] = empty
         release(made)
 
 
-def between(i: int, k: int, n: int) -> tuple[int, int, float]:
-    """The slices around the i-th thin one, at the ends the same twice, and its place between them, 0 to 1."""
-    place = (i + 0.5) / k - 0.5
-    below = int(np.clip(np.floor(place), 0, n - 1))
-    above = min(below + 1, n - 1) if place >= 0 else 0
-    return below, above, float(np.clip(place - below, 0, 1))
+def between(i: int, k: int, n: int) -> tuple[int, int]:
+    """The thick slices of n around the i-th thin one, k for each; at the ends the same twice."""
+    below = (2 * i + 1 - k) // (2 * k)
+    return max(below, 0), min(below + 1, n - 1)

@@ -40,6 +40,12 @@ def told(sigma: float, window: Window, undone: bool = True) -> Float[ndarray, "4
     return np.array([np.sqrt(20 * sigma), *leftover(window, undone)], np.float32)
 
 
+def joined(x: Float[ndarray, "n c h w"], said: Float[ndarray, " t"]) -> Float[ndarray, "n m h w"]:
+    """A network's input: slices, and what it is told as constant maps."""
+    maps = np.broadcast_to(said[:, None, None], (len(x), *said.shape, *x.shape[2:]))
+    return np.concatenate([x, maps], 1)
+
+
 def acquired(known: Measured, shape: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of the acquired grid of slices of this shape."""
     return block(known.fraction, shape)
@@ -77,8 +83,7 @@ def bound(method: Method, known: Measured, shape: tuple[int, int]) -> Method:
         said = told(min(known.sigma / norm.gain, NOISIEST), known.window)
 
         def network(low: Float[ndarray, "n a b"]) -> Float[ndarray, "n ka kb"]:
-            maps = np.broadcast_to(said[:, None, None], (len(low), *said.shape, *low.shape[1:]))
-            return running.predict(np.concatenate([low[:, None], maps], 1))
+            return running.predict(joined(low[:, None], said))
 
         one = Method(method.name, (k, k), network, method.degradation, method.anchor)
         enlarge = (

@@ -40,6 +40,16 @@ def allocator(folder: Path) -> Allocator:
     return make
 
 
+def turned(allocate: Allocator) -> Allocator:
+    """An `Allocator` of stacks whose second axis varies fastest, as rows do in a file."""
+
+    def make(shape: tuple[int, ...]) -> Float[ndarray, "*n"]:
+        n, h, w = shape
+        return allocate((n, w, h)).swapaxes(1, 2)
+
+    return make
+
+
 def blocks(array: ndarray) -> Iterator[tuple[slice, ...]]:
     """Indices of the blocks of an array as they lie on disk: cuts across the axis of the largest stride."""
     axis = int(np.argmax(np.abs(array.strides)))

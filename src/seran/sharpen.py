@@ -16,7 +16,7 @@ from seran import resample
 from seran.engines import Running
 from seran.errors import BadInput
 from seran.grid import Anchor, Plan, dimensions
-from seran.scratch import Allocator, blocks, memory, release
+from seran.scratch import Allocator, blocks, memory, release, turned
 from seran.volume import Volume
 
 Progress = Callable[[int], None]  # called with the number of slices that have just been finished
@@ -248,13 +248,9 @@ def upscale(
     if (plan.scan.shape, plan.factors, plan.anchor) != (volume.data.shape, method.factors, method.anchor):
         raise ValueError(f"the plan is not one for {method.name} and a scan of {volume.data.shape}")
 
-    def turned(shape: tuple[int, ...]) -> Float[ndarray, "n sh sw"]:
-        n, h, w = shape  # in a file the first axis varies fastest
-        return allocate((n, w, h)).swapaxes(1, 2)
-
     def placed(made: Float[ndarray, "n sh sw"]) -> Volume:
         fine = volume.on(np.moveaxis(made, 0, plan.axis), plan.enlarged.affine)
         return resample.onto(fine, plan.target, allocate) if plan.target else fine
 
-    high = sharpen(stack, method, progress, turned)
+    high = sharpen(stack, method, progress, turned(allocate))
     return placed(high.image), None if high.spread is None else placed(high.spread)

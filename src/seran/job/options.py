@@ -229,9 +229,13 @@ class Target:
             to = resample.finer(scan, axis, (a, b))
         return resample.factor(scan, axis, to, name), to
 
+    def thin(self, scan: grid.Grid, axis: int) -> grid.Grid:
+        """The grid of isotropic voxels, see `seran.isotropic.wanted`."""
+        return isotropic.wanted(scan, axis, self.isotropic or None)
+
     def _within(self, scan: grid.Grid, axis: int) -> tuple[int, grid.Grid | None]:
         """The same in the plane of thick slices: 1 where that is fine enough."""
-        thin = isotropic.wanted(scan, axis, self.isotropic or None)
+        thin = self.thin(scan, axis)
         plane = grid.with_counts(scan, np.where(np.arange(3) == axis, scan.shape, thin.shape))
         if plane.shape == scan.shape:
             return 1, None

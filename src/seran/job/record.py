@@ -13,10 +13,9 @@ from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
 from seran.errors import counted
 from seran.job.options import Options
-from seran.quality.checks import Check, Verdict, worst
+from seran.quality.checks import THINNER, Check, Verdict, worst
 from seran.quality.provenance import Acquired, Provenance
 
-TOLD = 1.2  # times as many slices, by interpolation, that are told
 OUTSIDE = 0.1  # part of a result outside the scan that is told
 
 
@@ -124,7 +123,7 @@ class Record:
     def thin(self) -> str:
         """What was done to thick slices, in words; empty if nothing was."""
         if not self.slice_profile:
-            if self.interpolated_across < TOLD:
+            if self.interpolated_across < THINNER:
                 return ""
             times = f"{self.interpolated_across:.3g} times as many slices"
             return f"{times} by interpolation alone: thick ones stay thick, see --isotropic"

@@ -99,7 +99,7 @@ class Steps:
             if method.heads is None:
                 options.scanner.refuse_measures(method)
         else:
-            final = isotropic.wanted(first.grid, axis, options.target.isotropic or None)
+            final = options.target.thin(first.grid, axis)
             distance = float(grid.spacing(first.affine)[axis])
             known = options.scanner.profile(distance, first.thickness or thickness)
             network = methods.across(name, options.weights, engine)

@@ -10,13 +10,10 @@ where conv5_k makes k maps, ``rows`` takes them to k rows each, and base_k is Ke
 places that keep the outer faces of the stack. All endings share the body.
 """
 
-import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seran import resize
-from seran.models.layers import Maps, conv
+from seran.models.layers import Enlarge, Maps, conv
 from seran.models.seran import SERAN
 
 TOLD = 4
@@ -25,29 +22,13 @@ FACTORS = (2, 3, 4, 5, 6, 7, 8)
 Told = Float[Tensor, "b 7 h w"]
 
 
-class CubicRows(nn.Module):
-    """`seran.resize` along rows by an integer, float32 everywhere."""
-
-    def __init__(self, factor: int) -> None:
-        super().__init__()
-        self.taps: list[list[float]] = np.asarray(resize.phases(factor)).tolist()
-
-    def forward(self, x: Maps) -> Float[Tensor, "b c kh w"]:
-        """Borders are reflected about the outer edge."""
-        n, x = x.shape[-2], x.float()
-        above, below = x[..., :2, :].flip(-2), x[..., n - 2 :, :].flip(-2)
-        padded = torch.cat([above, x, below], -2)
-        rows = [sum(w * padded[..., t : t + n, :] for t, w in enumerate(taps) if w) for taps in self.taps]
-        return torch.stack(rows, -2).flatten(-3, -2)  # type: ignore[arg-type]
-
-
 class OneFactor(nn.Module):
     """Slices and maps (b, `MAPS`, h, w) -> (b, 1, k h, w), by one ending."""
 
     def __init__(self, factor: int, width: int = 64, depth: int = 40) -> None:
         super().__init__()
         self.head, self.body = conv(MAPS, width), SERAN(2, width, depth, positions=(depth,)).body
-        self.tail, self.base = conv(width, factor, 5), CubicRows(factor)
+        self.tail, self.base = conv(width, factor, 5), Enlarge(factor)
 
     def forward(self, low: Told) -> Float[Tensor, "b 1 kh w"]:
         """The sum is float32 even under autocast."""
@@ -62,7 +43,7 @@ class Isotropic(nn.Module):
         super().__init__()
         self.head, self.body = conv(MAPS, width), SERAN(2, width, depth, positions=(depth,)).body
         self.tail = nn.ModuleDict({str(k): conv(width, k, 5) for k in FACTORS})
-        self.base = nn.ModuleDict({str(k): CubicRows(k) for k in FACTORS})
+        self.base = nn.ModuleDict({str(k): Enlarge(k) for k in FACTORS})
         for ending in self.tail.values():
             nn.init.zeros_(ending.weight)  # type: ignore[arg-type]
             nn.init.zeros_(ending.bias)  # type: ignore[arg-type]
@@ -74,16 +55,16 @@ class Isotropic(nn.Module):
 
     def by(self, factor: int, low: Told, features: Maps) -> Float[Tensor, "b 1 kh w"]:
         """One ending's."""
-        return _high(low, features, self.tail[str(factor)], self.base[str(factor)])
+        return _high(low, features, self.tail[str(factor)], self.base[str(factor)])  # type: ignore[arg-type]
 
     def forward(self, low: Told, factor: int) -> Float[Tensor, "b 1 kh w"]:
         """Slices and maps (b, `MAPS`, h, w) -> (b, 1, factor h, w)."""
         return self.by(factor, low, self.features(low))
 
 
-def _high(low: Told, features: Maps, tail: nn.Module, base: nn.Module) -> Float[Tensor, "b 1 kh w"]:
+def _high(low: Told, features: Maps, tail: nn.Module, base: Enlarge) -> Float[Tensor, "b 1 kh w"]:
     made = tail(features).float()
-    return made.transpose(1, 2).flatten(1, 2)[:, None] + base(low[:, 1:2])  # type: ignore[no-any-return]
+    return made.transpose(1, 2).flatten(1, 2)[:, None] + base.rows(low[:, 1:2].float())  # type: ignore[no-any-return]
 
 
 class AllFactors(nn.Module):

@@ -128,9 +128,10 @@ class Enlarge(nn.Module):
 
     def forward(self, x: Maps) -> Float[Tensor, "b c sh sw"]:
         """Enlarge h and w; borders are reflected about the outer edge."""
-        return self._along(self._along(x.float().transpose(-1, -2)).transpose(-1, -2))
+        return self.rows(self.rows(x.float().transpose(-1, -2)).transpose(-1, -2))
 
-    def _along(self, x: Maps) -> Float[Tensor, "b c sh w"]:
+    def rows(self, x: Maps) -> Float[Tensor, "b c sh w"]:
+        """Enlarge h alone."""
         n = x.shape[-2]
         top, bottom = x[..., :1, :], x[..., n - 1 :, :]
         padded = torch.cat([x[..., 1:2, :], top, x, bottom, x[..., n - 2 : n - 1, :]], -2)
