@@ -7,6 +7,9 @@ in ``paper/native_matrix.json``, made before or after: the same command again re
 import json
 import math
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ import seran
 from seran import files, weights
 from seran.acquisition import NONE, Acquisition
 from seran.export import export_heads
+from seran.models.isotropic import Isotropic
 from seran.weights import Card, Evidence, Spacings
 
 PAPER = Path(__file__).parents[1]
@@ -30,6 +34,31 @@ DOCS = PAPER.parent / "docs" / "weights"
 FACTS = ("repository", "licence", "contrast", "subject", "sha256")
 """Of a training scan, in the card."""
 SLICES, SCALE = 6, 2
+
+
+@dataclass(frozen=True)
+class About:
+    """The words of a card.
+
+    Attributes:
+        name: of the weights.
+        what: they are.
+        program: that made them.
+        times: as fine as what they are given.
+        scored: what the scores are.
+        fails: where the network fails.
+        unless: what of the intended use they do.
+    """
+
+    name: str
+    what: str
+    program: str
+    times: str
+    scored: str
+    fails: Sequence[str]
+    unless: str = ""
+
+
 FAILS = [
     "- Only the plane of the slices is sharpened; what is thick stays thick.",
     "- Bicubic reductions get less than from the weights that are made for them.",
@@ -37,6 +66,16 @@ FAILS = [
     "such scans are smoothed more than they need.",
     "- Weak filters are not undone; strong ones only where the noise in air has passed them.",
 ]
+ABOUT = About(
+    "seran-native",
+    "SERAN (Zhang et al., CVPR, 2021) on the acquired grid, with heads for ×1 to ×4, undoing what a "
+    "scanner does: truncation of k-space, filter, noise, zero-filling.",
+    "paper/native/export.py",
+    "1 to 4",
+    "Gain over zero-filling on the test split at ×2, dB, mean over the volumes of a contrast; the "
+    "library measures what it uses ([the whole matrix](../../paper/native_matrix.md)).",
+    FAILS,
+)
 
 
 def psnr(network: Native, x: ndarray) -> float:
@@ -49,11 +88,16 @@ def psnr(network: Native, x: ndarray) -> float:
     return -10 * float(np.log10(((np.maximum(made, 0) - x) ** 2).mean(dtype=np.float64)))
 
 
-def validated(network: Native, packed: Path) -> dict[str, float]:
-    """PSNR per contrast on the validation split."""
+def validated(score: Callable[[ndarray], float], packed: Path) -> dict[str, float]:
+    """Mean per contrast on the validation split.
+
+    Args:
+        score: of the stack of a volume.
+        packed: a folder that `kit.py unpack` made.
+    """
     found: dict[str, list[float]] = {}
     for row in volumes(packed, "val"):
-        found.setdefault(row["contrast"], []).append(psnr(network, row["stack"]))
+        found.setdefault(row["contrast"], []).append(score(row["stack"]))
     return {contrast: round(float(np.mean(values)), 3) for contrast, values in sorted(found.items())}
 
 
@@ -65,47 +109,75 @@ def spacings(rows: list[dict]) -> Spacings:
     return Spacings(a, b)
 
 
-def scores(matrix: Path) -> dict[str, dict[str, float]]:
-    """Gains over zero-filling in dB of each contrast on the test split, by acquisition."""
-    if not matrix.is_file():
-        return {}
-    rows = json.loads(matrix.read_text())["results"].values()
+def scores(table: Path, way: str, base: str, mark: str = "") -> dict[str, dict[str, float]]:
+    """Gains in dB of each contrast on the test split, by acquisition; none if there is no such file.
+
+    Args:
+        table: rows with the PSNR of ways.
+        way: whose gains.
+        base: the way that they are over.
+        mark: before the name of an acquisition.
+    """
+    rows = json.loads(table.read_text())["results"].values() if table.is_file() else []
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         for column, cell in row["psnr"].items():
-            if {"native", "zerofill"} <= cell.keys():
-                gain = cell["native"] - cell["zerofill"]
-                found.setdefault(row["contrast"], {}).setdefault(f"gain {column}", []).append(gain)
+            if {way, base} <= cell.keys():
+                gain = cell[way] - cell[base]
+                found.setdefault(row["contrast"], {}).setdefault(f"gain {mark}{column}", []).append(gain)
     return {c: {n: round(float(np.mean(v)), 3) for n, v in by.items()} for c, by in sorted(found.items())}
 
 
-def document(held: weights.Weights) -> str:
+def read(network: Native | Isotropic, trained: Path, packed: Path) -> tuple[dict[str, str], list[dict]]:
+    """Put trained weights into a network; what they say of their training, and the scans that it was on."""
+    with safe_open(trained, "pt") as file:
+        network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+        facts = file.metadata()
+    network.eval().to(memory_format=torch.channels_last)
+    rows = json.loads((packed / "volumes.json").read_text())
+    return facts, [row for row in rows if row["split"] == "train"]
+
+
+def write(
+    network: Native | Isotropic, out: Path, card: Card, evidence: Evidence, about: About, docs: Path
+) -> None:
+    """Export, if what is exported agrees with torch, and write the card.
+
+    Args:
+        network: what was trained.
+        out: the weights file.
+        card: all that is known but the error of the export.
+        evidence: what was measured.
+        about: the words of the card.
+        docs: folder of the card.
+    """
+    made = export_heads(network, out, card)
+    with files.atomic(out) as part:
+        part.write_bytes(weights.with_evidence(weights.read(out).data, evidence))
+    with files.atomic(docs / f"{out.stem}.md") as part:
+        part.write_text(document(weights.read(out), about))
+    sys.stdout.write(f"{out}: {out.stat().st_size:,} bytes, within {made.export_error:.2g} of torch\n")
+    sys.stdout.write(f"validation: {card.validation}\n")
+
+
+def document(held: weights.Weights, about: About) -> str:
     """The card as markdown."""
     sys.path.insert(0, str(PAPER))
     from cards import USE, seen, trained
 
-    told = [line.replace(f"{held.card.scale} times that", "1 to 4 times that") for line in seen(held)]
+    told = [line.replace(f"{held.card.scale} times that", f"{about.times} times that") for line in seen(held)]
     gains = [
         f"- {contrast}: " + ", ".join(f"{n.removeprefix('gain ')} {v:+.2f}" for n, v in by.items())
         for contrast, by in held.evidence.scores.items()
     ]
+    made = f"SHA-256 `{held.digest}`. Made by `python {about.program} PACKED WEIGHTS`."
     parts = {
-        "# seran-native": [
-            "SERAN (Zhang et al., CVPR, 2021) on the acquired grid, with heads for ×1 to ×4, undoing what a "
-            "scanner does: truncation of k-space, filter, noise, zero-filling.",
-            "",
-            f"SHA-256 `{held.digest}`. Made by `python paper/native/export.py PACKED WEIGHTS`.",
-        ],
-        "## Intended use": [USE],
+        f"# {about.name}": [about.what, "", made],
+        "## Intended use": [USE.replace(about.unless, "") if about.unless else USE],
         "## Trained on": told,
         "## Training": trained(held),
-        "## Scores": [
-            "Gain over zero-filling on the test split at ×2, dB, mean over the volumes of a contrast; the "
-            "library measures what it uses ([the whole matrix](../../paper/native_matrix.md)).",
-            "",
-            *gains,
-        ],
-        "## Where it fails": FAILS,
+        "## Scores": [about.scored, "", *gains],
+        "## Where it fails": list(about.fails),
     }
     return "\n\n".join("\n".join([head, "", *body]) for head, body in parts.items()) + "\n"
 
@@ -129,11 +201,7 @@ def main(
         docs: folder of the card.
     """
     network = Native()
-    with safe_open(trained, "pt") as file:
-        network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
-        facts = file.metadata()
-    rows = [row for row in json.loads((packed / "volumes.json").read_text()) if row["split"] == "train"]
-    network.eval().to(memory_format=torch.channels_last)
+    facts, rows = read(network, trained, packed)
     body = weights.read(weights.shipped()["seran-x2-td"]).card  # where its body began
     card = Card(
         model="seran", scale=max(HEADS), degradation="native", anchor="center", options={}, residual=False,
@@ -141,17 +209,11 @@ def main(
         scans=[{name: str(row[name]) for name in FACTS} for row in rows],
         patches=int(facts["patches"]) + body.patches,
         seconds=float(facts["seconds"]) + body.seconds, machine=machine,
-        command="python paper/native/kit.py train KIT RUN", validation=validated(network, packed),
-        export_error=math.nan, version=seran.__version__,
+        command="python paper/native/kit.py train KIT RUN", export_error=math.nan,
+        validation=validated(partial(psnr, network), packed), version=seran.__version__,
     )  # fmt: skip
-    made = export_heads(network, out, card)
-    evidence = Evidence(spacings=spacings(rows), scores=scores(matrix))
-    with files.atomic(out) as part:
-        part.write_bytes(weights.with_evidence(weights.read(out).data, evidence))
-    held = weights.read(out)
-    with files.atomic(docs / f"{out.stem}.md") as part:
-        part.write_text(document(held))
-    sys.stdout.write(f"{out}: {out.stat().st_size:,} bytes, within {made.export_error:.2g} of torch\n")
+    evidence = Evidence(spacings=spacings(rows), scores=scores(matrix, "native", "zerofill"))
+    write(network, out, card, evidence, ABOUT, docs)
 
 
 if __name__ == "__main__":

@@ -4,23 +4,19 @@ Validation PSNR is that of four thin slices for each thick one, noise 1 %; score
 B-splines in ``paper/isotropic.json``, made before or after: the same command again renews the evidence.
 """
 
-import json
 import math
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
-from export import DOCS, FACTS, PAPER, spacings
+from export import DOCS, FACTS, PAPER, About, read, scores, spacings, validated, write
 from numpy import ndarray
-from safetensors import safe_open
-from shards import volumes
 from tyro.conf import Positional
 
 import seran
-from seran import files, isotropic, weights
-from seran.export import export_heads
+from seran import isotropic, weights
 from seran.models.isotropic import FACTORS, Isotropic
 from seran.profiles import Profile, selection
 from seran.weights import SLICES, Card, Evidence
@@ -33,6 +29,17 @@ FAILS = [
     "- The profile of slices is not measured: their thickness is that of the header, their profile assumed.",
     "- Slices that moved against each other, and gaps of more than 40 %, were not trained on.",
 ]
+ABOUT = About(
+    "seran-isotropic",
+    "SERAN (Zhang et al., CVPR, 2021) across thick slices: 2 to 8 thin ones for each, undoing slice "
+    "selection and noise.",
+    "paper/native/export_isotropic.py",
+    "2 to 8",
+    "Gain over cubic B-splines on the test split, dB, mean over the scans of a contrast "
+    "([the table](../../paper/isotropic.md)).",
+    FAILS,
+    ", nor across thick slices",
+)
 
 
 @torch.inference_mode()
@@ -50,58 +57,6 @@ def psnr(network: Isotropic, x: ndarray) -> float:
         made = [network(one, K)[0, 0] for one in given]
     error = np.square(np.maximum(torch.stack(made).numpy(), 0) - x).mean(dtype=np.float64)
     return -10 * float(np.log10(error))
-
-
-def validated(network: Isotropic, packed: Path) -> dict[str, float]:
-    """PSNR per contrast on the validation split."""
-    found: dict[str, list[float]] = {}
-    for row in volumes(packed, "val"):
-        found.setdefault(row["contrast"], []).append(psnr(network, row["stack"]))
-    return {contrast: round(float(np.mean(values)), 3) for contrast, values in sorted(found.items())}
-
-
-def scores(table: Path) -> dict[str, dict[str, float]]:
-    """Gains over B-splines in dB of each contrast on the test split, by factor."""
-    found: dict[str, dict[str, list[float]]] = {}
-    rows = json.loads(table.read_text())["results"].values() if table.is_file() else []
-    for row in rows:
-        for case, cell in row["psnr"].items():
-            if {"seran", "B-spline"} <= cell.keys():
-                gain = cell["seran"] - cell["B-spline"]
-                found.setdefault(row["contrast"], {}).setdefault(f"gain x{case}", []).append(gain)
-    return {c: {n: round(float(np.mean(v)), 3) for n, v in by.items()} for c, by in sorted(found.items())}
-
-
-def document(held: weights.Weights) -> str:
-    """The card as markdown."""
-    sys.path.insert(0, str(PAPER))
-    from cards import USE, seen, trained
-
-    times = f"{min(FACTORS)} to {max(FACTORS)} times that"
-    told = [line.replace(f"{held.card.scale} times that", times) for line in seen(held)]
-    gains = [
-        f"- {contrast}: " + ", ".join(f"{n.removeprefix('gain ')} {v:+.2f}" for n, v in by.items())
-        for contrast, by in held.evidence.scores.items()
-    ]
-    parts = {
-        "# seran-isotropic": [
-            "SERAN (Zhang et al., CVPR, 2021) across thick slices: 2 to 8 thin ones for each, undoing slice "
-            "selection and noise.",
-            "",
-            f"SHA-256 `{held.digest}`. Made by `python paper/native/export_isotropic.py PACKED WEIGHTS`.",
-        ],
-        "## Intended use": [USE.replace(", nor across thick slices", "")],
-        "## Trained on": told,
-        "## Training": trained(held),
-        "## Scores": [
-            "Gain over cubic B-splines on the test split, dB, mean over the scans of a contrast "
-            "([the table](../../paper/isotropic.md)).",
-            "",
-            *gains,
-        ],
-        "## Where it fails": FAILS,
-    }
-    return "\n\n".join("\n".join([head, "", *body]) for head, body in parts.items()) + "\n"
 
 
 def main(
@@ -123,11 +78,7 @@ def main(
         docs: folder of the card.
     """
     network = Isotropic()
-    with safe_open(trained, "pt") as file:
-        network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
-        facts = file.metadata()
-    rows = [row for row in json.loads((packed / "volumes.json").read_text()) if row["split"] == "train"]
-    network.eval().to(memory_format=torch.channels_last)
+    facts, rows = read(network, trained, packed)
     body = weights.read(weights.shipped()["seran-native"]).card  # where its body began
     card = Card(
         model="seran", scale=max(FACTORS), degradation=SLICES, anchor="corner", options={}, residual=False,
@@ -136,17 +87,10 @@ def main(
         patches=int(facts["patches"]) + body.patches,
         seconds=float(facts["seconds"]) + body.seconds, machine=machine,
         command="python paper/native/kit.py train KIT RUN --task isotropic", export_error=math.nan,
-        validation=validated(network, packed), version=seran.__version__,
+        validation=validated(partial(psnr, network), packed), version=seran.__version__,
     )  # fmt: skip
-    made = export_heads(network, out, card)
-    evidence = Evidence(spacings=spacings(rows), scores=scores(table))
-    with files.atomic(out) as part:
-        part.write_bytes(weights.with_evidence(weights.read(out).data, evidence))
-    held = weights.read(out)
-    with files.atomic(docs / f"{out.stem}.md") as part:
-        part.write_text(document(held))
-    sys.stdout.write(f"{out}: {out.stat().st_size:,} bytes, within {made.export_error:.2g} of torch\n")
-    sys.stdout.write(f"validation: {card.validation}\n")
+    evidence = Evidence(spacings=spacings(rows), scores=scores(table, "seran", "B-spline", "x"))
+    write(network, out, card, evidence, ABOUT, docs)
 
 
 if __name__ == "__main__":
