@@ -321,6 +321,7 @@ def records(out: Path) -> list[Path]:
     return [p for p in out.rglob("*.json") if not p.parent.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_whole_results_and_resumes(folder: Path, tmp_path: Path) -> None:
     big = np.stack([phantom((96, 80), i) for i in range(24)], -1)
     for i in range(6):

@@ -450,6 +450,7 @@ def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
     assert "own.onnx" in done.stdout
 
 
+@pytest.mark.slow
 def test_training_refuses_unknown_recipes(tmp_path: Path) -> None:
     assert "train seran-x9: unknown recipe; did you mean seran-x" in fails(
         "train", "seran-x9", tmp_path, tmp_path

@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import center_of_mass, zoom
 
 import seran
-from seran import cli, grid, isotropic, methods, profiles
+from seran import acquisition, cli, grid, isotropic, methods, profiles, resample
 from seran.engines import Engine, Running
 from seran.errors import BadInput
 from seran.grid import Grid
@@ -18,12 +18,14 @@ from seran.job import run as job
 from seran.job.options import Options, Scanner, Target
 from seran.profiles import Profile
 from seran.quality import checks
+from seran.quality.provenance import Acquired, Provenance, _shared
 from seran.sharpen import Across, Normalisation
 from seran.volume import Volume
 from tests.conftest import oblique
 from tests.test_dicom import series
 
 F32 = Engine(precision="f32")
+THIN = Target(isotropic="auto")
 
 
 def cubic(k: int) -> Running:
@@ -73,9 +75,9 @@ def test_the_grid_keeps_the_field_of_view(
     ("shape", "size", "mm", "said"),
     [
         ((48, 40, 36), (1.0, 1.0, 1.1), None, "no thick axis"),
-        ((48, 40, 36), (1.0, 1.0, 4.0), 4.0, "no thick axis"),
+        ((48, 40, 36), (1.0, 1.0, 4.0), 4.0, r"--isotropic 4: .* become thinner at 3\.33 mm or less"),
         ((48, 40, 12), (0.5, 0.5, 10.0), None, r"give --isotropic 1\.2 or more"),
-        ((48, 40, 12), (0.5, 2.0, 5.0), None, "expected one thick axis"),
+        ((48, 40, 12), (0.5, 2.0, 5.0), None, "expected one thick axis, .* leave --plane out"),
         ((48, 40, 3), (1.0, 1.0, 5.0), None, "expected 4 slices or more, got 3"),
     ],
 )
@@ -172,12 +174,23 @@ def test_background_and_signs_are_kept() -> None:
     [
         (Options(scanner=Scanner(slice_thickness=3.0)), "only --isotropic uses it"),
         (Options(scanner=Scanner(slice_profile="rect")), "only --isotropic uses it"),
-        (Options("bicubic", target=Target(isotropic=0)), "only seran estimates"),
-        (Options(ensemble=True, target=Target(isotropic=0)), "--isotropic has none"),
-        (Options(scanner=Scanner("bicubic"), target=Target(isotropic=0)), "for scans as scanners give them"),
+        (Options("bicubic", target=THIN), "only seran estimates"),
+        (Options(ensemble=True, target=THIN), "--isotropic has none"),
         (
-            Options(scanner=Scanner(slice_thickness=30.0), target=Target(isotropic=0)),
+            Options(scanner=Scanner("bicubic"), target=THIN),
+            "for scans as scanners give them",
+        ),
+        (
+            Options(scanner=Scanner(slice_thickness=30.0), target=THIN),
             "right --slice-thickness",
+        ),
+        (
+            Options(scanner=Scanner(acquired=(0.5, 0.5)), target=THIN),
+            "--acquired: is undone where the pixels become finer",
+        ),
+        (
+            Options(scanner=Scanner(window="hamming:0.5"), target=Target(isotropic=1.0)),
+            "--window: is undone where",
         ),
     ],
 )
@@ -219,9 +232,9 @@ def test_like_says_what_it_interpolates(tmp_path: Path, capsys: pytest.CaptureFi
 def test_thickness_is_known_by_what_says_it(tmp_path: Path) -> None:
     """The option, else the file or the JSON beside it, else the distance of the slices."""
     assert Scanner(slice_thickness=3.0).profile(4.0, 3.5) == (Profile("slr", 0.75), "stated")
-    assert Scanner(slice_profile="rect").profile(4.0, 3.0) == (Profile("rect", 0.75), "header")
+    assert Scanner(slice_profile="rect").profile(4.0, 3.0) == (Profile("rect", 0.75), "file")
     assert Scanner().profile(4.0, None) == (Profile("slr", 1.0), "assumed")
-    with pytest.raises(BadInput, match="SliceThickness that its file says, 1 mm"):
+    with pytest.raises(BadInput, match="SliceThickness of the file or its JSON, 1 mm"):
         Scanner().profile(4.0, 1.0)
     scan = tmp_path / "scan.nii.gz"
     scan.write_bytes(b"")
@@ -246,10 +259,73 @@ def test_the_value_may_be_left_out() -> None:
         ["IN", "--isotropic", "-q", "OUT"],
     ):
         made = list(arguments._with_values(words, {"--isotropic"}))
-        assert made[made.index("--isotropic") + 1] == "0"
-        assert [word for word in made if word != "0"] == words
-    for words in (["--isotropic", "0.8", "IN"], ["--isotropic=0.8", "IN"]):
+        assert made[made.index("--isotropic") + 1] == "auto"
+        assert [word for word in made if word != "auto"] == words
+    for word in ("0.8", "0", "auto", "1mm", "-1", "1,5", "inf", "None"):
+        words = ["--isotropic", word, "IN"]
         assert list(arguments._with_values(words, {"--isotropic"})) == words
+    assert list(arguments._with_values(["--isotropic=0.8", "IN"], {"--isotropic"})) == [
+        "--isotropic=0.8",
+        "IN",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("0", "--isotropic 0: must be above 0"),
+        ("inf", "must be above 0"),
+        ("1mm", "--isotropic 1mm: expected a number"),
+    ],
+)
+def test_a_value_that_is_none(
+    tmp_path: Path, word: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is taken for the finest spacing but what says so."""
+    nib.Nifti1Image(blob((20, 18, 8), (9, 9, 4)), oblique((1, 1, 4))).to_filename(tmp_path / "in.nii")
+    assert cli.run(["upscale", "--isotropic", word, str(tmp_path / "in.nii"), str(tmp_path / "out.nii")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_library_takes_no_zero() -> None:
+    scan = blob((40, 36, 8), (20, 18, 4)), oblique((0.9, 0.9, 4))
+    with pytest.raises(BadInput, match="--isotropic 0: must be above 0"):
+        seran.upscale(scan, isotropic=0)
+    with pytest.raises(BadInput, match="--scale and --isotropic: give only one"):
+        seran.load(scale=2, isotropic=True)
+
+
+def test_coarser_pixels_are_compared_as_such() -> None:
+    """The detail that a coarser plane gives up is not missing; what else differs is."""
+    rng = np.random.default_rng(0)
+    data, affine = blob((40, 36, 8), (20, 18, 4)), oblique((0.9, 0.9, 4))
+    data[:] = data[:, :, 4:5] + rng.uniform(0, 60, (40, 36, 1))  # detail of one pixel
+    scan = Volume(data, affine)
+    final = isotropic.wanted(scan.grid, 2, 1.8)
+    thin = isotropic.Thin(REPEATED, 3, Profile(), "assumed", final, None)
+    plane = resample.onto(scan, grid.with_counts(scan.grid, (20, 18, 8)))
+    made = thin(plane, 2, 0.0, None, lambda _: None, np.empty)
+    acquired = Acquired((1, 1), acquisition.window("none"), None, None, False, False)
+    how = Provenance((1, 1), 2, "td", True, True, acquired, Profile())
+    residual = {c.name: c for c in checks.all_of(scan, made, how)}["residual"]
+    assert residual.verdict == "PASS", residual.text
+    worse = made.on(np.roll(made.data, 1, 0), made.affine)
+    assert {c.name: c for c in checks.all_of(scan, worse, how)}["residual"].verdict == "FAIL"
+    fine = Grid((80, 72, 8), grid.rescale(affine, (2, 2, 1), "corner"))
+    assert [*_shared(scan.grid, fine)] == [*_shared(fine, scan.grid)] == [40, 36, 8]
+
+
+@pytest.mark.parametrize(
+    ("thickness", "verdict"), [(1.6, "WARN"), (2.4, "PASS"), (4.8, "PASS"), (5.6, "WARN")]
+)
+def test_thickness_that_the_network_does_not_know(thickness: float, verdict: str) -> None:
+    scan = blob((40, 36, 8), (20, 18, 4)), oblique((0.9, 0.9, 4))
+    made = seran.upscale(scan, isotropic=1.5, scanner=Scanner(slice_thickness=thickness))
+    assert made.record is not None
+    resolution = {c.name: c for c in made.record.checks}["resolution"]
+    assert (resolution.verdict, "the network knows" in resolution.text) == (verdict, verdict == "WARN")
+    assert made.record.degradation == "td"
+    assert made.record.trained_spacings is not None
 
 
 def thick(folder: Path, shared: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -270,23 +346,30 @@ def test_the_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     source, out = tmp_path / "in.nii.gz", tmp_path / "out.nii.gz"
     assert cli.run(["upscale", str(source), str(out), "--isotropic"]) == 0
     said = capsys.readouterr().out
-    assert "3.25 thin slices estimated for each thick one (4.5 mm thick, by the header; profile slr)" in said
+    assert (
+        "3.25 thin slices estimated for each thick one (4.5 mm thick, by the file or its JSON; profile slr)"
+        in said
+    )
     record, made = json.loads((tmp_path / "out.json").read_text()), nib.load(out)  # type: ignore[attr-defined]
     assert made.shape == (60, 72, 26)
     ends = (grid.corners(shape, a) for shape, a in ((data.shape, affine), (made.shape, made.affine)))
     np.testing.assert_allclose(*ends, atol=1e-4)
-    assert (record["SliceFactor"], record["SliceProfile"], record["SliceProfileBy"]) == (
+    assert (record["SliceFactor"], record["SliceProfile"], record["SliceThicknessBy"]) == (
         4,
         "slr:0.9",
-        "header",
+        "file",
     )
     assert record["SliceThickness"] == record["SpacingBetweenSlices"] == pytest.approx(40 / 26, abs=1e-5)
     assert record["GridAnchor"] == "corner"
     verdicts = {check["name"]: check["verdict"] for check in record["Checks"]}
     assert verdicts["geometry"] == verdicts["residual"] == verdicts["overshoot"] == "PASS"
     assert "FAIL" not in verdicts.values()
-    same = seran.upscale(source, isotropic=True, scanner=Scanner(slice_thickness=4.5))
-    np.testing.assert_array_equal(same.data, np.asarray(made.dataobj))
+    model = seran.load(isotropic=True)
+    assert repr(model) == "Model(thick slices, seran-isotropic.onnx)"
+    for same in (seran.upscale(source, isotropic=True), model(seran.read(source))):
+        np.testing.assert_array_equal(same.data, np.asarray(made.dataobj))
+        assert same.record is not None
+        assert same.record.slice_thickness_by == "file"
     finer = seran.upscale((data, affine), isotropic=0.8)
     assert finer.data.shape == (117, 141, 50)
     assert finer.record is not None

@@ -242,6 +242,7 @@ write = lambda path="w.nii", scan=made, **more: lambda: seran.write(scan, path, 
 read = lambda path="w.nii", **more: lambda: seran.read(path, **more)
 calls = [
     up(scale="2"), up(spacing="x"), up(like=3), up(weights=3), up(method=5), up(isotropic="1"),
+    up(scanner={}), up(engine=None), lambda: seran.load(scanner={}),
     lambda: seran.load(5), lambda: seran.load(scale="2"), read(None), read(volume="1"), read(fill="0"),
     *(write(dtype=name) for name in ("complex64", "bool", "x", "U3", "float16", None)),
     write(""), write(None), write(scan=scan), write("folder"),
@@ -262,7 +263,9 @@ def test_arguments_of_another_type_are_told_in_one_line() -> None:
     told = alone(WRONG_TYPES).splitlines()
     expected = [
         "scale: expected a number, got '2' (str)", "spacing: ", "like: ", "weights: ", "method: ",
-        "isotropic: ", "method: expected a name, got 5 (int)", "scale: ", "path: ", "volume: ", "fill: ",
+        "isotropic: expected True, False or a number, got '1'", "scanner: expected a seran.Scanner, got {}",
+        "engine: expected a seran.engines.Engine, got None", "scanner: ",
+        "method: expected a name, got 5 (int)", "scale: ", "path: ", "volume: ", "fill: ",
         "dtype 'complex64': expected numpy's name of real numbers, such as float32 or int16",
         "dtype 'bool'", "dtype 'x'", "dtype 'U3'", "dtype 'float16'", "dtype None",
         "path '': expected the name of a file", "path: expected a path, got None", "expected a Scan",

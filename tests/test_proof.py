@@ -99,6 +99,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "list.csv"
 
 
+@pytest.mark.slow
 def test_a_resumed_matrix_is_that_of_a_single_call(scans: Path, tmp_path: Path) -> None:
     import native_matrix
 

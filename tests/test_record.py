@@ -27,6 +27,7 @@ def keyed(source: Path, options: Options = Options(), engine: Engine = Engine())
     return record.key(files.sha256(source), options, engine)
 
 
+@pytest.mark.slow
 def test_the_key_depends_on_all_that_decides(scan: Path, tmp_path: Path) -> None:
     plain = keyed(scan)
     other = [
@@ -57,6 +58,7 @@ def test_evidence_that_grows_leaves_results_valid(scan: Path, tmp_path: Path) ->
     assert (after[0] == before[0], after[1] == before[1]) == (True, False)
 
 
+@pytest.mark.slow
 def test_a_result_of_another_engine_is_not_there_already(
     scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +80,7 @@ def test_a_result_of_another_engine_is_not_there_already(
     assert found.precision in ("bf16", "f32")
 
 
+@pytest.mark.slow
 def test_weights_that_are_overwritten_are_loaded_anew(scan: Path, tmp_path: Path) -> None:
     """In a living process: other voxels, another grid, another digest in the record."""
     own, made = tmp_path / "own.onnx", []

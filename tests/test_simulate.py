@@ -198,6 +198,7 @@ def test_neighbours_are_shown_where_slices_are_near() -> None:
     assert 0.1 < (low[:, 0] != low[:, 1]).flatten(1).any(1).float().mean() < 0.5
 
 
+@pytest.mark.slow
 def test_shares_of_what_is_drawn() -> None:
     """Noise and windows come as often as `Chances` say, and the noise has its range."""
     from draw import Chances, Draw, Size

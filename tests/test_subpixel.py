@@ -96,9 +96,13 @@ def test_gradients_are_the_same_each_time() -> None:
 
 NETWORKS = [(name, s) for name, path in weights.shipped().items() for s in weights.scales(weights.read(path))]
 """Every network in the shipped weights files."""
+QUICK = [("seran-x2-bd", 2), ("seran-native", 2), ("seran-isotropic", 4)]
 
 
-@pytest.mark.parametrize(("name", "scale"), NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [pytest.param(*one, marks=[] if one in QUICK else pytest.mark.slow) for one in NETWORKS],
+)
 def test_the_engine_runs_the_network_that_was_trained(name: str, scale: int) -> None:
     held = weights.head(weights.read(weights.shipped()[name]), scale)
     predict, trained = openvino.load(held, F32).predict, network(held)
@@ -128,6 +132,7 @@ def test_what_is_folded_ends_linearly(name: str, scale: int) -> None:
         assert after.count("Convolution") == before.count("Convolution") - steps - 1 + 9
 
 
+@pytest.mark.slow
 def test_eight_bits_before_the_ending() -> None:
     low = phantom((2, 30, 26)).astype(np.float32) / 1000
     for name in ("seran-x2-bd", "seran-x4-bd"):

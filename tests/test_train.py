@@ -78,6 +78,7 @@ def close(a: Run, b: Run) -> None:
     torch.testing.assert_close(state(a), state(b), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_validation_may_come_more_often_than_checkpoints(pairs: PreparedSet, tmp_path: Path) -> None:
     made = train.train(TINY, pairs, tmp_path, cpu(), every=10, validate_every=4, slices=2)
     assert [(row["step"], "psnr_T1" in row) for row in made.rows] == [
@@ -275,6 +276,7 @@ def test_the_sum_of_squares_is_caffes() -> None:
     assert float(train.LOSSES["l2-sum"](made, true)) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_momentum_survives_a_pause(pairs: PreparedSet, tmp_path: Path) -> None:
     sgd = dataclasses.replace(
         TINY, optimizer="sgd", loss="l2-sum", lr=1e-4, clip_by="value", clip=1e-4, ema=0.0
@@ -298,6 +300,7 @@ def test_shares_cover_a_batch_once(pairs: PreparedSet, monkeypatch: pytest.Monke
     assert shares == [[0, 1], [2, 3], [0, 1, 2], [3, 4, 5]]
 
 
+@pytest.mark.slow
 def test_it_learns_and_logs(pairs: PreparedSet, tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, steps=240, lr=1e-3, tail=0.0, patch=20, loss="l2")
     made = train.train(recipe, pairs, tmp_path, cpu("bf16-mixed"), every=80, validate_every=80, slices=2)
@@ -613,6 +616,7 @@ def test_a_checkpoint_that_is_cut_or_lies_is_one_line(
     assert same(Run.load(path), made)
 
 
+@pytest.mark.slow
 def test_what_is_shared_names_no_folder(pairs: PreparedSet, tmp_path: Path) -> None:
     """Neither in a checkpoint nor in weights; earlier checkpoints are continued, and lose them."""
     start = tmp_path / "ada" / "start.onnx"

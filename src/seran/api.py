@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -27,15 +27,17 @@ from seran.io.voxels import Reading, filled, printable, refuse_lossy, shaped, us
 from seran.job import labels, record
 from seran.job.options import Options, ReadOptions, Scanner, Target, Transform
 from seran.job.record import Record, sidecar
-from seran.job.run import Steps, refuse_output
-from seran.sharpen import Method
+from seran.job.run import Steps, refuse_output, slice_thickness
+from seran.sharpen import Across, Method
 from seran.volume import Volume
 
 NAME = "the scan"  # of what has none, where it is at fault
 PATH, NUMBER, WORD = ((str, os.PathLike), "a path"), (Real, "a number"), (str, "a name")
 EXPECTED: dict[str, tuple[Any, str]] = {  # types of arguments that are easily given as something else
-    "path": PATH, "like": PATH, "weights": PATH, "scale": NUMBER, "spacing": NUMBER, "isotropic": NUMBER,
+    "path": PATH, "like": PATH, "weights": PATH, "scale": NUMBER, "spacing": NUMBER,
+    "isotropic": (Real, "True, False or a number"),
     "fill": NUMBER, "volume": (Integral, "a whole number"), "series": WORD, "method": WORD,
+    "scanner": (Scanner, "a seran.Scanner"), "engine": (Engine, "a seran.engines.Engine"),
 }  # fmt: skip
 Readable = Any  # a `Scan`, a path, an image of nibabel, or (voxels, affine): x, y, z; to mm (RAS+)
 
@@ -48,6 +50,7 @@ class Scan:
     record: Record | None = None  # of a result, how it came about and what its checks say
     name: str = ""  # of the file that it was read from
     sharpened: bool = False  # whether it was read from a result of seran's, by the record beside it
+    path: Path | None = None  # of that file: the JSON beside it may say how thick the slices are
 
     @property
     def data(self) -> Float[ndarray, "x y z"]:
@@ -65,7 +68,10 @@ class Scan:
 
     def __repr__(self) -> str:
         shape, size = grid.dimensions(self.data.shape), grid.dimensions(grid.spacing(self.affine), ".3f")
-        made = f"; {self.record.method}, x{self.record.scale}: {self.record.verdict}" if self.record else ""
+        made, record = "", self.record
+        if record is not None:
+            times = f", {record.more_slices:.3g} times the slices" * (record.slice_factor > 1)
+            made = f"; {record.method}, x{record.scale}{times}: {record.verdict}"
         return f"Scan({shape} voxels of {size} mm, {grid.orientation(self.affine)}{made})"
 
 
@@ -92,7 +98,7 @@ def read(
     if found.count > 1:
         raise BadInput(f"{path}: holds {found.count} volumes; choose one: volume=0, for example")
     made = io.format_of(file) not in io.ONE_FILE and record.read(file.absolute()) is not None
-    return Scan(next(found.volumes), name=file.name, sharpened=made)
+    return Scan(next(found.volumes), name=file.name, sharpened=made, path=file.absolute())
 
 
 def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool = False) -> None:
@@ -162,8 +168,8 @@ def upscale(
     _refuse_types(
         scale=scale, spacing=spacing, like=like, isotropic=isotropic, method=method, weights=weights
     )
-    thin = None if isotropic is None or isotropic is False else float(isotropic is not True and isotropic)
-    target = Target(scale, spacing, None if like is None else Path(like), thin)
+    _refuse_types(scanner=scanner, engine=engine)
+    target = Target(scale, spacing, None if like is None else Path(like), _millimetres(isotropic))
     reading = ReadOptions(plane=plane, force_plane=force_plane, label_check=label_check)
     file = None if weights is None else Path(weights)
     options = Options(method, file, ensemble, target=target, scanner=scanner, read=reading)
@@ -174,15 +180,18 @@ def upscale(
 class Model:
     """A method that is ready to run; may be used by several threads. See `load`."""
 
-    method: Method
+    method: Method | Across
     options: Options
     engine: Engine
 
     def __call__(self, scan: Readable) -> Scan:
         """Sharpen a scan, as `upscale` does, or raise `BadInput` if it cannot be used."""
-        return _upscaled(scan, self.options, self.engine, self.method)
+        loaded = self.method if isinstance(self.method, Method) else None
+        return _upscaled(scan, self.options, self.engine, loaded)
 
     def __repr__(self) -> str:
+        if isinstance(self.method, Across):
+            return f"Model(thick slices, {self.method.weights})"
         return f"Model({self.method.name}, x{self.method.scale}, {self.method.weights or self.method.engine})"
 
 
@@ -190,6 +199,7 @@ def load(
     method: str | None = None,
     *,
     scale: int | None = None,
+    isotropic: bool | float | None = None,
     weights: str | Path | None = None,
     ensemble: bool = False,
     plane: grid.Plane = "auto",
@@ -201,28 +211,40 @@ def load(
     Args:
         method: `seran methods` lists them; without it that of the weights, or seran.
         scale: 2, 3 or 4, of native weights also 1; without it that of the weights, or 2.
+        isotropic: make thick slices thin, as `upscale` does.
         weights: a weights file, or the name of shipped weights.
         ensemble: average over the eight symmetries of a slice.
         plane: which slices to sharpen.
         scanner: what was done to the scans before: measured on each, but for what is stated here.
         engine: device, precision and threads.
     """
-    _refuse_types(method=method, scale=scale, weights=weights)
+    _refuse_types(method=method, scale=scale, isotropic=isotropic, weights=weights)
+    _refuse_types(scanner=scanner, engine=engine)
     file = None if weights is None else Path(weights)
-    reading = ReadOptions(plane=plane)
-    options = Options(method, file, ensemble, target=Target(scale), scanner=scanner, read=reading)
+    reading, target = ReadOptions(plane=plane), Target(scale, isotropic=_millimetres(isotropic))
+    options = Options(method, file, ensemble, target=target, scanner=scanner, read=reading)
     name, default = options.implied()
+    if options.thin:
+        options.refuse_isotropic()
+        return Model(methods.across(name, file, engine), options, engine)
     if scale is not None and scale not in (1, 2, 3, 4):
         raise BadInput(f"scale {scale:g}: expected 1, 2, 3 or 4; upscale(scan, scale={scale:g}) resamples")
     found = methods.method(name, int(scale or default), options.degradation, file, engine)
     return Model(found, options, engine)
 
 
+def _millimetres(isotropic: bool | float | None) -> float | Literal["auto"] | None:
+    """What `Target` takes."""
+    if isinstance(isotropic, bool):
+        return "auto" if isotropic else None
+    return isotropic
+
+
 def _refuse_types(**given: object) -> None:
-    """Raise `BadInput` for an argument, by its name, that is no such thing; all but paths may be None."""
+    """Raise `BadInput` for an argument, by its name, that is no such thing; all but three may be None."""
     for name, value in given.items():
         kind, expected = EXPECTED[name]
-        if not isinstance(value, kind) and (value is not None or name == "path"):
+        if not isinstance(value, kind) and (value is not None or name in ("path", "scanner", "engine")):
             got = printable(repr(value))[:60]
             raise BadInput(f"{name}: expected {expected}, got {got} ({type(value).__name__})")
 
@@ -243,7 +265,8 @@ def _upscaled(scan: Readable, options: Options, engine: Engine, loaded: Method |
     made, name = given.sharpened or given.record is not None, given.name or NAME
     if options.read.label_check:
         labels.refuse_other_kinds(Path(name), given.volume, made)
-    steps = Steps(given.volume, options, engine, loaded, scan=name)
+    thickness = slice_thickness(given.path) if options.thin and given.path else None
+    steps = Steps(given.volume, options, engine, loaded, scan=name, thickness=thickness)
     steps.sharpened = made
     image, _, stated = steps(given.volume)
     return Scan(image, replace(stated, input=given.name), given.name)

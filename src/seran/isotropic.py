@@ -45,13 +45,20 @@ def wanted(scan: Grid, axis: int, mm: float | None) -> Grid:
     times = distance / goal
     if plane.max() > SQUARE * plane.min():
         raise BadInput(
-            f"--isotropic: expected one thick axis, got voxels of {grid.dimensions(size, '.3g')} mm; "
-            "resample the other axis first"
+            f"--isotropic: expected one thick axis, which slices are stacked along, got slices along axis "
+            f"{axis + 1} of voxels of {grid.dimensions(size, '.3g')} mm; leave --plane out, or resample the "
+            "other axis first"
         )
     if times < THINNEST:
+        most = distance / THINNEST
+        if mm is None or plane.min() > most:
+            raise BadInput(
+                f"--isotropic: slices {distance:.3g} mm apart are not {THINNEST:g} times as far apart as the "
+                f"pixels, {plane.min():.3g} mm: the scan has no thick axis; leave --isotropic out, and give "
+                "--scale or --spacing"
+            )
         raise BadInput(
-            f"--isotropic: slices {distance:.3g} mm apart are not thicker than voxels of {goal:.3g} mm; "
-            "the scan has no thick axis: leave --isotropic out, and give --scale or --spacing"
+            f"--isotropic {mm:g}: slices {distance:.3g} mm apart become thinner at {most:.3g} mm or less"
         )
     if times > THICKEST:
         raise BadInput(
@@ -89,7 +96,7 @@ class Thin:
     network: Across
     k: int  # thin slices for each
     profile: Profile  # of the thick ones
-    by: str  # what their thickness is known by
+    by: str  # what their thickness is known by: stated, file or assumed
     final: Grid
     plane: Grid | None  # the same in the plane of the slices, if that is not the scan's
 
@@ -114,10 +121,11 @@ class Thin:
     @property
     def alone(self) -> Method:
         """What changes nothing in the plane of the slices."""
-        facts = {"weights": self.network.weights, "sha256": self.network.sha256, "scans": self.network.scans}
+        same = ("weights", "sha256", "scans", "spacings")
+        facts = {name: getattr(self.network, name) for name in same}
         running = self.network.heads(self.k)
         facts |= {"engine": running.engine, "precision": running.precision}
-        return Method(methods.DEFAULT, (1, 1), lambda low: low, "bd", "corner", **facts)  # type: ignore[arg-type]
+        return Method(methods.DEFAULT, (1, 1), lambda low: low, "td", "center", **facts)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -125,7 +133,7 @@ class Thin:
         return {
             "slice_factor": self.k,
             "slice_profile": str(self.profile),
-            "slice_profile_by": self.by,
+            "slice_thickness_by": self.by,
             "slice_weights": self.network.weights,
             "slice_weights_sha256": self.network.sha256,
         }

@@ -124,19 +124,19 @@ def across(name: str, file: Path | None = None, engine: Engine = AUTO) -> Across
         with LOADING:
             return _running(weights.head(held, k), engine)
 
-    return Across(path.name, held.digest, heads, tuple(held.card.scans))
+    by_factor = functools.partial(weights.head, held)
+    return Across(path.name, held.digest, heads, tuple(held.card.scans), _seen(held), by_factor)
 
 
 def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
     whole = weights.read(path)
     held = whole if whole.card.degradation == weights.SLICES else weights.head(whole, scale)
-    card, seen = held.card, held.evidence.spacings
+    card = held.card
     if card.degradation == weights.SLICES:
         raise BadInput(f"{path} holds weights for thick slices: give --isotropic")
-    spacings = None if seen is None else (*seen.plane, *seen.across)
     if card.model != name:
         raise BadInput(f"--method {name}: {path} holds weights of {card.model}")
-    facts: dict[str, Any] = {"sha256": whole.digest, "scans": card.scans, "spacings": spacings}
+    facts: dict[str, Any] = {"sha256": whole.digest, "scans": card.scans, "spacings": _seen(held)}
     facts |= {"weights": path.name}
     if card.degradation == NATIVE:
 
@@ -149,6 +149,12 @@ def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:
         running = _running(held, engine)
     facts |= {"engine": running.engine, "precision": running.precision}
     return Method(name, (scale, scale), running.predict, card.degradation, card.anchor, **facts)
+
+
+def _seen(held: Weights) -> tuple[float, float, float, float] | None:
+    """Spacings in mm that weights were trained on: in the plane from, to, across from, to."""
+    seen = held.evidence.spacings
+    return None if seen is None else (*seen.plane, *seen.across)
 
 
 def _unbound(_: ndarray) -> ndarray:

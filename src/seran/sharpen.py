@@ -18,6 +18,7 @@ from seran.errors import BadInput
 from seran.grid import Anchor, Plan, dimensions
 from seran.scratch import Allocator, blocks, memory, release, turned
 from seran.volume import Volume
+from seran.weights import Weights
 
 Progress = Callable[[int], None]  # called with the number of slices that have just been finished
 CHUNK_PIXELS = 1 << 23  # fine pixels asked of a predictor at a time: bounds memory for any number of slices
@@ -77,12 +78,16 @@ class Across:
         sha256: digest stated and verified in the weights file.
         heads: the network of each factor.
         scans: what the weights were trained on, see `seran.weights.Card`.
+        spacings: mm seen, see `seran.weights.Evidence`.
+        held: the weights of each factor, if it came from a file.
     """
 
     weights: str
     sha256: str
     heads: Callable[[int], Running]
     scans: tuple[dict[str, str], ...] = ()
+    spacings: tuple[float, float, float, float] | None = None
+    held: Callable[[int], Weights] | None = None
 
 
 def _tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:

@@ -2,7 +2,7 @@
 
 A positional-only parameter is a word, any other an option; the fields of a dataclass are options under the
 first line of its docstring. ``Annotated[float | None, "MM"]`` says what a value is called; in brackets, it
-may be left out, and is 0 then. tyro parses.
+may be left out, and is auto then. tyro parses.
 """
 
 import contextlib
@@ -25,6 +25,8 @@ from seran.errors import BadInput
 
 ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 """One of ``Args:`` or ``Attributes:`` in a docstring."""
+VALUE = re.compile(r"auto|none|nan|[-+]?inf|[-+.]?\d[\d.,]*(e[-+]?\d+)?[a-z]{0,2}", re.IGNORECASE)
+"""What is meant as the value of an option that may stand without one, and not as the next word."""
 NEEDS = {int: "a whole number", float: "a number", bool: "no value"}
 REQUIRED = inspect.Parameter.empty
 wrap = functools.partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
@@ -190,14 +192,11 @@ def _refuse_nothing(name: str, command: Callable[..., str], words: Sequence[str]
 
 
 def _with_values(words: Sequence[str], loose: set[str]) -> Iterator[str]:
-    """The words, with the value 0 behind options that may stand without one, where none follows."""
+    """The words, with the value auto behind options that may stand without one, where none follows."""
     for word, following in itertools.pairwise([*words, ""]):
         yield word
-        if word in loose:
-            try:
-                float(following)
-            except ValueError:
-                yield "0"
+        if word in loose and not VALUE.fullmatch(following):
+            yield "auto"
 
 
 def run(name: str, words: Sequence[str]) -> str:

@@ -41,10 +41,11 @@ def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> str:
         Incomplete: if a check fails, after its words to stderr; the page is written.
     """
     old, new, made = io.resolve(before, reading.series), io.resolve(after), record.read(after)
+    sides, notes = [], []
     if made is not None and made.input_sha256 != files.sha256_of(old.files):
+        notes.append(f"The record beside {after.name} is of another scan: {made.input}.")
         made = None
     allocate, provenance = scratch.allocator(out.parent), made.provenance if made else None
-    sides, notes = [], []
     for source, how in (old, reading), (new, ReadOptions(fill=reading.fill)):
         series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
         sides.append(Side(source.path.name, next(series.volumes), series.count))
@@ -56,7 +57,7 @@ def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> str:
     text = report.page(first, second, found, provenance, stated, notes)
     with files.atomic(out) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names of files
-    told = "\n".join(f"{c.verdict:9} {c.name}: {c.text}" for c in found)
+    told = "\n".join([*(f"{c.verdict:9} {c.name}: {c.text}" for c in found), *notes])
     told += f"\n{out}: {report.summary(found)}, {out.stat().st_size / 1e6:.1f} MB"
     failed = ", ".join(c.name for c in found if c.verdict == "FAIL")
     if failed:

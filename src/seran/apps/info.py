@@ -82,6 +82,7 @@ def _scan(path: Path, read: ReadOptions) -> dict[str, Any]:
     volume, made = held[able[0]], record.read(path)
     axis = grid.slice_axis(volume.affine, volume.data.shape, read.plane, volume.slices)
     normal = grid.world_axes(volume.affine)[axis]
+    thickness = volume.thickness or run.slice_thickness(path)
     told: dict[str, Any] = {"volumes": series.count} if read.volume is None else {}
     if series.count > 1 or read.volume is not None:
         told["described_volume"] = first + able[0]
@@ -90,6 +91,7 @@ def _scan(path: Path, read: ReadOptions) -> dict[str, Any]:
         "voxel_mm": grid.spacing(volume.affine).round(4).tolist(),
         "slices_along": axis,
         "plane": next(plane for plane, i in grid.NORMALS.items() if i == normal),
+        **({} if thickness is None else {"slice_thickness_mm": thickness}),
         "intensities": [float(volume.data.min()), float(volume.data.max())],
     }
     if made:
@@ -129,6 +131,8 @@ def _measured(stacks: Sequence[Float[ndarray, "n h w"]]) -> dict[str, Any]:
 def info(path: Path | None = None, /, json: bool = False, read: ReadOptions = ReadOptions()) -> str:  # noqa: B008
     """Describe a scan, list the series of a DICOM folder or, without a path, describe this installation.
 
+    A folder of one series is described, one of several listed.
+
     Of a series of volumes the first that is not of one value is described, or that of --volume; of a folder
     the series of --series.
 
@@ -139,23 +143,24 @@ def info(path: Path | None = None, /, json: bool = False, read: ReadOptions = Re
     """
     if path is None and read != ReadOptions():
         raise BadInput("seran info: expected a scan with options of how it is read; name it")
-    if path is not None and path.is_dir() and read.series is None and read.volume is None:
-        listed = dicom.series_of(path)
-        lost = {str(file): why for s in listed for file, why in s.lost.items()}
-        series: list[dict[str, Any]] = [
-            {"number": s.number, "description": s.description, "images": len(s.paths), "uid": s.uid}
-            for s in listed
-        ]
-        if not json:
-            lines = [
-                f"{s['number']:>6}  {counted(s['images'], 'image'):>12}  {s['description']}" for s in series
-            ]
-            lines += [f"not read: {file}: {why}" for file, why in lost.items()]
-            return "\n".join([*lines, "name one with --series to have it measured"])
-        told: dict[str, Any] = {"series": series} | ({"not_read": lost} if lost else {})
-    else:
-        told = installation() if path is None else _scan(path, read)
-    return notation.dumps(told, indent=1) if json else "\n".join(_lines(told))
+    folder = path is not None and path.is_dir() and read.series is None and read.volume is None
+    listed = dicom.series_of(path) if path is not None and folder else []
+    lost = {str(file): why for s in listed for file, why in s.lost.items()}
+    series: list[dict[str, Any]] = [
+        {"number": s.number, "description": s.description, "images": len(s.paths), "uid": s.uid}
+        for s in listed
+    ]
+    told: dict[str, Any] = ({"series": series} if listed else {}) | ({"not_read": lost} if lost else {})
+    whole = len(listed) < 2 and not lost
+    if whole:
+        told |= installation() if path is None else _scan(path, read)
+    if json:
+        return notation.dumps(told, indent=1)
+    lines = [f"{s['number']:>6}  {counted(s['images'], 'image'):>12}  {s['description']}" for s in series]
+    lines += [f"not read: {file}: {why}" for file, why in lost.items()]
+    if not whole:
+        return "\n".join([*lines, "name one with --series to have it measured"])
+    return "\n".join([*lines, *_lines({name: fact for name, fact in told.items() if name != "series"})])
 
 
 def _lines(told: dict[str, Any], indent: str = "") -> list[str]:
@@ -165,5 +170,5 @@ def _lines(told: dict[str, Any], indent: str = "") -> list[str]:
             lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
         else:
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
-            lines.append(f"{indent}{name:17}{shown}")
+            lines.append(f"{indent}{name:16} {shown}")
     return lines

@@ -99,7 +99,7 @@ def resolution(target: Target) -> tuple[str, str]:
         label = _label(io.stem(target.like), files.sha256_of(io.resolve(target.like).files)[:6])
         return f"like{label}", f"on the grid of {target.like.name}"
     if target.isotropic is not None:
-        mm = _number(target.isotropic) if target.isotropic else ""
+        mm = _number(target.millimetres) if target.millimetres else ""
         voxels = f"voxels of about {mm} mm" if mm else "voxels of about the finest spacing"
         return (
             f"iso{mm.replace('.', 'p')}{'mm' * bool(mm)}",

@@ -105,24 +105,29 @@ class Scanner:
 
     def refuse_measures(self, method: Method) -> None:
         """Raise `BadInput` if what only native weights use is stated for a method without them."""
-        given = [
-            n for n in ("acquired", "window", "noise", "background") if getattr(self, n) not in ("auto", None)
-        ]
-        if given:
-            has = f"the weights {method.weights} do not" if method.weights else f"{method.name} does not"
-            raise BadInput(f"--{given[0]}: only native weights use it, {has}; leave it out")
+        has = f"the weights {method.weights} do not" if method.weights else f"{method.name} does not"
+        self._refuse(("acquired", "window", "noise", "background"), f"only native weights use it, {has}")
+
+    def refuse_kept_plane(self) -> None:
+        """Raise `BadInput` if what is undone in the plane of the slices is stated and that stays as it is."""
+        why = "is undone where the pixels become finer, and --isotropic keeps them or makes them coarser here"
+        self._refuse(("acquired", "window"), why)
+
+    def _refuse(self, names: Sequence[str], why: str) -> None:
+        if given := [name for name in names if getattr(self, name) not in ("auto", None)]:
+            raise BadInput(f"--{given[0]}: {why}; leave it out")
 
     def profile(self, distance: float, said: float | None) -> tuple[Profile, str]:
-        """What slices see, and what their thickness is known by: stated, header or assumed.
+        """What slices see, and what their thickness is known by: stated, file or assumed.
 
         Args:
             distance: of the slices, in mm.
             said: their thickness in mm, by their file or what lies beside it.
         """
-        by = "stated" if self.slice_thickness else "header" if said else "assumed"
+        by = "stated" if self.slice_thickness else "file" if said else "assumed"
         thickness = self.slice_thickness or said or distance
         if not THINNEST <= thickness / distance <= THICKEST:
-            named = "--slice-thickness" if by == "stated" else "the SliceThickness that its file says,"
+            named = "--slice-thickness" if by == "stated" else "SliceThickness of the file or its JSON,"
             raise BadInput(
                 f"{named} {thickness:.3g} mm: slices {distance:.3g} mm apart must be {THINNEST:g} to "
                 f"{THICKEST:g} times as thick; give the right --slice-thickness"
@@ -192,7 +197,7 @@ class Target:
     scale: float | None = None
     spacing: Annotated[float | None, "MM"] = None
     like: Annotated[Path | None, "FILE"] = None
-    isotropic: Annotated[float | None, "[MM]"] = None  # 0: the finest spacing of the scan
+    isotropic: Annotated[float | Literal["auto"] | None, "[MM]"] = None  # auto: the finest of the scan
 
     def __post_init__(self) -> None:
         given = [n for n in ("scale", "spacing", "like", "isotropic") if getattr(self, n) is not None]
@@ -200,7 +205,7 @@ class Target:
             raise BadInput(f"--{' and --'.join(given)}: give only one of them")
         if self.spacing is not None and not 0 < self.spacing < math.inf:
             raise BadInput(f"--spacing {self.spacing:g}: must be above 0")
-        if self.isotropic is not None and not 0 <= self.isotropic < math.inf:
+        if self.isotropic not in (None, "auto") and not 0 < float(self.isotropic) < math.inf:
             raise BadInput(f"--isotropic {self.isotropic:g}: must be above 0")
         if self.scale is not None and not 1 <= self.scale <= resample.LARGEST:
             raise BadInput(f"--scale {self.scale:g}: must be 1 or more and at most {resample.LARGEST:g}")
@@ -231,7 +236,12 @@ class Target:
 
     def thin(self, scan: grid.Grid, axis: int) -> grid.Grid:
         """The grid of isotropic voxels, see `seran.isotropic.wanted`."""
-        return isotropic.wanted(scan, axis, self.isotropic or None)
+        return isotropic.wanted(scan, axis, self.millimetres)
+
+    @property
+    def millimetres(self) -> float | None:
+        """The spacing of isotropic voxels, where one is stated."""
+        return None if self.isotropic in (None, "auto") else float(self.isotropic)
 
     def _within(self, scan: grid.Grid, axis: int) -> tuple[int, grid.Grid | None]:
         """The same in the plane of thick slices: 1 where that is fine enough."""
@@ -240,7 +250,7 @@ class Target:
         if plane.shape == scan.shape:
             return 1, None
         fine = float(np.delete(grid.spacing(scan.affine), axis).min())
-        if (self.isotropic or fine) >= (1 - FINER) * fine:
+        if (self.millimetres or fine) >= (1 - FINER) * fine:
             return 1, plane
         return resample.factor(scan, axis, plane, f"--isotropic {self.isotropic:g}"), plane
 

@@ -48,7 +48,7 @@ class Record:
     spikes: int = 0  # damaged voxels, far above all others, which the median around replaced
     slice_factor: int = 1  # thin slices for each thick one, by a network
     slice_profile: str = ""  # what the thick ones are taken to see, see `seran.profiles.Profile`
-    slice_profile_by: str = ""  # what their thickness is known by: stated, header or assumed
+    slice_thickness_by: str = ""  # what their thickness is known by: stated, file or assumed
     slice_weights: str = ""  # of that network
     slice_weights_sha256: str = ""
     interpolated_across: float = 1.0  # slices of the result for each of the scan, by interpolation alone
@@ -120,6 +120,11 @@ class Record:
         return Provenance((rows, columns), *how, Acquired(*facts, self.native, self.sharpened), across)
 
     @property
+    def more_slices(self) -> float:
+        """Of the result for each of the scan."""
+        return self.shape_after[self.slice_axis] / self.shape_before[self.slice_axis]
+
+    @property
     def thin(self) -> str:
         """What was done to thick slices, in words; empty if nothing was."""
         if not self.slice_profile:
@@ -129,10 +134,9 @@ class Record:
             return f"{times} by interpolation alone: thick ones stay thick, see --isotropic"
         profile = profiles.profile(self.slice_profile)
         mm = profile.thickness * self.voxel_size_before[self.slice_axis]
-        by = {"stated": "as stated", "header": "by the header", "assumed": "assumed: their distance"}
-        more = self.shape_after[self.slice_axis] / self.shape_before[self.slice_axis]
-        thick = f"{mm:.3g} mm thick, {by.get(self.slice_profile_by, '')}; profile {profile.kind}"
-        return f"{more:.3g} thin slices estimated for each thick one ({thick})"
+        by = {"stated": "as stated", "file": "by the file or its JSON", "assumed": "assumed: their distance"}
+        thick = f"{mm:.3g} mm thick, {by.get(self.slice_thickness_by, '')}; profile {profile.kind}"
+        return f"{self.more_slices:.3g} thin slices estimated for each thick one ({thick})"
 
     def known(self) -> dict[str, str]:
         """What is known of the acquisition, in words."""

@@ -100,6 +100,8 @@ class Steps:
                 options.scanner.refuse_measures(method)
         else:
             final = options.target.thin(first.grid, axis)
+            if scale == 1:
+                options.scanner.refuse_kept_plane()
             distance = float(grid.spacing(first.affine)[axis])
             known = options.scanner.profile(distance, first.thickness or thickness)
             network = methods.across(name, options.weights, engine)

@@ -37,6 +37,7 @@ HEIGHT_WARN, HEIGHT_FAIL = 0.08, 0.3  # part of the height that local maxima may
 RIM_WARN, RIM_FAIL = 0.002, 0.02  # share of pixels beside a constant background that leave it by 10 %
 MOST_WARN, MOST_FAIL = 0.6, 1.0  # of the range, by which the worst pixel may leave its neighbourhood
 FULL = 0.9  # of k-space: what weights that are not native may miss unseen
+TRAINED = (0.59, 1.21)  # of slices' distance: their thickness, as the network across them knows it
 THINNER = 1.2  # times finer across slices, by interpolation
 FINEST = 4.2  # times finer than what was measured: no network is trained for more
 
@@ -324,7 +325,11 @@ def _resolution(before: Volume, after: Volume, made: Provenance | None) -> Answe
     if not made.weights:
         return "PASS", f"{text}, by interpolation"
     if made.across is not None:
-        return "PASS", text
+        least, most = TRAINED
+        if least <= made.across.thickness <= most:
+            return "PASS", text
+        part = f"{made.across.thickness:.2g} times as thick as apart"
+        return "WARN", f"{text}; slices {part}, and the network knows {least:g} to {most:g}"
     if not made.acquired.undone and min(made.acquired.fraction) < FULL:
         return "WARN", f"{text}, by weights that take all of k-space as measured; see --acquisition"
     if finer > FINEST:

@@ -6,7 +6,7 @@ from typing import get_args
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from seran import grid, resample, resize, scratch
@@ -15,6 +15,8 @@ from seran.degrade import DEGRADATIONS
 from seran.grid import Anchor
 from seran.profiles import Profile, selection
 from seran.volume import Volume
+
+COVERED = 0.999  # of a voxel, from which it is compared
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ def side_by_side(
 ) -> Iterator[tuple[Float[ndarray, "*n"], Float[ndarray, "*n"]]]:
     """Parts of the result, made what the scan is, and of the scan.
 
+    Where the result is coarser in the plane of the slices, both are seen at its resolution: what was given
+    up is not missing.
+
     Args:
         before: the scan.
         after: the result.
@@ -82,8 +87,21 @@ def side_by_side(
         return
     covers = after.on(np.ones(after.data.shape, np.float32), after.affine)
     there, back = (np.moveaxis(resample.onto(v, before.grid).data, made.axis, 0) for v in (covers, after))
-    for low, part, high in zip(coarse, there > 0.999, back, strict=True):
-        yield (degraded(np.where(part, high, low)) if undone else high)[part], low[part]
+    kept = tuple(np.delete(_shared(before.grid, after.grid), made.axis).tolist())
+    for low, cover, high in zip(coarse, there, back, strict=True):
+        again = degraded(np.where(cover > COVERED, high, low)) if undone else high
+        if kept != low.shape:
+            again, low, cover = (resize.imresize(x, kept) for x in (again, low, cover))
+        part = cover > COVERED
+        yield again[part], low[part]
+
+
+def _shared(a: grid.Grid, b: grid.Grid) -> Int[ndarray, "3"]:
+    """Voxels along each axis of a grid that has its field of view, and is as coarse as another along none."""
+    steps = np.linalg.inv(a.affine) @ b.affine
+    coarse = np.empty(3)
+    coarse[list(grid.world_axes(steps))] = grid.spacing(steps)
+    return np.maximum(1, np.rint(a.shape / np.maximum(1, coarse))).astype(int)
 
 
 def selected(before: Volume, after: Volume, axis: int, profile: Profile) -> Volume:
