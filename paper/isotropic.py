@@ -101,6 +101,12 @@ def made(s: Float[ndarray, "m h w"], k: int, way: str, fine: bool, engine: Engin
     return np.moveaxis(high, 0, 2)
 
 
+def compared(x: Float[ndarray, "n h w"], y: Float[ndarray, "n h w"]) -> dict[str, float]:
+    """PSNR, SSIM and tissue of a result, against the truth."""
+    scores = metrics.scores(x, y, 1.0)
+    return {"psnr": scores["psnr"], "ssim": scores["ssim_volume"], "tissue": volumes(x, y)}
+
+
 def volumes(x: Float[ndarray, "n h w"], y: Float[ndarray, "n h w"]) -> float:
     """Mean difference of the volumes of three classes of tissue, as a part of the truth's.
 
@@ -135,8 +141,7 @@ def scored(x: Float[ndarray, "n h w"], case: Case, fine: bool, engine: Engine) -
         began = time.perf_counter()
         y = np.maximum(made(s, case.factor, way, fine, engine), 0)
         seconds = time.perf_counter() - began
-        found[way] = {"psnr": metrics.psnr(x, y, 1.0), "ssim": metrics.scores(x, y, 1.0)["ssim_volume"]}
-        found[way] |= {"tissue": volumes(x, y), "seconds": seconds}
+        found[way] = {**compared(x, y), "seconds": seconds}
     return found
 
 

@@ -571,3 +571,6 @@ def test_every_slice_is_asked_whether_it_is_phase(
     )
     words = ["upscale", str(tmp_path / "in"), str(tmp_path / "out.nii"), "--method", "bicubic"]
     assert cli.run([*words, "--no-label-check"]) == 0
+    if make is phase_of_a_later_echo:  # the magnitude alone is a scan
+        assert cli.run([*words, "--volume", "1", "--force"]) == 2
+        assert cli.run([*words, "--volume", "0", "--force"]) == 0

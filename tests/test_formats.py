@@ -246,6 +246,34 @@ def test_colours_and_complex_numbers_are_refused(tmp_path: Path) -> None:
             io.read(tmp_path / "a.nrrd")
 
 
+def test_capitals_name_a_pair(tmp_path: Path) -> None:
+    """S.HDR and S.IMG, as old systems wrote them; the result's names are as they are given."""
+    volume = Volume(phantom((26, 34, 5)), oblique())
+    io.write(volume, tmp_path / "s.hdr")
+    for end in ("hdr", "img"):
+        (tmp_path / f"s.{end}").rename(tmp_path / f"S.{end.upper()}")
+    for end in ("HDR", "IMG"):
+        np.testing.assert_array_equal(io.read(tmp_path / f"S.{end}").data, volume.data)
+    io.write(volume, tmp_path / "OUT.IMG")
+    assert {path.name for path in tmp_path.iterdir()} == {"S.HDR", "S.IMG", "OUT.HDR", "OUT.IMG"}
+
+
+@pytest.mark.parametrize("end", [".nii", ".nii.gz", ".hdr", ".mgz", ".mha", ".nrrd"])
+def test_a_grid_alone_takes_no_voxels(tmp_path: Path, end: str) -> None:
+    """For ``--like``: whatever is not finite there, and without memory; a damaged file is refused."""
+    data = phantom((26, 34, 5))
+    data[2, 3, 1] = np.nan
+    path = tmp_path / f"a{end}"
+    io.write(Volume(data, oblique()), path)
+    found = next(io.read_series(path, voxels=False).volumes)
+    assert (found.data.shape, found.data.strides, found.data.any()) == ((26, 34, 5), (0, 0, 0), False)
+    np.testing.assert_allclose(found.affine, oblique(), atol=1e-5)
+    for file in io.written(path)[-1:]:
+        file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(BadInput):
+        io.read_series(path, voxels=False)
+
+
 @pytest.mark.parametrize("end", [".nii.gz", ".hdr", ".mgz", ".mha"])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float64"])
 def test_integers_are_rounded_and_held_at_their_limits(

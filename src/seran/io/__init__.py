@@ -11,8 +11,8 @@ import numpy as np
 from seran import scratch
 from seran.errors import BadInput
 from seran.files import GONE
-from seran.io import dicom, metaimage, mgh, nifti, nrrd, voxels
-from seran.io.voxels import Reading, Writer
+from seran.io import dicom, metaimage, mgh, nifti, nrrd
+from seran.io.voxels import Reading, Writer, files_of
 from seran.scratch import Allocator
 from seran.volume import Series, Volume
 
@@ -95,6 +95,7 @@ def read_series(
     allocate: Allocator = scratch.memory,
     only: int | None = None,
     pick: str | None = None,
+    voxels: bool = True,
 ) -> Series:
     """Read a scan, or a series of volumes on one grid (4-D), as float32 in its own units; else `BadInput`.
 
@@ -106,14 +107,16 @@ def read_series(
         allocate: where the voxels lie.
         only: which volume of a series, counted from 0; all without it.
         pick: which series of a folder, by number or UID, where ``scan`` is a path.
+        voxels: else only the grid is wanted, and voxels of files are 0.
     """
     if fill is not None and not np.isfinite(np.float32(fill)):
         raise BadInput(f"--fill {fill}: must be finite")
     source = scan if isinstance(scan, Source) else resolve(scan, pick)
     if source.series:
-        count, volume = dicom.read(source.series)
+        count, volume = dicom.read(source.series, only)
     else:
-        count, volume = _module(source.path).read(source.path, Reading(affine, fill, allocate))
+        how = Reading(affine, fill, allocate, voxels)
+        count, volume = _module(source.path).read(source.path, how)
     if only is None:
         return Series(count, map(volume, range(count)))
     if not 0 <= only < count:
@@ -136,7 +139,7 @@ def written(path: Path) -> list[Path]:
     _module(path)  # refuses other names
     if one := ONE_FILE.get(path.suffix.lower()):
         raise BadInput(f"{path}: expected header and voxels in one file; name it {one}")
-    return voxels.files_of(path)
+    return files_of(path)
 
 
 @contextmanager

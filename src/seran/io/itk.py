@@ -230,6 +230,8 @@ def _array(stored: Stored, shape: tuple[int, int, int, int], how: Reading) -> nd
         progress.log.warning("%s: %s bytes follow its voxels and are left out", stored.path, f"{left:,}")
     if raw and axes == sorted(axes) and stored.path.suffix.lower() not in Opener.compress_ext_map:
         return ArrayProxy(stored.path, (shape, stored.dtype, start), mmap=False)
+    if not how.voxels:
+        return np.broadcast_to(np.zeros((), stored.dtype), shape)
     held = how.allocate((-(-need // 4),)).view(np.uint8)[:need]
     _unpacked(stored, start, copied)
     return held.view(stored.dtype).reshape(stored.sizes, order="F").transpose(stored.order)

@@ -53,6 +53,7 @@ class Reading:
     affine: str
     fill: float | None
     allocate: Allocator
+    voxels: bool = True  # else the grid is enough, and all voxels are 0
 
 
 def packed(path: Path) -> bool:
@@ -62,8 +63,11 @@ def packed(path: Path) -> bool:
 
 def files_of(path: Path) -> list[Path]:
     """The file, or both files of a pair, the header first."""
-    pair = path.suffix.lower() in (".hdr", ".img")
-    return [path.with_suffix(".hdr"), path.with_suffix(".img")] if pair else [path]
+    if path.suffix.lower() not in (".hdr", ".img"):
+        return [path]
+    return [
+        path.with_suffix(end) for end in ((".HDR", ".IMG") if path.suffix.isupper() else (".hdr", ".img"))
+    ]
 
 
 def printable(value: object) -> str:
@@ -200,6 +204,8 @@ def filled(
         form: of a file that is read in parts.
         scaling: slope and intercept from what is stored to the file's own units.
     """
+    if not how.voxels:
+        return np.broadcast_to(np.float32(0), array.shape[:3])
     with readable(path, ("", ())):
         data, bad = how.allocate(array.shape[2::-1]).T, 0
     slope, intercept = map(np.float64, scaling)

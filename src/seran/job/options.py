@@ -222,7 +222,8 @@ class Target:
         if self.isotropic is not None:
             return self._within(scan, axis)
         if self.like is not None:
-            to, name = next(io.read_series(self.like, "auto", 0.0).volumes).grid, f"--like {self.like}"
+            to = next(io.read_series(self.like, voxels=False).volumes).grid
+            name = f"--like {self.like}"
             resample.refuse_apart(scan, to, name)
         elif self.spacing is None and scale in (1, 2, 3, 4):
             return int(scale), None

@@ -237,8 +237,13 @@ def _volume(slices: list[_Slice], pitch: float, normal: Float[ndarray, "3"]) -> 
     return Volume(data, usable_affine(first.path, affine), source, axis, thickness)
 
 
-def read(series: Listed) -> Found:
-    """The volumes of a series: its echoes and moments, in the order of their times, with no slice missing."""
+def read(series: Listed, only: int | None = None) -> Found:
+    """The volumes of a series: its echoes and moments, in the order of their times, with no slice missing.
+
+    Args:
+        series: of a folder.
+        only: which of them is wanted, and says what is in it; without it all say what is in any.
+    """
     volumes = scans(series.paths)
     shape, affine = volumes[0].data.shape, volumes[0].affine
     if not all(v.data.shape == shape and np.allclose(v.affine, affine, atol=1e-2) for v in volumes):
@@ -248,6 +253,8 @@ def read(series: Listed) -> Found:
             f"{series.folder}: slices are missing in series {series}, or the gaps between them vary: it "
             f"falls into {', '.join(where)}; complete it, or put one part into a folder of its own"
         )
+    if only is not None:
+        return len(volumes), volumes.__getitem__
     components = frozenset[str]().union(*(v.header.components for v in volumes))
     volumes = [replace(v, header=replace(v.header, components=components)) for v in volumes]
     return len(volumes), volumes.__getitem__
