@@ -282,3 +282,23 @@ def test_the_key_of_the_blind_sheet_is_right(tmp_path: Path) -> None:
         for j, name in enumerate(names):
             y, x = ((k + 0.55) / n * size for k, n, size in zip((i, j), (3, 4), picture.shape, strict=True))
             assert picture[int(y), int(x)] == pytest.approx(levels[name], abs=0.02)
+
+
+def test_lesions_that_fade_shrink_vanish_and_appear() -> None:
+    """Of a disc of 1.0 in a head of 0.4: what is stated of it is what was done to it."""
+    import lesions
+
+    at = np.moveaxis(np.indices((120, 110, 3)), 0, -1) - np.array([60, 55, 0])
+    far = np.hypot(at[..., 0], at[..., 1])
+    head = np.where(far < 50, 0.4, 0.0)
+    x, lesion = head + 0.6 * (far < 5), lesions.Lesion("", (60, 55, 1))
+    same = lesions.scored(x, x, lesion)
+    assert (same["contrast"], same["volume"], same["lost"], same["new"]) == (pytest.approx(1), 1, 0, 0)
+    paler = lesions.scored(x, head + 0.45 * (far < 5), lesion)
+    assert (paler["contrast"], paler["volume"]) == (pytest.approx(0.75), 1)
+    smaller = lesions.scored(x, head + 0.6 * (far < 3), lesion)
+    assert smaller["volume"] == pytest.approx((far < 3).sum() / (far < 5).sum())
+    gone = lesions.scored(x, head, lesion)
+    assert gone == {"contrast": pytest.approx(0, abs=1e-6), "volume": 0, "lost": 1, "new": 0}
+    more = x + 0.5 * (np.hypot(at[..., 0] - 14, at[..., 1]) < 4)
+    assert [lesions.scored(x, more, lesion)[name] for name in ("lost", "new")] == [0, 1]
