@@ -32,6 +32,8 @@ PROTOCOL = (
     "percentile of 1; noise of {noise:.0%} of it; both images held at 0 from below",
     "Slices are {part:.0%} as thick as far apart; each network is told the profile ``slr`` at this thickness "
     "and the noise, whatever is true",
+    "At slice frequency: power there as a part of that at neighbouring frequencies, over the truth's; above "
+    "1, bands",
     "Weights: {digest}; seconds on the machine that made this table",
 )
 ISOTROPIC = 1.7
@@ -118,6 +120,19 @@ def volumes(x: Float[ndarray, "n h w"], y: Float[ndarray, "n h w"]) -> float:
     return float(np.mean(np.abs(counts[1] - counts[0]) / counts[0]))
 
 
+def banding(y: Float[ndarray, "n h w"], thick: int) -> float:
+    """Power at the frequency of the thick slices, as a part of that at neighbouring frequencies.
+
+    Args:
+        y: thin slices.
+        thick: how many thick ones they were.
+    """
+    shown = (y - y.mean(0)) * np.hanning(len(y))[:, None, None]
+    power = np.square(np.abs(np.fft.rfft(shown, axis=0))).mean((1, 2))
+    near = np.r_[power[thick - 5 : thick - 2], power[thick + 3 : thick + 6]]
+    return float(power[thick - 1 : thick + 2].mean() / near.mean())
+
+
 def otsu(values: Float[ndarray, " n"], bins: int = 128) -> tuple[float, float]:
     """The two thresholds between three classes that leave the least variance within them."""
     counts, edges = np.histogram(values, bins)
@@ -141,7 +156,8 @@ def scored(x: Float[ndarray, "n h w"], case: Case, fine: bool, engine: Engine) -
         began = time.perf_counter()
         y = np.maximum(made(s, case.factor, way, fine, engine), 0)
         seconds = time.perf_counter() - began
-        found[way] = {**compared(x, y), "seconds": seconds}
+        bands = banding(y, len(s)) / banding(x, len(s))
+        found[way] = {**compared(x, y), "banding": bands, "seconds": seconds}
     return found
 
 
@@ -152,8 +168,8 @@ def table(rows: Rows) -> list[str]:
     for contrast in contrasts:
         own = [row for row in rows.values() if row["contrast"] == contrast]
         lines += [f"## {contrast} ({len(own)} scans)", ""]
-        lines += ["| slices | way | PSNR, dB | over B-spline | SSIM | tissue volumes off | seconds |"]
-        lines += ["|---|---|---|---|---|---|---|"]
+        lines += ["| slices | way | PSNR, dB | over spline | SSIM | tissue off | slice frequency | seconds |"]
+        lines += ["|---|---|---|---|---|---|---|---|"]
         for case in CASES:
             cells = [row["cells"][case.name] for row in own if case.name in row["cells"]]
             for way in WAYS if cells else ():
@@ -164,7 +180,7 @@ def table(rows: Rows) -> list[str]:
                 told += f"; bar {bar:+.1f}" if bar else ""
                 lines.append(
                     f"| {case.name} | {way} | {mean['psnr']:.2f} | {told} | {mean['ssim']:.4f} | "
-                    f"{mean['tissue']:.1%} | {mean['seconds']:.1f} |"
+                    f"{mean['tissue']:.1%} | {mean['banding']:.2f} | {mean['seconds']:.1f} |"
                 )
         lines.append("")
     return lines

@@ -302,3 +302,15 @@ def test_lesions_that_fade_shrink_vanish_and_appear() -> None:
     assert gone == {"contrast": pytest.approx(0, abs=1e-6), "volume": 0, "lost": 1, "new": 0}
     more = x + 0.5 * (np.hypot(at[..., 0] - 14, at[..., 1]) < 4)
     assert [lesions.scored(x, more, lesion)[name] for name in ("lost", "new")] == [0, 1]
+
+
+def test_bands_at_the_slices_are_seen() -> None:
+    """A step of brightness at every fifth slice is seen in its power; noise has none."""
+    from isotropic import banding
+
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, (100, 40, 40))
+    bands = noise + 2 * np.sin(2 * np.pi * np.arange(100) / 5)[:, None, None] * rng.normal(0, 1, (40, 40))
+    assert banding(noise, 20) == pytest.approx(1, abs=0.05)
+    assert banding(bands, 20) > 10
+    assert banding(bands, 30) == pytest.approx(1, abs=0.1)
