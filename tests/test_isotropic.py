@@ -1,5 +1,6 @@
 """Thick slices to thin ones: grids, places, what is refused, what is stated; the network itself."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from scipy.ndimage import center_of_mass, zoom
 
 import seran
-from seran import acquisition, cli, grid, isotropic, methods, profiles, resample
+from seran import acquisition, adapt, cli, grid, isotropic, methods, profiles, resample
 from seran.engines import Engine, Running
 from seran.errors import BadInput
 from seran.grid import Grid
@@ -174,6 +175,8 @@ def test_background_and_signs_are_kept() -> None:
     [
         (Options(scanner=Scanner(slice_thickness=3.0)), "only --isotropic uses it"),
         (Options(scanner=Scanner(slice_profile="rect")), "only --isotropic uses it"),
+        (Options(adapt=30.0), "--adapt: only --isotropic uses it"),
+        (Options(adapt=0.0, target=THIN), "--adapt 0: must be above 0"),
         (Options("bicubic", target=THIN), "only seran estimates"),
         (Options(ensemble=True, target=THIN), "--isotropic has none"),
         (
@@ -374,6 +377,24 @@ def test_the_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert finer.data.shape == (117, 141, 50)
     assert finer.record is not None
     assert (finer.record.weights, finer.record.slice_weights) == ("seran-native.onnx", "seran-isotropic.onnx")
+
+
+@pytest.mark.slow
+def test_the_network_is_tuned_on_the_scan(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was done is told and stated; where it helps, thin slices are others."""
+    monkeypatch.setattr("seran.adapt.adapted", functools.partial(adapt.adapted, steps=4))  # in any time
+    thick(tmp_path, shared)
+    source, out = str(tmp_path / "in.nii.gz"), tmp_path / "out.nii.gz"
+    assert cli.run(["upscale", source, str(out), "--isotropic", "--adapt", "9"]) == 0
+    said, record = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text())
+    assert f"; {record['AdaptSteps']} steps of fine-tuning on its own slices: " in said
+    assert record["AdaptSteps"] == 4
+    plain = seran.upscale(source, isotropic=True)
+    assert plain.record is not None
+    assert (plain.record.adapt_steps, plain.record.adapt_gain) == (0, None)
+    assert (record["AdaptGain"] > 0) == bool((plain.data != seran.read(out).data).any())
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ NAME = "the scan"  # of what has none, where it is at fault
 PATH, NUMBER, WORD = ((str, os.PathLike), "a path"), (Real, "a number"), (str, "a name")
 EXPECTED: dict[str, tuple[Any, str]] = {  # types of arguments that are easily given as something else
     "path": PATH, "like": PATH, "weights": PATH, "scale": NUMBER, "spacing": NUMBER,
-    "isotropic": (Real, "True, False or a number"),
+    "adapt": NUMBER, "isotropic": (Real, "True, False or a number"),
     "fill": NUMBER, "volume": (Integral, "a whole number"), "series": WORD, "method": WORD,
     "scanner": (Scanner, "a seran.Scanner"), "engine": (Engine, "a seran.engines.Engine"),
 }  # fmt: skip
@@ -142,6 +142,7 @@ def upscale(
     method: str | None = None,
     weights: str | Path | None = None,
     ensemble: bool = False,
+    adapt: float | None = None,
     plane: grid.Plane = "auto",
     force_plane: bool = False,
     scanner: Scanner = Scanner(),  # noqa: B008
@@ -159,6 +160,7 @@ def upscale(
         method: `seran methods` lists them; without it that of the weights, or seran.
         weights: a weights file, or the name of shipped weights.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
+        adapt: seconds to fine-tune the network across slices on the scan; the extra train is needed.
         plane: which slices to sharpen.
         force_plane: sharpen these even if they lie across thick ones.
         scanner: what was done to the scan before: measured, but for what is stated here.
@@ -168,11 +170,11 @@ def upscale(
     _refuse_types(
         scale=scale, spacing=spacing, like=like, isotropic=isotropic, method=method, weights=weights
     )
-    _refuse_types(scanner=scanner, engine=engine)
+    _refuse_types(scanner=scanner, engine=engine, adapt=adapt)
     target = Target(scale, spacing, None if like is None else Path(like), _millimetres(isotropic))
     reading = ReadOptions(plane=plane, force_plane=force_plane, label_check=label_check)
     file = None if weights is None else Path(weights)
-    options = Options(method, file, ensemble, target=target, scanner=scanner, read=reading)
+    options = Options(method, file, ensemble, adapt, target=target, scanner=scanner, read=reading)
     return _upscaled(scan, options, engine)
 
 

@@ -99,6 +99,7 @@ class Thin:
     by: str  # what their thickness is known by: stated, file or assumed
     final: Grid
     plane: Grid | None  # the same in the plane of the slices, if that is not the scan's
+    adapted: tuple[int, float] | None = None  # steps of fine-tuning on the scan, and what they gained, in dB
 
     def __call__(
         self,
@@ -130,13 +131,16 @@ class Thin:
     @property
     def facts(self) -> dict[str, Any]:
         """What a record states of it."""
-        return {
+        facts: dict[str, Any] = {
             "slice_factor": self.k,
             "slice_profile": str(self.profile),
             "slice_thickness_by": self.by,
             "slice_weights": self.network.weights,
             "slice_weights_sha256": self.network.sha256,
         }
+        if self.adapted is not None:
+            facts["adapt_steps"], facts["adapt_gain"] = self.adapted
+        return facts
 
 
 def thinner(

@@ -97,7 +97,7 @@ def upscale(
     engine: Engine = Engine(),  # noqa: B008
     where: Cluster = Cluster(),  # noqa: B008
 ) -> str:
-    """Sharpen scans in the plane of their slices, and write a JSON record beside each.
+    """Sharpen scans in the plane of their slices or, with --isotropic, across them, with a JSON record each.
 
     `seran upscale IN OUT` for one scan; `seran upscale IN IN ... FOLDER`, where IN may be a folder of scans,
     for many: a scan that cannot be used is named and counted, and does not stop the others.

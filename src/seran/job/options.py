@@ -264,6 +264,8 @@ class Options:
         method: `seran methods` lists them; without it that of the weights, or seran.
         weights: a weights file to use instead of those shipped for it, or a name of `seran weights list`.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
+        adapt: seconds to fine-tune the network of --isotropic on the scan's own slices (needs the extra
+            train); it is used if it does better on those that it was not tuned on.
         dtype: type of a voxel of the result; integers are rounded, and refused if they cannot hold the scan.
         target: the grid of the result; without any of its options twice as fine.
         scanner: what is known of the acquisition.
@@ -273,6 +275,7 @@ class Options:
     method: str | None = None
     weights: Annotated[Path | None, "FILE"] = None
     ensemble: bool = False
+    adapt: Annotated[float | None, "SECONDS"] = None
     dtype: Literal["float32", "float64", "uint8", "int16", "uint16", "int32"] = "float32"
     target: Target = Target()
     scanner: Scanner = Scanner()
@@ -292,10 +295,14 @@ class Options:
         """Raise `BadInput` if options of thick slices are given without, or with what cannot be with them."""
         scanner, usual = self.scanner, Scanner()
         if not self.thin:
+            named = ["adapt"] if self.adapt is not None else []
             for name in ("slice_thickness", "slice_profile"):
-                if getattr(scanner, name) != getattr(usual, name):
-                    raise BadInput(f"--{name.replace('_', '-')}: only --isotropic uses it; leave it out")
+                named += [name] if getattr(scanner, name) != getattr(usual, name) else []
+            if named:
+                raise BadInput(f"--{named[0].replace('_', '-')}: only --isotropic uses it; leave it out")
             return
+        if self.adapt is not None and not 0 < self.adapt < math.inf:
+            raise BadInput(f"--adapt {self.adapt:g}: must be above 0")
         name = self.implied()[0]
         if name.endswith("+"):
             raise BadInput("--ensemble: --isotropic has none; leave it out")

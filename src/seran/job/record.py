@@ -51,6 +51,8 @@ class Record:
     slice_thickness_by: str = ""  # what their thickness is known by: stated, file or assumed
     slice_weights: str = ""  # of that network
     slice_weights_sha256: str = ""
+    adapt_steps: int = 0  # of fine-tuning these on the scan's own slices
+    adapt_gain: float | None = None  # dB on some that they were not tuned on; at 0 the weights are as shipped
     interpolated_across: float = 1.0  # slices of the result for each of the scan, by interpolation alone
     sharpened: bool = False  # the scan was a result of seran's, by the record beside it
     key: str = ""  # of all that decides the result, see `key`
@@ -136,7 +138,11 @@ class Record:
         mm = profile.thickness * self.voxel_size_before[self.slice_axis]
         by = {"stated": "as stated", "file": "by the file or its JSON", "assumed": "assumed: their distance"}
         thick = f"{mm:.3g} mm thick, {by.get(self.slice_thickness_by, '')}; profile {profile.kind}"
-        return f"{self.more_slices:.3g} thin slices estimated for each thick one ({thick})"
+        tuned = ""
+        if self.adapt_gain is not None:
+            kept = f"+{self.adapt_gain:.2f} dB on others" if self.adapt_gain else "no better, so not used"
+            tuned = f"; {self.adapt_steps} steps of fine-tuning on its own slices: {kept}"
+        return f"{self.more_slices:.3g} thin slices estimated for each thick one ({thick}){tuned}"
 
     def known(self) -> dict[str, str]:
         """What is known of the acquisition, in words."""

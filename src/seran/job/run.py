@@ -1,6 +1,7 @@
 """One scan: `Steps` in memory, for the library too; `run` from file to file, for whatever sharpens files."""
 
 import functools
+import importlib
 import itertools
 import os
 import time
@@ -107,6 +108,8 @@ class Steps:
             network = methods.across(name, options.weights, engine)
             k = isotropic.factor(first.grid, final, axis)
             self.across = isotropic.Thin(network, k, *known, final, target)
+            if options.adapt is not None:
+                importlib.import_module("seran.adapt")  # which says what it needs
             method = (
                 self.across.alone if scale == 1 else methods.method(name, scale, methods.NATIVE, None, engine)
             )
@@ -134,6 +137,8 @@ class Steps:
             image, spread = resample.onto(volume, plane, allocate) if plane else volume, None
         if self.across is not None:
             sigma = fitted.known.sigma if self.rounds == 1 else 0.0  # which the network in the plane undid
+            if self.options.adapt is not None and self.across.adapted is None:
+                self.across = self._adapted(self.across, image, sigma, self.options.adapt)
             image = self.across(image, self.plan.axis, sigma, fitted.known.background, progress, allocate)
         for made in filter(None, (image, spread)):
             _refuse_unusable(made)
@@ -154,6 +159,16 @@ class Steps:
         if self.options.scanner.noise == "auto":
             known = self._quieted(known, stack)
         return Fitted(native.bound(self.method, known, stack.shape[1:]), known, gain)
+
+    def _adapted(self, across: isotropic.Thin, image: Volume, sigma: float, seconds: float) -> isotropic.Thin:
+        """With a network that is tuned on a volume, the first of a series, for all of them."""
+        from seran.adapt import adapted  # needs torch
+
+        stack, told = np.moveaxis(image.data, self.plan.axis, 0), (across.k, across.profile, sigma, seconds)
+        with progress.stage(f"fine-tune {across.network.weights} on the scan"):
+            made = adapted(across.network, stack, *told, engine=self.engine)
+        gain = round(made.gain, 3) if made.helped else 0.0
+        return replace(across, network=made.across, adapted=(made.steps, gain))
 
     def _quieted(self, known: Measured, stack: Float[ndarray, "n h w"]) -> Measured:
         """With the noise that the network is told, see `native.quieted`."""
