@@ -134,7 +134,7 @@ def test_labels_of_the_resolution(raw: Path) -> None:
 
     assert [label(), label(scale=3), label(scale=2.6), label(spacing=0.45)] == ["x2", "x3", "x2p6", "0p45mm"]
     assert [label(spacing=0.7000001), label(scale=2.5000001)] == ["0p7000001mm", "x2p5000001"]
-    assert [label(isotropic=i) for i in (0, 0.8, 0.8000001)] == ["iso", "iso0p8mm", "iso0p8000001mm"]
+    assert [label(isotropic=i) for i in ("auto", 0.8, 0.8000001)] == ["iso", "iso0p8mm", "iso0p8000001mm"]
     fills = [dataset.naming(Options(read=ReadOptions(fill=v)), Engine()).desc for v in (1e16, 1e-16)]
     assert fills == ["seranFill1e16", "seranFill1EMinus16"]
     one, other = (

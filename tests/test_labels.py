@@ -165,7 +165,7 @@ def test_phase(
     path = save(data, oblique(), tmp_path / name)
     said = refused(path, capsys)
     assert why in said
-    assert "sharpen the magnitude, or give --no-label-check" in said
+    assert "--volume chooses one), or give --no-label-check" in said
     for magnitude in ("acr_ph.nii", "arterial_phase.nii"):
         labels.refuse_other_kinds(Path(magnitude), Volume(IMAGE.astype(np.float32), oblique()))
 

@@ -63,6 +63,8 @@ LOST = 0.1  # of the variance of noise, at least, that the averages of slices co
 LEAST, GREATEST = 1e-12, 1e9  # squared errors: of dark patches, and of what is no number
 WORTH = 0.02
 """dB on slices that nothing was learned from, below which the shipped weights are kept."""
+TOO_FEW = "too few of its slices show enough"
+TOO_SHORT = "no step of training fits into the seconds, give more"
 Batch = tuple[ndarray, ndarray, ndarray]  # low patches (b, p, q), high ones (b, k p, q), what is lit of these
 
 
@@ -75,17 +77,19 @@ class Adapted:
         steps: of training.
         seconds: that all of it took.
         gain: over the given network on the scan's own pairs that nothing was learned from, in dB.
+        kept: why the given network is kept; empty if it is not.
     """
 
     across: Across
     steps: int = 0
     seconds: float = 0.0
     gain: float = 0.0
+    kept: str = ""
 
     @property
     def helped(self) -> bool:
         """Whether the network is another one than before."""
-        return self.gain >= WORTH
+        return not self.kept
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ def adapted(
     found = pairs_of(norm.apply(stack), k, profile, noise) if norm.gain else None
     if found is None:
         progress(100)
-        return Adapted(across, seconds=time.perf_counter() - began)
+        return Adapted(across, seconds=time.perf_counter() - began, kept=TOO_FEW)
     held, (learned, judge) = across.held(k), found
     with threads(engine.threads or cpus()):
         run = Run(network(held), told(noise, profile, k), engine.device.replace("auto", "cpu"))
@@ -217,7 +221,8 @@ def adapted(
         run.swap()
         gain = 10 * math.log10(before / run.error(judge)) if run.steps else 0.0
     progress(100 - shown)
-    made = Adapted(across, run.steps, time.perf_counter() - began, gain)
+    kept = "" if gain >= WORTH else "no better on others of its slices" if run.steps else TOO_SHORT
+    made = Adapted(across, run.steps, time.perf_counter() - began, gain, kept)
     if not made.helped:
         return made
     running = load(replaced(held, run.state()), engine)

@@ -99,7 +99,7 @@ class Thin:
     by: str  # what their thickness is known by: stated, file or assumed
     final: Grid
     plane: Grid | None  # the same in the plane of the slices, if that is not the scan's
-    adapted: tuple[int, float] | None = None  # steps of fine-tuning on the scan, and what they gained, in dB
+    adapted: tuple[int, float, str] | None = None  # steps of tuning, dB that they gained, why not used
 
     def __call__(
         self,
@@ -139,7 +139,7 @@ class Thin:
             "slice_weights_sha256": self.network.sha256,
         }
         if self.adapted is not None:
-            facts["adapt_steps"], facts["adapt_gain"] = self.adapted
+            facts["adapt_steps"], facts["adapt_gain"], facts["adapt_kept"] = self.adapted
         return facts
 
 

@@ -17,6 +17,7 @@ import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
@@ -44,15 +45,18 @@ class Argument:
     choices: Sequence[str] = ()
     count: int = 0
     default: Any = None
+    words: Sequence[str] = ()  # that stand for a number
 
     def needs(self) -> str:
         """What is expected, in words."""
         numbers = f"{self.count} numbers" if self.count > 1 else ""
-        words = self.choices or [numbers or NEEDS.get(self.kind, "a value")]
+        words = self.choices or [numbers or NEEDS.get(self.kind, "a value"), *self.words]
         return " or ".join(", ".join(words).rsplit(", ", 1))
 
     def takes(self, word: str) -> bool:
         """Whether a word can be a value of it."""
+        if word in self.words:
+            return True
         with contextlib.suppress(ValueError):
             self.kind(word)
             return self.count != 0 and word in (self.choices or [word])
@@ -101,7 +105,7 @@ def of(command: Any, group: str = "Options", values: object = None) -> Iterator[
         if is_dataclass(kind):
             yield from of(kind, _described(kind)[0].splitlines()[0].rstrip("."), default)
         elif tyro.conf.Fixed not in marks:
-            kind, choices, count = _values(kind)
+            kind, choices, count, words = _values(kind)
             count = 1 if tyro.conf.UseAppendAction in marks else count  # each time that it is named
             named: Any = tyro.conf.arg(name=name.replace("_", "-"))
             named = next((mark for mark in marks if getattr(mark, "name", None)), named)
@@ -112,11 +116,12 @@ def of(command: Any, group: str = "Options", values: object = None) -> Iterator[
             word = f"{{{','.join(choices)}}}" if choices else word
             metavar = f"{word} ..." if count < 0 else " ".join([word] * count)
             metavar = next((mark for mark in marks if isinstance(mark, str)), metavar)
-            yield Argument(flags, texts.get(name, ""), group, metavar, kind, choices, count, default)
+            yield Argument(flags, texts.get(name, ""), group, metavar, kind, choices, count, default, words)
 
 
-def _values(kind: Any) -> tuple[type, Sequence[str], int]:  # noqa: ANN401
-    """Of a type: that of one value, the only values that there are, and how many are taken."""
+def _values(kind: Any) -> tuple[type, Sequence[str], int, Sequence[str]]:  # noqa: ANN401
+    """Of a type: that of one value, the only values that there are, how many are taken, words besides."""
+    words = [word for other in get_args(kind)[1:] if get_origin(other) is Literal for word in get_args(other)]
     if type(None) in get_args(kind):
         kind = get_args(kind)[0]
     count = int(kind is not bool)
@@ -124,7 +129,7 @@ def _values(kind: Any) -> tuple[type, Sequence[str], int]:  # noqa: ANN401
         kind, *others = get_args(kind)
         count = -1 if others == [...] else 1 + len(others)
     choices = get_args(kind) if get_origin(kind) is Literal else ()
-    return kind if kind in NEEDS else str, [str(choice) for choice in choices], count
+    return kind if kind in NEEDS else str, [str(choice) for choice in choices], count, words
 
 
 def _help(name: str, command: Callable[..., str]) -> str:
@@ -197,6 +202,11 @@ def _with_values(words: Sequence[str], loose: set[str]) -> Iterator[str]:
         yield word
         if word in loose and not VALUE.fullmatch(following):
             yield "auto"
+        elif word in loose and Path(following).exists():
+            raise BadInput(
+                f"{word} {following}: is this its value, or the file or folder of that name? Say "
+                f"{word}={following}, or {word}=auto ./{following}"
+            )
 
 
 def run(name: str, words: Sequence[str]) -> str:

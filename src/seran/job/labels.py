@@ -40,7 +40,7 @@ FILLED = 0.002  # part of the voxels that every twentieth of the range has in ph
 KINDS = {
     "a result of seran's": "sharpen the scan that it was made from",
     "labels": "a segmentation or mask wants nearest neighbour, on the grid of the sharpened image",
-    "phase, or a part of a complex image": "sharpen the magnitude",
+    "phase, or a part of a complex image": "sharpen the magnitude (of several volumes --volume chooses one)",
 }
 
 

@@ -16,6 +16,7 @@ from seran.job.options import Options
 from seran.quality.checks import THINNER, Check, Verdict, worst
 from seran.quality.provenance import Acquired, Provenance
 
+ADAPT = ("adapt_steps", "adapt_gain", "adapt_kept")
 OUTSIDE = 0.1  # part of a result outside the scan that is told
 
 
@@ -52,7 +53,8 @@ class Record:
     slice_weights: str = ""  # of that network
     slice_weights_sha256: str = ""
     adapt_steps: int = 0  # of fine-tuning these on the scan's own slices
-    adapt_gain: float | None = None  # dB on some that they were not tuned on; at 0 the weights are as shipped
+    adapt_gain: float | None = None  # dB on some that they were not tuned on; None: not asked for
+    adapt_kept: str = ""  # why the weights are as shipped all the same
     interpolated_across: float = 1.0  # slices of the result for each of the scan, by interpolation alone
     sharpened: bool = False  # the scan was a result of seran's, by the record beside it
     key: str = ""  # of all that decides the result, see `key`
@@ -84,6 +86,7 @@ class Record:
             noise_range=(min(noise), max(noise)) if noise else (),
             noise_by=", ".join(by),
             masked=self.masked + other.masked,
+            **{name: getattr(self if self.adapt_steps else other, name) for name in ADAPT},
             spikes=self.spikes + other.spikes,
         )
         return made.judged(other.checks)
@@ -140,8 +143,10 @@ class Record:
         thick = f"{mm:.3g} mm thick, {by.get(self.slice_thickness_by, '')}; profile {profile.kind}"
         tuned = ""
         if self.adapt_gain is not None:
-            kept = f"+{self.adapt_gain:.2f} dB on others" if self.adapt_gain else "no better, so not used"
-            tuned = f"; {self.adapt_steps} steps of fine-tuning on its own slices: {kept}"
+            gained = (
+                f"{self.adapt_steps} steps of tuning on its own slices: {self.adapt_gain:+.2f} dB on others"
+            )
+            tuned = f"; not tuned on the scan: {self.adapt_kept}" if self.adapt_kept else f"; {gained}"
         return f"{self.more_slices:.3g} thin slices estimated for each thick one ({thick}){tuned}"
 
     def known(self) -> dict[str, str]:

@@ -137,7 +137,7 @@ class Steps:
             image, spread = resample.onto(volume, plane, allocate) if plane else volume, None
         if self.across is not None:
             sigma = fitted.known.sigma if self.rounds == 1 else 0.0  # which the network in the plane undid
-            if self.options.adapt is not None and self.across.adapted is None:
+            if self.options.adapt is not None and not (self.across.adapted and self.across.adapted[0]):
                 self.across = self._adapted(self.across, image, sigma, self.options.adapt)
             image = self.across(image, self.plan.axis, sigma, fitted.known.background, progress, allocate)
         for made in filter(None, (image, spread)):
@@ -161,14 +161,13 @@ class Steps:
         return Fitted(native.bound(self.method, known, stack.shape[1:]), known, gain)
 
     def _adapted(self, across: isotropic.Thin, image: Volume, sigma: float, seconds: float) -> isotropic.Thin:
-        """With a network that is tuned on a volume, the first of a series, for all of them."""
+        """With a network that is tuned on a volume, of a series the first that can teach, for all of them."""
         from seran.adapt import adapted  # needs torch
 
         stack, told = np.moveaxis(image.data, self.plan.axis, 0), (across.k, across.profile, sigma, seconds)
         with progress.stage(f"fine-tune {across.network.weights} on the scan"):
             made = adapted(across.network, stack, *told, engine=self.engine)
-        gain = round(made.gain, 3) if made.helped else 0.0
-        return replace(across, network=made.across, adapted=(made.steps, gain))
+        return replace(across, network=made.across, adapted=(made.steps, round(made.gain, 3), made.kept))
 
     def _quieted(self, known: Measured, stack: Float[ndarray, "n h w"]) -> Measured:
         """With the noise that the network is told, see `native.quieted`."""

@@ -14,7 +14,7 @@ from numpy import ndarray
 from seran import grid, scratch
 from seran.degrade import DEGRADATIONS
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
-from seran.quality.provenance import Provenance, placed, selected, side_by_side, thin
+from seran.quality.provenance import Provenance, placed, selected, shared, side_by_side, thin
 from seran.volume import Volume
 
 Verdict = Literal["PASS", "not known", "WARN", "FAIL"]  # from the best to the worst
@@ -216,7 +216,10 @@ def _off(before: Volume, after: Volume, made: Provenance, old: Range) -> tuple[f
         old: of the scan.
     """
     magnitude = old.least >= 0
-    sd = _sigma(made, old) * np.sqrt(made.acquired.window.passed) if made.acquired.undone else 0.0
+    without = made.acquired.undone or made.across is not None  # networks that are told the noise
+    sd = _sigma(made, old) * np.sqrt(made.acquired.window.passed) if without else 0.0
+    if made.resampled:  # a coarser plane averages it
+        sd *= np.sqrt(np.delete(shared(before.grid, after.grid) / before.data.shape, made.axis).prod())
     background = np.float32(np.nan if made.acquired.background is None else made.acquired.background)
     error = noise = count = 0.0
     for again, given in side_by_side(before, after, made, magnitude):

@@ -87,7 +87,7 @@ def side_by_side(
         return
     covers = after.on(np.ones(after.data.shape, np.float32), after.affine)
     there, back = (np.moveaxis(resample.onto(v, before.grid).data, made.axis, 0) for v in (covers, after))
-    kept = tuple(np.delete(_shared(before.grid, after.grid), made.axis).tolist())
+    kept = tuple(np.delete(shared(before.grid, after.grid), made.axis).tolist())
     for low, cover, high in zip(coarse, there, back, strict=True):
         again = degraded(np.where(cover > COVERED, high, low)) if undone else high
         if kept != low.shape:
@@ -96,7 +96,7 @@ def side_by_side(
         yield again[part], low[part]
 
 
-def _shared(a: grid.Grid, b: grid.Grid) -> Int[ndarray, "3"]:
+def shared(a: grid.Grid, b: grid.Grid) -> Int[ndarray, "3"]:
     """Voxels along each axis of a grid that has its field of view, and is as coarse as another along none."""
     steps = np.linalg.inv(a.affine) @ b.affine
     coarse = np.empty(3)
