@@ -120,7 +120,7 @@ def test_a_mistake_is_one_line(words: str, line: str, capsys: pytest.CaptureFixt
         (("--report", "None"), "--report: expected a value, got None"),
         (("--like", "None"), "--like: expected a value, got None"),
         (("--scale=None",), "--scale: expected a number, got None"),
-        (("--isotropic", "None"), "--isotropic: expected a number, got None"),
+        (("--isotropic", "None"), "--isotropic: expected a number or auto, got None"),
         (("--method", ""), "--method: expected a value, got an empty word"),
         (("--part", ""), "--part: expected a value, got an empty word"),
         (("--part=",), "--part: expected a value, got an empty word"),
