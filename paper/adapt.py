@@ -113,7 +113,7 @@ def scored(source: Source, k: int, slices: int, seconds: Sequence[float]) -> dic
             spent += time.process_time() - began
             run.swap()
             own = 10 * math.log10(before / run.error(judge))
-            gain = psnr(adapt.load(adapt.replaced(held, run.state()), engine)) - base
+            gain = psnr(methods.loaded(adapt.replaced(held, run.state()), engine)) - base
             run.swap()
             after[f"{limit:g}"] = {"steps": run.steps, "own": own, "gain": gain}
             began = time.process_time()

@@ -171,7 +171,7 @@ def test_it_runs_on_the_engine_as_in_torch(network: Across) -> None:
         made.half().float()
         expected = made(torch.from_numpy(LOW))[:, 0].numpy()
     state = {name: p.detach().numpy() for name, p in made.named_parameters()}
-    found = adapt.load(adapt.replaced(held, state), ENGINE).predict(LOW)
+    found = methods.loaded(adapt.replaced(held, state), ENGINE).predict(LOW)
     np.testing.assert_allclose(found, expected, atol=2e-4)
     assert np.abs(found - network.heads(K).predict(LOW)).max() > 1e-3
 

@@ -30,7 +30,8 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy import ndimage
 
-from seran.engines import Engine, Running, openvino
+from seran import methods
+from seran.engines import Engine
 from seran.errors import BadInput
 from seran.isotropic import told
 from seran.machine import cpus, has_bf16, needed
@@ -44,7 +45,6 @@ try:
     import torch
     from torch import Tensor, nn
 
-    from seran.engines import torch as by_torch
     from seran.engines.torch import network
 except ModuleNotFoundError as error:  # upscaling needs it for nothing else on a CPU
     raise needed("--adapt", error) from error
@@ -225,7 +225,7 @@ def adapted(
     made = Adapted(across, run.steps, time.perf_counter() - began, gain, kept)
     if not made.helped:
         return made
-    running = load(replaced(held, run.state()), engine)
+    running = methods.loaded(replaced(held, run.state()), engine)  # only this scan wants it
     return replace(made, across=replace(across, heads=lambda f: running if f == k else across.heads(f)))
 
 
@@ -297,11 +297,6 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def load(weights: Weights, engine: Engine) -> Running:
-    """A network that only this scan wants; see `seran.methods` for those that stay loaded."""
-    return (openvino if engine.device in ("auto", "cpu") else by_torch).load(weights, engine)
 
 
 def replaced(weights: Weights, state: dict[str, ndarray]) -> Weights:

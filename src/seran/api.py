@@ -167,10 +167,8 @@ def upscale(
         label_check: refuse what looks like labels, phase or a result of seran's.
         engine: device, precision and threads.
     """
-    _refuse_types(
-        scale=scale, spacing=spacing, like=like, isotropic=isotropic, method=method, weights=weights
-    )
-    _refuse_types(scanner=scanner, engine=engine, adapt=adapt)
+    _refuse_types(scale=scale, spacing=spacing, like=like, isotropic=isotropic, method=method)
+    _refuse_types(weights=weights, adapt=adapt, scanner=scanner, engine=engine)
     target = Target(scale, spacing, None if like is None else Path(like), _millimetres(isotropic))
     reading = ReadOptions(plane=plane, force_plane=force_plane, label_check=label_check)
     file = None if weights is None else Path(weights)

@@ -161,9 +161,8 @@ def _unbound(_: ndarray) -> ndarray:
     raise BadInput("native weights need a scan whose acquisition is known: use seran.upscale or seran.load")
 
 
-@functools.lru_cache(maxsize=6)  # networks that stay loaded
-def _running(held: Weights, engine: Engine) -> Running:
-    """A network loaded once for all that want it, known by what its file holds, whatever that is called."""
+def loaded(held: Weights, engine: Engine) -> Running:
+    """A network on the engine that runs it."""
     if engine.device in ("auto", "cpu"):
         from seran.engines import openvino
 
@@ -175,4 +174,6 @@ def _running(held: Weights, engine: Engine) -> Running:
     return torch.load(held, engine)
 
 
+_running = functools.lru_cache(maxsize=6)(loaded)
+"""A network loaded once for all that want it, known by what its file holds, whatever that is called."""
 forget = _running.cache_clear  # lets go of the networks that are loaded
