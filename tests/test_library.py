@@ -292,11 +292,11 @@ def test_masked_voxels_are_not_used_as_if_they_counted() -> None:
 def test_a_result_that_was_read_is_known_as_one(
     scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its path or as `read` gave it, from a folder that is named by a dot, too."""
+    """By its path, as `read` or nibabel gave it, from a folder that is named by a dot, too."""
     seran.write(seran.upscale(scan, method="bicubic"), tmp_path / "out.nii")
     series(tmp_path / "study", DATA, oblique(), Modality="MR")
     assert not seran.read(scan).sharpened
-    for read in (tmp_path / "out.nii", seran.read(tmp_path / "out.nii")):
+    for read in (tmp_path / "out.nii", seran.read(tmp_path / "out.nii"), nib.load(tmp_path / "out.nii")):
         with pytest.raises(seran.BadInput, match="got what looks like a result of seran's"):
             seran.upscale(read, method="bicubic")
     again = seran.upscale(seran.read(tmp_path / "out.nii"), method="bicubic", label_check=False)

@@ -128,6 +128,19 @@ def test_sform_and_qform_that_disagree(tmp_path: Path) -> None:
         np.testing.assert_allclose(header.get_qform(), right, atol=1e-3)
 
 
+def test_transforms_of_two_spaces_both_move(tmp_path: Path) -> None:
+    standard = shifted(oblique(), (3, 4, 9))
+    path = save(tmp_path / "a.nii", phantom(SHAPE), (standard, 4), (oblique(), 1), nib.Nifti1Image)
+    volume = io.read(path)
+    np.testing.assert_allclose(volume.affine, standard, atol=1e-4)
+    io.write(enlarged(volume, bicubic(2), 2, "corner"), tmp_path / "out.nii")
+    made = nib.load(tmp_path / "out.nii")
+    for name, code, right in (("sform", 4, standard), ("qform", 1, oblique())):
+        found, stored = getattr(made.header, f"get_{name}")(coded=True)
+        assert stored == code
+        assert np.abs(grid.corners(made.shape, found) - grid.corners(SHAPE, right)).max() < 1e-3
+
+
 def test_a_transform_with_code_0_cannot_be_chosen(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", phantom(SHAPE), (oblique(), 1), None, nib.Nifti1Image)
     with pytest.raises(BadInput, match="qform code is 0"):

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -470,7 +471,10 @@ def test_a_machine_without_a_network(
 ) -> None:
     """Exported there, carried over, put where pulled weights lie: no server is asked."""
     assert command("export", "vdsr-x2-bd", "--out", tmp_path / "stick") == 0
-    assert subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path / "stick").returncode == 0
+    os.link(tmp_path / "stick" / "vdsr-x2-bd.onnx", os.fsencode(tmp_path) + b"/stick/caf\xe9.onnx")
+    assert command("export", "vdsr-x2-bd", "--out", tmp_path / "stick") == 0
+    sums = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path / "stick", capture_output=True)
+    assert (sums.returncode, sums.stdout.count(b"OK")) == (0, 2)
     assert command("export", "srcnn-x2-bd", "--out", tmp_path / "stick") == 2
     assert "srcnn-x2-bd: not here" in capsys.readouterr().err
     (tmp_path / "cache" / "weights").mkdir(parents=True)

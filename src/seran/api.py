@@ -97,8 +97,7 @@ def read(
     found = io.read_series(file, how.affine, how.fill, only=how.volume, pick=how.series)
     if found.count > 1:
         raise BadInput(f"{path}: holds {found.count} volumes; choose one: volume=0, for example")
-    made = io.format_of(file) not in io.ONE_FILE and record.read(file.absolute()) is not None
-    return Scan(next(found.volumes), name=file.name, sharpened=made, path=file.absolute())
+    return Scan(next(found.volumes), name=file.name, sharpened=_sharpened(file), path=file.absolute())
 
 
 def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool = False) -> None:
@@ -278,11 +277,14 @@ def _scan(scan: Readable) -> Scan:
         return scan
     if isinstance(scan, str | Path):
         return read(scan)
-    here, named, unit = Path(NAME), None, 1.0
+    here, file, named, unit = Path(NAME), None, None, 1.0
     if isinstance(scan, tuple) and len(scan) == 2:
         held, affine, header = scan[0], scan[1], None
     elif hasattr(scan, "dataobj") and hasattr(scan, "affine"):
         held, affine, header = scan.dataobj, scan.affine, scan.header.copy()
+        if given := getattr(scan, "get_filename", lambda: None)():
+            file = Path(given).absolute()
+            here = Path(file.name)
         if isinstance(header, nib.Nifti1Header):
             named, unit = nifti.checked(here, header), nifti.in_mm(header)
     else:
@@ -302,7 +304,13 @@ def _scan(scan: Readable) -> Scan:
         got = " ".join(str(affine).split())[:80]
         raise BadInput(f"{here}: expected an affine of 4 x 4 numbers, got {got}")
     matrix = usable_affine(here, matrix * np.array([[unit]] * 3 + [[1.0]]))
-    return Scan(Volume(data, matrix, header, named))
+    volume = Volume(data, matrix, header, named)
+    return Scan(volume, name=file.name, sharpened=_sharpened(file), path=file) if file else Scan(volume)
+
+
+def _sharpened(file: Path) -> bool:
+    """Whether a record beside a file says that it is a result."""
+    return io.format_of(file) not in io.ONE_FILE and record.read(file.absolute()) is not None
 
 
 def _array(held: object) -> ndarray:

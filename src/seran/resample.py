@@ -4,7 +4,7 @@ Parallel axes: Keys' cubic, stretched where the new grid is coarser (`seran.resi
 B-splines after the same smoothing. Where the source has no negative voxel, the result has none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -122,14 +122,19 @@ def _along(data: Voxels, i: int, weights: Matrix, allocate: Allocator) -> Voxels
     """Block by block, cut across another axis."""
     shape = (*data.shape[:i], weights.shape[0], *data.shape[i + 1 :])
     made, weights = allocate(shape), weights.astype(np.float32)
-    axis = max((j for j in range(3) if j != i), key=lambda j: abs(data.strides[j]))
-    step = max(1, scratch.PART * shape[axis] // (4 * max(data.size, made.size)))
-    for start in range(0, shape[axis], step):
-        at = (*[slice(None)] * axis, slice(start, start + step))
+    for at in _across(data, i, made):
         made[at] = along(data[at], i, weights)
+    return made
+
+
+def _across(data: Voxels, i: int, made: Voxels) -> Iterator[tuple[slice, ...]]:
+    """Indices of blocks that hold whole lines along axis ``i`` of both; after each, memory is given back."""
+    axis = max((j for j in range(3) if j != i), key=lambda j: abs(data.strides[j]))
+    step = max(1, scratch.PART * made.shape[axis] // (4 * max(data.size, made.size)))
+    for start in range(0, made.shape[axis], step):
+        yield (*[slice(None)] * axis, slice(start, start + step))
         for array in (data, made):
             scratch.release(array)
-    return made
 
 
 def _parallel(data: Voxels, to: Affine, shape: tuple[int, int, int], allocate: Allocator) -> Voxels:
@@ -145,7 +150,7 @@ def _parallel(data: Voxels, to: Affine, shape: tuple[int, int, int], allocate: A
 
 
 def _turned(data: Voxels, to: Affine, shape: tuple[int, int, int], allocate: Allocator) -> Voxels:
-    from scipy.ndimage import affine_transform, spline_filter  # a tenth of a second, and rarely needed
+    from scipy.ndimage import affine_transform, spline_filter1d  # a tenth of a second, and rarely needed
 
     for i in range(3):
         step = np.abs(to[i, :3]).max()
@@ -153,7 +158,9 @@ def _turned(data: Voxels, to: Affine, shape: tuple[int, int, int], allocate: All
             weights = sampled(np.arange(float(data.shape[i])), data.shape[i], 1 / step)
             data = _along(data, i, weights, allocate)
     smooth = allocate(data.shape)
-    spline_filter(data, 3, smooth, "nearest")
+    for i, source in enumerate((data, smooth, smooth)):
+        for at in _across(source, i, smooth):
+            smooth[at] = spline_filter1d(source[at], 3, i, np.float32, "nearest")
     made = allocate(shape)
     for at in scratch.blocks(made):  # coordinates take 24 bytes for each voxel
         start, size = [s.start or 0 for s in (*at, slice(None), slice(None))[:3]], made[at].shape

@@ -78,7 +78,7 @@ def _export(names: Sequence[str], out: Path | None, safetensors: bool) -> str:
                 shutil.copyfile(at_hand[name], part)
     made = sorted(p for p in out.iterdir() if p.suffix in (".onnx", ".safetensors"))
     with files.atomic(out / SUMS) as part:
-        part.write_text("".join(f"{files.sha256(p)}  {p.name}\n" for p in made))
+        part.write_bytes(b"".join(os.fsencode(f"{files.sha256(p)}  {p.name}\n") for p in made))
     return f"{out}: {len(names)} files; `sha256sum -c {SUMS}` verifies them, `seran weights pull` takes them"
 
 

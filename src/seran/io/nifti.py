@@ -141,16 +141,17 @@ def _normalise(header: nib.Nifti1Header, longest: float = np.inf) -> None:
 
 
 def _transform(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], choice: str) -> grid.Affine:
-    """The affine that counts: the one of ``choice``, or the one that both transforms say."""
+    """The affine that counts: of ``choice``, or what both transforms say; the sform of two spaces."""
     if choice in ("sform", "qform"):
         return _chosen(path, header, choice)
     with readable(path, FORM):
         (sform, s_code), (qform, q_code) = header.get_sform(coded=True), header.get_qform(coded=True)
         best = header.get_best_affine()
-    if s_code and q_code and choice != "either" and (apart := _apart(shape, sform, qform)):
+    one_space = s_code == q_code != 0 and choice != "either"
+    if one_space and (apart := _apart(shape, sform, qform)):
         raise BadInput(
-            f"{path}: sform (code {s_code}) and qform (code {q_code}) place the scan up to {apart:.3g} mm "
-            "apart; say which is right with --affine sform or --affine qform"
+            f"{path}: sform and qform, both of code {s_code}, place the scan up to {apart:.3g} mm apart; "
+            "say which is right with --affine sform or --affine qform"
         )
     return best
 
