@@ -146,7 +146,7 @@ class Steps:
         if stored.kind != "f":
             kept = image.on(voxels.cast(image.data, stored).astype(np.float32), image.affine)
         told = replace(self.record(fitted), spikes=spikes)
-        return image, spread, told.judged(checks.all_of(volume, kept, told.provenance))
+        return image, spread, told.judged(checks.all_of(volume, kept, told.provenance, allocate))
 
     def fit(self, stack: Float[ndarray, "n h w"]) -> Fitted:
         """The method for the slices of a volume."""

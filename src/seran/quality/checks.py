@@ -15,6 +15,7 @@ from seran import grid, scratch
 from seran.degrade import DEGRADATIONS
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
 from seran.quality.provenance import Provenance, placed, selected, shared, side_by_side, thin
+from seran.scratch import Allocator, memory
 from seran.volume import Volume
 
 Verdict = Literal["PASS", "not known", "WARN", "FAIL"]  # from the best to the worst
@@ -71,25 +72,28 @@ class Range:
         return self.bounds[1] - self.bounds[0]
 
 
-def all_of(before: Volume, after: Volume, made: Provenance | None) -> list[Check]:
+def all_of(
+    before: Volume, after: Volume, made: Provenance | None, allocate: Allocator = memory
+) -> list[Check]:
     """Every check.
 
     Args:
         before: the scan.
         after: what became of it, or any other one.
         made: how, if that is known.
+        allocate: makes the arrays that are as large as the result.
     """
     with np.errstate(all="ignore"):  # intensities may be huge or tiny: what is no number then is a FAIL
-        return _all_of(before, after, made)
+        return _all_of(before, after, made, allocate)
 
 
-def _all_of(before: Volume, after: Volume, made: Provenance | None) -> list[Check]:
+def _all_of(before: Volume, after: Volume, made: Provenance | None, allocate: Allocator) -> list[Check]:
     old, new = _range(before), _range(after)
     found = _measured(before, after, made, old)
     return [
         Check("geometry", *_geometry(before, after, made)),
         Check("intensities", *_intensities(old, new, made)),
-        Check("residual", *_residual(before, after, made, old, found)),
+        Check("residual", *_residual(before, after, made, old, found, allocate)),
         Check("noise", *_noise(made, found)),
         Check("overshoot", *_overshoot(found)),
         Check("signal", *_signal(made)),
@@ -168,7 +172,12 @@ def _intensities(old: Range, new: Range, made: Provenance | None) -> Answer:
 
 
 def _residual(
-    before: Volume, after: Volume, made: Provenance | None, old: Range, found: Measures | str
+    before: Volume,
+    after: Volume,
+    made: Provenance | None,
+    old: Range,
+    found: Measures | str,
+    allocate: Allocator,
 ) -> Answer:
     """Whether the result, degraded as its method declares, is the input again."""
     if made is None:
@@ -190,7 +199,7 @@ def _residual(
         how = (
             "acquired as the scan was" if made.acquired.undone else f"degraded by {made.degradation} x{times}"
         )
-    rms, noise = _off(before, after, made, old)
+    rms, noise = _off(before, after, made, old, allocate)
     if noise:
         rms, how = float(np.sqrt(max(0.0, rms**2 - noise**2))), f"{how} and beyond its noise"
     bounds = f"WARN from {RESIDUAL_WARN:.0%}, FAIL from {RESIDUAL_FAIL:.0%}"
@@ -204,7 +213,9 @@ def _residual(
     return verdict, text
 
 
-def _off(before: Volume, after: Volume, made: Provenance, old: Range) -> tuple[float, float]:
+def _off(
+    before: Volume, after: Volume, made: Provenance, old: Range, allocate: Allocator
+) -> tuple[float, float]:
     """RMS of the result, made what the scan is, less the scan; and of noise that the result is without.
 
     Both are parts of the whole range. The magnitude of noise, in the air of a scan, has twice its power.
@@ -214,6 +225,7 @@ def _off(before: Volume, after: Volume, made: Provenance, old: Range) -> tuple[f
         after: the result.
         made: how.
         old: of the scan.
+        allocate: makes the arrays that are as large as the result.
     """
     magnitude = old.least >= 0
     without = made.acquired.undone or made.across is not None  # networks that are told the noise
@@ -222,7 +234,7 @@ def _off(before: Volume, after: Volume, made: Provenance, old: Range) -> tuple[f
         sd *= np.sqrt(np.delete(shared(before.grid, after.grid) / before.data.shape, made.axis).prod())
     background = np.float32(np.nan if made.acquired.background is None else made.acquired.background)
     error = noise = count = 0.0
-    for again, given in side_by_side(before, after, made, magnitude):
+    for again, given in side_by_side(before, after, made, magnitude, allocate):
         error += float(np.square(again - given, dtype=np.float64).sum())
         if sd:
             power = np.where((np.abs(again) < sd) & magnitude, 2.0, 1.0)

@@ -14,6 +14,7 @@ from seran.acquisition import Acquisition, Window, block
 from seran.degrade import DEGRADATIONS
 from seran.grid import Anchor
 from seran.profiles import Profile, selection
+from seran.scratch import Allocator, memory
 from seran.volume import Volume
 
 COVERED = 0.999  # of a voxel, from which it is compared
@@ -57,7 +58,7 @@ class Provenance:
 
 
 def side_by_side(
-    before: Volume, after: Volume, made: Provenance, magnitude: bool
+    before: Volume, after: Volume, made: Provenance, magnitude: bool, allocate: Allocator = memory
 ) -> Iterator[tuple[Float[ndarray, "*n"], Float[ndarray, "*n"]]]:
     """Parts of the result, made what the scan is, and of the scan.
 
@@ -69,6 +70,7 @@ def side_by_side(
         after: the result.
         made: how.
         magnitude: the scan is one; else the real part is meant, where there is an imaginary one.
+        allocate: makes the arrays that are as large as the result.
     """
     undone = made.undone(before.grid)
     degrade = undone or DEGRADATIONS[made.degradation](made.factors)
@@ -85,8 +87,10 @@ def side_by_side(
             yield degraded(high), low
             scratch.release(after.data)
         return
-    covers = after.on(np.ones(after.data.shape, np.float32), after.affine)
-    there, back = (np.moveaxis(resample.onto(v, before.grid).data, made.axis, 0) for v in (covers, after))
+    covers = after.on(np.broadcast_to(np.float32(1), after.data.shape), after.affine)
+    there, back = (
+        np.moveaxis(resample.onto(v, before.grid, allocate).data, made.axis, 0) for v in (covers, after)
+    )
     kept = tuple(np.delete(shared(before.grid, after.grid), made.axis).tolist())
     for low, cover, high in zip(coarse, there, back, strict=True):
         again = degraded(np.where(cover > COVERED, high, low)) if undone else high
