@@ -121,10 +121,16 @@ def onto(volume: Volume, target: Grid, allocate: Allocator = memory) -> Volume:
 def _along(data: Voxels, i: int, weights: Matrix, allocate: Allocator) -> Voxels:
     """Block by block, cut across another axis."""
     shape = (*data.shape[:i], weights.shape[0], *data.shape[i + 1 :])
-    made, weights = allocate(shape), weights.astype(np.float32)
+    made, weights = _laid(shape, data.strides, allocate), weights.astype(np.float32)
     for at in _across(data, i, made):
         made[at] = along(data[at], i, weights)
     return made
+
+
+def _laid(shape: Sequence[int], strides: Sequence[int], allocate: Allocator) -> Voxels:
+    """An array whose axes vary from slow to fast as those of an array with these strides."""
+    order = np.argsort(-np.abs(strides), kind="stable")
+    return allocate(tuple(shape[j] for j in order)).transpose(np.argsort(order))
 
 
 def _across(data: Voxels, i: int, made: Voxels) -> Iterator[tuple[slice, ...]]:
@@ -157,12 +163,12 @@ def _turned(data: Voxels, to: Affine, shape: tuple[int, int, int], allocate: All
         if step > 1:
             weights = sampled(np.arange(float(data.shape[i])), data.shape[i], 1 / step)
             data = _along(data, i, weights, allocate)
-    smooth = allocate(data.shape)
+    smooth = _laid(data.shape, data.strides, allocate)
     for i, source in enumerate((data, smooth, smooth)):
         for at in _across(source, i, smooth):
             smooth[at] = spline_filter1d(source[at], 3, i, np.float32, "nearest")
-    made = allocate(shape)
-    for at in scratch.blocks(made):  # coordinates take 24 bytes for each voxel
+    made = _laid(shape, [smooth.strides[i] for i in grid.world_axes(to)], allocate)
+    for at in scratch.blocks(made, 100):  # coordinates, and what is compared with them
         start, size = [s.start or 0 for s in (*at, slice(None), slice(None))[:3]], made[at].shape
         offset = to[:3, :3] @ start + to[:3, 3]
         u = np.tensordot(to[:3, :3], np.indices(size), 1) + offset[:, None, None, None]

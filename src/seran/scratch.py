@@ -50,10 +50,15 @@ def turned(allocate: Allocator) -> Allocator:
     return make
 
 
-def blocks(array: ndarray) -> Iterator[tuple[slice, ...]]:
-    """Indices of the blocks of an array as they lie on disk: cuts across the axis of the largest stride."""
+def blocks(array: ndarray, voxel: int = 4) -> Iterator[tuple[slice, ...]]:
+    """Indices of the blocks of an array as they lie on disk: cuts across the axis of the largest stride.
+
+    Args:
+        array: that is cut.
+        voxel: bytes that what is done takes for each voxel.
+    """
     axis = int(np.argmax(np.abs(array.strides)))
-    step = max(1, PART * array.shape[axis] // max(1, 4 * array.size))
+    step = max(1, PART * array.shape[axis] // max(1, voxel * array.size))
     for start in range(0, array.shape[axis], step):
         yield (*[slice(None)] * axis, slice(start, start + step))
 
