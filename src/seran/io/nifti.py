@@ -147,6 +147,9 @@ def _transform(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int]
     with readable(path, FORM):
         (sform, s_code), (qform, q_code) = header.get_sform(coded=True), header.get_qform(coded=True)
         best = header.get_best_affine()
+    if s_code and q_code and s_code != q_code:
+        voxels.usable_affine(path, best)
+        _drop_unusable(path, header, "qform")
     one_space = s_code == q_code != 0 and choice != "either"
     if one_space and (apart := _apart(shape, sform, qform)):
         raise BadInput(
@@ -168,14 +171,19 @@ def _chosen(path: Path, header: nib.Nifti1Header, choice: str) -> grid.Affine:
         header.set_sform(affine, code)
         header.set_qform(affine, code, strip_shears=True)
         return affine
-    try:
-        voxels.usable_affine(path, getattr(header, f"get_{other}")())
-        header["sform_code"] *= 1 if choice == "sform" else -1
-    except (BadInput, ValueError):
-        if header[f"{other}_code"]:
-            progress.log.warning("%s: its %s cannot be used; its code is 0 in the result", path, other)
-        header[f"{other}_code"] = 0
+    _drop_unusable(path, header, other)
+    header["sform_code"] *= 1 if choice == "sform" else -1
     return affine
+
+
+def _drop_unusable(path: Path, header: nib.Nifti1Header, name: str) -> None:
+    """Give a transform that cannot be used the code 0, and say so if it had another."""
+    try:
+        voxels.usable_affine(path, getattr(header, f"get_{name}")())
+    except (BadInput, ValueError):
+        if header[f"{name}_code"]:
+            progress.log.warning("%s: its %s cannot be used; its code is 0 in the result", path, name)
+        header[f"{name}_code"] = 0
 
 
 def receive(out: Writer) -> Receiver:
