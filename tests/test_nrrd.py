@@ -109,6 +109,7 @@ def test_headers_of_nrrd_as_simpleitk_reads_them(header: str, tmp_path: Path) ->
         "ElementByteOrderMSB = True\nElementSpacing: 4 5 6",
         "ElementSize = 2 2 2\nElementSpacing = 1 2 3\nOffset = 1 2 3\nOrigin = 1.0 2 3.00\nPosition = 1 2 3",
         "BinaryData=True\nBinaryDataByteOrderMSB=False\nHeaderSize = -1\nElementNumberOfChannels = 1",
+        "SequenceID = 0 0 0 0\nColor = 1 1 1 1\nElementMin = 0\nElementSpacing = 3 2 1",
         "Note = two\nlines of a text\r\nName = caf\xe9",
     ],
 )
@@ -367,7 +368,7 @@ def test_hostile_headers_get_one_line(tmp_path: Path) -> None:
         "HeaderSize = -2", "BinaryData = False", "ElementDataFile = /etc/passwd", "DistanceUnits = furlong",
         "k = v\rElementDataFile = /etc/passwd", "#\n" * 600_000,
         "Compse\nTransformMatrix = 0 1 0 1 0 0 0 0 1",
-        "ElementSpacing =",
+        "ElementSpacing =", "CenterOfRotation = 0.5 0.5", "ElementMin =", "Color = 1 1 1",
     )):  # fmt: skip
         case(f"m{i:02}.mha", META.format(more), ".mha: ")
     zeros = zlib.compress(bytes(10**8), 9)

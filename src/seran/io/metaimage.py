@@ -10,7 +10,7 @@ from isal import isal_zlib
 from numpy import ndarray
 
 from seran import grid
-from seran.errors import BadInput
+from seran.errors import BadInput, counted
 from seran.io import itk, voxels
 from seran.io.itk import Kept, Stored, numbers, whole
 from seran.io.voxels import Found, Reading, Receiver, Writer
@@ -33,6 +33,11 @@ PLACES = re.compile(  # names that decide what the voxels are and where they lie
 TURNED = "TransformMatrix", "Rotation", "Orientation"  # names of one thing
 ORIGINS = "Offset", "Position", "Origin", "ImagePosition"  # ITK takes the last of these, others the first
 FREE = re.compile(rf"(?i)(?!({MEANT.pattern[4:]})$)[\w-]+")  # names of texts that can be written
+COUNTS, PER_AXIS = (
+    {"Color": 4, "ElementMin": 1, "ElementMax": 1},
+    ("CenterOfRotation", "ElementSize", "SequenceID"),
+)
+"""Numbers that a field has, on the whole or for each axis: of fewer, ITK takes the rest from the next lines."""
 LAST = "ElementDataFile"
 LATER = " " * 19 + "0"  # the place of a number that is known only at the end
 
@@ -48,6 +53,10 @@ def read(path: Path, how: Reading) -> Found:
         spacing = numbers(_first(fields, "ElementSpacing", "ElementSize") or "1 " * n, n)
         turned = numbers(_agreed(fields, numbers, *TURNED) or _text(np.eye(n)), n * n)
         origin = numbers(_agreed(fields, numbers, *ORIGINS) or "0 " * n, n)
+        for name, count in {**COUNTS, **dict.fromkeys(PER_AXIS, n)}.items():
+            if len(fields.get(name, "0 " * count).split()) < count:
+                got = f"{fields[name][:60]!r} in {name}"
+                raise ValueError(f"expected {counted(count, 'number')}, got {got}, which hides what follows")
         lengths = np.array([length] * n)
         lengths[3:] = 1
         vectors = np.reshape(turned, (n, n)) * np.array(spacing)[:, None] * lengths
