@@ -22,6 +22,9 @@ from seran.io.voxels import Found, Reading, Receiver, Writer, readable
 from seran.volume import Volume
 
 FORM = "NIfTI", voxels.UNREADABLE
+SIZE = (
+    0.01  # part by which voxels of two spaces may differ: a registration that stretches contradicts a scanner
+)
 TOLERANCE = 0.05  # voxels that sform and qform may lie apart: the qform's float32 alone can cost hundredths
 HAIR = 1.005  # the length of a quaternion that is 1 but for rounding
 WIDEST = 32767  # voxels along an axis that NIfTI-1 can state
@@ -141,20 +144,18 @@ def _normalise(header: nib.Nifti1Header, longest: float = np.inf) -> None:
 
 
 def _transform(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], choice: str) -> grid.Affine:
-    """The affine that counts: of ``choice``, or what both transforms say; the sform of two spaces."""
+    """The affine that counts: of ``choice``, or what both say; the sform, of two spaces of one size."""
     if choice in ("sform", "qform"):
         return _chosen(path, header, choice)
     with readable(path, FORM):
         (sform, s_code), (qform, q_code) = header.get_sform(coded=True), header.get_qform(coded=True)
         best = header.get_best_affine()
-    if s_code and q_code and s_code != q_code:
-        voxels.usable_affine(path, best)
-        _drop_unusable(path, header, "qform")
-    one_space = s_code == q_code != 0 and choice != "either"
-    if one_space and (apart := _apart(shape, sform, qform)):
+    if s_code and q_code and choice != "either" and (apart := _apart(shape, sform, qform)):
+        if s_code != q_code and np.allclose(grid.spacing(sform), grid.spacing(qform), rtol=SIZE):
+            return best
         raise BadInput(
-            f"{path}: sform and qform, both of code {s_code}, place the scan up to {apart:.3g} mm apart; "
-            "say which is right with --affine sform or --affine qform"
+            f"{path}: sform (code {s_code}) and qform (code {q_code}) place the scan up to {apart:.3g} mm "
+            "apart; say which is right with --affine sform or --affine qform"
         )
     return best
 
@@ -171,19 +172,14 @@ def _chosen(path: Path, header: nib.Nifti1Header, choice: str) -> grid.Affine:
         header.set_sform(affine, code)
         header.set_qform(affine, code, strip_shears=True)
         return affine
-    _drop_unusable(path, header, other)
-    header["sform_code"] *= 1 if choice == "sform" else -1
-    return affine
-
-
-def _drop_unusable(path: Path, header: nib.Nifti1Header, name: str) -> None:
-    """Give a transform that cannot be used the code 0, and say so if it had another."""
     try:
-        voxels.usable_affine(path, getattr(header, f"get_{name}")())
+        voxels.usable_affine(path, getattr(header, f"get_{other}")())
+        header["sform_code"] *= 1 if choice == "sform" else -1
     except (BadInput, ValueError):
-        if header[f"{name}_code"]:
-            progress.log.warning("%s: its %s cannot be used; its code is 0 in the result", path, name)
-        header[f"{name}_code"] = 0
+        if header[f"{other}_code"]:
+            progress.log.warning("%s: its %s cannot be used; its code is 0 in the result", path, other)
+        header[f"{other}_code"] = 0
+    return affine
 
 
 def receive(out: Writer) -> Receiver:
