@@ -151,8 +151,8 @@ def _transform(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int]
         (sform, s_code), (qform, q_code) = header.get_sform(coded=True), header.get_qform(coded=True)
         best = header.get_best_affine()
     if s_code and q_code and choice != "either" and (apart := _apart(shape, sform, qform)):
-        alike = np.allclose(grid.spacing(sform), grid.spacing(qform), rtol=SIZE)
-        if s_code != q_code and alike and np.isfinite(apart):
+        known = s_code != q_code and np.isfinite(apart)
+        if known and np.allclose(grid.spacing(sform), grid.spacing(qform), rtol=SIZE):
             return best
         raise BadInput(
             f"{path}: sform (code {s_code}) and qform (code {q_code}) place the scan up to {apart:.3g} mm "
