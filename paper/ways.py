@@ -34,10 +34,11 @@ class Way:
     ensemble: bool = False
 
     def options(self, scale: int, scanner: Scanner | None = None) -> Options:
-        """As the command has them; native weights may be told what is known of the scan."""
+        """As the command has them, but for `seran.consistency`; native weights may be told what is known."""
         known = scanner if scanner and self.native else Scanner(self.acquisition)  # type: ignore[arg-type]
         reading = ReadOptions(label_check=False)
-        return Options(self.method, None, self.ensemble, target=Target(scale), scanner=known, read=reading)
+        same = {"target": Target(scale), "scanner": known, "read": reading}
+        return Options(self.method, None, self.ensemble, consistent="off", **same)  # type: ignore[arg-type]
 
     @property
     def native(self) -> bool:

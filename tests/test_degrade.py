@@ -49,6 +49,20 @@ def test_linear_parts_are_linear_and_have_their_adjoints(
 
 @degradations
 @pytest.mark.parametrize("factors", PAIRS)
+def test_pseudoinverses_are_the_least_slices_that_give_these(name: str, factors: tuple[int, int]) -> None:
+    """A A⁺ y = y, and A⁺ y is in the range of Aᴴ: orthogonal to all that A does not see."""
+    degrade, rng = DEGRADATIONS[name](factors), np.random.default_rng(0)
+    low = rng.normal(size=(2, 7, 10))
+    shape = (7 * factors[0], 10 * factors[1])
+    high = degrade.pseudoinverse(low, shape)
+    np.testing.assert_allclose(degrade.linear(high), low, atol=1e-4)
+    x = rng.normal(size=(2, *shape))
+    unseen = x - degrade.pseudoinverse(degrade.linear(x), shape)
+    assert abs(np.vdot(unseen, high)) < 1e-3 * np.linalg.norm(x) * np.linalg.norm(high)
+
+
+@degradations
+@pytest.mark.parametrize("factors", PAIRS)
 def test_the_call_is_the_magnitude_of_the_linear_part(name: str, factors: tuple[int, int]) -> None:
     degrade, high = DEGRADATIONS[name](factors), phantom((2, 24, 36)) + 200
     np.testing.assert_allclose(degrade(high), np.abs(degrade.linear(high)), rtol=1e-6)

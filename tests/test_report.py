@@ -238,7 +238,7 @@ def page(path: Path) -> Elements:
     """The elements of a page, which must be what they always are."""
     got = Elements(path.read_text(encoding="utf-8"))
     tags = [tag for tag, _ in got.found]
-    assert tags.count("script") == 6
+    assert tags.count("script") == 7
     assert not {"iframe", "object", "link", "a"} & set(tags)
     images = [attributes for tag, attributes in got.found if tag == "img"]
     assert [(src or "").split(",")[0] for src in (i.pop("src") for i in images)] == ["data:image/png;base64"]
@@ -481,6 +481,18 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
                 break
         assert drawn[60:400, cut + 20 : 390].mean() > 0.01
         assert not drawn[60:400, 40 : cut - 20].any()
+        # and, in its place, what was estimated; then neither
+        difference = stage()
+        window.run("document.getElementById('what').value = 'estimated'")
+        window.run("document.getElementById('what').dispatchEvent(new Event('change'))")
+        window.wait("!document.getElementById('estimated-data')")
+        for _ in range(20):
+            drawn = np.abs(stage() - difference).max(-1) > 0.02
+            if drawn[60:400, cut + 20 : 390].any():
+                break
+        assert drawn[60:400, cut + 20 : 390].mean() > 0.001
+        window.run("document.getElementById('changes').click()")
+        assert (np.abs(stage() - still).max(-1) > 0.02).mean() < 0.001
         assert [e for e in window.log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
         asked = [u for u in window.requests() if not u.startswith(("data:", "blob:"))]
         assert asked == [web.as_uri()]

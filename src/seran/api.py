@@ -9,7 +9,7 @@ Scan(96x80x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)
 """
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +51,7 @@ class Scan:
     name: str = ""  # of the file that it was read from
     sharpened: bool = False  # whether it was read from a result of seran's, by the record beside it
     path: Path | None = None  # of that file: the JSON beside it may say how thick the slices are
+    maps: dict[str, Volume] = field(default_factory=dict)  # of a result: see ``maps`` of `upscale`
 
     @property
     def data(self) -> Float[ndarray, "x y z"]:
@@ -101,7 +102,7 @@ def read(
 
 
 def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool = False) -> None:
-    """Write a scan or a result with its record beside it; nothing at all on `BadInput` or an OSError.
+    """Write a scan or a result with its maps and its record; nothing at all on `BadInput` or an OSError.
 
     Args:
         scan: as `read` or `upscale` gave it.
@@ -115,18 +116,24 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
     out = Path(path)
     if not out.name:
         raise BadInput(f"path {str(path)!r}: expected the name of a file, or of the folder of a DICOM series")
-    refuse_output(out, force)
+    images = dict(zip(record.outputs(out, tuple(scan.maps)), (scan.volume, *scan.maps.values()), strict=True))
+    for path in images:
+        refuse_output(path, force)
     refuse_lossy(scan.volume, _voxel(dtype))
     beside = [sidecar(out)] if scan.record else []
     former = None if scan.record else record.read(out)  # of what is replaced by a scan without one
-    with files.together(*io.written(out), *beside, force=force) as parts:
+    written = [path for image in images for path in io.written(image)]
+    with files.together(*written, *beside, force=force) as parts:
+        hidden = dict(zip(written, parts, strict=False))
+        names = [hidden[io.written(image)[0]] for image in images]
         try:
-            with io.writer(parts[0], 1, dtype) as writer:
-                writer.add(scan.volume, scan.record.words if scan.record else "")
+            for (image, volume), name in zip(images.items(), names, strict=True):
+                with io.writer(name, 1, dtype if image == out else "float32") as writer:
+                    writer.add(volume, scan.record.words if scan.record else "")
         except BadInput as error:  # the hidden file means nothing to a user
             raise BadInput(str(error).replace(str(parts[0]), str(out))) from error
         if scan.record:
-            scan.record.sealed(parts[:1]).write(parts[-1])
+            replace(scan.record, maps=tuple(scan.maps)).sealed(names).write(parts[-1])
         if former:
             sidecar(out).unlink()
 
@@ -142,6 +149,8 @@ def upscale(
     weights: str | Path | None = None,
     ensemble: bool = False,
     adapt: float | None = None,
+    consistent: bool = True,
+    maps: bool = False,
     plane: grid.Plane = "auto",
     force_plane: bool = False,
     scanner: Scanner = Scanner(),  # noqa: B008
@@ -160,6 +169,8 @@ def upscale(
         weights: a weights file, or the name of shipped weights.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
         adapt: seconds to fine-tune the network across slices on the scan; the extra train is needed.
+        consistent: change a result of weights as little as makes it leave the scan by no more than its noise.
+        maps: give ``Scan.maps["estimated"]``, too: what of the result the scan did not measure.
         plane: which slices to sharpen.
         force_plane: sharpen these even if they lie across thick ones.
         scanner: what was done to the scan before: measured, but for what is stated here.
@@ -171,7 +182,8 @@ def upscale(
     target = Target(scale, spacing, None if like is None else Path(like), _millimetres(isotropic))
     reading = ReadOptions(plane=plane, force_plane=force_plane, label_check=label_check)
     file = None if weights is None else Path(weights)
-    options = Options(method, file, ensemble, adapt, target=target, scanner=scanner, read=reading)
+    kept: Literal["on", "off"] = "on" if consistent else "off"
+    options = Options(method, file, ensemble, adapt, kept, maps, target=target, scanner=scanner, read=reading)
     return _upscaled(scan, options, engine)
 
 
@@ -267,8 +279,8 @@ def _upscaled(scan: Readable, options: Options, engine: Engine, loaded: Method |
     thickness = slice_thickness(given.path) if options.thin and given.path else None
     steps = Steps(given.volume, options, engine, loaded, scan=name, thickness=thickness)
     steps.sharpened = made
-    image, _, stated = steps(given.volume)
-    return Scan(image, replace(stated, input=given.name), given.name)
+    image, maps, stated = steps(given.volume)
+    return Scan(image, replace(stated, input=given.name), given.name, maps=maps)
 
 
 def _scan(scan: Readable) -> Scan:

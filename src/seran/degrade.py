@@ -53,6 +53,25 @@ class Degradation(ABC):
     def adjoint(self, low: Inexact[ndarray, "*n a b"]) -> Inexact[ndarray, "*n h w"]:
         """The adjoint of the linear part."""
 
+    def pseudoinverse(
+        self, low: Float[ndarray, "*n a b"], shape: tuple[int, int]
+    ) -> Float[ndarray, "*n h w"]:
+        """A⁺ y = Aᴴ (A Aᴴ)⁻¹ y, the least slices of which the linear part makes these.
+
+        Args:
+            low: the slices; real, where no class below says otherwise.
+            shape: of the result, the factors times as many rows and columns.
+        """
+        if shape != self.high_shape(low):
+            raise ValueError(f"expected {self.high_shape(low)}, got {shape}")
+        from scipy.sparse.linalg import LinearOperator, cg  # only results that do not fit their scan need it
+
+        def squared(y: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
+            return self.linear(self.adjoint(y.reshape(low.shape))).ravel()
+
+        solved, _ = cg(LinearOperator((low.size, low.size), squared, dtype=float), low.ravel(), rtol=1e-6)
+        return self.adjoint(solved.reshape(low.shape))
+
     def low_shape(self, high: ndarray) -> tuple[int, int]:
         """Rows and columns of the result."""
         return high.shape[-2] // self.factors[0], high.shape[-1] // self.factors[1]
@@ -90,6 +109,12 @@ class Truncation(Degradation):
     def adjoint(self, low: Inexact[ndarray, "*n a b"]) -> Inexact[ndarray, "*n h w"]:
         """Zeros around k-space."""
         return kspace.extend(low, self.high_shape(low))
+
+    def pseudoinverse(
+        self, low: Inexact[ndarray, "*n a b"], shape: tuple[int, int]
+    ) -> Inexact[ndarray, "*n h w"]:
+        """Zeros around k-space, and the same mean; complex."""
+        return kspace.image(kspace.fitted(kspace.spectrum(low), shape))
 
 
 DEGRADATIONS: dict[str, type[Degradation]] = {"bd": Bicubic, "td": Truncation}

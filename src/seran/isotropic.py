@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import grid, methods, resample
+from seran import consistency, grid, methods, resample
 from seran.errors import BadInput
 from seran.grid import Grid
 from seran.native import background, joined
@@ -107,17 +107,23 @@ class Thin:
         axis: int,
         sigma: float,
         empty: float | None,
+        sd: float | None,
         progress: Progress,
         allocate: Allocator,
-    ) -> Volume:
-        """See `thinner`; the volume is fine in the plane of its slices."""
+    ) -> tuple[Volume, int]:
+        """See `thinner`; the volume is fine in the plane of its slices.
+
+        They are made consistent with the thick ones where the noise ``sd`` of these is given, see
+        `seran.consistency.project_across`, from which the number is.
+        """
         stack, make = np.moveaxis(volume.data, axis, 0), turned(allocate)
         thin = thinner(stack, self.network, self.k, self.profile, sigma, empty, progress, make)
+        changed = 0 if sd is None else consistency.project_across(thin, stack, self.profile, sd, empty)
         counts = np.where(np.arange(3) == axis, self.k, 1) * volume.data.shape
         affine = grid.with_counts(volume.grid, counts).affine
         fine = volume.on(np.moveaxis(thin, 0, axis), affine)
         made = fine if fine.data.shape == self.final.shape else resample.onto(fine, self.final, allocate)
-        return replace(made, thickness=float(grid.spacing(self.final.affine)[axis]))
+        return replace(made, thickness=float(grid.spacing(self.final.affine)[axis])), changed
 
     @property
     def alone(self) -> Method:

@@ -100,6 +100,14 @@ def acquired(volume: Volume, axis: int, band: tuple[float, float]) -> Volume:
     return volume.on(np.moveaxis(cropped, 0, axis), grid.rescale(volume.affine, (x, y, z), "center"))
 
 
+def turned(a: Grid, b: Grid) -> bool:
+    """Whether the axes of one grid leave those of another by more than `TURNED`."""
+    to = np.linalg.inv(a.affine) @ b.affine
+    off = np.abs(to[:3, :3]) * (np.array(b.shape) - 1)
+    off[grid.world_axes(to), range(3)] = 0
+    return bool(off.sum(1).max() > TURNED)
+
+
 def onto(volume: Volume, target: Grid, allocate: Allocator = memory) -> Volume:
     """The volume on another grid.
 
@@ -109,9 +117,8 @@ def onto(volume: Volume, target: Grid, allocate: Allocator = memory) -> Volume:
         allocate: makes the arrays.
     """
     to = np.linalg.inv(volume.affine) @ target.affine  # index on the target -> index on the source
-    off = np.abs(to[:3, :3]) * (np.array(target.shape) - 1)
-    off[grid.world_axes(to), range(3)] = 0
-    data = (_turned if off.sum(1).max() > TURNED else _parallel)(volume.data, to, target.shape, allocate)
+    change = _turned if turned(volume.grid, target) else _parallel
+    data = change(volume.data, to, target.shape, allocate)
     if scratch.limits(volume.data)[0] >= 0:
         for part in scratch.parts(data):
             np.maximum(part, 0, out=part)

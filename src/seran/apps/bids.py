@@ -51,7 +51,7 @@ def _refuse_folder(root: Path, out: Path) -> None:
         raise BadInput(f"{out} is a data set that seran has not made; name another folder")
 
 
-def _describe(root: Path, out: Path, names: Naming) -> None:
+def _describe(root: Path, out: Path, names: Naming, maps: bool) -> None:
     """Write what a derivative data set needs besides images."""
     path, described = out / "dataset_description.json", out / "descriptions.tsv"
     link = Path(os.path.relpath(root.resolve(), out.resolve())).as_posix()
@@ -66,7 +66,11 @@ def _describe(root: Path, out: Path, names: Naming) -> None:
         "DatasetLinks": {"raw": link},
     }
     former = described.read_text("utf-8", "replace").splitlines()[1:] if described.is_file() else []
-    rows = sorted({*former, f"desc-{names.desc}\t{names.description}"})  # of all runs
+    made = [f"desc-{names.desc}\t{names.description}"]
+    if maps:
+        what = f"What the scan did not measure of desc-{names.desc}: estimated by weights"
+        made.append(f"desc-{names.desc}estimated\t{what}. Not for diagnosis.")
+    rows = sorted({*former, *made})  # of all runs
     texts = {
         path.name: json.dumps(told, indent=1) + "\n",
         described.name: "\n".join(["desc_id\tdescription", *rows, ""]),
@@ -149,7 +153,7 @@ def bids(
     names = dataset.naming(options, engine)
     tasks = [_planned(bids_dir, output_dir, image, names, wrong) for image, wrong in images.items()]
     if level == "participant":
-        _describe(bids_dir, output_dir, names)
+        _describe(bids_dir, output_dir, names, options.maps)
         return batch.run(tasks, options, engine, resume=True, where=where)
     if not (output_dir / "dataset_description.json").is_file():
         told = f"run `seran bids {bids_dir} {output_dir} participant` first"

@@ -33,11 +33,9 @@ PLACES = re.compile(  # names that decide what the voxels are and where they lie
 TURNED = "TransformMatrix", "Rotation", "Orientation"  # names of one thing
 ORIGINS = "Offset", "Position", "Origin", "ImagePosition"  # ITK takes the last of these, others the first
 FREE = re.compile(rf"(?i)(?!({MEANT.pattern[4:]})$)[\w-]+")  # names of texts that can be written
-COUNTS, PER_AXIS = (
-    {"Color": 4, "ElementMin": 1, "ElementMax": 1},
-    ("CenterOfRotation", "ElementSize", "SequenceID"),
-)
-"""Numbers that a field has, on the whole or for each axis: of fewer, ITK takes the rest from the next lines."""
+COUNTS = {"Color": 4, "ElementMin": 1, "ElementMax": 1}
+PER_AXIS = "CenterOfRotation", "ElementSize", "SequenceID"
+"""Fields of so many numbers, or of one for each axis: of fewer, ITK takes the rest from the next lines."""
 LAST = "ElementDataFile"
 LATER = " " * 19 + "0"  # the place of a number that is known only at the end
 

@@ -266,6 +266,10 @@ class Options:
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
         adapt: seconds to fine-tune the network of --isotropic on the scan's own slices (needs the extra
             train); it is used if it does better on those that it was not tuned on.
+        consistent: on: a result of weights that, put through the acquisition, leaves the scan by more than
+            its noise is changed as little as it takes not to; off: it stays as the network made it.
+        maps: write a second image, NAME_estimated, of what the scan did not measure of the result: what is
+            beyond the band of its k-space and, of thin slices, what thick ones do not see.
         dtype: type of a voxel of the result; integers are rounded, and refused if they cannot hold the scan.
         target: the grid of the result; without any of its options twice as fine.
         scanner: what is known of the acquisition.
@@ -276,6 +280,8 @@ class Options:
     weights: Annotated[Path | None, "FILE"] = None
     ensemble: bool = False
     adapt: Annotated[float | None, "SECONDS"] = None
+    consistent: Literal["on", "off"] = "on"
+    maps: bool = False
     dtype: Literal["float32", "float64", "uint8", "int16", "uint16", "int32"] = "float32"
     target: Target = Target()
     scanner: Scanner = Scanner()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -46,6 +47,8 @@ class Record:
     noise_range: tuple[float, ...] = ()  # of a series: least and greatest; `noise` is the first volume's
     background: float | None = None  # the value of a constant one, of a series in the first volume
     masked: int = 0  # volumes with a constant background
+    consistent: bool = False  # slices that left the scan by more than its noise were changed
+    projected: int = 0  # how many these were, of the scan's
     spikes: int = 0  # damaged voxels, far above all others, which the median around replaced
     slice_factor: int = 1  # thin slices for each thick one, by a network
     slice_profile: str = ""  # what the thick ones are taken to see, see `seran.profiles.Profile`
@@ -69,7 +72,8 @@ class Record:
     checks: tuple[Check, ...] = ()  # of all volumes the worst verdict on each question
     verdict: Verdict = "not known"  # the worst of them
     seconds: float = 0.0  # from start to file
-    result_bytes: tuple[int, ...] = ()  # size of the image as written, and of its spread where there is one
+    maps: tuple[str, ...] = ()  # images beside it: spread, estimated (what the scan did not measure)
+    result_bytes: tuple[int, ...] = ()  # sizes as written, of the image and of these
     result_sha256: tuple[str, ...] = ()  # their digests
     facts: Mapping[str, Any] = field(default_factory=dict)  # what else is stated, by its name in JSON
 
@@ -87,6 +91,7 @@ class Record:
             noise_by=", ".join(by),
             masked=self.masked + other.masked,
             **{name: getattr(self if self.adapt_steps else other, name) for name in ADAPT},
+            projected=self.projected + other.projected,
             spikes=self.spikes + other.spikes,
         )
         return made.judged(other.checks)
@@ -186,10 +191,14 @@ def sidecar(out: Path) -> Path:
     return out.with_name(io.stem(out) + ".json")
 
 
-def outputs(out: Path, spread: bool) -> list[Path]:
-    """The image, and its spread where the method gives one."""
+def outputs(out: Path, maps: Sequence[str]) -> list[Path]:
+    """The image, and those of its maps: of BIDS names, the label of ``desc-`` is longer by what they are."""
     stem = io.stem(out)
-    return [out, out.with_name(f"{stem}_spread{out.name[len(stem) :]}")][: 1 + spread]
+    end = out.name[len(stem) :]
+    labelled = re.search("_desc-[A-Za-z0-9]+", stem)
+    at = labelled.end() if labelled else len(stem)
+    joint = "" if labelled else "_"
+    return [out, *(out.with_name(f"{stem[:at]}{joint}{name}{stem[at:]}{end}") for name in maps)]
 
 
 def _files(image: Path) -> list[Path]:
@@ -233,8 +242,9 @@ def read(out: Path) -> Record | None:
     try:
         found = facts.parsed(sidecar(out).read_bytes())
         made = _parsed(found) if found.get("Software") == "seran" else None
-        sizes = made and made.result_bytes  # earlier versions stated none
-        return None if sizes and sizes != _sizes(outputs(out, len(sizes) > 1)) else made
+        if made is None or not made.result_bytes:  # earlier versions stated none
+            return made
+        return made if made.result_bytes == _sizes(outputs(out, made.maps)) else None
     except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError):
         return None
 
@@ -295,7 +305,7 @@ def done(source: Path, out: Path, options: Options, engine: Engine) -> Record | 
         return None
     scan = files.sha256_of(io.resolve(source, options.read.series).files)
     same = found.key == key(scan, options, engine)
-    whole = same and found.result_sha256 == _digests(outputs(out, len(found.result_bytes) > 1))
+    whole = same and found.result_sha256 == _digests(outputs(out, found.maps))
     if not whole:
         return None
     files.sweep(out.parent.absolute())

@@ -18,6 +18,7 @@ from numpy import ndarray
 
 from seran import (
     __version__,
+    consistency,
     files,
     grid,
     io,
@@ -31,6 +32,8 @@ from seran import (
     sharpen,
 )
 from seran import facts as stated
+from seran.acquisition import Acquisition
+from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.io import voxels
@@ -39,6 +42,7 @@ from seran.job.options import Options, Scanner
 from seran.job.record import Record, key, sidecar
 from seran.measure import Band, Measured
 from seran.quality import checks
+from seran.quality.provenance import estimated
 from seran.scratch import Allocator
 from seran.sharpen import Method, Normalisation, Progress
 from seran.volume import Volume
@@ -56,6 +60,7 @@ class Fitted:
     method: Method
     known: Measured
     gain: float  # of its `Normalisation`
+    tally: list[bool]  # of the slices that were sharpened, whether they were changed to keep to the scan
 
 
 class Steps:
@@ -113,6 +118,8 @@ class Steps:
             method = (
                 self.across.alone if scale == 1 else methods.method(name, scale, methods.NATIVE, None, engine)
             )
+        if options.maps and target is not None and resample.turned(first.grid, target):
+            raise BadInput("--maps: expected a grid along the scan's axes, got a turned one; leave it out")
         if method.weights:
             options.read.refuse_thick_plane(first.grid, axis)
         options.scanner.refuse_background(stacks)
@@ -124,8 +131,8 @@ class Steps:
 
     def __call__(
         self, volume: Volume, progress: Progress = sharpen.unseen, allocate: Allocator = scratch.memory
-    ) -> tuple[Volume, Volume | None, Record]:
-        """What `seran.sharpen.upscale` makes of a volume, and its record with the checks of it as stored."""
+    ) -> tuple[Volume, dict[str, Volume], Record]:
+        """What `seran.sharpen.upscale` makes of a volume, its `maps`, and the record with its checks."""
         stack, spikes = kspace.despiked(np.moveaxis(volume.data, self.plan.axis, 0))
         volume = volume.on(np.moveaxis(stack, 0, self.plan.axis), volume.affine)
         voxels.refuse_lossy(volume, np.dtype(self.options.dtype))
@@ -139,26 +146,49 @@ class Steps:
             sigma = fitted.known.sigma if self.rounds == 1 else 0.0  # which the network in the plane undid
             if self.options.adapt is not None and not (self.across.adapted and self.across.adapted[0]):
                 self.across = self._adapted(self.across, image, sigma, self.options.adapt)
-            image = self.across(image, self.plan.axis, sigma, fitted.known.background, progress, allocate)
-        for made in filter(None, (image, spread)):
+            sd = sigma * float(np.sqrt(fitted.known.window.passed)) if self._compared(fitted.known) else None
+            how = sigma, fitted.known.background, sd
+            image, more = self.across(image, self.plan.axis, *how, progress, allocate)
+            fitted.tally.extend([True] * more)
+        maps = {} if spread is None else {"spread": spread}
+        for made in (image, *maps.values()):
             _refuse_unusable(made)
         stored, kept = np.dtype(self.options.dtype), image
         if stored.kind != "f":
             kept = image.on(voxels.cast(image.data, stored).astype(np.float32), image.affine)
-        told = replace(self.record(fitted), spikes=spikes)
-        return image, spread, told.judged(checks.all_of(volume, kept, told.provenance, allocate))
+        told = replace(self.record(fitted), spikes=spikes, projected=sum(fitted.tally))
+        if self.options.maps:
+            maps["estimated"] = estimated(volume, image, told.provenance, allocate)
+        return image, maps, told.judged(checks.all_of(volume, kept, told.provenance, allocate))
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the images that come beside a result."""
+        return ("spread",) * self.method.spread + ("estimated",) * self.options.maps
 
     def fit(self, stack: Float[ndarray, "n h w"]) -> Fitted:
         """The method for the slices of a volume."""
         gain = Normalisation.of(stack).gain
         if not self.method.weights and self.band:  # which is enough for what estimates nothing
-            return Fitted(self.method, Measured(*self.band), gain)
+            return Fitted(self.method, Measured(*self.band), gain, [])
         known = self.options.scanner.known(stack, gain, self.band)
-        if self.method.heads is None:
-            return Fitted(self.method, known, gain)
-        if self.options.scanner.noise == "auto":
-            known = self._quieted(known, stack)
-        return Fitted(native.bound(self.method, known, stack.shape[1:]), known, gain)
+        method, shape, tally = self.method, stack.shape[1:], list[bool]()
+        if method.heads is not None:
+            if self.options.scanner.noise == "auto":
+                known = self._quieted(known, stack)
+            method = native.bound(method, known, shape)
+        if method.weights and self._compared(known):
+            operator: consistency.Operator = DEGRADATIONS[method.degradation](method.factors)
+            sd = known.sigma
+            if method.heads is not None:
+                operator = Acquisition(native.acquired(known, shape), known.window, shape)
+                sd *= float(np.sqrt(known.window.passed))
+            method = consistency.consistent(method, operator, sd, known.background, tally)
+        return Fitted(method, known, gain, tally)
+
+    def _compared(self, known: Measured) -> bool:
+        """Whether the result is held against the scan: there must be a noise to hold the residual against."""
+        return self.options.consistent == "on" and known.by != "unknown"
 
     def _adapted(self, across: isotropic.Thin, image: Volume, sigma: float, seconds: float) -> isotropic.Thin:
         """With a network that is tuned on a volume, of a series the first that can teach, for all of them."""
@@ -197,6 +227,7 @@ class Steps:
             background=known.background,
             masked=int(known.background is not None),
             sharpened=self.sharpened,
+            consistent=bool(method.weights) and self._compared(known),
             slice_axis=plan.axis,
             interpolated_across=1.0 if self.across else round(plan.interpolated_across, 3),
             **({} if self.across is None else self.across.facts),
@@ -205,6 +236,7 @@ class Steps:
             **{name: getattr(method, name) for name in same},
             requested_engine=asdict(self.engine),
             trained_spacings=method.spacings,
+            maps=self.maps,
             shape_before=before.shape,
             voxel_size_before=old,
             shape_after=after.shape,
@@ -323,9 +355,10 @@ def run(
         steps.sharpened = made_here
     progress.log.info("%r; %s", steps.method, steps.plan)
     digest, found = files.sha256_of(scan.files), []
-    outs = record.outputs(out, steps.method.spread)
+    outs = record.outputs(out, steps.maps)
+    ours = record.outputs(out, former.maps) if former else []
     for more in outs[1:]:
-        refuse_output(more, force or (former is not None and len(former.result_bytes) > 1), source)
+        refuse_output(more, force or more in ours, source)
     written = [path for one in outs for path in io.written(one)]
     with (
         files.together(*written, sidecar(out), force=force or resume) as (*parts, text),
@@ -334,15 +367,18 @@ def run(
         hidden = dict(zip(written, parts, strict=True))
         try:
             names = [hidden[io.written(one)[0]] for one in outs]
-            writers = [stack.enter_context(io.writer(n, series.count, options.dtype)) for n in names]
+            types = [options.dtype, *["float32"] * len(steps.maps)]
+            writers = [
+                stack.enter_context(io.writer(n, series.count, t)) for n, t in zip(names, types, strict=True)
+            ]
             waiting = (held.pop(0) for _ in range(len(held)))
             for i, volume in enumerate(itertools.chain(waiting, series.volumes)):
                 shown = steps.method.name + f" {i + 1}/{series.count}" * (series.count > 1)
                 slices = steps.rounds * volume.data.shape[steps.plan.axis]
                 seen = watch(shown, slices) if watch else sharpen.unseen
                 with progress.stage(f"sharpen and check {shown}"):
-                    image, spread, one = steps(volume, seen, allocate)
-                for writer, each in zip(writers, filter(None, (image, spread)), strict=True):
+                    image, maps, one = steps(volume, seen, allocate)
+                for writer, each in zip(writers, (image, *maps.values()), strict=True):
                     writer.add(each, one.words)
                 found.append(one)
             stack.close()

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import grid, scratch
+from seran import consistency, grid, scratch
 from seran.degrade import DEGRADATIONS
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
 from seran.quality.provenance import Provenance, placed, selected, shared, side_by_side, thin
@@ -21,7 +21,8 @@ from seran.volume import Volume
 Verdict = Literal["PASS", "not known", "WARN", "FAIL"]  # from the best to the worst
 RANK = get_args(Verdict).index
 ALIKE = "the scan before is one value throughout"
-Answer = tuple[Verdict, str]  # a verdict, and the numbers behind it
+Answer = tuple[Verdict, str] | tuple[Verdict, str, float]
+"""A verdict, the numbers behind it in words, and the first of these."""
 EXACT = 1e-4  # mm by which a corner of the field of view may move: float32 affines are not finer than that
 # On public scans at x2 shipped networks leave below 0.3 %, bicubic up to 0.95 %; 3 % is a poor scan's noise.
 RESIDUAL_WARN, RESIDUAL_FAIL = 0.01, 0.03  # RMS of the degraded result less the input, in the input's range
@@ -35,6 +36,8 @@ THIN = 0.2  # by how much more where slices became thin: they show what thick on
 OVERSHOOT_WARN, OVERSHOOT_FAIL = 2, 3  # times as many pixels as in zero-filling leave what is around by 2 %
 FEW = 0.0025  # share of pixels, too small to compare, that is added to zero-filling's
 HEIGHT_WARN, HEIGHT_FAIL = 0.08, 0.3  # part of the height that local maxima may lose
+CHI_WARN, CHI_FAIL, BLOCK = 1.5, 4.0, 8
+"""Times the noise's power that a residual has in so many slices in a row; 1 where all of it is noise."""
 RIM_WARN, RIM_FAIL = 0.002, 0.02  # share of pixels beside a constant background that leave it by 10 %
 MOST_WARN, MOST_FAIL = 0.6, 1.0  # of the range, by which the worst pixel may leave its neighbourhood
 FULL = 0.9  # of k-space: what weights that are not native may miss unseen
@@ -50,6 +53,17 @@ class Check:
     name: str
     verdict: Verdict
     text: str
+    value: float | None = None  # the number that the verdict is about, where it is one
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Of a result, made what the scan is, less the scan."""
+
+    rms: float  # as a part of the scan's whole range
+    noise: float  # the same of the noise that the result is without
+    chi2: float | None  # power per voxel, as a multiple of the noise's; None where that is not known
+    worst: float | None  # the same of those `BLOCK` slices in a row that have most
 
 
 @dataclass(frozen=True)
@@ -89,11 +103,12 @@ def all_of(
 
 def _all_of(before: Volume, after: Volume, made: Provenance | None, allocate: Allocator) -> list[Check]:
     old, new = _range(before), _range(after)
-    found = _measured(before, after, made, old)
+    found, left = _measured(before, after, made, old), _left(before, after, made, old, allocate)
     return [
         Check("geometry", *_geometry(before, after, made)),
         Check("intensities", *_intensities(old, new, made)),
-        Check("residual", *_residual(before, after, made, old, found, allocate)),
+        Check("residual", *_residual(before, after, made, left, found)),
+        Check("consistency", *_consistency(made, left)),
         Check("noise", *_noise(made, found)),
         Check("overshoot", *_overshoot(found)),
         Check("signal", *_signal(made)),
@@ -134,17 +149,17 @@ def _geometry(before: Volume, after: Volume, made: Provenance | None) -> Answer:
         places = {"corner": "the input's field of view", "center": "the centre of the input's first voxel"}
         place = places[DEGRADATIONS[made.degradation].anchor]
         text = f"corners within {off:.2g} mm of where {place} puts them (at most {EXACT:g})"
-        return "PASS" if off <= EXACT else "FAIL", text
+        return "PASS" if off <= EXACT else "FAIL", text, off
     off = apart(old, new)
     text = f"corners of the field of view up to {off:.2g} mm apart"
     if off <= EXACT:
-        return "PASS", f"the same field of view: corners within {off:.2g} mm"
+        return "PASS", f"the same field of view: corners within {off:.2g} mm", off
     if (shared := grid.covered(before.grid, after.grid)) == 0:
-        return "FAIL", f"{text}; the two do not overlap at all"
+        return "FAIL", f"{text}; the two do not overlap at all", off
     if made is not None and off <= grid.spacing(before.affine).max():
-        return "PASS", f"{text}: less than a voxel, as another grid was asked for"
+        return "PASS", f"{text}: less than a voxel, as another grid was asked for", off
     part = f"{shared:.0%}" if shared >= 0.01 else "less than 1%"
-    return "WARN", f"{text}; the second covers {part} of the first"
+    return "WARN", f"{text}; the second covers {part} of the first", off
 
 
 def _intensities(old: Range, new: Range, made: Provenance | None) -> Answer:
@@ -168,18 +183,17 @@ def _intensities(old: Range, new: Range, made: Provenance | None) -> Answer:
         if stops and beyond >= LARGE * old.width:
             verdict = max(verdict, "WARN", key=RANK)
             text += f"; the scan stops at {end:.5g}, the result {beyond / old.width:.0%} of the range beyond"
-    return broken if verdict == "FAIL" else verdict, text
+    return broken if verdict == "FAIL" else verdict, text, moved
 
 
-def _residual(
-    before: Volume,
-    after: Volume,
-    made: Provenance | None,
-    old: Range,
-    found: Measures | str,
-    allocate: Allocator,
-) -> Answer:
-    """Whether the result, degraded as its method declares, is the input again."""
+def _left(
+    before: Volume, after: Volume, made: Provenance | None, old: Range, allocate: Allocator
+) -> Residual | Answer:
+    """What is left of the scan in the result, degraded as its method declares; or why it is not known.
+
+    The magnitude of noise, in the air of a scan, has twice its power. What has the value of a constant
+    background is exact.
+    """
     if made is None:
         return "not known", "no record says what the second scan is to be degraded by"
     if old.width == 0:
@@ -188,20 +202,46 @@ def _residual(
         part = grid.covered(before.grid, after.grid)
         if part < 0.5:
             return "not known", f"the result covers {part:.0%} of the input"
-        how = f"antialiased cubic onto the input's grid ({part:.0%} of it)"
-        if made.across is not None:
-            how = f"seen by slices like the scan's ({made.across})"
+    elif (due := made.enlarged(before.grid)).shape != after.data.shape:
+        return _unlike(due, after)
+    magnitude, without = old.least >= 0, made.acquired.undone or made.across is not None
+    sd = _sigma(made, old) * float(np.sqrt(made.acquired.window.passed if without else 1))
+    if made.resampled:  # a coarser plane averages it
+        sd *= np.sqrt(np.delete(shared(before.grid, after.grid) / before.data.shape, made.axis).prod())
+    background = np.float32(np.nan if made.acquired.background is None else made.acquired.background)
+    sums = []
+    for again, given in side_by_side(before, after, made, magnitude, allocate):
+        noise = consistency.power(again, sd, magnitude)[given != background].sum(dtype=np.float64)
+        sums.append((np.square(again - given, dtype=np.float64).sum(), noise, given.size))
+    squares, noise, count = np.array(sums).T
+    rms, low = np.sqrt([squares.sum(), noise.sum() * without] / np.maximum(1, count.sum()))
+    whole = old.most - old.least
+    if not noise.sum():
+        return Residual(float(rms / whole), 0.0, None, None)
+    rows = [np.convolve(x, np.ones(min(BLOCK, len(x))), "valid") for x in (squares, noise)]
+    worst = (rows[0] / np.maximum(rows[1], noise.sum() / len(noise))).max()  # slices of background have none
+    return Residual(float(rms / whole), float(low / whole), float(squares.sum() / noise.sum()), float(worst))
+
+
+def _residual(
+    before: Volume, after: Volume, made: Provenance | None, left: Residual | Answer, found: Measures | str
+) -> Answer:
+    """Whether the result, degraded as its method declares, is the input again."""
+    if made is None or not isinstance(left, Residual):
+        assert not isinstance(left, Residual)
+        return left
+    if made.across is not None:
+        how = f"seen by slices like the scan's ({made.across})"
+    elif made.resampled:
+        how = f"antialiased cubic onto the input's grid ({grid.covered(before.grid, after.grid):.0%} of it)"
     else:
-        due = made.enlarged(before.grid)
-        if due.shape != after.data.shape:
-            return _unlike(due, after)
         times = grid.dimensions(dict.fromkeys(made.factors))
         how = (
             "acquired as the scan was" if made.acquired.undone else f"degraded by {made.degradation} x{times}"
         )
-    rms, noise = _off(before, after, made, old, allocate)
-    if noise:
-        rms, how = float(np.sqrt(max(0.0, rms**2 - noise**2))), f"{how} and beyond its noise"
+    rms = left.rms
+    if left.noise:
+        rms, how = float(np.sqrt(max(0.0, rms**2 - left.noise**2))), f"{how} and beyond its noise"
     bounds = f"WARN from {RESIDUAL_WARN:.0%}, FAIL from {RESIDUAL_FAIL:.0%}"
     text = f"the result, {how}, is off the input by {rms:.2%} of its range (RMS; {bounds})"
     verdict = _graded(rms, RESIDUAL_WARN, RESIDUAL_FAIL)
@@ -210,38 +250,27 @@ def _residual(
         verdict = max(verdict, lost, key=RANK)
         bounds = f"WARN from {1 - HEIGHT_WARN:.0%}, FAIL from {1 - HEIGHT_FAIL:.0%} on"
         text += f"; its local maxima have {found.height:.1%} of their height ({bounds})"
-    return verdict, text
+    return verdict, text, rms
 
 
-def _off(
-    before: Volume, after: Volume, made: Provenance, old: Range, allocate: Allocator
-) -> tuple[float, float]:
-    """RMS of the result, made what the scan is, less the scan; and of noise that the result is without.
-
-    Both are parts of the whole range. The magnitude of noise, in the air of a scan, has twice its power.
-
-    Args:
-        before: the scan.
-        after: the result.
-        made: how.
-        old: of the scan.
-        allocate: makes the arrays that are as large as the result.
-    """
-    magnitude = old.least >= 0
-    without = made.acquired.undone or made.across is not None  # networks that are told the noise
-    sd = _sigma(made, old) * np.sqrt(made.acquired.window.passed) if without else 0.0
-    if made.resampled:  # a coarser plane averages it
-        sd *= np.sqrt(np.delete(shared(before.grid, after.grid) / before.data.shape, made.axis).prod())
-    background = np.float32(np.nan if made.acquired.background is None else made.acquired.background)
-    error = noise = count = 0.0
-    for again, given in side_by_side(before, after, made, magnitude, allocate):
-        error += float(np.square(again - given, dtype=np.float64).sum())
-        if sd:
-            power = np.where((np.abs(again) < sd) & magnitude, 2.0, 1.0)
-            noise += sd**2 * float(power[given != background].sum())
-        count += given.size
-    rms, whole = np.sqrt(np.array([error, noise]) / max(1, count)), old.most - old.least
-    return float(rms[0] / whole), float(rms[1] / whole)
+def _consistency(made: Provenance | None, left: Residual | Answer) -> Answer:
+    """Whether the result leaves the scan by no more than its noise."""
+    if made is None or not isinstance(left, Residual):
+        assert not isinstance(left, Residual)
+        return left
+    if not made.weights:
+        return "PASS", "no weights: nothing is estimated that could leave the scan"
+    if made.acquired.noise == 0:
+        return "PASS", "no noise is assumed that the residual could be held against"
+    if left.chi2 is None or left.worst is None:
+        return "not known", "the noise of the scan is not known"
+    text = f"the residual has {left.chi2:.2f} times the power of the scan's noise"
+    if not np.isclose(left.worst, left.chi2):
+        text += f", at most {left.worst:.2f} in {BLOCK} slices in a row"
+    if made.resampled and made.across is None:
+        return "PASS", f"{text}; with what resampling adds: it was compared before", left.chi2
+    bounds = f"WARN from {CHI_WARN:g}, FAIL from {CHI_FAIL:g}"
+    return _graded(left.worst, CHI_WARN, CHI_FAIL), f"{text} ({bounds})", left.chi2
 
 
 def _sigma(made: Provenance, old: Range) -> float:
@@ -288,7 +317,8 @@ def _noise(made: Provenance | None, found: Measures | str) -> Answer:
     more = 0.0 if made.across is None else THIN
     fail = (1 + NOISE_FAIL) / (np.sqrt(made.acquired.window.passed) if made.acquired.undone else 1) + more
     limits = f"WARN from {1 + NOISE_WARN + more:.2f}, FAIL from {fail:.2f}"
-    return _graded(max(known.values()), 1 + NOISE_WARN + more, fail), f"{text} ({limits})"
+    most = max(known.values())
+    return _graded(most, 1 + NOISE_WARN + more, fail), f"{text} ({limits})", most
 
 
 def _overshoot(found: Measures | str) -> Answer:
@@ -305,7 +335,7 @@ def _overshoot(found: Measures | str) -> Answer:
     if found.rim is not None:
         parts.append((found.rim, RIM_WARN, RIM_FAIL))
         text += f"; by over {LARGE:.0%} beside the constant background {found.rim:.2%}"
-    return max((_graded(*part) for part in parts), key=RANK), text
+    return max((_graded(*part) for part in parts), key=RANK), text, found.overshoot
 
 
 def _signal(made: Provenance | None) -> Answer:
@@ -318,8 +348,8 @@ def _signal(made: Provenance | None) -> Answer:
         return "not known", "the noise of the scan is not known"
     text = f"noise of {made.acquired.noise:.1%} of the scan's range"
     if made.acquired.noise >= NOISIEST:
-        return "WARN", f"{text}: no gain in detail to expect beyond {NOISIEST:.0%}"
-    return "PASS", text
+        return "WARN", f"{text}: no gain in detail to expect beyond {NOISIEST:.0%}", made.acquired.noise
+    return "PASS", text, made.acquired.noise
 
 
 def _resolution(before: Volume, after: Volume, made: Provenance | None) -> Answer:
@@ -336,20 +366,20 @@ def _resolution(before: Volume, after: Volume, made: Provenance | None) -> Answe
         text += f"; slices {a:.3g} mm apart, shown at {b:.3g} mm: what is between them is estimated"
     elif before.data.shape[made.axis] > 1 and made.resampled and a / b > THINNER:
         text += f"; slices {a:.3g} mm apart, shown at {b:.3g} mm by interpolation: they stay as thick"
-        return "WARN", text
+        return "WARN", text, finer
     if not made.weights:
-        return "PASS", f"{text}, by interpolation"
+        return "PASS", f"{text}, by interpolation", finer
     if made.across is not None:
         least, most = TRAINED
         if least <= made.across.thickness <= most:
-            return "PASS", text
+            return "PASS", text, finer
         part = f"{made.across.thickness:.2g} times as thick as apart"
-        return "WARN", f"{text}; slices {part}, and the network knows {least:g} to {most:g}"
+        return "WARN", f"{text}; slices {part}, and the network knows {least:g} to {most:g}", finer
     if not made.acquired.undone and min(made.acquired.fraction) < FULL:
-        return "WARN", f"{text}, by weights that take all of k-space as measured; see --acquisition"
+        return "WARN", f"{text}, by weights that take all of k-space as measured; see --acquisition", finer
     if finer > FINEST:
         return "WARN", f"{text}: {finer:.1f} times as fine, and no network is trained for more than 4"
-    return "PASS", text
+    return "PASS", text, finer
 
 
 def _graded(value: float, warn: float, fail: float) -> Verdict:

@@ -1,7 +1,7 @@
 """How a result came from its scan, and how the two are made comparable again."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import nibabel as nib
@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from seran import grid, resample, resize, scratch
+from seran import grid, kspace, resample, resize, scratch
 from seran.acquisition import Acquisition, Window, block
+from seran.consistency import seen
 from seran.degrade import DEGRADATIONS
 from seran.grid import Anchor
 from seran.profiles import Profile, selection
@@ -75,16 +76,12 @@ def side_by_side(
     undone = made.undone(before.grid)
     degrade = undone or DEGRADATIONS[made.degradation](made.factors)
 
-    def degraded(high: Float[ndarray, "sh sw"]) -> Float[ndarray, "h w"]:
-        low = degrade.linear(np.ascontiguousarray(high))
-        return low if not np.iscomplexobj(low) else np.abs(low) if magnitude else low.real
-
     if made.across is not None:
         after = selected(before, after, made.axis, made.across)
     coarse, fine = (np.moveaxis(v.data, made.axis, 0) for v in (before, after))
     if not made.resampled:
         for low, high in zip(coarse, fine, strict=True):
-            yield degraded(high), low
+            yield seen(degrade, high, magnitude), low
             scratch.release(after.data)
         return
     covers = after.on(np.broadcast_to(np.float32(1), after.data.shape), after.affine)
@@ -93,7 +90,7 @@ def side_by_side(
     )
     kept = tuple(np.delete(shared(before.grid, after.grid), made.axis).tolist())
     for low, cover, high in zip(coarse, there, back, strict=True):
-        again = degraded(np.where(cover > COVERED, high, low)) if undone else high
+        again = seen(degrade, np.where(cover > COVERED, high, low), magnitude) if undone else high
         if kept != low.shape:
             again, low, cover = (resize.imresize(x, kept) for x in (again, low, cover))
         part = cover > COVERED
@@ -131,6 +128,43 @@ def thin(before: Volume, after: Volume, axis: int) -> Volume:
     data = resize.along(after.data, axis, resize.sampled(at, m, 1.0).astype(np.float32))
     counts = np.where(np.arange(3) == axis, n, after.data.shape)
     return after.on(data, grid.with_counts(after.grid, counts).affine)
+
+
+def estimated(before: Volume, after: Volume, made: Provenance, allocate: Allocator = memory) -> Volume:
+    """What of a result the scan did not measure: (I - A⁺A) x, which weights alone have put there.
+
+    In the plane of the slices, what lies beyond the measured band of k-space; across thick slices that became
+    thin, what their selection does not see, too.
+
+    Args:
+        before: the scan.
+        after: the result, on a grid that is not turned against the scan's.
+        made: how.
+        allocate: makes the arrays that are as large as the result.
+    """
+    order = grid.world_axes(np.linalg.inv(before.affine) @ after.affine)  # the scan's axes of the result's
+    axis = order.index(made.axis)
+    part = np.insert(np.array(made.acquired.fraction), made.axis, 1.0) / grid.spacing(before.affine)
+    kept = np.rint(part[list(order)] * grid.spacing(after.affine) * after.data.shape).astype(int)
+    shape = np.delete(after.data.shape, axis)
+    band = tuple(np.minimum(np.maximum(1, np.delete(kept, axis)), shape).tolist())
+    found = allocate(after.data.shape)
+    stack, rest = (np.moveaxis(data, axis, 0) for data in (after.data, found))
+    if made.across is not None:
+        m, n = len(stack), before.data.shape[made.axis]
+        see = selection(m, m / n, made.across)
+        measured = (np.linalg.pinv(see) @ see).astype(np.float32)
+        step = max(1, scratch.PART // max(1, 4 * stack[:, 0].size))
+        for start in range(0, stack.shape[1], step):
+            at = np.s_[:, start : start + step]
+            rest[at] = resize.along(stack[at], 0, measured)
+            scratch.release(found)
+    else:
+        rest[:] = stack
+    for one, whole in zip(rest, stack, strict=True):
+        one[:] = whole - kspace.regridded(kspace.regridded(one, band), one.shape)
+        scratch.release(found)
+    return replace(after, data=found)
 
 
 def placed(

@@ -23,7 +23,7 @@ from seran import __version__, files, grid, kspace, resample, scratch
 from seran.errors import BadInput
 from seran.io import describe
 from seran.quality.checks import Check, apart
-from seran.quality.provenance import Provenance
+from seran.quality.provenance import Provenance, estimated
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
@@ -51,6 +51,7 @@ class Shown:
     before: Volume
     after: Volume
     difference: Volume
+    estimated: Volume | None  # what of after was not measured, where that is known
     notes: list[str]
 
 
@@ -76,8 +77,14 @@ def _every(volume: Volume, axis: int, step: int) -> Volume:
     return volume.on(volume.data[at], volume.affine @ change)
 
 
-def shown(before: Volume, after: Volume) -> Shown:
-    """What is drawn of two volumes: both on one field of view, and what the second adds, on its grid."""
+def shown(before: Volume, after: Volume, made: Provenance | None = None) -> Shown:
+    """What is drawn of two volumes: both on one field of view, and what the second adds, on its grid.
+
+    Args:
+        before: the scan.
+        after: what became of it.
+        made: how, if that is known.
+    """
     notes = []
     axis = grid.slice_axis(after.affine, after.data.shape, named=after.slices)
     step = -(-after.data.size // SHOWN)
@@ -95,7 +102,9 @@ def shown(before: Volume, after: Volume) -> Shown:
         held = f"The page holds every {nth} slice, {count} of {after.data.shape[axis]}"
         notes.append(f"{held}: all would be too many for a browser. Checks and spectrum are of all.")
     added = second.data - resample.onto(first, second.grid).data
-    return Shown(first, second, second.on(added, second.affine), notes)
+    known = made is not None and made.weights and not resample.turned(before.grid, after.grid)
+    beyond = _every(estimated(before, after, made), axis, step) if made is not None and known else None
+    return Shown(first, second, second.on(added, second.affine), beyond, notes)
 
 
 def _packed(volume: Volume, low: float, step: float, dtype: type) -> str:
@@ -201,7 +210,7 @@ def page(
     template, style, script, licence = ((VIEWER / name).read_text() for name in names)
     hashes = [hashlib.sha256(text.encode()).digest() for text in (niivue, script, style)]
     trusted = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes]
-    drawn = shown(before.volume, after.volume)
+    drawn = shown(before.volume, after.volume, made)
     scan = before.volume
     axis = made.axis if made else grid.slice_axis(scan.affine, scan.data.shape, named=scan.slices)
     normal = grid.world_axes(scan.affine)[axis]
@@ -230,4 +239,6 @@ def page(
         before=_packed(drawn.before, offset, step, np.uint8),
         after=_packed(drawn.after, offset, step, np.uint8),
         difference=_packed(drawn.difference, 0.0, gain / STEPS, np.int8),
+        estimated=_packed(drawn.estimated, 0.0, gain / STEPS, np.int8) if drawn.estimated else "",
+        estimable='<option value="estimated">estimated, not measured</option>' * bool(drawn.estimated),
     )

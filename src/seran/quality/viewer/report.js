@@ -156,18 +156,21 @@
   at("voxels").addEventListener("change", (event) => both((nv) => nv.setInterpolation(event.target.checked)));
   at("cross").addEventListener("change", (event) => both((nv) => nv.setCrosshairWidth(event.target.checked ? facts.line : 0)));
 
+  const overlays = [];  // in the order of their volumes, from 1 on
   async function changes() {
-    const wanted = at("changes").checked, least = Number(at("least").value) * facts.range;
-    if (wanted && after.volumes.length < 2) {
-      const buffer = await unpacked("difference-data");
-      after.addVolume(await image(buffer, "difference.nii", "brighter", least, 5 * least, "darker"));
+    const wanted = at("changes").checked, least = Number(at("least").value) * facts.range, what = at("what").value;
+    if (wanted && !overlays.includes(what)) {
+      overlays.push(what);
+      const buffer = await unpacked(`${what}-data`);
+      after.addVolume(await image(buffer, `${what}.nii`, "brighter", least, 5 * least, "darker"));
     }
-    if (after.volumes.length < 2) return;
-    Object.assign(after.volumes[1], { cal_min: least, cal_max: 5 * least, opacity: wanted ? 0.8 : 0 });
-    after.updateGLVolume();
+    if (after.volumes.length <= overlays.length) return;
+    overlays.forEach((name, i) => Object.assign(after.volumes[i + 1], {
+      cal_min: least, cal_max: 5 * least, opacity: wanted && name === what ? 0.8 : 0,
+    }));
+    if (overlays.length) after.updateGLVolume();
   }
-  at("changes").addEventListener("change", changes);
-  at("least").addEventListener("change", changes);
+  for (const id of ["changes", "least", "what"]) at(id).addEventListener("change", changes);
 
   after.drawScene();
   locate();

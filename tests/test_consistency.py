@@ -1,0 +1,226 @@
+"""Data consistency: what leaves the scan by more than its noise is brought back, and nothing else changes."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import seran
+from seran import cli, consistency, grid, kspace, resize
+from seran.acquisition import Acquisition, Window
+from seran.consistency import Operator
+from seran.degrade import Bicubic, Truncation
+from seran.engines import Engine
+from seran.job import record
+from seran.job.options import Options, Scanner
+from seran.job.run import Steps
+from seran.profiles import Profile, selection
+from seran.quality.provenance import Acquired, Provenance, estimated
+from seran.resize import imresize
+from seran.sharpen import Method
+from seran.volume import Volume
+from tests.conftest import oblique, phantom
+
+OPERATORS = {
+    "zeros": Acquisition((20, 24), given=(26, 30)),
+    "hamming": Acquisition((26, 30), Window("hamming", 0.4)),
+    "bd": Bicubic((2, 2)),
+    "td": Truncation((2, 2)),
+}
+operators = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
+
+
+def slices(operator: Operator, sd: float) -> tuple[np.ndarray, np.ndarray]:
+    """A truth on the finer grid, and what an acquisition with noise makes of it."""
+    high = phantom((3, 52, 60))[1] + 20
+    image = operator.linear(high)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(scale=sd or 1e-9, size=(2, *image.shape))
+    if isinstance(operator, Acquisition):  # the scanner filters noise as it does the signal
+        noise = kspace.image(
+            kspace.spectrum(noise) * np.sqrt(consistency._colour(operator, image.shape))
+        ).real
+    return high, np.abs(image + noise[0] + 1j * noise[1]).astype(np.float32)
+
+
+def chi2(high: np.ndarray, low: np.ndarray, operator: Operator, sd: float) -> float:
+    return float(np.square(low - consistency.seen(operator, high, True)).mean() / sd**2)
+
+
+@operators
+def test_what_keeps_to_the_scan_is_left_alone(operator: Operator) -> None:
+    high, low = slices(operator, 10.0)
+    assert consistency.projected(high, low, operator, 10.5) is high
+
+
+@operators
+def test_what_leaves_the_scan_is_brought_back_to_its_noise(operator: Operator) -> None:
+    """A wrong brightness and a wrong edge go; the noise that the network took out does not come back."""
+    high, low = slices(operator, 10.0)
+    wrong = np.maximum(high * 1.1 + 40 * (np.arange(60) > 30), 0).astype(np.float32)
+    assert chi2(wrong, low, operator, 10.0) > 10
+    made = consistency.projected(wrong, low, operator, 10.0)
+    assert chi2(made, low, operator, 10.0) < 1.1
+    assert made.min() >= 0
+    assert made.dtype == np.float32
+    off, was = (np.square(x - high).mean() for x in (made, wrong))
+    assert off < 0.2 * was
+    exact = consistency.projected(wrong, low, operator, 0.0)
+    assert np.square(exact - high).mean() > off  # with all of the noise
+    assert chi2(exact, low, operator, 10.0) < 0.1
+
+
+def test_a_background_stays_and_is_not_compared() -> None:
+    operator = OPERATORS["hamming"]
+    high, low = slices(operator, 5.0)
+    low[:, :8], high[:, :16] = 0, 0
+    wrong = (high * 1.2).astype(np.float32)
+    made = consistency.projected(wrong, low, operator, 5.0, empty=0.0)
+    assert (made[wrong == 0] == 0).all()
+    assert np.abs(made - high)[:, 20:].mean() < 0.5 * np.abs(wrong - high)[:, 20:].mean()
+
+
+def test_intensities_below_zero_are_no_magnitude() -> None:
+    """The same in units in which 0 lies elsewhere, and where the scan is below it."""
+    operator = OPERATORS["td"]
+    high, low = slices(operator, 5.0)
+    wrong = (high * 1.1).astype(np.float32)
+    made = consistency.projected(wrong, low, operator, 5.0)
+    moved = consistency.projected(wrong - 300, low - 300, operator, 5.0, zero=-300.0)
+    np.testing.assert_allclose(moved + 300, made, atol=1e-2)
+    signed = consistency.projected(wrong - 300, low - 300, operator, 5.0)
+    assert signed.min() < -200
+    assert chi2(signed + 300, low, operator, 5.0) < 1.3
+
+
+@pytest.mark.parametrize("sd", [0.0, 8.0])
+@pytest.mark.parametrize("k", [2, 4.4])
+def test_thin_slices_are_seen_as_the_thick_ones_are(k: float, sd: float) -> None:
+    truth = phantom((44, 12, 14)) + 20
+    profile = Profile("slr", 0.9)
+    see = selection(44, k, profile)
+    thick = resize.along(truth, 0, see) + np.random.default_rng(0).normal(scale=sd, size=(len(see), 12, 14))
+    thick = np.maximum(thick, 0).astype(np.float32)
+    thin = (truth * 1.15).astype(np.float32)
+    thin[:, :, :3] = thick[:, :, :3] = 7  # a constant background
+    was = np.abs(thin - truth)[:, :, 3:].mean()
+    changed = consistency.project_across(thin, thick, profile, sd, empty=7.0)
+    assert changed >= len(see) - 1
+    left = resize.along(thin, 0, see) - thick
+    assert np.square(left).mean() <= max(1.1 * sd**2, 1.0)
+    assert np.abs(thin - truth)[:, :, 3:].mean() < 0.75 * was
+    assert (thin[:, :, :3] == 7).all()
+    assert consistency.project_across(thin, thick, profile, max(1.2 * sd, 3.0), empty=7.0) == 0
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("across", [None, Profile("gaussian", 1.1)])
+def test_what_is_estimated_is_what_the_scan_cannot_see(axis: int, across: Profile | None) -> None:
+    """The result without it looks the same to the scanner; of what was measured alone there is none."""
+    shape = np.insert([26, 30], axis, 6).tolist()
+    factors = np.insert([2, 2], axis, 1 if across is None else 3)
+    before = Volume(phantom(tuple(shape)), oblique())
+    due = grid.rescale(before.affine, tuple(factors.astype(float).tolist()), "center")
+    if across is not None:
+        due = grid.with_counts(before.grid, factors * shape).affine
+    after = Volume(phantom(tuple((factors * shape).tolist()), seed=1), due)
+    known = Acquired((0.731, 0.767), Window(), 0.01, None, True, False)
+    made = Provenance((2, 2), axis, "td", across is not None, True, known, across)
+    found = estimated(before, after, made).data
+    stack, rest = (np.moveaxis(x, axis, 0) for x in (after.data, after.data - found))
+    if across is not None:
+        see = selection(18, 3, across)
+        stack, rest = (resize.along(x, 0, see) for x in (stack, rest))
+    band = (19, 23)
+    np.testing.assert_allclose(kspace.crop(rest - 1, band), kspace.crop(stack - 1, band), atol=0.5)
+    assert found.std() > 1
+    again = estimated(before, after.on(after.data - found, after.affine), made).data
+    assert np.abs(again).max() < 0.05 * np.abs(found).max()
+
+
+def lying(low: np.ndarray) -> np.ndarray:
+    """A network that makes everything brighter."""
+    return np.maximum(imresize(low, (low.shape[1] * 2, low.shape[2] * 2)), 0) * 1.2
+
+
+@pytest.mark.parametrize(("kept", "verdict"), [("on", "PASS"), ("off", "FAIL")])
+def test_a_network_that_lies_is_corrected_or_found_out(kept: str, verdict: str) -> None:
+    """The record says how many slices were changed, and what the residual is against the noise."""
+    truth = phantom((52, 68, 9))
+    rng = np.random.default_rng(0)
+    low = np.moveaxis(Bicubic((2, 2))(np.moveaxis(truth, 2, 0)), 0, 2)
+    low = np.hypot(low + rng.normal(0, 9, low.shape), rng.normal(0, 9, low.shape)).astype(np.float32)
+    volume = Volume(low, oblique())
+    method = Method("liar", (2, 2), lying, "bd", "corner", weights="toy")
+    options = Options(consistent=kept)  # type: ignore[arg-type]
+    made, _, stated = Steps(volume, options, Engine(), method)(volume)
+    found = {check.name: check for check in stated.checks}["consistency"]
+    assert stated.noise is not None
+    assert found.verdict == verdict, found
+    assert found.value is not None
+    assert (found.value < 1.1) == (kept == "on")
+    assert stated.consistent == (kept == "on")
+    assert (stated.projected > 4) == (kept == "on")
+    assert record._parsed(json.loads(json.dumps(stated.stated()))) == stated
+    assert made.data.min() >= 0
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "sub-1_desc-seranX_T1w.nii.gz", "a.mha"])
+def test_maps_are_files_beside_the_result(scan: Path, tmp_path: Path, name: str) -> None:
+    """Named by what they are, replaced and resumed with it; the library writes the same."""
+    out, map_ = record.outputs(tmp_path / name, ("estimated",))
+    assert (
+        map_.name
+        == {
+            "a.nii.gz": "a_estimated.nii.gz",
+            "sub-1_desc-seranX_T1w.nii.gz": "sub-1_desc-seranXestimated_T1w.nii.gz",
+            "a.mha": "a_estimated.mha",
+        }[name]
+    )
+    words = ["upscale", str(scan), str(out), "--maps", "--dtype", "int16"]
+    assert cli.run(words) == 0
+    result, beyond = seran.read(out), seran.read(map_)
+    np.testing.assert_allclose(beyond.affine, result.affine, atol=1e-5)
+    assert beyond.data.min() < 0 < beyond.data.max()
+    assert beyond.data.std() < 0.2 * result.data.std()
+    made = record.read(out)
+    assert made is not None
+    assert made.maps == ("estimated",)
+    stamp = map_.stat().st_mtime_ns
+    assert cli.run([*words, "--resume"]) == 0
+    assert map_.stat().st_mtime_ns == stamp
+    map_.unlink()
+    assert record.read(out) is None  # a part of it is missing
+    assert cli.run([*words, "--resume"]) == 0
+    assert map_.is_file()
+    sharp = seran.upscale(scan, maps=True)
+    np.testing.assert_allclose(sharp.maps["estimated"].data, beyond.data, atol=1e-3)
+    seran.write(sharp, tmp_path / "library.nii")
+    held = nib.load(tmp_path / "library_estimated.nii")
+    np.testing.assert_allclose(held.get_fdata(), beyond.data, atol=1e-3)
+    assert record.read(tmp_path / "library.nii") is not None
+    assert seran.upscale(scan).maps == {}
+
+
+def test_no_noise_to_hold_a_result_against(scan: Path) -> None:
+    """Stated to be none: the residual is all wrong, and projected. Of classical methods nothing is asked."""
+    exact = seran.upscale(scan, scanner=Scanner(noise="off"))
+    assert exact.record is not None
+    found = {check.name: check for check in exact.record.checks}
+    assert found["consistency"].verdict == "PASS"
+    assert (found["residual"].value or 0) < 0.02
+    plain = seran.upscale(scan, method="bicubic").record
+    assert plain is not None
+    assert not plain.consistent
+    assert {check.name: check.verdict for check in plain.checks}["consistency"] == "PASS"
+
+
+def test_a_turned_grid_has_no_map(scan: Path, tmp_path: Path) -> None:
+    volume = seran.read(scan).volume
+    turn = np.eye(4)
+    turn[:2, :2] = [[0.98, -0.199], [0.199, 0.98]]
+    nib.save(nib.Nifti1Image(np.zeros((60, 70, 5)), turn @ volume.affine), tmp_path / "like.nii")
+    with pytest.raises(seran.BadInput, match="--maps: expected a grid along the scan's axes"):
+        seran.upscale(scan, like=tmp_path / "like.nii", maps=True)
