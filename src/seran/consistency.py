@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Inexact
 from numpy import ndarray
+from scipy import ndimage
 
 from seran import kspace, resize
 from seran.acquisition import Acquisition
@@ -22,6 +23,7 @@ from seran.sharpen import Estimate, Method, Normalisation, Predict
 
 RINGS = 24  # of k-space, from its centre to the edge
 ALLOWED = 1.02  # times the noise's power, that a residual may have: the mean over a slice varies
+MARGIN = 3  # pixels about a constant background that are not compared
 ROUNDS = 2  # of the projection: a magnitude is not linear
 
 
@@ -54,6 +56,22 @@ def power(again: Float[ndarray, "*n"], sd: float, magnitude: bool) -> Float[ndar
         magnitude: the scan is one.
     """
     return np.where((np.abs(again) < sd) & magnitude, 2 * sd**2, sd**2)
+
+
+def compared(low: Float[ndarray, "*n"], empty: float | None) -> Bool[ndarray, "*n"]:
+    """Where a slice says what was measured: not in a constant background, nor within `MARGIN` of it.
+
+    A mask is an edge that no scanner made: what the scan shows there is not what the operator makes of the
+    result, which has the same edge.
+
+    Args:
+        low: a slice, or some voxels of one, which have no margin.
+        empty: the value of the background, if there is one.
+    """
+    mask = low == np.float32(np.nan if empty is None else empty)
+    if low.ndim > 1 and mask.any():
+        mask = ndimage.binary_dilation(mask, np.ones((3, 3), bool), iterations=MARGIN)
+    return ~mask
 
 
 def consistent(
@@ -107,14 +125,14 @@ def projected(
         empty: the value of a constant background; it is not compared, and the result keeps its own there.
     """
     magnitude = bool(low.min() >= np.float32(zero))
-    compared: Bool[ndarray, "h w"] = low != np.float32(np.nan if empty is None else empty)
+    there = compared(low, empty)
     kept = high == np.float32(np.nan if empty is None else empty)
     made = high
     for _ in range(ROUNDS):
         image = operator.linear(np.ascontiguousarray(made - zero))
         again = _shown(image, magnitude)
-        residual = np.where(compared, low - zero - again, 0)
-        due = float(power(again, sd, magnitude)[compared].sum())
+        residual = np.where(there, low - zero - again, 0)
+        due = float(power(again, sd, magnitude)[there].sum())
         if float(np.square(residual, dtype=np.float64).sum()) <= ALLOWED * due:
             break
         if np.iscomplexobj(image) and magnitude:  # a magnitude leaves the phase as it is
@@ -180,16 +198,22 @@ def project_across(
     step = max(1, PART // (4 * thin[:, 0].size))
     blocks = [np.s_[:, start : start + step] for start in range(0, thin.shape[1], step)]
     hidden = np.float32(np.nan if empty is None else empty)
+    there = np.stack([compared(part, empty) for part in stack])
 
-    def residual(at: tuple[slice, slice]) -> Float[ndarray, "n b w"]:
-        return np.where(stack[at] == hidden, 0, stack[at] - resize.along(thin[at], 0, see))
+    def left(at: tuple[slice, slice]) -> tuple[Float[ndarray, "n b w"], Float[ndarray, "n b w"]]:
+        """The residual, and the noise's power."""
+        again = resize.along(thin[at], 0, see)
+        return np.where(there[at], stack[at] - again, 0), np.where(there[at], power(again, sd, magnitude), 0)
 
-    total = sum(np.square(residual(at), dtype=np.float64).sum((1, 2)) for at in blocks)
-    due = sd**2 * stack[0].size
+    total = due = np.zeros(len(stack))
+    for at in blocks:
+        residual, noise = left(at)
+        total = total + np.square(residual, dtype=np.float64).sum((1, 2))
+        due = due + noise.sum((1, 2), dtype=np.float64)
     gain = 1 - np.sqrt(due / np.maximum(total, np.finfo(float).tiny))
     gain = np.where(total > ALLOWED * due, gain, 0).astype(np.float32)
     for at in blocks if gain.any() else []:
-        made = thin[at] + resize.along(gain[:, None, None] * residual(at), 0, back)
+        made = thin[at] + resize.along(gain[:, None, None] * left(at)[0], 0, back)
         made = np.maximum(made, 0) if magnitude else made
         thin[at] = np.where(thin[at] == hidden, thin[at], made)
         for array in (thin, stack):

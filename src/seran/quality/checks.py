@@ -204,23 +204,26 @@ def _left(
             return "not known", f"the result covers {part:.0%} of the input"
     elif (due := made.enlarged(before.grid)).shape != after.data.shape:
         return _unlike(due, after)
+    hidden = np.float32(np.nan if made.acquired.background is None else made.acquired.background)
     magnitude, without = old.least >= 0, made.acquired.undone or made.across is not None
     sd = _sigma(made, old) * float(np.sqrt(made.acquired.window.passed if without else 1))
     if made.resampled:  # a coarser plane averages it
         sd *= np.sqrt(np.delete(shared(before.grid, after.grid) / before.data.shape, made.axis).prod())
-    background = np.float32(np.nan if made.acquired.background is None else made.acquired.background)
     sums = []
     for again, given in side_by_side(before, after, made, magnitude, allocate):
-        noise = consistency.power(again, sd, magnitude)[given != background].sum(dtype=np.float64)
-        sums.append((np.square(again - given, dtype=np.float64).sum(), noise, given.size))
-    squares, noise, count = np.array(sums).T
-    rms, low = np.sqrt([squares.sum(), noise.sum() * without] / np.maximum(1, count.sum()))
-    whole = old.most - old.least
+        there = consistency.compared(given, made.acquired.background)
+        error = np.square(again - given, dtype=np.float64)
+        noise = consistency.power(again, sd, magnitude)
+        parts = error, error[there], noise[given != hidden], noise[there]
+        sums.append((*(part.sum(dtype=np.float64) for part in parts), given.size))
+    whole, squares, all_noise, noise, count = np.array(sums).T
+    rms, low = np.sqrt([whole.sum(), all_noise.sum() * without] / np.maximum(1, count.sum()))
+    width = old.most - old.least
     if not noise.sum():
-        return Residual(float(rms / whole), 0.0, None, None)
+        return Residual(float(rms / width), 0.0, None, None)
     rows = [np.convolve(x, np.ones(min(BLOCK, len(x))), "valid") for x in (squares, noise)]
     worst = (rows[0] / np.maximum(rows[1], noise.sum() / len(noise))).max()  # slices of background have none
-    return Residual(float(rms / whole), float(low / whole), float(squares.sum() / noise.sum()), float(worst))
+    return Residual(float(rms / width), float(low / width), float(squares.sum() / noise.sum()), float(worst))
 
 
 def _residual(
