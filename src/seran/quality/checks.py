@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from seran import consistency, grid, scratch
 from seran.degrade import DEGRADATIONS
+from seran.quality.familiar import numbers, unusual
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
 from seran.quality.provenance import Provenance, placed, selected, shared, side_by_side, thin
 from seran.scratch import Allocator, memory
@@ -112,6 +113,7 @@ def _all_of(before: Volume, after: Volume, made: Provenance | None, allocate: Al
         Check("noise", *_noise(made, found)),
         Check("overshoot", *_overshoot(found)),
         Check("signal", *_signal(made)),
+        Check("familiar", *_familiar(before, made)),
         Check("resolution", *_resolution(before, after, made)),
     ]
 
@@ -353,6 +355,24 @@ def _signal(made: Provenance | None) -> Answer:
     if made.acquired.noise >= NOISIEST:
         return "WARN", f"{text}: no gain in detail to expect beyond {NOISIEST:.0%}", made.acquired.noise
     return "PASS", text, made.acquired.noise
+
+
+def _familiar(before: Volume, made: Provenance | None) -> Answer:
+    """Whether the scan looks like those that weights are trained on."""
+    if made is None:
+        return "not known", "no record says whether weights made the second scan"
+    if not made.weights:
+        return "PASS", "no weights: nothing was learned from other scans"
+    if not (found := numbers(before, made.axis, made.acquired.fraction)):
+        return "WARN", ALIKE
+    view = np.delete(grid.spacing(before.affine) * before.data.shape, made.axis).tolist()
+    if strange := unusual(found, view):
+        return (
+            "WARN",
+            f"unlike the scans that the weights were trained on: {'; '.join(strange)}",
+            len(strange),
+        )
+    return "PASS", f"{len(found)} numbers of its slices are as those of training scans", 0
 
 
 def _resolution(before: Volume, after: Volume, made: Provenance | None) -> Answer:

@@ -1,0 +1,153 @@
+"""Whether a scan looks like those that weights were trained on: numbers of its slices against theirs.
+
+One is unusual where something is wrong that no other check sees: images that were made finer, filtered or
+packed before; stripes; slices in disorder or lost; other intensities than a scanner gives. What is usual is
+what the training and validation scans have, and a part of that range more at either end:
+``python paper/familiar.py MANIFEST.csv NATIVE.csv``.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from scipy import ndimage
+
+from seran import kspace
+from seran.volume import Volume
+
+SLICES = 12  # central ones, that are looked at
+FEWEST = 4  # slices that can be compared with each other
+TISSUE = 0.15  # part of the range above which there is tissue
+USUAL: dict[str, tuple[float, float]] = {
+    "edge": (-14.88, -7.37),
+    "middle": (-16.64, -10.2),
+    "spike": (3.736, 10.71),
+    "tissue": (0.1746, 0.6852),
+    "median": (0.2613, 0.6921),
+    "dark": (0.1704, 0.3607),
+    "top": (0.0, 0.1451),
+    "eighth": (1.003, 1.232),
+    "near": (0.006871, 0.199),
+    "lone": (0.0003065, 0.1372),
+    "alike": (0.7665, 0.9943),
+    "odd": (0.0004586, 0.04156),
+}
+"""Least and greatest of the training and validation scans, see `numbers`."""
+MORE = 0.2  # part of a range, by which a scan may leave it
+WORDS = {
+    "edge": "power falls by {:.0f} dB from the middle to the edge of k-space",
+    "middle": "power falls by {:.0f} dB from the centre to the middle of k-space",
+    "spike": "a sample of k-space is {:.0f} dB above those around it",
+    "tissue": "{:.0%} of the pixels are tissue",
+    "median": "half of the tissue is above {:.0%} of the range",
+    "dark": "the darkest tenth of the tissue is below {:.0%} of the range",
+    "top": "{:.0%} of the pixels have the greatest value",
+    "eighth": "pixels differ {:.1f} times as much at every eighth row or column",
+    "near": "neighbouring slices are more alike than those two apart by {:.3f}",
+    "lone": "a slice is less like its neighbour than others by {:.2f}",
+    "alike": "neighbouring slices correlate by {:.3f}",
+    "odd": "every other slice differs in brightness by {:.0%}",
+}
+WIDEST, NARROWEST = 700.0, 10.0
+"""Of fields of view in the plane of the slices, in mm."""
+
+
+def numbers(volume: Volume, axis: int, fraction: Sequence[float]) -> dict[str, float]:
+    """What is looked at, by its name in `WORDS`; empty for a scan of one value.
+
+    Args:
+        volume: the scan.
+        axis: along which its slices are stacked.
+        fraction: part of k-space that was measured, along rows and columns.
+    """
+    stack = np.moveaxis(volume.data, axis, 0)
+    stack = stack[max(0, (len(stack) - SLICES) // 2) :][:SLICES].astype(np.float64)
+    low, high = np.quantile(stack, (0.001, 0.999)).tolist()
+    offset = low if low < 0 or low > 0.5 * high else 0.0
+    if not high > offset:
+        return {}
+    x = (stack - offset) / (high - offset)
+    tissue = x[x > TISSUE]
+    found = {
+        **_spectral(x.astype(np.float32), fraction),
+        "tissue": tissue.size / x.size,
+        "median": float(np.median(tissue)) if tissue.size else 0.0,
+        "dark": float(np.quantile(tissue, 0.1)) if tissue.size else 0.0,
+        "top": float((x > 0.99 * x.max()).mean()),
+        "eighth": max(_eighth(x, 1), _eighth(x, 2)),
+    }
+    return found | (_between(x) if len(x) >= FEWEST else {})
+
+
+def _spectral(x: Float[ndarray, "n h w"], fraction: Sequence[float]) -> dict[str, float]:
+    """Of the mean power of the slices, in a Hann window; 1 is the edge of what was measured."""
+    x = kspace.strong(x)
+    h, w = x.shape[1:]
+    window = np.hanning(h + 2)[1:-1, None] * np.hanning(w + 2)[1:-1]
+    power = np.square(np.abs(kspace.spectrum((x - x.mean()) * window.astype(np.float32)))).mean(0)
+    rows, columns = (
+        np.abs(np.arange(n) - n // 2) / (n / 2) / f for n, f in zip((h, w), fraction, strict=True)
+    )
+    radius = np.hypot(rows[:, None], columns)
+    decibel = 10 * np.log10(power + np.finfo(np.float32).tiny)
+
+    def level(least: float, most: float) -> float:
+        ring = power[(radius >= least) & (radius < most)]
+        return float(10 * np.log10(ring.mean(dtype=np.float64) + 1e-30)) if ring.size else 0.0
+
+    above = (decibel - ndimage.median_filter(decibel, 7))[(radius > 0.15) & (radius < 1)]
+    centre, middle, edge = level(0.1, 0.2), level(0.35, 0.5), level(0.8, 0.95)
+    return {
+        "edge": edge - middle,
+        "middle": middle - centre,
+        "spike": float(above.max(initial=0.0)),
+    }
+
+
+def _eighth(x: Float[ndarray, "n h w"], axis: int) -> float:
+    """How much larger steps are at every eighth pixel than at the next larger ones: blocks of JPEG."""
+    steps = np.abs(np.diff(x, axis=axis)).mean(tuple({0, 1, 2} - {axis}))
+    means = np.sort([steps[i::8].mean() for i in range(min(8, len(steps)))])
+    return float(means[-1] / means[-2]) if len(means) > 1 and means[-2] > 0 else 1.0
+
+
+def _between(x: Float[ndarray, "n h w"]) -> dict[str, float]:
+    """How slices are alike."""
+    flat = x.reshape(len(x), -1)
+    flat = flat - flat.mean(1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), np.finfo(float).tiny)
+    one, two = ((flat[d:] * flat[:-d]).sum(1) for d in (1, 2))
+    mean = x.mean((1, 2))
+    odd = np.abs(mean[1:-1] - (mean[:-2] + mean[2:]) / 2) / max(mean.mean(), np.finfo(float).tiny)
+    return {
+        "near": float(one.mean() - two.mean()),
+        "lone": float(np.median(one) - one.min()),
+        "alike": float(np.median(one)),
+        "odd": float(np.median(odd)),
+    }
+
+
+def unusual(found: dict[str, float], view: Sequence[float]) -> list[str]:
+    """What is not as in training scans, each in words with what is usual.
+
+    Args:
+        found: see `numbers`.
+        view: field of view in the plane of the slices, in mm.
+    """
+    said = []
+    for name, value in found.items():
+        least, most = USUAL[name]
+        more = MORE * (most - least)
+        if not least - more <= value <= most + more:
+            ends = " to ".join(_number(WORDS[name], end) for end in (least, most))
+            said.append(f"{WORDS[name].format(value)} (usual: {ends})")
+    for mm in view:
+        if not NARROWEST <= mm <= WIDEST:
+            said.append(f"a field of view of {mm:.3g} mm (usual: {NARROWEST:g} to {WIDEST:g})")
+    return said
+
+
+def _number(words: str, value: float) -> str:
+    """A value, as it stands in the words."""
+    return words[words.index("{") : words.index("}") + 1].format(value)
