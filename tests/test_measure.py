@@ -223,3 +223,9 @@ def test_noise_without_air_is_bounded_by_flat_tissue() -> None:
     stack = (steps + rng.normal(0, 0.02, steps.shape)).astype(np.float32)
     assert noise.in_tissue(stack, np.ones(stack.shape, bool)) == pytest.approx(0.02, rel=0.15)
     assert noise.in_tissue(stack, np.zeros(stack.shape, bool)) == 0
+
+
+def test_an_end_with_signal_beyond_it_is_none(shared: Path) -> None:
+    """These slices' spectrum falls so steeply at half of k-space that it looks like its end."""
+    stack = np.moveaxis(io.read(shared / "test" / "tcga-fg-6692_T1.nii.gz").data, 2, 0)
+    assert measured(stack[5:21]).fraction == (1.0, 1.0)

@@ -21,7 +21,7 @@ from numpy import ndarray
 from scipy import fft, ndimage
 
 from seran import kspace, noise
-from seran.acquisition import NONE, Window, canonical
+from seran.acquisition import NONE, Window, block, canonical
 
 Source = Literal["air", "k-space", "tissue", "stated", "unknown"]
 Band = tuple[tuple[float, float], Window]  # acquired part of the grid along rows and columns, and the filter
@@ -56,6 +56,8 @@ STRIP = 0.12  # half width of the averaged strip about the other axis, where ell
 SOFT = 0.05
 """Blur of the tissue's weight: standard deviation, in fields of view. It blurs spectra by few samples."""
 FLOOR = 0.05  # largest power beyond the band, of the noise's
+MISSED, FEW = 3.0, 8
+"""Times the noise's power that is found beyond an end, in so many slices, if it is none; else at most 1."""
 STEPS = 60  # of the multiplicative updates
 BINS = 100  # at most so many bins per half spectrum, up to the next whole number of samples in each
 
@@ -134,7 +136,17 @@ def measured(stack: Float[ndarray, "n h w"], known: Band | None = None) -> Measu
         sigma = noise.in_tissue(canonical(chosen, grid, window), kspace.nearest(weight > 0.5, grid))
         by = "k-space" if 0 < sigma < LARGEST else "unknown"
         sigma = sigma if by == "k-space" else 0.0
+    if not known and sigma and min(fraction) < 1:
+        missed = _missed((chosen * weight)[:FEW], fraction) / (weight[:FEW] ** 2).mean(dtype=np.float64)
+        if missed > MISSED * sigma**2:
+            return measured(stack, ((1.0, 1.0), NONE))
     return Measured(fraction, window, sigma * unit, by, background)
+
+
+def _missed(stack: Float[ndarray, "n h w"], fraction: tuple[float, float]) -> float:
+    """Power per pixel beyond an end of the band."""
+    inside = kspace.regridded(kspace.regridded(stack, block(fraction, stack.shape[1:])), stack.shape[1:])
+    return float(np.square(stack - inside, dtype=np.float64).mean())
 
 
 def _certain(
