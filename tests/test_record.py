@@ -20,7 +20,17 @@ from seran.job.record import Record
 from seran.sharpen import Estimate, Method, Normalisation
 from tests.conftest import oblique, phantom
 
-CHECKS = {"geometry", "intensities", "residual", "consistency", "noise", "overshoot", "signal", "resolution"}
+CHECKS = {
+    "geometry",
+    "intensities",
+    "residual",
+    "consistency",
+    "noise",
+    "overshoot",
+    "signal",
+    "familiar",
+    "resolution",
+}
 
 
 def keyed(source: Path, options: Options = Options(), engine: Engine = Engine()) -> str:  # noqa: B008

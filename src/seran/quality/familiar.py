@@ -20,8 +20,8 @@ SLICES = 12  # central ones, that are looked at
 FEWEST = 4  # slices that can be compared with each other
 TISSUE = 0.15  # part of the range above which there is tissue
 USUAL: dict[str, tuple[float, float]] = {
-    "edge": (-14.88, -7.37),
-    "middle": (-16.64, -10.2),
+    "edge": (7.37, 14.88),
+    "middle": (10.2, 16.64),
     "spike": (3.736, 10.71),
     "tissue": (0.1746, 0.6852),
     "median": (0.2613, 0.6921),
@@ -99,8 +99,8 @@ def _spectral(x: Float[ndarray, "n h w"], fraction: Sequence[float]) -> dict[str
     above = (decibel - ndimage.median_filter(decibel, 7))[(radius > 0.15) & (radius < 1)]
     centre, middle, edge = level(0.1, 0.2), level(0.35, 0.5), level(0.8, 0.95)
     return {
-        "edge": edge - middle,
-        "middle": middle - centre,
+        "edge": middle - edge,
+        "middle": centre - middle,
         "spike": float(above.max(initial=0.0)),
     }
 
@@ -139,7 +139,8 @@ def unusual(found: dict[str, float], view: Sequence[float]) -> list[str]:
     for name, value in found.items():
         least, most = USUAL[name]
         more = MORE * (most - least)
-        if not least - more <= value <= most + more:
+        lowest = max(least - more, 0.0) if least >= 0 else least - more
+        if not lowest <= value <= most + more:
             ends = " to ".join(_number(WORDS[name], end) for end in (least, most))
             said.append(f"{WORDS[name].format(value)} (usual: {ends})")
     for mm in view:
