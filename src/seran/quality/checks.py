@@ -232,9 +232,9 @@ def _residual(
     before: Volume, after: Volume, made: Provenance | None, left: Residual | Answer, found: Measures | str
 ) -> Answer:
     """Whether the result, degraded as its method declares, is the input again."""
-    if made is None or not isinstance(left, Residual):
-        assert not isinstance(left, Residual)
+    if not isinstance(left, Residual):
         return left
+    assert made is not None  # else nothing would be known to be left
     if made.across is not None:
         how = f"seen by slices like the scan's ({made.across})"
     elif made.resampled:
@@ -260,9 +260,9 @@ def _residual(
 
 def _consistency(made: Provenance | None, left: Residual | Answer) -> Answer:
     """Whether the result leaves the scan by no more than its noise."""
-    if made is None or not isinstance(left, Residual):
-        assert not isinstance(left, Residual)
+    if not isinstance(left, Residual):
         return left
+    assert made is not None  # else nothing would be known to be left
     if not made.weights:
         return "PASS", "no weights: nothing is estimated that could leave the scan"
     if made.acquired.noise == 0:
