@@ -15,6 +15,7 @@ from seran.acquisition import NONE, Acquisition, Window
 from seran.quality import checks, measures
 from seran.quality.checks import Check
 from seran.quality.provenance import Acquired, Provenance
+from seran.sharpen import Normalisation
 from seran.volume import Volume
 from tests.conftest import oblique, phantom
 from tests.test_report import check, made, pair
@@ -123,8 +124,9 @@ def test_thin_structures_that_lose_height_are_told() -> None:
     lines[:, 12::24, 8:-8] = lines[:, :, 20::40] = 1
     lines = gaussian_filter(lines, (0, 1.2, 1.2)) * 300
     before = stacked(np.hypot(*rng.normal([300 + lines, 0 * lines], 10)[[0, 1]]).astype(np.float32))
+    part = 10 / Normalisation.of(np.moveaxis(before.data, 2, 0)).gain  # whose tissue is an offset
     for kept, verdict in ((1.0, "PASS"), (0.91, "WARN"), (0.6, "FAIL")):
-        result = check("residual", before, stacked(300 + kept * lines), undone(0.025, factor=1))
+        result = check("residual", before, stacked(300 + kept * lines), undone(part, factor=1))
         told = re.search(r"local maxima have ([\d.]+)%", result.text)
         assert told is not None
         assert float(told[1]) == pytest.approx(100 * kept, abs=2)

@@ -17,6 +17,7 @@ from seran.job import record
 from seran.job.options import Options, Scanner
 from seran.job.run import Steps
 from seran.profiles import Profile, selection
+from seran.quality import checks
 from seran.quality.provenance import Acquired, Provenance, estimated
 from seran.resize import imresize
 from seran.sharpen import Method
@@ -90,7 +91,7 @@ def test_intensities_below_zero_are_no_magnitude() -> None:
     made = consistency.projected(wrong, low, operator, 5.0)
     moved = consistency.projected(wrong - 300, low - 300, operator, 5.0, zero=-300.0)
     np.testing.assert_allclose(moved + 300, made, atol=1e-2)
-    signed = consistency.projected(wrong - 300, low - 300, operator, 5.0)
+    signed = consistency.projected(wrong - 300, low - 300, operator, 5.0, magnitude=False)
     assert signed.min() < -200
     assert chi2(signed + 300, low, operator, 5.0) < 1.3
 
@@ -228,3 +229,50 @@ def test_a_turned_grid_has_no_map(scan: Path, tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((60, 70, 5)), turn @ volume.affine), tmp_path / "like.nii")
     with pytest.raises(seran.BadInput, match="--maps: expected a grid along the scan's axes"):
         seran.upscale(scan, like=tmp_path / "like.nii", maps=True)
+
+
+@pytest.mark.parametrize("offset", [0.0, 5000.0])
+def test_an_offset_changes_no_check(offset: float) -> None:
+    """A spoiled result is found out in units in which nothing is near 0, too."""
+    scan = Volume(taken(20.0) + np.float32(offset), oblique())
+    made = seran.upscale((scan.data, scan.affine))
+    assert made.record is not None
+    found = {check.name: check for check in made.record.checks}
+    assert found["consistency"].value == pytest.approx(0.84, abs=0.05)
+    board = 80 * (np.indices(made.data.shape).sum(0) // 8 % 2).astype(np.float32)
+    spoiled = made.volume.on(made.data + board, made.affine)
+    again = {c.name: c for c in checks.all_of(scan, spoiled, made.record.provenance)}
+    assert again["consistency"].verdict != "PASS"
+    assert again["residual"].verdict == "FAIL"
+
+
+def test_maps_go_with_their_result(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A new result without them takes the former ones away; they are no scans; two scans share none."""
+    out, map_ = tmp_path / "r.nii.gz", tmp_path / "r_estimated.nii.gz"
+    words = ["upscale", str(scan), str(out)]
+    assert cli.run([*words, "--maps"]) == 0
+    assert cli.run(["upscale", str(map_), str(tmp_path / "again.nii")]) == 2
+    assert "a result of seran's (by the record beside it)" in capsys.readouterr().err
+    with pytest.raises(seran.BadInput, match="a result of seran's"):
+        seran.upscale(map_)
+    assert cli.run([*words, "--force"]) == 0
+    assert not map_.exists()
+    assert cli.run([*words, "--maps", "--resume"]) == 0
+    map_.write_bytes(map_.read_bytes()[:100])
+    assert cli.run([*words, "--maps", "--resume"]) == 0
+    assert map_.stat().st_size > 1000
+    seran.write(seran.read(scan), out, force=True)
+    assert not map_.exists()
+    assert not (tmp_path / "r.json").exists()
+    twins = tmp_path / "twins"
+    twins.mkdir()
+    for name in ("a.nii", "a_estimated.nii"):
+        nib.save(nib.load(scan), twins / name)
+    capsys.readouterr()
+    assert cli.run(["upscale", str(twins), str(tmp_path / "results"), "--maps", "--force"]) == 2
+    assert "share its record a_estimated.json" in capsys.readouterr().err
+
+
+def test_what_estimates_nothing_has_no_map(scan: Path) -> None:
+    with pytest.raises(seran.BadInput, match="--maps: bicubic estimates nothing; leave it out"):
+        seran.upscale(scan, method="bicubic", maps=True)

@@ -141,6 +141,13 @@ def test_transforms_of_two_spaces_both_move(tmp_path: Path) -> None:
         assert np.abs(grid.corners(made.shape, found) - grid.corners(SHAPE, right)).max() < 1e-3
 
 
+def test_two_spaces_do_not_mirror_each_other(tmp_path: Path) -> None:
+    mirrored = np.diag([-1.0, 1, 1, 1]) @ oblique()
+    path = save(tmp_path / "a.nii", phantom(SHAPE), (mirrored, 2), (oblique(), 1), nib.Nifti1Image)
+    with pytest.raises(BadInput, match="apart; say which is right"):
+        io.read(path)
+
+
 @pytest.mark.parametrize("name", ["srow_z", "qoffset_x", "pixdim"])
 def test_of_two_spaces_both_must_be_possible_and_of_one_size(name: str, tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", phantom(SHAPE), (oblique(), 4), (oblique(), 1), nib.Nifti1Image)

@@ -27,7 +27,7 @@ from seran.io.voxels import Reading, filled, printable, refuse_lossy, shaped, us
 from seran.job import labels, record
 from seran.job.options import Options, ReadOptions, Scanner, Target, Transform
 from seran.job.record import Record, sidecar
-from seran.job.run import Steps, refuse_output, slice_thickness
+from seran.job.run import Steps, refuse_output, remove_maps, slice_thickness
 from seran.sharpen import Across, Method
 from seran.volume import Volume
 
@@ -122,6 +122,7 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
     refuse_lossy(scan.volume, _voxel(dtype))
     beside = [sidecar(out)] if scan.record else []
     former = None if scan.record else record.read(out)  # of what is replaced by a scan without one
+    maps = record.maps_of(out)
     written = [path for image in images for path in io.written(image)]
     with files.together(*written, *beside, force=force) as parts:
         hidden = dict(zip(written, parts, strict=False))
@@ -136,6 +137,7 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
             replace(scan.record, maps=tuple(scan.maps)).sealed(names).write(parts[-1])
         if former:
             sidecar(out).unlink()
+    remove_maps(maps, list(images))
 
 
 def upscale(
@@ -294,7 +296,8 @@ def _scan(scan: Readable) -> Scan:
         held, affine, header = scan[0], scan[1], None
     elif hasattr(scan, "dataobj") and hasattr(scan, "affine"):
         held, affine, header = scan.dataobj, scan.affine, scan.header.copy()
-        if given := getattr(scan, "get_filename", lambda: None)():
+        given = getattr(scan, "get_filename", lambda: None)()
+        if given and Path(given).name:
             file = Path(given).absolute()
             here = Path(file.name)
         if isinstance(header, nib.Nifti1Header):
@@ -321,8 +324,10 @@ def _scan(scan: Readable) -> Scan:
 
 
 def _sharpened(file: Path) -> bool:
-    """Whether a record beside a file says that it is a result."""
-    return io.format_of(file) not in io.ONE_FILE and record.read(file.absolute()) is not None
+    """Whether a record beside a file says that it is a result, or a map of one."""
+    if io.format_of(file) in io.ONE_FILE:
+        return False
+    return record.read(file.absolute()) is not None or record.is_map(file.absolute())
 
 
 def _array(held: object) -> ndarray:

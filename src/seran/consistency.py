@@ -75,7 +75,12 @@ def compared(low: Float[ndarray, "*n"], empty: float | None) -> Bool[ndarray, "*
 
 
 def consistent(
-    method: Method, operator: Operator, sd: float, background: float | None, tally: list[bool]
+    method: Method,
+    operator: Operator,
+    sd: float,
+    magnitude: bool,
+    background: float | None,
+    tally: list[bool],
 ) -> Method:
     """A method whose results are consistent with the scan, see `projected`.
 
@@ -83,6 +88,7 @@ def consistent(
         method: whose results are.
         operator: what made the scan.
         sd: standard deviation of the noise in the scan, in its units.
+        magnitude: nothing of the scan is below 0.
         background: the value of a constant background, which the result keeps.
         tally: is told of every slice whether it was changed.
     """
@@ -95,7 +101,8 @@ def consistent(
             found = predict(low)
             image = found.image if isinstance(found, Estimate) else found
             for one, given in zip(image, low, strict=True):
-                made = projected(one, given, operator, sd / norm.gain, -norm.offset / norm.gain, empty)
+                zero = -norm.offset / norm.gain
+                made = projected(one, given, operator, sd / norm.gain, magnitude, zero, empty)
                 tally.append(made is not one)
                 one[...] = made
             return found
@@ -110,6 +117,7 @@ def projected(
     low: Float[ndarray, "h w"],
     operator: Operator,
     sd: float,
+    magnitude: bool = True,
     zero: float = 0.0,
     empty: float | None = None,
 ) -> Float[ndarray, "sh sw"]:
@@ -120,11 +128,10 @@ def projected(
         low: of the scan, in the same units.
         operator: what made the scan.
         sd: standard deviation of the noise in the scan.
-        zero: the intensity 0 in these units. Where the scan is nowhere below it, it is a magnitude, and
-            the result does not fall below it, either.
+        magnitude: nothing of the scan is below 0, and the result does not fall below it, either.
+        zero: the intensity 0 in these units.
         empty: the value of a constant background; it is not compared, and the result keeps its own there.
     """
-    magnitude = bool(low.min() >= np.float32(zero))
     there = compared(low, empty)
     kept = high == np.float32(np.nan if empty is None else empty)
     made = high

@@ -151,8 +151,7 @@ def _transform(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int]
         (sform, s_code), (qform, q_code) = header.get_sform(coded=True), header.get_qform(coded=True)
         best = header.get_best_affine()
     if s_code and q_code and choice != "either" and (apart := _apart(shape, sform, qform)):
-        known = s_code != q_code and np.isfinite(apart)
-        if known and np.allclose(grid.spacing(sform), grid.spacing(qform), rtol=SIZE):
+        if s_code != q_code and np.isfinite(apart) and _alike(sform, qform):
             return best
         raise BadInput(
             f"{path}: sform (code {s_code}) and qform (code {q_code}) place the scan up to {apart:.3g} mm "
@@ -284,6 +283,12 @@ def _apart(shape: tuple[int, int, int], sform: grid.Affine, qform: grid.Affine) 
     with np.errstate(over="ignore", invalid="ignore"):  # NIfTI-2 holds numbers whose square is infinite
         apart = np.linalg.norm(grid.corners(shape, sform) - grid.corners(shape, qform), axis=1).max()
         return 0.0 if apart <= TOLERANCE * grid.spacing(sform).min() else float(apart)
+
+
+def _alike(sform: grid.Affine, qform: grid.Affine) -> bool:
+    """Whether two transforms may be of one scan in two spaces: voxels of one size, neither a mirror image."""
+    hands = [np.linalg.det(_cosines(affine)) for affine in (sform, qform)]
+    return bool(hands[0] * hands[1] > 0) and np.allclose(grid.spacing(sform), grid.spacing(qform), rtol=SIZE)
 
 
 def _cosines(affine: Float[ndarray, "4 4"]) -> Float[ndarray, "3 3"]:

@@ -67,15 +67,15 @@ def _alone(task: Task, *how: Any) -> Outcome:  # noqa: ANN401
         return _failed(task, told(error))
 
 
-def _refuse_twins(tasks: Sequence[Task]) -> None:
-    """Raise `BadInput` for two scans whose results would have one record, as ``a.nii`` and ``a.nii.gz``."""
+def _refuse_twins(tasks: Sequence[Task], maps: Sequence[str]) -> None:
+    """Raise `BadInput` for two scans whose results, or `maps`, would share a name but for the ending."""
     taken: dict[Path, Path] = {}
     for task in (task for task in tasks if not task.wrong):
         with suppress(OSError):  # of a name that cannot be one: told when its turn comes
-            beside = record.sidecar(task.out)
-            if taken.setdefault(beside, task.source) is not task.source:
-                both = f"{task.source} and {taken[beside]} would both become {task.out}"
-                raise BadInput(f"{both}, or share its record {beside.name}; sharpen them apart")
+            for beside in map(record.sidecar, record.outputs(task.out, maps)):
+                if taken.setdefault(beside, task.source) is not task.source:
+                    both = f"{task.source} and {taken[beside]} would both become {task.out}"
+                    raise BadInput(f"{both}, or share its record {beside.name}; sharpen them apart")
 
 
 def _failed(task: Task, why: str) -> Outcome:
@@ -102,7 +102,7 @@ def run(
             of seran's.
         where: in this process, or on a cluster.
     """
-    _refuse_twins(tasks)
+    _refuse_twins(tasks, ("estimated",) * options.maps)
     first, step = where.share()
     tasks = tasks[first - 1 :: step]
     if where.cluster == "sbatch":  # for the command line that is running, without what asks for a script

@@ -18,6 +18,8 @@ from seran.quality.checks import THINNER, Check, Verdict, worst
 from seran.quality.provenance import Acquired, Provenance
 
 ADAPT = ("adapt_steps", "adapt_gain", "adapt_kept")
+MAPS = "spread", "estimated"
+"""What images beside a result are called."""
 OUTSIDE = 0.1  # part of a result outside the scan that is told
 
 
@@ -199,6 +201,24 @@ def outputs(out: Path, maps: Sequence[str]) -> list[Path]:
     at = labelled.end() if labelled else len(stem)
     joint = "" if labelled else "_"
     return [out, *(out.with_name(f"{stem[:at]}{joint}{name}{stem[at:]}{end}") for name in maps)]
+
+
+def maps_of(out: Path) -> list[Path]:
+    """The maps that a record of seran's beside ``out`` says there are, whatever became of them."""
+    try:
+        found = facts.parsed(sidecar(out).read_bytes())
+        names = found["Maps"] if found["Software"] == "seran" else []
+        return outputs(out, [name for name in names if name in MAPS])[1:]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def is_map(path: Path) -> bool:
+    """Whether the record of the result that an image lies beside says that it is a map of it."""
+    stem = io.stem(path)
+    end = path.name[len(stem) :]
+    names = [stem.removesuffix(f"_{name}") for name in MAPS if stem.endswith(f"_{name}")]
+    return any(name and path in maps_of(path.with_name(name + end)) for name in names)
 
 
 def _files(image: Path) -> list[Path]:

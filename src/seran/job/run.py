@@ -4,6 +4,7 @@ import functools
 import importlib
 import itertools
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -118,6 +119,8 @@ class Steps:
             method = (
                 self.across.alone if scale == 1 else methods.method(name, scale, methods.NATIVE, None, engine)
             )
+        if options.maps and not (method.weights or self.across):
+            raise BadInput(f"--maps: {method.name} estimates nothing; leave it out")
         if options.maps and target is not None and resample.turned(first.grid, target):
             raise BadInput("--maps: expected a grid along the scan's axes, got a turned one; leave it out")
         if method.weights:
@@ -183,7 +186,9 @@ class Steps:
             if method.heads is not None:
                 operator = Acquisition(native.acquired(known, shape), known.window, shape)
                 sd *= float(np.sqrt(known.window.passed))
-            method = consistency.consistent(method, operator, sd, known.background, tally)
+            method = consistency.consistent(
+                method, operator, sd, bool(stack.min() >= 0), known.background, tally
+            )
         return Fitted(method, known, gain, tally)
 
     def _compared(self, known: Measured) -> bool:
@@ -339,14 +344,14 @@ def run(
         facts: what the record states besides.
         resume: replace an existing result of seran's.
     """
-    began, former = time.perf_counter(), record.read(out) if resume else None
+    began = time.perf_counter()
     refuse_output(out, force, source, resume)
     reading, allocate = options.read, scratch.allocator(out.parent)
     scan = io.resolve(source, reading.series)
     series = io.read_series(scan, reading.affine, reading.fill, allocate, reading.volume)
     with progress.stage(f"read {source}"):
         held = ahead(series.volumes)
-    made_here = record.read(source) is not None
+    made_here = record.read(source) is not None or record.is_map(source)
     if reading.label_check:
         labels.refuse_other_kinds(source, held[0], made_here)
     with progress.stage("plan, and load the method"):
@@ -356,9 +361,9 @@ def run(
     progress.log.info("%r; %s", steps.method, steps.plan)
     digest, found = files.sha256_of(scan.files), []
     outs = record.outputs(out, steps.maps)
-    ours = record.outputs(out, former.maps) if former else []
+    former = record.maps_of(out)
     for more in outs[1:]:
-        refuse_output(more, force or more in ours, source)
+        refuse_output(more, force or (resume and more in former), source)
     written = [path for one in outs for path in io.written(one)]
     with (
         files.together(*written, sidecar(out), force=force or resume) as (*parts, text),
@@ -379,7 +384,7 @@ def run(
                 with progress.stage(f"sharpen and check {shown}"):
                     image, maps, one = steps(volume, seen, allocate)
                 for writer, each in zip(writers, (image, *maps.values()), strict=True):
-                    writer.add(each, one.words)
+                    writer.add(each, one.words if each is image else f"{one.words}: what is estimated, alone")
                 found.append(one)
             stack.close()
         except BadInput as error:  # of the name that the user gave, not of the temporary one
@@ -395,4 +400,11 @@ def run(
         made = replace(made, volumes=series.count, facts=facts, seconds=took)
         made = made.sealed(names)
         made.write(text)
+    remove_maps(former, outs)
     return made
+
+
+def remove_maps(former: Sequence[Path], kept: Sequence[Path]) -> None:
+    """Remove the maps of a result that was replaced, but for those that were replaced, too."""
+    for path in (path for one in former if one not in kept for path in io.written(one)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from seran.quality.familiar import numbers, unusual
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
 from seran.quality.provenance import Provenance, placed, selected, shared, side_by_side, thin
 from seran.scratch import Allocator, memory
+from seran.sharpen import FAR
 from seran.volume import Volume
 
 Verdict = Literal["PASS", "not known", "WARN", "FAIL"]  # from the best to the worst
@@ -280,7 +281,8 @@ def _consistency(made: Provenance | None, left: Residual | Answer) -> Answer:
 
 def _sigma(made: Provenance, old: Range) -> float:
     """Standard deviation of a scan's noise in its units; 0 where it is not known."""
-    return (made.acquired.noise or 0.0) * (old.bounds[1] - min(0.0, old.bounds[0]))
+    low, high = old.bounds
+    return (made.acquired.noise or 0.0) * (high - (low if low < 0 or low > FAR * high else 0.0))
 
 
 def _measured(before: Volume, after: Volume, made: Provenance | None, old: Range) -> Measures | str:
