@@ -62,13 +62,13 @@ class Wrong:
 
 def moved(x: Stack, parts: int, most: float) -> Stack:
     """Slices of a head that moves between the parts of the acquisition, by so many pixels at most."""
-    rng, found = np.random.default_rng(0), kspace.spectrum(x)
-    rows = np.arange(x.shape[1]) * parts // x.shape[1]
+    rng, whole = np.random.default_rng(0), kspace.spectrum(x)
+    found, rows = whole.copy(), np.arange(x.shape[1]) * parts // x.shape[1]
+    k = [np.fft.fftshift(np.fft.fftfreq(n)) for n in x.shape[1:]]
     for part in range(parts):
         by = rng.uniform(-most, most, 2)
-        k = [np.fft.fftshift(np.fft.fftfreq(n)) for n in x.shape[1:]]
         ramp = np.exp(-2j * np.pi * (by[0] * k[0][:, None] + by[1] * k[1]))
-        found[:, rows == part] = (kspace.spectrum(x) * ramp)[:, rows == part]
+        found[:, rows == part] = (whole * ramp)[:, rows == part]
     return np.abs(kspace.image(found)).astype(np.float32)
 
 

@@ -471,14 +471,20 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
         cut = int(divider()[0] - left)
         assert moved[60:400, 40 : cut - 20].mean() > 0.05
         assert moved[60:400, cut + 20 : 390].mean() > 0.05
+
+        def overlay(former: np.ndarray) -> np.ndarray:
+            """Where the stage differs from before, as soon as it does beside the divider."""
+            for _ in range(20):
+                drawn = np.abs(stage() - former).max(-1) > 0.02
+                if drawn[60:400, cut + 20 : 390].any():
+                    break
+            return drawn
+
         # the difference is drawn over after
         still = stage()
         window.run("document.getElementById('changes').click()")
         window.wait("!document.getElementById('difference-data')")
-        for _ in range(20):
-            drawn = np.abs(stage() - still).max(-1) > 0.02
-            if drawn[60:400, cut + 20 : 390].any():
-                break
+        drawn = overlay(still)
         assert drawn[60:400, cut + 20 : 390].mean() > 0.01
         assert not drawn[60:400, 40 : cut - 20].any()
         # and, in its place, what was estimated; then neither
@@ -486,10 +492,7 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
         window.run("document.getElementById('what').value = 'estimated'")
         window.run("document.getElementById('what').dispatchEvent(new Event('change'))")
         window.wait("!document.getElementById('estimated-data')")
-        for _ in range(20):
-            drawn = np.abs(stage() - difference).max(-1) > 0.02
-            if drawn[60:400, cut + 20 : 390].any():
-                break
+        drawn = overlay(difference)
         assert drawn[60:400, cut + 20 : 390].mean() > 0.001
         window.run("document.getElementById('changes').click()")
         assert (np.abs(stage() - still).max(-1) > 0.02).mean() < 0.001

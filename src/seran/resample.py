@@ -125,8 +125,15 @@ def onto(volume: Volume, target: Grid, allocate: Allocator = memory) -> Volume:
     return replace(volume.on(data, target.affine), slices=None, thickness=None)  # its axes may be others
 
 
-def _along(data: Voxels, i: int, weights: Matrix, allocate: Allocator) -> Voxels:
-    """Block by block, cut across another axis."""
+def along_blocks(data: Voxels, i: int, weights: Matrix, allocate: Allocator) -> Voxels:
+    """`seran.resize.along`, block by block, cut across another axis.
+
+    Args:
+        data: a volume, which may be larger than memory.
+        i: the axis.
+        weights: (m, n), of the n samples along it.
+        allocate: makes the result.
+    """
     shape = (*data.shape[:i], weights.shape[0], *data.shape[i + 1 :])
     made, weights = _laid(shape, data.strides, allocate), weights.astype(np.float32)
     for at in _across(data, i, made):
@@ -158,7 +165,7 @@ def _parallel(data: Voxels, to: Affine, shape: tuple[int, int, int], allocate: A
         u = to[i, j] * np.arange(shape[j]) + to[i, 3]
         if shape[j] != data.shape[i] or not np.allclose(u, np.arange(shape[j]), atol=1e-9):
             weights = sampled(u, data.shape[i], min(1.0, 1 / abs(to[i, j])), beyond=False)
-            data = _along(data, i, weights, allocate)
+            data = along_blocks(data, i, weights, allocate)
     return np.transpose(data.copy() if data is given else data, order)
 
 
@@ -169,7 +176,7 @@ def _turned(data: Voxels, to: Affine, shape: tuple[int, int, int], allocate: All
         step = np.abs(to[i, :3]).max()
         if step > 1:
             weights = sampled(np.arange(float(data.shape[i])), data.shape[i], 1 / step)
-            data = _along(data, i, weights, allocate)
+            data = along_blocks(data, i, weights, allocate)
     smooth = _laid(data.shape, data.strides, allocate)
     for i, source in enumerate((data, smooth, smooth)):
         for at in _across(source, i, smooth):

@@ -106,6 +106,11 @@ def _tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
     return np.sort(ends[1]), -np.sort(ends[-1])
 
 
+def offset_of(low: float, high: float) -> float:
+    """What counts as 0 between these percentiles: the lower one where it is below 0, or `FAR` from it."""
+    return low if low < 0 or low > FAR * high else 0.0
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """What takes intensities to about [0, 1]: ``(x - offset) / gain``; a few extreme voxels move neither.
@@ -127,7 +132,7 @@ class Normalisation:
             return cls(float(least[0]), 0.0)
         at = EXTREME * (stack.size - 1)
         low, high = (float(np.interp(at, np.arange(len(end)), end)) for end in (least, greatest))
-        offset = low if low < 0 or low > FAR * high else 0.0
+        offset = offset_of(low, high)
         return cls(offset, (high if high > offset else float(greatest[0])) - offset)
 
     def apply(self, x: Real[ndarray, "*n"]) -> Float[ndarray, "*n"]:

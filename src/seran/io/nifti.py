@@ -22,9 +22,7 @@ from seran.io.voxels import Found, Reading, Receiver, Writer, readable
 from seran.volume import Volume
 
 FORM = "NIfTI", voxels.UNREADABLE
-SIZE = (
-    0.01  # part by which voxels of two spaces may differ: a registration that stretches contradicts a scanner
-)
+SIZE = 0.01  # part by which voxels of two spaces may differ: a stretch leaves no millimetres to trust
 TOLERANCE = 0.05  # voxels that sform and qform may lie apart: the qform's float32 alone can cost hundredths
 HAIR = 1.005  # the length of a quaternion that is 1 but for rounding
 WIDEST = 32767  # voxels along an axis that NIfTI-1 can state

@@ -17,7 +17,7 @@ from seran.quality.familiar import numbers, unusual
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
 from seran.quality.provenance import Provenance, placed, selected, shared, side_by_side, thin
 from seran.scratch import Allocator, memory
-from seran.sharpen import FAR
+from seran.sharpen import offset_of
 from seran.volume import Volume
 
 Verdict = Literal["PASS", "not known", "WARN", "FAIL"]  # from the best to the worst
@@ -281,8 +281,7 @@ def _consistency(made: Provenance | None, left: Residual | Answer) -> Answer:
 
 def _sigma(made: Provenance, old: Range) -> float:
     """Standard deviation of a scan's noise in its units; 0 where it is not known."""
-    low, high = old.bounds
-    return (made.acquired.noise or 0.0) * (high - (low if low < 0 or low > FAR * high else 0.0))
+    return (made.acquired.noise or 0.0) * (old.bounds[1] - offset_of(*old.bounds))
 
 
 def _measured(before: Volume, after: Volume, made: Provenance | None, old: Range) -> Measures | str:
@@ -369,11 +368,8 @@ def _familiar(before: Volume, made: Provenance | None) -> Answer:
         return "WARN", ALIKE
     view = np.delete(grid.spacing(before.affine) * before.data.shape, made.axis).tolist()
     if strange := unusual(found, view):
-        return (
-            "WARN",
-            f"unlike the scans that the weights were trained on: {'; '.join(strange)}",
-            len(strange),
-        )
+        text = f"unlike the scans that the weights were trained on: {'; '.join(strange)}"
+        return "WARN", text, len(strange)
     return "PASS", f"{len(found)} numbers of its slices are as those of training scans", 0
 
 
@@ -403,7 +399,7 @@ def _resolution(before: Volume, after: Volume, made: Provenance | None) -> Answe
     if not made.acquired.undone and min(made.acquired.fraction) < FULL:
         return "WARN", f"{text}, by weights that take all of k-space as measured; see --acquisition", finer
     if finer > FINEST:
-        return "WARN", f"{text}: {finer:.1f} times as fine, and no network is trained for more than 4"
+        return "WARN", f"{text}: {finer:.1f} times as fine, and no network is trained for more than 4", finer
     return "PASS", text, finer
 
 

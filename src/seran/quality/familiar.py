@@ -14,6 +14,7 @@ from numpy import ndarray
 from scipy import ndimage
 
 from seran import kspace
+from seran.sharpen import offset_of
 from seran.volume import Volume
 
 SLICES = 12  # central ones, that are looked at
@@ -64,7 +65,7 @@ def numbers(volume: Volume, axis: int, fraction: Sequence[float]) -> dict[str, f
     stack = np.moveaxis(volume.data, axis, 0)
     stack = stack[max(0, (len(stack) - SLICES) // 2) :][:SLICES].astype(np.float64)
     low, high = np.quantile(stack, (0.001, 0.999)).tolist()
-    offset = low if low < 0 or low > 0.5 * high else 0.0
+    offset = offset_of(low, high)
     if not high > offset:
         return {}
     x = (stack - offset) / (high - offset)
@@ -139,8 +140,7 @@ def unusual(found: dict[str, float], view: Sequence[float]) -> list[str]:
     for name, value in found.items():
         least, most = USUAL[name]
         more = MORE * (most - least)
-        lowest = max(least - more, 0.0) if least >= 0 else least - more
-        if not lowest <= value <= most + more:
+        if not max(least - more, 0.0) <= value <= most + more:
             ends = " to ".join(_number(WORDS[name], end) for end in (least, most))
             said.append(f"{WORDS[name].format(value)} (usual: {ends})")
     for mm in view:

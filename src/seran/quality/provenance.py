@@ -148,19 +148,14 @@ def estimated(before: Volume, after: Volume, made: Provenance, allocate: Allocat
     kept = np.rint(part[list(order)] * grid.spacing(after.affine) * after.data.shape).astype(int)
     shape = np.delete(after.data.shape, axis)
     band = tuple(np.minimum(np.maximum(1, np.delete(kept, axis)), shape).tolist())
-    found = allocate(after.data.shape)
-    stack, rest = (np.moveaxis(data, axis, 0) for data in (after.data, found))
     if made.across is not None:
-        m, n = len(stack), before.data.shape[made.axis]
+        m, n = after.data.shape[axis], before.data.shape[made.axis]
         see = selection(m, m / n, made.across)
-        measured = (np.linalg.pinv(see) @ see).astype(np.float32)
-        step = max(1, scratch.PART // max(1, 4 * stack[:, 0].size))
-        for start in range(0, stack.shape[1], step):
-            at = np.s_[:, start : start + step]
-            rest[at] = resize.along(stack[at], 0, measured)
-            scratch.release(found)
+        found = resample.along_blocks(after.data, axis, np.linalg.pinv(see) @ see, allocate)
     else:
-        rest[:] = stack
+        found = allocate(after.data.shape)
+        found[:] = after.data
+    stack, rest = (np.moveaxis(data, axis, 0) for data in (after.data, found))
     for one, whole in zip(rest, stack, strict=True):
         one[:] = whole - kspace.regridded(kspace.regridded(one, band), one.shape)
         scratch.release(found)
