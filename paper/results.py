@@ -90,10 +90,13 @@ def markdown(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]
     return [head, "|---" * (head.count(" | ") + 1) + "|", *body]
 
 
-def program(main: Callable[..., None]) -> None:
-    """Run a function as a command; unusable input is one line and exit status 2."""
+def program(*mains: Callable[..., None]) -> None:
+    """Run a function as a command, or the one of several that is named; exit status 2 for unusable input."""
     try:
-        tyro.cli(main)
+        if len(mains) == 1:
+            tyro.cli(mains[0])
+        else:
+            tyro.extras.subcommand_cli_from_dict({main.__name__: main for main in mains})
     except BadInput as error:
         sys.stderr.write(f"{Path(sys.argv[0]).name}: {error}\n")
         sys.exit(2)

@@ -101,7 +101,7 @@ def test_a_blob_keeps_its_place(axis: int) -> None:
     final = isotropic.wanted(volume.grid, axis, None)
     k = isotropic.factor(volume.grid, final, axis)
     thin = isotropic.Thin(REPEATED, k, Profile(), "assumed", final, None)
-    made, _ = thin(volume, axis, 0.0, None, None, lambda _: None, np.empty)
+    made, _, _ = thin(volume, axis, 0.0, None, None, lambda _: None, np.empty)
     assert made.data.shape == final.shape
     places = [nib.affines.apply_affine(v.affine, center_of_mass(v.data - 10)) for v in (volume, made)]
     np.testing.assert_allclose(*places, atol=0.1)
@@ -342,7 +342,7 @@ def test_coarser_pixels_are_compared_as_such() -> None:
     final = isotropic.wanted(scan.grid, 2, 1.8)
     thin = isotropic.Thin(REPEATED, 3, Profile(), "assumed", final, None)
     plane = resample.onto(scan, grid.with_counts(scan.grid, (20, 18, 8)))
-    made, _ = thin(plane, 2, 0.0, None, None, lambda _: None, np.empty)
+    made, _, _ = thin(plane, 2, 0.0, None, None, lambda _: None, np.empty)
     acquired = Acquired((1, 1), acquisition.window("none"), None, None, False, False)
     how = Provenance((1, 1), 2, "td", True, True, acquired, Profile())
     residual = {c.name: c for c in checks.all_of(scan, made, how)}["residual"]

@@ -196,18 +196,18 @@ def test_a_run_writes_image_and_spread_or_neither(tmp_path: Path, monkeypatch: p
             raise BadInput("no more")
         return Estimate(bicubic(2)(low), np.full_like(bicubic(2)(low), 0.1))
 
-    known = Method("known", (2, 2), predict, "bd", "corner", spread=True)
+    known = Method("known", (2, 2), predict, "bd", "corner", half_width=True)
     monkeypatch.setattr(methods, "method", lambda *given, **options: known)
     made = run.run(tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")
-    image, spread = nib.load(tmp_path / "out.nii.gz"), nib.load(tmp_path / "out_spread.nii.gz")
-    assert image.shape == spread.shape == (52, 68, 5, 2)
-    np.testing.assert_array_equal(image.affine, spread.affine)
+    image, half = nib.load(tmp_path / "out.nii.gz"), nib.load(tmp_path / "out_spread.nii.gz")
+    assert image.shape == half.shape == (52, 68, 5, 2)
+    np.testing.assert_array_equal(image.affine, half.affine)
     assert made.volumes == 2
     assert made == record.read(tmp_path / "out.nii.gz")
     assert len(made.result_bytes) == 2
     for t in range(2):  # a tenth of the range that each volume was normalised by
         gain = Normalisation.of(np.moveaxis(data[..., t], 2, 0)).gain
-        np.testing.assert_allclose(spread.get_fdata()[..., t], gain / 10, rtol=1e-5)
+        np.testing.assert_allclose(half.get_fdata()[..., t], gain / 10, rtol=1e-5)
     (tmp_path / "out.nii.gz").unlink()
     (tmp_path / "out.json").unlink()
     with pytest.raises(BadInput, match=r"out_spread\.nii\.gz exists; give --force"):

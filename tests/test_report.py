@@ -392,8 +392,8 @@ def test_every_nth_slice_of_a_large_volume_lies_where_it_lay(monkeypatch: pytest
 def test_the_difference_is_against_cubic_enlargement() -> None:
     before, after = pair()
     drawn = report.shown(before, after)
-    assert np.abs(drawn.difference.data).max() < 2e-3 * after.data.max()  # it is bicubic itself
-    assert drawn.difference.data.shape == after.data.shape
+    assert np.abs(drawn.over["difference"].data).max() < 2e-3 * after.data.max()  # it is bicubic itself
+    assert drawn.over["difference"].data.shape == after.data.shape
 
 
 def test_another_field_of_view_is_drawn_on_the_grid_of_the_second_and_said_so() -> None:

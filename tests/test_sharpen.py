@@ -195,34 +195,34 @@ def test_neighbours_reach_over_the_borders_of_chunks(
     assert end > 9 or np.abs(blind - whole).max() > 1
 
 
-def test_a_spread_comes_in_the_units_of_the_scan_and_on_its_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_width_comes_in_the_units_of_the_scan_and_on_its_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the image, on intensities of about [0, 1]; with the ensemble, on a plan with a target."""
     volume = Volume(phantom((26, 34, 5)) + 7, oblique())
 
     def predict(low: np.ndarray) -> Estimate:
         return Estimate(bicubic(2)(low), bicubic(2)(low) / 10)
 
-    known = Method("known", (2, 2), predict, "bd", "corner", spread=True)
+    known = Method("known", (2, 2), predict, "bd", "corner", half_width=True)
     monkeypatch.setattr(sharpen, "CHUNK_PIXELS", 2 * 4 * 26 * 34)
     for method_ in (known, sharpen.ensembled(known)):
-        image, spread = sharpen.upscale(volume, method_, planned(volume, method_))
-        assert spread is not None
-        np.testing.assert_allclose(spread.data, upscaled(volume).data / 10, atol=0.05)
-        np.testing.assert_array_equal(spread.affine, image.affine)
+        image, half = sharpen.upscale(volume, method_, planned(volume, method_))
+        assert half is not None
+        np.testing.assert_allclose(half.data, upscaled(volume).data / 10, atol=0.05)
+        np.testing.assert_array_equal(half.affine, image.affine)
     target = Grid((40, 51, 5), grid.rescale(oblique(), (40 / 26, 1.5, 1), "corner"))
     plan = Plan(volume.grid, 2, (2, 2), "corner", target)
-    image, spread = sharpen.upscale(volume, known, plan)
-    assert spread is not None
-    np.testing.assert_array_equal(spread.affine, target.affine)
-    np.testing.assert_allclose(spread.data, image.data / 10, rtol=0.02, atol=0.1)
+    image, half = sharpen.upscale(volume, known, plan)
+    assert half is not None
+    np.testing.assert_array_equal(half.affine, target.affine)
+    np.testing.assert_allclose(half.data, image.data / 10, rtol=0.02, atol=0.1)
 
 
-def test_a_method_keeps_its_word_about_a_spread() -> None:
-    for predict, spread in (
+def test_a_method_keeps_its_word_about_half_widths() -> None:
+    for predict, half in (
         (bicubic(2), True),
         (lambda low: Estimate(bicubic(2)(low), bicubic(2)(low)), False),
     ):
-        liar = Method("liar", (2, 2), predict, "bd", "corner", spread=spread)
+        liar = Method("liar", (2, 2), predict, "bd", "corner", half_width=half)
         with pytest.raises(ValueError, match="liar: its predictor must give"):
             sharpen.sharpen(phantom((2, 20, 24)), liar)
 

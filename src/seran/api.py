@@ -128,9 +128,9 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
         hidden = dict(zip(written, parts, strict=False))
         names = [hidden[io.written(image)[0]] for image in images]
         try:
-            for (image, volume), name in zip(images.items(), names, strict=True):
-                with io.writer(name, 1, dtype if image == out else "float32") as writer:
-                    writer.add(volume, scan.record.words if scan.record else "")
+            for volume, what, name in zip(images.values(), ("", *scan.maps), names, strict=True):
+                with io.writer(name, 1, "float32" if what else dtype) as writer:
+                    writer.add(volume, scan.record.said(what) if scan.record else "")
         except BadInput as error:  # the hidden file means nothing to a user
             raise BadInput(str(error).replace(str(parts[0]), str(out))) from error
         if scan.record:
@@ -153,6 +153,7 @@ def upscale(
     adapt: float | None = None,
     consistent: bool = True,
     maps: bool = False,
+    uncertainty: bool = False,
     plane: grid.Plane = "auto",
     force_plane: bool = False,
     scanner: Scanner = Scanner(),  # noqa: B008
@@ -173,6 +174,7 @@ def upscale(
         adapt: seconds to fine-tune the network across slices on the scan; the extra train is needed.
         consistent: change a result of weights as little as makes it leave the scan by no more than its noise.
         maps: give ``Scan.maps["estimated"]``, too: what of the result the scan did not measure.
+        uncertainty: give ``Scan.maps["uncertainty"]``, too: how far each voxel may be off.
         plane: which slices to sharpen.
         force_plane: sharpen these even if they lie across thick ones.
         scanner: what was done to the scan before: measured, but for what is stated here.
@@ -185,7 +187,9 @@ def upscale(
     reading = ReadOptions(plane=plane, force_plane=force_plane, label_check=label_check)
     file = None if weights is None else Path(weights)
     kept: Literal["on", "off"] = "on" if consistent else "off"
-    options = Options(method, file, ensemble, adapt, kept, maps, target=target, scanner=scanner, read=reading)
+    options = Options(
+        method, file, ensemble, adapt, kept, maps, uncertainty, target=target, scanner=scanner, read=reading
+    )
     return _upscaled(scan, options, engine)
 
 

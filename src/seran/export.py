@@ -22,8 +22,10 @@ from seran import files, weights
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine, openvino
 from seran.errors import BadInput
+from seran.models import uncertainty
 from seran.models.isotropic import FACTORS, MAPS, AllFactors, Isotropic
 from seran.models.native import HEADS, TOLD, AllHeads, Native
+from seran.models.uncertainty import HalfWidth
 from seran.recipes import stated
 from seran.run import Run
 from seran.weights import Card, Evidence, Weights
@@ -140,6 +142,15 @@ def export_heads(network: Native | Isotropic, path: Path, card: Card) -> Card:
     for k in heads:
         one = weights.head(made, k)
         worst = max(worst, difference(one, functools.partial(_by, network, k), maps))
+    return _sealed(path, plain, card, worst)
+
+
+def export_small(network: HalfWidth, path: Path, card: Card) -> Card:
+    """The same of the small network of `seran.uncertainty`."""
+    network.eval().half().float()
+    names = {name for name, _ in network.named_parameters()}
+    plain = halve(to_onnx(network, uncertainty.MAPS), names).SerializeToString()
+    worst = difference(Weights(path, plain, card, Evidence(), ""), network, uncertainty.MAPS)
     return _sealed(path, plain, card, worst)
 
 

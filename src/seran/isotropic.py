@@ -6,6 +6,7 @@ next of `FACTORS`; the mean of both stacks goes to the wanted grid in one exact 
 of the field of view stay where they are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from seran.profiles import SOFTNESS, Profile
 from seran.quality.measures import NOISIEST
 from seran.scratch import Allocator, memory, release, turned
 from seran.sharpen import CHUNK_PIXELS, Across, Method, Normalisation, Progress, unseen
+from seran.uncertainty import Widths
 from seran.volume import Volume
 
 FACTORS = (2, 3, 4, 5, 6, 7, 8)
@@ -110,8 +112,8 @@ class Thin:
         sd: float | None,
         progress: Progress,
         allocate: Allocator,
-    ) -> tuple[Volume, int]:
-        """See `thinner`; the volume is fine in the plane of its slices.
+    ) -> tuple[Volume, int, Volume | None]:
+        """See `thinner` and `half_widths`; the volume is fine in the plane of its slices.
 
         They are made consistent with the thick ones where the noise ``sd`` of these is given, see
         `seran.consistency.project_across`, from which the number is.
@@ -122,8 +124,18 @@ class Thin:
         counts = np.where(np.arange(3) == axis, self.k, 1) * volume.data.shape
         affine = grid.with_counts(volume.grid, counts).affine
         fine = volume.on(np.moveaxis(thin, 0, axis), affine)
-        made = fine if fine.data.shape == self.final.shape else resample.onto(fine, self.final, allocate)
-        return replace(made, thickness=float(grid.spacing(self.final.affine)[axis])), changed
+        half = None
+        if self.network.widths is not None:
+            norm = Normalisation.of(stack)
+            said = told(sigma / (norm.gain or 1.0), self.profile, self.k)
+            off = half_widths(thin, norm, self.network.widths, self.k, said, empty, allocate=make)
+            half = self._placed(volume.on(np.moveaxis(off, 0, axis), affine), allocate)
+        thickness = float(grid.spacing(self.final.affine)[axis])
+        return replace(self._placed(fine, allocate), thickness=thickness), changed, half
+
+    def _placed(self, fine: Volume, allocate: Allocator) -> Volume:
+        """On the final grid."""
+        return fine if fine.data.shape == self.final.shape else resample.onto(fine, self.final, allocate)
 
     @property
     def alone(self) -> Method:
@@ -193,6 +205,46 @@ def thinner(
             progress(n * done // total - shown)
             shown = n * done // total
     _finish(made, stack, norm, k, empty)
+    return made
+
+
+def half_widths(
+    thin: Float[ndarray, "kn h w"],
+    norm: Normalisation,
+    widths: Widths,
+    k: int,
+    said: Float[ndarray, "4"],
+    empty: float | None = None,
+    axes: Sequence[int] = (2, 1),
+    allocate: Allocator = memory,
+) -> Float[ndarray, "kn h w"]:
+    """How far thin slices may be off, see `seran.uncertainty`: the geometric mean over both stacks.
+
+    Args:
+        thin: slices, k for each thick one.
+        norm: of these.
+        widths: what gives half-widths.
+        k: of `FACTORS`.
+        said: what the network was told.
+        empty: the value of a constant background, where nothing is off.
+        axes: along which planes are stacked.
+        allocate: makes the array of the result.
+    """
+    made, place = allocate(thin.shape), np.abs((np.arange(len(thin)) % k + 0.5) * 2 / k - 1)
+    told = np.concatenate([np.broadcast_to(said[:, None], (4, len(thin))), place[None]]).astype(np.float32)
+    for axis in axes:
+        planes, out = np.moveaxis(thin, axis, 0), np.moveaxis(made, axis, 0)
+        step = max(1, CHUNK_PIXELS // planes[0].size)
+        for start in range(0, len(planes), step):
+            at = slice(start, start + step)
+            off = widths.logarithm(norm.apply(planes[at]), told, f"k{k}") / len(axes)
+            out[at] = off if axis == axes[0] else out[at] + off
+            for array in (thin, made):
+                release(array)
+    hidden = np.float32(np.nan if empty is None else empty)
+    for half, one in zip(made, thin, strict=True):
+        half[...] = np.where(one == hidden, 0, np.exp(half) * np.float32(norm.gain))
+        release(made)
     return made
 
 

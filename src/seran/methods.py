@@ -1,8 +1,8 @@
 """From the name of a method to a predictor: classical ones, shipped networks, weights of one's own."""
 
-import dataclasses
 import functools
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from seran.errors import BadInput
 from seran.machine import needed
 from seran.sharpen import Across, Method, ensembled
 from seran.systems import SYSTEMS
+from seran.uncertainty import Calibration, Widths
 from seran.weights import Weights, named
 
 DEFAULT = "seran"
@@ -96,7 +97,7 @@ def method(
         found = Method(plain, (scale, scale), predict, undone, anchor, context, engine=runs_on)
     if not name.endswith("+"):
         return found
-    return dataclasses.replace(found if found.heads else ensembled(found), name=name)
+    return replace(found if found.heads else ensembled(found), name=name)
 
 
 def across(name: str, file: Path | None = None, engine: Engine = AUTO) -> Across:
@@ -126,6 +127,23 @@ def across(name: str, file: Path | None = None, engine: Engine = AUTO) -> Across
 
     by_factor = functools.partial(weights.head, held)
     return Across(path.name, held.digest, heads, tuple(held.card.scans), _seen(held), by_factor)
+
+
+def widths(name: str, digest: str, engine: Engine = AUTO) -> Widths | None:
+    """What gives half-widths to the results of weights, if that was calibrated for these.
+
+    Args:
+        name: of their file.
+        digest: theirs.
+        engine: how the small network is run.
+    """
+    path = weights.at_hand().get(f"{Path(name).stem}-{weights.UNCERTAINTY}")
+    held = weights.read(path) if path else None
+    if held is None or held.card.options.get("of") != digest:
+        return None
+    with LOADING:
+        running = _running(held, replace(engine, precision="auto") if engine.precision == "int8" else engine)
+    return Widths(running.predict, {k: Calibration(**found) for k, found in held.evidence.widths.items()})
 
 
 def _network(name: str, scale: int, path: Path, engine: Engine) -> Method:

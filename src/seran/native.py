@@ -5,7 +5,9 @@ network is told the noise and what is left of the window, and enlarges it by the
 takes the result to the grid that is wanted. Where the scan has a constant background, so has the result.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -77,7 +79,7 @@ def bound(method: Method, known: Measured, shape: tuple[int, int]) -> Method:
     assert method.heads is not None
     grid = acquired(known, shape)
     k = factor(grid, shape, method.scale)
-    running = method.heads(k)
+    running, widths = method.heads(k), method.widths
 
     def adapt(norm: Normalisation) -> Predict:
         said = told(min(known.sigma / norm.gain, NOISIEST), known.window)
@@ -90,9 +92,13 @@ def bound(method: Method, known: Measured, shape: tuple[int, int]) -> Method:
             ensembled(one, swap=bool(said[1] == said[2])).predict if method.name.endswith("+") else network
         )
         empty = None if known.background is None else float(norm.apply(np.array([known.background]))[0])
-        return lambda low: _enlarged(low, enlarge, grid, known.window, method.scale, empty)
+        off = None
+        if widths is not None:
+            off = partial(widths.logarithm, told=np.append(said, np.float32(k / HEADS[-1])), ending=f"x{k}")
+        return lambda low: _enlarged(low, enlarge, grid, known.window, method.scale, empty, off)
 
-    return replace(method, adapt=adapt, engine=running.engine, precision=running.precision)
+    how = replace(method, engine=running.engine, precision=running.precision)
+    return replace(how, adapt=adapt, half_width=widths is not None)
 
 
 def quieted(method: Method, known: Measured, stack: Float[ndarray, "n h w"]) -> Measured:
@@ -108,7 +114,7 @@ def quieted(method: Method, known: Measured, stack: Float[ndarray, "n h w"]) -> 
     energy = np.array([part.std(dtype=np.float64) for part in stack])
     tried = np.sort(np.argsort(energy)[-len(energy) // 2 :])
     low = stack[tried[np.linspace(0, len(tried) - 1, min(TRIED, len(tried))).round().astype(int)]]
-    gain, found = Normalisation.of(stack).gain, known
+    gain, found, method = Normalisation.of(stack).gain, known, replace(method, widths=None)
     most = MOST * known.sigma if known.by == "air" else NOISIEST * gain
     while found.sigma < max(most, LEAST * gain):
         high = sharpen(low, bound(method, found, stack.shape[1:])).image
@@ -126,7 +132,8 @@ def _enlarged(
     window: Window,
     scale: int,
     empty: float | None,
-) -> Float[ndarray, "n sh sw"]:
+    off: Callable[[Float[ndarray, "n ka kb"]], Float[ndarray, "n ka kb"]] | None = None,
+) -> Float[ndarray, "n sh sw"] | Estimate:
     """Normalised slices ``scale`` times as fine.
 
     Args:
@@ -136,24 +143,49 @@ def _enlarged(
         window: that is undone.
         scale: of the result, against the given grid.
         empty: the value of the constant background, if there is one.
+        off: gives the logarithm of the half-widths of what the network made, see `seran.uncertainty`.
     """
     wanted = scale * low.shape[1], scale * low.shape[2]
-    x = canonical(low, grid, window)
-    if empty is None:
-        return _image(enlarge(x), wanted)
-    mask = background(low, empty)
-    x = np.where(nearest(mask, grid), np.float32(empty), x)
-    high = _image(enlarge(x), wanted)
-    near = ndimage.binary_dilation(mask, np.ones((1, 3, 3), bool), iterations=2)
+    x, mask = canonical(low, grid, window), None
+    if empty is not None:
+        mask = background(low, empty)
+        x = np.where(nearest(mask, grid), np.float32(empty), x)
+    made = enlarge(x)
+    assert isinstance(made, np.ndarray)
+    high = kspace.regridded(made, wanted)
+    if mask is not None:
+        _emptied(high, low, mask, np.float32(empty))
+    if off is None:
+        return high
+    half = np.exp(kspace.regridded(off(made), wanted))
+    if mask is not None:
+        half[high == np.float32(empty)] = 0
+    return Estimate(high, half)
+
+
+def _emptied(
+    high: Float[ndarray, "n sh sw"],
+    low: Float[ndarray, "n h w"],
+    mask: Bool[ndarray, "n h w"],
+    empty: np.float32,
+) -> None:
+    """Hold fine slices, in place, to what the scan has in and beside its constant background.
+
+    Args:
+        high: the fine slices.
+        low: those of the scan.
+        mask: where these are constant.
+        empty: the value there.
+    """
+    wanted, near = high.shape[1:], ndimage.binary_dilation(mask, np.ones((1, 3, 3), bool), iterations=2)
     size = (1, 3, 3)
     least, most = ndimage.minimum_filter(low, size), ndimage.maximum_filter(low, size)
     for fine, there, a, b, m in zip(high, near, least, most, mask, strict=True):
         held = np.clip(fine, nearest(a, wanted), nearest(b, wanted) + BEYOND)
         fine[...] = np.where(nearest(there, wanted), held, fine)
         fine[_all_around(m, wanted)] = empty
-        if m.any() and a.min() >= np.float32(empty):  # nothing is darker than the background
-            np.maximum(fine, np.float32(empty), out=fine)
-    return high
+        if m.any() and a.min() >= empty:  # nothing is darker than the background
+            np.maximum(fine, empty, out=fine)
 
 
 def _all_around(mask: Bool[ndarray, "h w"], shape: tuple[int, int]) -> Bool[ndarray, "sh sw"]:
@@ -164,9 +196,3 @@ def _all_around(mask: Bool[ndarray, "h w"], shape: tuple[int, int]) -> Bool[ndar
         below, above = np.floor(at).astype(int), np.minimum(np.ceil(at).astype(int), n - 1)
         mask = mask.take(below, axis) & mask.take(above, axis)
     return mask
-
-
-def _image(made: Float[ndarray, "n ka kb"] | Estimate, shape: tuple[int, int]) -> Float[ndarray, "n sh sw"]:
-    """What the network made, on the grid that is wanted."""
-    assert isinstance(made, np.ndarray)
-    return kspace.regridded(made, shape)

@@ -17,6 +17,7 @@ from seran.engines import Running
 from seran.errors import BadInput
 from seran.grid import Anchor, Plan, dimensions
 from seran.scratch import Allocator, blocks, memory, release, turned
+from seran.uncertainty import Widths
 from seran.volume import Volume
 from seran.weights import Weights
 
@@ -29,10 +30,10 @@ SMALLEST = 4  # slices below this many pixels a side carry no plane to sharpen
 
 @dataclass(frozen=True)
 class Estimate:
-    """An image, and where the predictor knows it, how far each intensity may be off, in the same units."""
+    """An image, and where the predictor knows it, how far each intensity may be off, in its units."""
 
     image: Float[ndarray, "n sh sw"]
-    spread: Float[ndarray, "n sh sw"] | None = None
+    half_width: Float[ndarray, "n sh sw"] | None = None
 
 
 Predict = Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"] | Estimate]
@@ -48,7 +49,7 @@ class Method:
     degradation: str  # what it undoes
     anchor: Anchor  # the grid convention of its result
     context: int | None = 0  # neighbouring slices that it looks at on either side; None: all of the stack
-    spread: bool = False  # it gives an `Estimate` with a spread
+    half_width: bool = False  # it gives an `Estimate` with half-widths
     weights: str = ""  # what the weights are called, empty for classical methods
     sha256: str = ""  # digest stated and verified in the weights file
     engine: str = "numpy"  # what runs it, in words
@@ -58,6 +59,7 @@ class Method:
     heads: Callable[[int], Running] | None = (
         None  # native weights: the network of each factor, `seran.native`
     )
+    widths: Widths | None = None  # what gives these to results of native weights, see `seran.uncertainty`
     adapt: Callable[["Normalisation"], Predict] | None = None  # makes the predictor, where a scan decides it
 
     @property
@@ -80,6 +82,7 @@ class Across:
         scans: what the weights were trained on, see `seran.weights.Card`.
         spacings: mm seen, see `seran.weights.Evidence`.
         held: the weights of each factor, if it came from a file.
+        widths: what gives half-widths to what it makes, if that was calibrated.
     """
 
     weights: str
@@ -88,6 +91,7 @@ class Across:
     scans: tuple[dict[str, str], ...] = ()
     spacings: tuple[float, float, float, float] | None = None
     held: Callable[[int], Weights] | None = None
+    widths: Widths | None = None
 
 
 def _tails(stack: Float[ndarray, "n h w"]) -> tuple[ndarray, ndarray]:
@@ -165,7 +169,7 @@ def ensembled(method: Method, swap: bool = True) -> Method:
             turn = (slice(None), *(slice(None, None, -1 if m else 1) for m in mirrored))
             view = low[turn].swapaxes(1, 2) if swapped else low[turn]
             found = method.predict(np.ascontiguousarray(view))
-            parts = [found.image, found.spread] if isinstance(found, Estimate) else [found]
+            parts = [found.image, found.half_width] if isinstance(found, Estimate) else [found]
             highs = [(p.swapaxes(1, 2) if swapped else p)[turn] for p in parts if p is not None]
             if not totals:
                 totals = [np.zeros_like(high) for high in highs]
@@ -175,7 +179,7 @@ def ensembled(method: Method, swap: bool = True) -> Method:
                 total[:, : high.shape[1] - rows, : high.shape[2] - columns] += high[:, rows:, columns:]
             count[: count.shape[0] - rows, : count.shape[1] - columns] += 1
         means = [total / count for total in totals]
-        return Estimate(*means) if method.spread else means[0]
+        return Estimate(*means) if method.half_width else means[0]
 
     return replace(method, predict=mean)
 
@@ -198,7 +202,7 @@ def sharpen(
     n, h, w = stack.shape
     rows, columns = method.factors
     norm = Normalisation.of(stack)
-    made = [allocate((n, rows * h, columns * w)) for _ in range(1 + method.spread)]
+    made = [allocate((n, rows * h, columns * w)) for _ in range(1 + method.half_width)]
     if norm.gain == 0:  # an empty frame of a series
         for array, value in zip(made, (norm.offset, 0.0), strict=False):
             array[:] = value
@@ -212,15 +216,15 @@ def sharpen(
         low, first = stack[start : start + step], max(0, start - reach)
         found = predict(norm.apply(stack[first : start + step + reach]))
         found = found if isinstance(found, Estimate) else Estimate(found)
-        if method.spread == (found.spread is None):
-            said = "a" if method.spread else "no"
-            raise ValueError(f"{method.name}: its predictor must give {said} spread")
+        if method.half_width == (found.half_width is None):
+            said = "a" if method.half_width else "no"
+            raise ValueError(f"{method.name}: its predictor must give {said} half-width")
         here, there = slice(start, start + step), slice(start - first, start - first + len(low))
         image = norm.undo(found.image[there])
         fine = (low >= 0).repeat(rows, 1).repeat(columns, 2) if norm.offset or low.min() < 0 else True
         made[0][here] = np.maximum(image, 0, out=image, where=fine)
-        if found.spread is not None:
-            made[1][here] = np.maximum(found.spread[there], 0) * np.float32(norm.gain)
+        if found.half_width is not None:
+            made[1][here] = np.maximum(found.half_width[there], 0) * np.float32(norm.gain)
         for array in (stack, *made):
             release(array)
         progress(len(low))
@@ -244,7 +248,7 @@ def refuse_small(scan: str, stack: Float[ndarray, "n h w"], axis: int) -> None:
 def upscale(
     volume: Volume, method: Method, plan: Plan, progress: Progress = unseen, allocate: Allocator = memory
 ) -> tuple[Volume, Volume | None]:
-    """A scan sharpened in the plane of its slices, and its spread if there is one; `BadInput` if too small.
+    """A scan sharpened in the plane of its slices, and half-widths if there are any; `BadInput` if too small.
 
     Args:
         volume: the scan; every voxel finite.
@@ -263,4 +267,4 @@ def upscale(
         return resample.onto(fine, plan.target, allocate) if plan.target else fine
 
     high = sharpen(stack, method, progress, turned(allocate))
-    return placed(high.image), None if high.spread is None else placed(high.spread)
+    return placed(high.image), None if high.half_width is None else placed(high.half_width)

@@ -54,7 +54,11 @@ def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> str:
         notes.append("A series: its first volume is shown and checked.")
     found = checks.all_of(first.volume, second.volume, provenance)
     stated = {k: v for k, v in made.stated().items() if k != "Checks"} if made else {}
-    text = report.page(first, second, found, provenance, stated, notes)
+    off = None
+    if made is not None and "uncertainty" in made.maps:
+        beside = dict(zip(made.maps, record.outputs(after, made.maps)[1:], strict=True))
+        off = next(io.read_series(io.resolve(beside["uncertainty"]), allocate=allocate).volumes)
+    text = report.page(first, second, found, provenance, stated, notes, off)
     with files.atomic(out) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names of files
     told = "\n".join([*(f"{c.verdict:9} {c.name}: {c.text}" for c in found), *notes])

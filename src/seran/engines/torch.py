@@ -15,7 +15,8 @@ from seran.errors import BadInput
 from seran.models import build, isotropic
 from seran.models.isotropic import OneFactor
 from seran.models.native import TOLD, OneHead
-from seran.weights import SLICES, Weights, tensors
+from seran.models.uncertainty import MAPS, HalfWidth
+from seran.weights import SLICES, UNCERTAINTY, Weights, tensors
 
 PIXELS = 1 << 20  # of high resolution in a batch on a GPU
 
@@ -40,8 +41,10 @@ def parameters(network: nn.Module, weights: Weights, rescaled: bool = False) -> 
 def network(weights: Weights) -> nn.Module:
     """The torch network of a weights file, with its parameters, in float32."""
     card = weights.card
-    if "heads" in card.options:
-        made: nn.Module = (OneFactor if card.degradation == SLICES else OneHead)(card.scale)
+    if card.model == UNCERTAINTY:
+        made: nn.Module = HalfWidth()
+    elif "heads" in card.options:
+        made = (OneFactor if card.degradation == SLICES else OneHead)(card.scale)
     else:
         made = build(card.model, card.scale, card.options, card.residual)
     made.load_state_dict(parameters(made, weights))
@@ -52,6 +55,7 @@ def load(weights: Weights, engine: Engine) -> Running:
     """Weights on a torch device (``auto`` is the CPU); ``auto`` precision is bf16 where a GPU computes it."""
     device, card = engine.device.replace("auto", "cpu"), weights.card
     maps = 1 if "heads" not in card.options else isotropic.MAPS if card.degradation == SLICES else 1 + TOLD
+    maps = MAPS if card.model == UNCERTAINTY else maps
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -102,7 +102,7 @@ def run(
             of seran's.
         where: in this process, or on a cluster.
     """
-    _refuse_twins(tasks, ("estimated",) * options.maps)
+    _refuse_twins(tasks, options.beside)
     first, step = where.share()
     tasks = tasks[first - 1 :: step]
     if where.cluster == "sbatch":  # for the command line that is running, without what asks for a script

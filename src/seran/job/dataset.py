@@ -25,7 +25,18 @@ NAME = re.compile(r"(sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*)_([A-Za-z0-9]+)(
 """A raw image's name: entities, suffix, ending."""
 NOT_MAGNITUDE = {"part-phase", "part-real", "part-imag"}
 DERIVED = re.compile(r"(space|res|den|desc)-")  # entities that raw images do not have
-APART = {"method", "weights", "ensemble", "maps", "label_check", "force_plane", "target", "scanner", "read"}
+APART = {
+    "method",
+    "weights",
+    "ensemble",
+    "maps",
+    "uncertainty",
+    "label_check",
+    "force_plane",
+    "target",
+    "scanner",
+    "read",
+}
 """Options that make no other result, that are named in a way of their own, or that are groups of others."""
 FOLDER = "expected an image, got a folder of this name; rename it"
 KEPT = (

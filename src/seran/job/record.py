@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from seran.engines import Engine
 from seran.errors import counted
 from seran.job.options import Options
 from seran.quality.checks import THINNER, Check, Verdict, worst
-from seran.quality.provenance import Acquired, Provenance
+from seran.quality.provenance import Acquired, Off, Provenance
 
 ADAPT = ("adapt_steps", "adapt_gain", "adapt_kept")
-MAPS = "spread", "estimated"
+MAPS = {"uncertainty": "how far a voxel may be off", "estimated": "what is estimated, alone"}
 """What images beside a result are called."""
 OUTSIDE = 0.1  # part of a result outside the scan that is told
 
@@ -60,6 +60,10 @@ class Record:
     adapt_steps: int = 0  # of fine-tuning these on the scan's own slices
     adapt_gain: float | None = None  # dB on some that they were not tuned on; None: not asked for
     adapt_kept: str = ""  # why the weights are as shipped all the same
+    half_width: float | None = None  # mean over tissue, as a part of the range, see `seran.uncertainty`
+    half_width_most: float | None = None  # the greatest of the calibration's scans
+    psnr_bound: float | None = None  # dB
+    calibrated_on: int = 0  # subjects
     interpolated_across: float = 1.0  # slices of the result for each of the scan, by interpolation alone
     sharpened: bool = False  # the scan was a result of seran's, by the record beside it
     key: str = ""  # of all that decides the result, see `key`
@@ -74,7 +78,7 @@ class Record:
     checks: tuple[Check, ...] = ()  # of all volumes the worst verdict on each question
     verdict: Verdict = "not known"  # the worst of them
     seconds: float = 0.0  # from start to file
-    maps: tuple[str, ...] = ()  # images beside it: spread, estimated (what the scan did not measure)
+    maps: tuple[str, ...] = ()  # images beside it, of `MAPS`
     result_bytes: tuple[int, ...] = ()  # sizes as written, of the image and of these
     result_sha256: tuple[str, ...] = ()  # their digests
     facts: Mapping[str, Any] = field(default_factory=dict)  # what else is stated, by its name in JSON
@@ -95,6 +99,8 @@ class Record:
             **{name: getattr(self if self.adapt_steps else other, name) for name in ADAPT},
             projected=self.projected + other.projected,
             spikes=self.spikes + other.spikes,
+            half_width=_worse(max, self.half_width, other.half_width),
+            psnr_bound=_worse(min, self.psnr_bound, other.psnr_bound),
         )
         return made.judged(other.checks)
 
@@ -122,6 +128,10 @@ class Record:
         """What made the result, in a header of it: a network's work, or the name of what is none."""
         return "Super-resolution" if self.weights else self.method
 
+    def said(self, name: str) -> str:
+        """The same of one of its `MAPS`, or of the result itself, which has no name."""
+        return f"{self.words}: {MAPS[name]}" if name else self.words
+
     @property
     def provenance(self) -> Provenance:
         """How the result came from the scan: what the checks ask."""
@@ -129,7 +139,10 @@ class Record:
         facts = self.kspace_support, acquisition.window(self.window), self.noise, self.background
         across = profiles.profile(self.slice_profile) if self.slice_profile else None
         how = self.slice_axis, self.degradation, self.resampled, bool(self.weights)
-        return Provenance((rows, columns), *how, Acquired(*facts, self.native, self.sharpened), across)
+        off = None
+        if self.half_width is not None and self.psnr_bound is not None:
+            off = Off(self.half_width, self.half_width_most or 0.0, self.psnr_bound, self.calibrated_on)
+        return Provenance((rows, columns), *how, Acquired(*facts, self.native, self.sharpened), across, off)
 
     @property
     def more_slices(self) -> float:
@@ -182,6 +195,11 @@ class Record:
         told += f"; {self.outside:.0%} of the result is outside the scan, and 0" * (self.outside >= OUTSIDE)
         told += f"; {self.verdict}, see Checks in {sidecar(out).name}" * (self.verdict in ("WARN", "FAIL"))
         return f"{shown}: {self.seconds:.1f} s, {several}{matrix}, voxel {before} -> {after} mm, {out}{told}"
+
+
+def _worse(choose: Callable[..., float], *found: float | None) -> float | None:
+    known = [value for value in found if value is not None]
+    return choose(known) if known else None
 
 
 def _camel(name: str) -> str:

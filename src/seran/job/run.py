@@ -31,6 +31,7 @@ from seran import (
     resample,
     scratch,
     sharpen,
+    uncertainty,
 )
 from seran import facts as stated
 from seran.acquisition import Acquisition
@@ -60,8 +61,13 @@ class Fitted:
 
     method: Method
     known: Measured
-    gain: float  # of its `Normalisation`
+    norm: Normalisation
     tally: list[bool]  # of the slices that were sharpened, whether they were changed to keep to the scan
+
+    @property
+    def gain(self) -> float:
+        """The range of the volume."""
+        return self.norm.gain
 
 
 class Steps:
@@ -105,6 +111,8 @@ class Steps:
             options.refuse_degradation(method)
             if method.heads is None:
                 options.scanner.refuse_measures(method)
+            else:
+                method = replace(method, widths=methods.widths(method.weights, method.sha256, engine))
         else:
             final = options.target.thin(first.grid, axis)
             if scale == 1:
@@ -112,12 +120,19 @@ class Steps:
             distance = float(grid.spacing(first.affine)[axis])
             known = options.scanner.profile(distance, first.thickness or thickness)
             network = methods.across(name, options.weights, engine)
+            if scale == 1 and options.adapt is None:  # else its results are not those of the calibration
+                network = replace(network, widths=methods.widths(network.weights, network.sha256, engine))
             k = isotropic.factor(first.grid, final, axis)
             self.across = isotropic.Thin(network, k, *known, final, target)
             if options.adapt is not None:
                 importlib.import_module("seran.adapt")  # which says what it needs
             method = (
                 self.across.alone if scale == 1 else methods.method(name, scale, methods.NATIVE, None, engine)
+            )
+        if options.uncertainty and not (method.widths or (self.across and self.across.network.widths)):
+            raise BadInput(
+                "--uncertainty: half-widths are calibrated for the shipped native weights, in the plane or "
+                "across slices, not for both, nor after --adapt; leave it out"
             )
         if options.maps and not (method.weights or self.across):
             raise BadInput(f"--maps: {method.name} estimates nothing; leave it out")
@@ -141,25 +156,28 @@ class Steps:
         voxels.refuse_lossy(volume, np.dtype(self.options.dtype))
         fitted = self.fit(stack)
         if self.across is None or self.rounds == 2:
-            image, spread = sharpen.upscale(volume, fitted.method, self.plan, progress, allocate)
+            image, half = sharpen.upscale(volume, fitted.method, self.plan, progress, allocate)
         else:
             plane = self.across.plane
-            image, spread = resample.onto(volume, plane, allocate) if plane else volume, None
+            image, half = resample.onto(volume, plane, allocate) if plane else volume, None
         if self.across is not None:
             sigma = fitted.known.sigma if self.rounds == 1 else 0.0  # which the network in the plane undid
             if self.options.adapt is not None and not (self.across.adapted and self.across.adapted[0]):
                 self.across = self._adapted(self.across, image, sigma, self.options.adapt)
             sd = sigma * float(np.sqrt(fitted.known.window.passed)) if self._compared(fitted.known) else None
             how = sigma, fitted.known.background, sd
-            image, more = self.across(image, self.plan.axis, *how, progress, allocate)
+            image, more, half = self.across(image, self.plan.axis, *how, progress, allocate)
             fitted.tally.extend([True] * more)
-        maps = {} if spread is None else {"spread": spread}
-        for made in (image, *maps.values()):
+        for made in (image, *([half] if half else [])):
             _refuse_unusable(made)
         stored, kept = np.dtype(self.options.dtype), image
         if stored.kind != "f":
             kept = image.on(voxels.cast(image.data, stored).astype(np.float32), image.affine)
         told = replace(self.record(fitted), spikes=spikes, projected=sum(fitted.tally))
+        maps: dict[str, Volume] = {}
+        if half is not None:
+            told = replace(told, **self._off(image, half, fitted))
+            maps |= {"uncertainty": half} if self.options.uncertainty else {}
         if self.options.maps:
             maps["estimated"] = estimated(volume, image, told.provenance, allocate)
         return image, maps, told.judged(checks.all_of(volume, kept, told.provenance, allocate))
@@ -167,14 +185,14 @@ class Steps:
     @property
     def maps(self) -> tuple[str, ...]:
         """Names of the images that come beside a result."""
-        return ("spread",) * self.method.spread + ("estimated",) * self.options.maps
+        return self.options.beside
 
     def fit(self, stack: Float[ndarray, "n h w"]) -> Fitted:
         """The method for the slices of a volume."""
-        gain = Normalisation.of(stack).gain
+        norm = Normalisation.of(stack)
         if not self.method.weights and self.band:  # which is enough for what estimates nothing
-            return Fitted(self.method, Measured(*self.band), gain, [])
-        known = self.options.scanner.known(stack, gain, self.band)
+            return Fitted(self.method, Measured(*self.band), norm, [])
+        known = self.options.scanner.known(stack, norm.gain, self.band)
         method, shape, tally = self.method, stack.shape[1:], list[bool]()
         if method.heads is not None:
             if self.options.scanner.noise == "auto":
@@ -189,11 +207,25 @@ class Steps:
             method = consistency.consistent(
                 method, operator, sd, bool(stack.min() >= 0), known.background, tally
             )
-        return Fitted(method, known, gain, tally)
+        return Fitted(method, known, norm, tally)
 
     def _compared(self, known: Measured) -> bool:
         """Whether the result is held against the scan: there must be a noise to hold the residual against."""
         return self.options.consistent == "on" and known.by != "unknown"
+
+    def _off(self, image: Volume, half: Volume, fitted: Fitted) -> dict[str, Any]:
+        """What a record states of half-widths, which do not fall below 0 where they were resampled."""
+        np.maximum(half.data, 0, out=half.data)
+        if self.across is not None:
+            widths, ending = self.across.network.widths, f"k{self.across.k}"
+        else:
+            shape = tuple(np.delete(self.plan.scan.shape, self.plan.axis).tolist())
+            k = native.factor(native.acquired(fitted.known, shape), shape, self.method.scale)
+            widths, ending = self.method.widths, f"x{k}"
+        assert widths is not None  # else there were no half-widths
+        norm, found = fitted.norm, widths.calibrated[ending]
+        off = uncertainty.stated(image.data, half.data, norm.offset, norm.gain, found)
+        return off or {}
 
     def _adapted(self, across: isotropic.Thin, image: Volume, sigma: float, seconds: float) -> isotropic.Thin:
         """With a network that is tuned on a volume, of a series the first that can teach, for all of them."""
@@ -383,8 +415,8 @@ def run(
                 seen = watch(shown, slices) if watch else sharpen.unseen
                 with progress.stage(f"sharpen and check {shown}"):
                     image, maps, one = steps(volume, seen, allocate)
-                for writer, each in zip(writers, (image, *maps.values()), strict=True):
-                    writer.add(each, one.words if each is image else f"{one.words}: what is estimated, alone")
+                for writer, (name, each) in zip(writers, {"": image, **maps}.items(), strict=True):
+                    writer.add(each, one.said(name))
                 found.append(one)
             stack.close()
         except BadInput as error:  # of the name that the user gave, not of the temporary one

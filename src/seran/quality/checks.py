@@ -42,6 +42,7 @@ CHI_WARN, CHI_FAIL, BLOCK = 1.5, 4.0, 8
 """Times the noise's power that a residual has in so many slices in a row; 1 where all of it is noise."""
 RIM_WARN, RIM_FAIL = 0.002, 0.02  # share of pixels beside a constant background that leave it by 10 %
 MOST_WARN, MOST_FAIL = 0.6, 1.0  # of the range, by which the worst pixel may leave its neighbourhood
+WIDER = 0.2  # part of the greatest half-width of the calibration, by which one may be beyond
 FULL = 0.9  # of k-space: what weights that are not native may miss unseen
 TRAINED = (0.59, 1.21)  # of slices' distance: their thickness, as the network across them knows it
 THINNER = 1.2  # times finer across slices, by interpolation
@@ -115,6 +116,7 @@ def _all_of(before: Volume, after: Volume, made: Provenance | None, allocate: Al
         Check("overshoot", *_overshoot(found)),
         Check("signal", *_signal(made)),
         Check("familiar", *_familiar(before, made)),
+        Check("uncertainty", *_uncertainty(made)),
         Check("resolution", *_resolution(before, after, made)),
     ]
 
@@ -371,6 +373,23 @@ def _familiar(before: Volume, made: Provenance | None) -> Answer:
         text = f"unlike the scans that the weights were trained on: {'; '.join(strange)}"
         return "WARN", text, len(strange)
     return "PASS", f"{len(found)} numbers of its slices are as those of training scans", 0
+
+
+def _uncertainty(made: Provenance | None) -> Answer:
+    """Whether the error to expect is as small as on the scans that half-widths were calibrated on."""
+    if made is None:
+        return "not known", "no record says whether weights made the second scan"
+    if not made.weights:
+        return "PASS", "no weights: nothing is estimated"
+    if (off := made.off) is None:
+        return "not known", "half-widths are calibrated for the shipped native weights, plane or slices alone"
+    limit = (1 + WIDER) * off.most
+    text = (
+        f"9 of 10 tissue voxels to be off by less than {off.half_width:.1%} of the range (mean half-width; "
+    )
+    text += f"WARN from {limit:.1%}); PSNR of tissue {off.psnr:.1f} dB or more for 9 of 10 subjects like the "
+    text += f"{off.subjects} of the calibration"
+    return "WARN" if off.half_width >= limit else "PASS", text, off.half_width
 
 
 def _resolution(before: Volume, after: Volume, made: Provenance | None) -> Answer:

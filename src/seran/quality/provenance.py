@@ -34,6 +34,16 @@ class Acquired:
 
 
 @dataclass(frozen=True)
+class Off:
+    """How far a result may be off, see `seran.uncertainty`."""
+
+    half_width: float  # mean over the tissue, as a part of the scan's range
+    most: float  # the greatest on scans of the calibration
+    psnr: float  # dB; a bound that nine of ten subjects exceed
+    subjects: int  # of the calibration
+
+
+@dataclass(frozen=True)
 class Provenance:
     """How a result came from its scan."""
 
@@ -44,6 +54,7 @@ class Provenance:
     weights: bool  # weights made it; else a classical method did
     acquired: Acquired
     across: Profile | None = None  # of thick slices that became thin ones
+    off: Off | None = None  # where half-widths are calibrated
 
     def enlarged(self, scan: grid.Grid) -> grid.Grid:
         """The network's grid."""

@@ -32,6 +32,12 @@ SHOWN = 32 << 20  # voxels that a page holds at most, about 35 MB; beyond, it ho
 HEADROOM = 1.25  # greatest intensity shown, in 99.9th percentiles: above lie few vessels
 STEPS = 200  # of the difference in the range of the first scan: half a percent each, so that noise packs well
 GRAY, BLUE = "#7d8791", "#2f8be6"
+OVER = {
+    "difference": "difference",
+    "estimated": "estimated, not measured",
+    "uncertainty": "how far it may be off",
+}
+"""What is drawn over after, in the words of the page."""
 SAME = 1e-3  # voxels by which corners may differ for two grids to be drawn as they are, one over the other
 
 
@@ -50,8 +56,7 @@ class Shown:
 
     before: Volume
     after: Volume
-    difference: Volume
-    estimated: Volume | None  # what of after was not measured, where that is known
+    over: dict[str, Volume]  # what may be drawn over after, see `OVER`
     notes: list[str]
 
 
@@ -77,13 +82,14 @@ def _every(volume: Volume, axis: int, step: int) -> Volume:
     return volume.on(volume.data[at], volume.affine @ change)
 
 
-def shown(before: Volume, after: Volume, made: Provenance | None = None) -> Shown:
+def shown(before: Volume, after: Volume, made: Provenance | None = None, off: Volume | None = None) -> Shown:
     """What is drawn of two volumes: both on one field of view, and what the second adds, on its grid.
 
     Args:
         before: the scan.
         after: what became of it.
         made: how, if that is known.
+        off: half-widths of ``after``, if there are any (`seran.uncertainty`).
     """
     notes = []
     axis = grid.slice_axis(after.affine, after.data.shape, named=after.slices)
@@ -103,8 +109,12 @@ def shown(before: Volume, after: Volume, made: Provenance | None = None) -> Show
         notes.append(f"{held}: all would be too many for a browser. Checks and spectrum are of all.")
     added = second.data - resample.onto(first, second.grid).data
     known = made is not None and made.weights and not resample.turned(before.grid, after.grid)
-    beyond = _every(estimated(before, after, made), axis, step) if made is not None and known else None
-    return Shown(first, second, second.on(added, second.affine), beyond, notes)
+    over = {"difference": second.on(added, second.affine)}
+    if made is not None and known:
+        over["estimated"] = _every(estimated(before, after, made), axis, step)
+    if off is not None and off.data.shape == after.data.shape:
+        over["uncertainty"] = _every(off, axis, step)
+    return Shown(first, second, over, notes)
 
 
 def _packed(volume: Volume, low: float, step: float, dtype: type) -> str:
@@ -194,6 +204,7 @@ def page(
     made: Provenance | None,
     record: Mapping[str, Any],
     notes: Sequence[str] = (),
+    off: Volume | None = None,
 ) -> str:
     """The report, or `BadInput` if the viewer is not here.
 
@@ -204,13 +215,14 @@ def page(
         made: how the one came from the other, if that is known.
         record: what is stated of it; shown as it is.
         notes: what must be said besides.
+        off: half-widths of ``after``, if there are any.
     """
     version, niivue = viewer()
     names = ("report.html", "report.css", "report.js", "niivue.LICENSE")
     template, style, script, licence = ((VIEWER / name).read_text() for name in names)
     hashes = [hashlib.sha256(text.encode()).digest() for text in (niivue, script, style)]
     trusted = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes]
-    drawn = shown(before.volume, after.volume, made)
+    drawn = shown(before.volume, after.volume, made, off)
     scan = before.volume
     axis = made.axis if made else grid.slice_axis(scan.affine, scan.data.shape, named=scan.slices)
     normal = grid.world_axes(scan.affine)[axis]
@@ -238,7 +250,9 @@ def page(
         script=script,
         before=_packed(drawn.before, offset, step, np.uint8),
         after=_packed(drawn.after, offset, step, np.uint8),
-        difference=_packed(drawn.difference, 0.0, gain / STEPS, np.int8),
-        estimated=_packed(drawn.estimated, 0.0, gain / STEPS, np.int8) if drawn.estimated else "",
-        estimable='<option value="estimated">estimated, not measured</option>' * bool(drawn.estimated),
+        over="".join(f'<option value="{name}">{OVER[name]}</option>' for name in drawn.over),
+        packed="\n".join(
+            f'<script type="text/plain" id="{name}-data">{_packed(one, 0.0, gain / STEPS, np.int8)}</script>'
+            for name, one in drawn.over.items()
+        ),
     )

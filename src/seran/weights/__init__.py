@@ -9,14 +9,15 @@ from pathlib import Path
 from seran import files
 from seran.errors import BadInput
 from seran.weights import file as sealed
-from seran.weights.card import SLICES, Card, Evidence, Spacings
+from seran.weights.card import SLICES, UNCERTAINTY, Card, Evidence, Spacings
 from seran.weights.file import Weights, seal, with_evidence
 from seran.weights.graph import HALF, tensors
 from seran.weights.heads import head, scales
 
 __all__ = [
-    "HALF", "REGISTRY", "SLICES", "Card", "Evidence", "Spacings", "Weights", "at_hand", "cache_folder",
-    "head", "listed", "named", "read", "scales", "seal", "shipped", "state", "tensors", "with_evidence",
+    "HALF", "REGISTRY", "SLICES", "UNCERTAINTY", "Card", "Evidence", "Spacings", "Weights", "at_hand",
+    "cache_folder", "head", "listed", "named", "read", "scales", "seal", "shipped", "state", "tensors",
+    "with_evidence",
 ]  # fmt: skip
 
 SHIPPED = Path(__file__).parent / "shipped"

@@ -10,6 +10,8 @@ from seran.grid import Anchor
 
 SLICES = "slices"
 """The degradation of weights for thick slices: rows are slices, and columns stay as they are."""
+UNCERTAINTY = "uncertainty"
+"""The model of weights that say how far results of others may be off, behind whose name it stands, too."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Evidence:
     ranges: dict[str, list[float]] = field(default_factory=dict)  # for 8 bits: `seran.engines.int8.spans`
     int8_loss: float = 0.0  # dB of PSNR that these cost at most on a validation volume
     scores: dict[str, dict[str, float]] = field(default_factory=dict)  # test split: contrast, metric -> mean
+    widths: dict[str, dict[str, float]] = field(default_factory=dict)  # see `seran.uncertainty.Calibration`
 
     def __hash__(self) -> int:
         return hash(self.json())

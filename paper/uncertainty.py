@@ -1,0 +1,292 @@
+"""Half-widths for results of shipped weights (`seran.uncertainty`): train the small network, calibrate it.
+
+    python paper/errors.py DRAWN MANIFEST.csv NATIVE.csv --what plane
+    python paper/uncertainty.py fit DRAWN plane.safetensors
+    python paper/uncertainty.py calibrate plane.safetensors MANIFEST.csv NATIVE.csv --what plane
+
+and the same with ``across``. The small network learns the logarithm of a quantile of the error by the pinball
+loss, on half of the training subjects; the others (`HELD`) and those of validation calibrate it. The network
+that makes the results was trained on all training subjects.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import isotropic as thick
+import numpy as np
+import torch
+from acquisitions import central, sources, truth
+from errors import Drawn, Plane, Thick, across, in_plane
+from jaxtyping import Float
+from numpy import ndarray
+from results import program
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tyro.conf import Positional
+
+import seran
+from seran import files, methods, weights
+from seran.data.sources import Source
+from seran.engines import Engine, openvino
+from seran.export import export_small
+from seran.models.uncertainty import MAPS, HalfWidth
+from seran.uncertainty import COVERED, TISSUE, Calibration, given
+from seran.weights import UNCERTAINTY, Card, Evidence
+
+HELD = (
+    "ds002748-06", "ds002748-07", "ds002748-08", "ds002748-09", "ds002748-10", "ds000011-03", "ds000011-04",
+    "openms-19", "openms-20", "mial-01", "sct-05", "sct-example", "sct-ms", "pyradiomics-brain2 (TCGA)",
+    "decubitus-01",
+)  # fmt: skip
+"""Training subjects that the small network does not see."""
+MERGED = {"b0": "EPI"}
+PATCH, MARGIN, BATCH, TRIES = 96, 10, 16, 6
+LIT = 0.1  # mean of a patch that is taken at once
+LEAST = 2e-4  # of the range: errors below count as this
+RATE, CLIP, EMA, WARMUP, START = 3e-3, 1.0, 0.998, 50, -3.0
+SLICES_OF, NOISES = 8, (0.005, 0.01, 0.02)
+CASES: dict[str, Sequence[Plane] | Sequence[Thick]] = {
+    "plane": [Plane(k, sigma) for k in (1, 2, 3, 4) for sigma in NOISES],
+    "across": [Thick(k, sigma) for k in (2, 3, 4, 5, 6, 7, 8) for sigma in NOISES],
+}
+STEM = {"plane": "seran-native", "across": "seran-isotropic"}
+What = Literal["plane", "across"]
+WORST = 0.5
+"""A scan of which a larger part is missed counts as this: the bound of the loss that is controlled."""
+LEVELS = 4001  # quantiles that are kept of a scan
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Of one scan and one ending: errors over the uncalibrated half-widths, in tissue."""
+
+    subject: str
+    contrast: str
+    ratios: Float[ndarray, " q"]  # quantiles, ascending
+    width: float  # mean half-width before the factor, as a part of the range
+    gap: float  # dB by which PSNR exceeds what half-widths say before the factor
+
+    def missed(self, factor: float) -> float:
+        """Part of the voxels."""
+        return 1 - float(np.searchsorted(self.ratios, factor, "right")) / len(self.ratios)
+
+
+def controlled(scans: Sequence[Kept]) -> float:
+    """The least factor at which the expected miss is controlled; `BadInput` is never needed: it may be large.
+
+    Of n subjects with losses of at most B that is (sum of losses + B) / (n + 1) <= 1 - `COVERED`.
+    """
+    subjects = sorted({scan.subject for scan in scans})
+    low, high = 0.05, 20.0
+    for _ in range(40):
+        factor = math.sqrt(low * high)
+        losses = [
+            min(WORST, float(np.mean([s.missed(factor) for s in scans if s.subject == subject])))
+            for subject in subjects
+        ]
+        enough = (sum(losses) + WORST) / (len(subjects) + 1) <= 1 - COVERED
+        low, high = (low, factor) if enough else (factor, high)
+    return high
+
+
+def calibration(scans: Sequence[Kept]) -> Calibration:
+    """Of an ending."""
+    factor, subjects = controlled(scans), sorted({scan.subject for scan in scans})
+    gaps = sorted(min(s.gap for s in scans if s.subject == subject) for subject in subjects)
+    rank = math.floor((1 - COVERED) * (len(subjects) + 1))  # of the least of so many, one more will exceed it
+    gap = gaps[max(rank, 1) - 1] - 20 * math.log10(1 / factor)
+    most = factor * max(scan.width for scan in scans)
+    return Calibration(round(factor, 4), round(gap, 2), round(most, 4), len(subjects))
+
+
+def kept(drawn: Drawn, width: Float[ndarray, "n h w"], source: Source) -> Kept | None:
+    """Of what was drawn of a scan; None without tissue."""
+    inside = drawn.high > TISSUE
+    if not inside.any():
+        return None
+    error, half = drawn.error[inside].astype(np.float64), width[inside].astype(np.float64)
+    ratios = np.quantile(error / half, np.linspace(0, 1, LEVELS))
+    gap = -10 * np.log10(np.square(error).mean()) + 10 * np.log10(np.square(half).mean())
+    return Kept(source.subject, source.contrast, ratios, float(half.mean()), float(gap))
+
+
+Predict = Callable[[Float[ndarray, "n m h w"]], Float[ndarray, "n h w"]]
+
+
+def drawn_of(source: Source, what: What, cases: Sequence[Plane | Thick], engine: Engine) -> Iterator[tuple]:
+    """Each acquisition of a scan with what the library gets wrong of it; the same noise at every call."""
+    network = methods.across(methods.DEFAULT, None, engine)
+    if what == "plane":
+        x, fine = truth(source, SLICES_OF), False
+    else:
+        x, fine = thick.truth(source, 4 * SLICES_OF)
+    for case in cases:
+        rng, made = np.random.default_rng(0), None
+        if isinstance(case, Plane):
+            made = in_plane(central(x, SLICES_OF), case, rng, engine)
+        else:
+            planes = range(x.shape[2])[:: max(1, x.shape[2] // SLICES_OF)]
+            made = across(x, fine, case, rng, network, planes)
+        if made is not None:
+            yield case, made
+
+
+def halves(drawn: Drawn, predict: Predict) -> Float[ndarray, "n h w"]:
+    """Half-widths before calibration."""
+    return np.exp(predict(given(drawn.high, drawn.told)))
+
+
+def examples(folder: Path) -> dict[str, dict[str, list[tuple[ndarray, ndarray, ndarray]]]]:
+    """What was drawn, by contrast and subject: results, errors, what was told."""
+    found: dict[str, dict[str, list[tuple[ndarray, ndarray, ndarray]]]] = {}
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as file:
+            facts = json.loads(str(file["facts"]))
+            if facts["split"] == "train" and facts["subject"] not in HELD:
+                contrast = MERGED.get(facts["contrast"], facts["contrast"])
+                own = found.setdefault(contrast, {}).setdefault(facts["subject"], [])
+                own.append((file["high"], file["error"], file["told"]))
+    return found
+
+
+def patch(one: tuple[ndarray, ndarray, ndarray], rng: np.random.Generator) -> tuple[ndarray, ndarray]:
+    """Maps and errors of a place that is mostly not background, mirrored or turned at random."""
+    high, error, told = one
+    i, (h, w) = rng.integers(len(high)), high.shape[1:]
+    for _ in range(TRIES):
+        y, x = int(rng.integers(h - PATCH + 1)), int(rng.integers(w - PATCH + 1))
+        at = np.s_[i, y : y + PATCH, x : x + PATCH]
+        if high[at][::4, ::4].astype(np.float32).mean() > LIT:
+            break
+    rows = told[:, y : y + PATCH, None] if told.ndim == 2 else told[:, None, None]
+    maps = np.concatenate([high[at][None], np.broadcast_to(rows, (MAPS - 1, PATCH, PATCH))]).astype(
+        np.float32
+    )
+    off = error[at].astype(np.float32)
+    if rng.random() < 0.5:
+        maps, off = maps[:, :, ::-1], off[:, ::-1]
+    if told.ndim == 1 and rng.random() < 0.5:
+        maps, off = maps.swapaxes(1, 2), off.swapaxes(0, 1)
+    return maps, off
+
+
+def batch(found: dict, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Patches: of all contrasts alike, then of all their subjects."""
+    made: list[tuple[ndarray, ndarray]] = []
+    while len(made) < BATCH:
+        group = found[sorted(found)[rng.integers(len(found))]]
+        own = group[sorted(group)[rng.integers(len(group))]]
+        one = own[rng.integers(len(own))]
+        if min(one[0].shape[1:]) >= PATCH:
+            made.append(patch(one, rng))
+    maps, off = (torch.from_numpy(np.ascontiguousarray(np.stack(side))) for side in zip(*made, strict=True))
+    return maps, off
+
+
+def pinball(log: Float[Tensor, "b h w"], error: Float[Tensor, "b h w"]) -> tuple[Tensor, Tensor]:
+    """The loss whose minimum is the quantile `COVERED` of the logarithm of the error; how much is covered."""
+    d = (error.clamp(min=LEAST).log() - log)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return torch.maximum(COVERED * d, (COVERED - 1) * d).mean(), (d < 0).float().mean()
+
+
+def fit(drawn: Path, out: Path, minutes: float = 10, seed: int = 0) -> None:
+    """Train the small network.
+
+    Args:
+        drawn: folder that `errors.py` filled.
+        out: the averaged weights, .safetensors.
+        minutes: of training; the rate falls over them.
+        seed: of what is drawn.
+    """
+    rng, found = np.random.default_rng(seed), examples(drawn)
+    torch.manual_seed(seed)
+    network = HalfWidth().to(memory_format=torch.channels_last)
+    torch.nn.init.constant_(network.last.bias, START)  # type: ignore[arg-type]
+    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
+    average = {k: v.clone() for k, v in network.state_dict().items()}
+    began, step, told = time.monotonic(), 0, []
+    while (done := (time.monotonic() - began) / (60 * minutes)) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = (
+                RATE * min(1.0, (step + 1) / WARMUP) * (0.002 + 0.499 * (1 + math.cos(math.pi * done)))
+            )
+        maps, error = batch(found, rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            log = network(maps.contiguous(memory_format=torch.channels_last))[:, 0]
+        loss, covered = pinball(log.float(), error)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+        optimizer.step()
+        part = 1 - min(EMA, (step + 1) / (step + 10))
+        for name, value in network.state_dict().items():
+            average[name].lerp_(value, part)
+        told.append((loss.item(), covered.item()))
+        step += 1
+        if step % 100 == 0:
+            a, b = np.mean(told[-100:], 0)
+            sys.stderr.write(f"step {step}, {done:.0%}: loss {a:.4f}, covered {b:.3f}\n")
+    facts = {"patches": str(BATCH * step), "seconds": f"{time.monotonic() - began:.0f}"}
+    save_file({k: v.contiguous() for k, v in average.items()}, out, facts)
+
+
+def calibrate(
+    trained: Path,
+    lists: Positional[tuple[Path, ...]],
+    what: What = "plane",
+    out: Path | None = None,
+    machine: str = "one CPU core with AMX",
+    threads: int = 0,
+) -> None:
+    """Export the small network with the factors that calibration subjects give.
+
+    Args:
+        trained: what `fit` made.
+        lists: CSV files of scans, as ``shared/data`` has them.
+        what: plane or across.
+        out: the weights file; without it that which is shipped.
+        machine: what trained, in words.
+        threads: of the CPU; 0: all.
+    """
+    of = weights.read(weights.shipped()[STEM[what]])
+    network = HalfWidth()
+    with safe_open(trained, "pt") as file:
+        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        facts = file.metadata()
+    card = Card(
+        model=UNCERTAINTY, scale=1, degradation=of.card.degradation, anchor=of.card.anchor,
+        options={"of": of.digest}, residual=False, recipe={"seed": 0, "held": list(HELD)},
+        scans=[s for s in of.card.scans if s["subject"] not in HELD], patches=int(facts["patches"]),
+        seconds=float(facts["seconds"]), machine=machine,
+        command=f"python paper/uncertainty.py fit DRAWN FILE (of paper/errors.py --what {what})",
+        validation={}, export_error=math.nan, version=seran.__version__,
+    )  # fmt: skip
+    path = out or weights.SHIPPED / f"{STEM[what]}-{UNCERTAINTY}.onnx"
+    export_small(network.eval(), path, card)
+    engine = Engine(threads=threads)
+    predict = openvino.load(weights.read(path), engine).predict
+    given = [s for split in ("train", "val") for s in sources(lists, split)]
+    found: dict[str, list[Kept]] = {}
+    for source in given:
+        if source.split == "val" or source.subject in HELD:
+            for case, drawn in drawn_of(source, what, CASES[what], engine):
+                one = kept(drawn, halves(drawn, predict), source)
+                found.setdefault(drawn.ending, []).extend([one] if one else [])
+                if one:
+                    told = f"{source.path.name}, {case}: {1 - one.missed(1.0):.3f}, width {one.width:.4f}"
+                    sys.stderr.write(told + "\n")
+    made = {ending: calibration(scans).__dict__ for ending, scans in sorted(found.items())}
+    with files.atomic(path) as part:
+        part.write_bytes(weights.with_evidence(weights.read(path).data, Evidence(widths=made)))
+    sys.stdout.write(json.dumps(made, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    program(fit, calibrate)

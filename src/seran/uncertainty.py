@@ -1,0 +1,110 @@
+"""How far a voxel of a result may be off: half of the width of an interval that covers the error.
+
+A small network looks at a result and at what its network was told, and gives the logarithm w of the quantile
+`COVERED` of the error there; it was trained on errors of that network. The half-width is f exp(w). The factor
+f is calibrated on subjects that the small network has not seen (conformal risk control, Angelopoulos et al.,
+ICLR 2024, with the subject as the unit), so that on average over subjects like these, and over their choice,
+`COVERED` of the tissue voxels are covered: not of every scan, nor of every lesion. Tissue is what is above
+`TISSUE` of the range.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from seran import scratch
+from seran.engines import Predict
+
+COVERED = 0.9  # of the tissue voxels
+TISSUE = 0.1  # of the range of the scan
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was found on calibration subjects, of what one ending makes.
+
+    Attributes:
+        factor: of the half-widths.
+        psnr: dB to be added to `Expected` to have the PSNR that a part `COVERED` of these subjects exceed.
+        most: the greatest mean half-width in tissue, as a part of the range.
+        subjects: how many these were.
+    """
+
+    factor: float
+    psnr: float
+    most: float
+    subjects: float  # a whole number
+
+
+@dataclass(frozen=True)
+class Widths:
+    """What gives half-widths.
+
+    Attributes:
+        predict: of the small network, see `given`.
+        calibrated: by ending, such as ``x2`` or, across slices, ``k4``.
+    """
+
+    predict: Predict
+    calibrated: Mapping[str, Calibration]
+
+    def logarithm(
+        self, high: Float[ndarray, "n h w"], told: Float[ndarray, "5 *h"], ending: str
+    ) -> Float[ndarray, "n h w"]:
+        """Of the half-widths of normalised slices that an ending has made, and of what it was told."""
+        return self.predict(given(high, told)) + np.float32(np.log(self.calibrated[ending].factor))
+
+
+def given(high: Float[ndarray, "n h w"], told: Float[ndarray, "5 *h"]) -> Float[ndarray, "n m h w"]:
+    """The small network's input: slices of a result, and what it is told as maps.
+
+    Args:
+        high: normalised.
+        told: five numbers, or five for each row of a slice.
+    """
+    rows = told[:, :, None] if told.ndim == 2 else told[:, None, None]
+    maps = np.broadcast_to(rows, (len(high), len(told), *high.shape[1:]))
+    return np.concatenate([high[:, None], maps], 1).astype(np.float32)
+
+
+def expected(
+    image: Float[ndarray, "n h w"], half: Float[ndarray, "n h w"], offset: float, gain: float
+) -> tuple[float, float] | None:
+    """Mean half-width in tissue, as a part of the range, and the PSNR in dB if it were the error.
+
+    None where there is no tissue.
+
+    Args:
+        image: a result.
+        half: half-widths.
+        offset: the intensity 0.
+        gain: the range of the scan.
+    """
+    count, total, squares = 0, 0.0, 0.0
+    for one, width in zip(image, half, strict=True):
+        inside = width[one > offset + TISSUE * gain].astype(np.float64)
+        count, total, squares = count + inside.size, total + inside.sum(), squares + np.square(inside).sum()
+        for array in (image, half):
+            scratch.release(array)
+    if not total:
+        return None
+    return float(total / count / gain), float(-10 * np.log10(squares / count / gain**2))
+
+
+def stated(
+    image: Float[ndarray, "n h w"],
+    half: Float[ndarray, "n h w"],
+    offset: float,
+    gain: float,
+    found: Calibration,
+) -> dict[str, float] | None:
+    """What `seran.job.record.Record` states of a result, see `expected`."""
+    if (known := expected(image, half, offset, gain)) is None:
+        return None
+    width, psnr = known
+    bound = psnr + found.psnr
+    facts: dict[str, float] = {"half_width": width, "half_width_most": found.most, "psnr_bound": bound}
+    return {name: round(value, 5) for name, value in facts.items()} | {"calibrated_on": int(found.subjects)}
