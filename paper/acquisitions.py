@@ -96,15 +96,15 @@ def truth(source: Source, slices: int, stored: bool = False) -> Float[ndarray, "
     return central(stack / np.float32(np.percentile(stack, 99.9)), slices).astype(np.float32)
 
 
-def head(x: Float[ndarray, "n h w"]) -> Bool[ndarray, "n h w"]:
-    """The head in each slice, but for its outermost `DEPTH`: an edge that no scanner made."""
+def head(x: Float[ndarray, "n h w"], depth: float = DEPTH) -> Bool[ndarray, "n h w"]:
+    """The head in each slice, but for its outermost part, so deep: an edge that no scanner made."""
     made = np.zeros(x.shape, bool)
     for mask, one in zip(made, x, strict=True):
         labels, count = ndimage.label(ndimage.uniform_filter(one, 5) > HEAD)
         if count:
             largest = np.bincount(labels.ravel())[1:].argmax() + 1
             part = np.pad(ndimage.binary_fill_holes(labels == largest), 1)
-            mask[...] = ndimage.distance_transform_edt(part)[1:-1, 1:-1] > DEPTH * min(one.shape)
+            mask[...] = ndimage.distance_transform_edt(part)[1:-1, 1:-1] > depth * min(one.shape)
     return made
 
 

@@ -288,20 +288,36 @@ def test_lesions_that_fade_shrink_vanish_and_appear() -> None:
     """Of a disc of 1.0 in a head of 0.4: what is stated of it is what was done to it."""
     import lesions
 
-    at = np.moveaxis(np.indices((120, 110, 3)), 0, -1) - np.array([60, 55, 0])
-    far = np.hypot(at[..., 0], at[..., 1])
-    head = np.where(far < 50, 0.4, 0.0)
-    x, lesion = head + 0.6 * (far < 5), lesions.Lesion("", (60, 55, 1))
-    same = lesions.scored(x, x, lesion)
-    assert (same["contrast"], same["volume"], same["lost"], same["new"]) == (pytest.approx(1), 1, 0, 0)
-    paler = lesions.scored(x, head + 0.45 * (far < 5), lesion)
-    assert (paler["contrast"], paler["volume"]) == (pytest.approx(0.75), 1)
-    smaller = lesions.scored(x, head + 0.6 * (far < 3), lesion)
-    assert smaller["volume"] == pytest.approx((far < 3).sum() / (far < 5).sum())
-    gone = lesions.scored(x, head, lesion)
-    assert gone == {"contrast": pytest.approx(0, abs=1e-6), "volume": 0, "lost": 1, "new": 0}
-    more = x + 0.5 * (np.hypot(at[..., 0] - 14, at[..., 1]) < 4)
-    assert [lesions.scored(x, more, lesion)[name] for name in ("lost", "new")] == [0, 1]
+    _, row, column = np.indices((3, 120, 110))
+    far = np.hypot(row - 60, column - 55)
+    head = np.where(far < 50, 0.4, 0.0) + 0.002 * np.random.default_rng(0).standard_normal(far.shape)
+    lesion = lesions.Lesion("", (1, 60, 55), 9, "disc")
+    images = {
+        "same": head + 0.6 * (far < 5),
+        "paler": head + 0.45 * (far < 5),
+        "smaller": head + 0.6 * (far < 3),
+        "noisier": head + 0.6 * (far < 5) + 0.02 * np.random.default_rng(1).standard_normal(far.shape),
+        "gone": head,
+        "more": head + 0.6 * (far < 5) + 0.5 * (np.hypot(row - 80, column - 75) < 4),
+    }
+    found = lesions.scored(images["same"], images, [lesion])
+    [one] = found["lesions"]
+    parts, whole = one["ways"], found["ways"]
+    assert one["voxels"] == 3 * (far[1] < 5).sum()
+    assert {way: round(part["contrast"], 2) for way, part in parts.items()} == {
+        "same": 1, "paler": 0.75, "smaller": pytest.approx((far < 3).sum() / (far < 5).sum(), abs=0.01),
+        "noisier": pytest.approx(1, abs=0.02), "gone": 0, "more": 1,
+    }  # fmt: skip
+    assert [parts[way]["volume"] for way in ("same", "paler", "gone")] == [1, 1, 0]
+    assert parts["smaller"]["volume"] == pytest.approx((far < 3).sum() / (far < 5).sum())
+    assert parts["noisier"]["cnr"] == pytest.approx(0.6 / 0.02, rel=0.1)
+    assert {way: (one["lost"], one["new"]) for way, one in whole.items()} == {
+        "same": (0, 0), "paler": (0, 0), "smaller": (0, 0), "noisier": (0, 0), "gone": (1, 0), "more": (0, 1),
+    }  # fmt: skip
+    assert (whole["gone"]["error"], whole["more"]["error"]) == (
+        0,
+        3 * (np.hypot(row - 80, column - 75)[1] < 4).sum(),
+    )
 
 
 def test_bands_at_the_slices_are_seen() -> None:
