@@ -48,7 +48,7 @@ def main(repeats: int = 5) -> None:
             command = [sys.executable, "-m", "seran", *args]
             return lambda: subprocess.run(command, check=True, capture_output=True, cwd=folder)
 
-        upscale = ("--scale", "2", "--plane", "axial", "--force")
+        upscale = ("--scale", "2", "--plane", "axial", "--force", "--strict", "off")
         network = method("seran", 2, engine=Engine())
         low = np.ascontiguousarray(phantom((120, 120, 96)).transpose(2, 0, 1), np.float32) / 500
         ways = {

@@ -285,7 +285,7 @@ def test_integers_are_rounded_and_held_at_their_limits(
     part = np.minimum(part / (0.4 * part.max()), 1).astype(float)
     data = (low + (high - low) * part).astype(np.float32)
     source, out = save(data, oblique(), tmp_path / "in.nii"), tmp_path / f"out{end}"
-    command = ["upscale", str(source), str(out), "--method", "bicubic"]
+    command = ["upscale", str(source), str(out), "--method", "bicubic", "--strict", "off"]
     if end == ".mgz" and dtype in ("uint16", "float64"):
         assert cli.run([*command, "--dtype", dtype]) == 2
         assert capsys.readouterr().err.startswith(f"seran: {out}: MGH has voxels of uint8, int16,")
@@ -378,7 +378,8 @@ def test_no_more_than_a_few_volumes_of_a_series_are_alive(
     monkeypatch.setattr(sharpen, "upscale", counted)
     data = np.stack([phantom((12, 14, 3), t) for t in range(9)], -1)
     source = save(data, oblique(), tmp_path / f"in{end}")
-    assert cli.run(["upscale", str(source), str(tmp_path / f"out{end}"), "--method", "bicubic"]) == 0
+    command = ["upscale", str(source), str(tmp_path / f"out{end}"), "--method", "bicubic", "--strict", "off"]
+    assert cli.run(command) == 0
     assert len(made) == 9
     assert most <= 3
 

@@ -71,8 +71,10 @@ def test_table3_trains_scores_and_resumes(pairs: Path, tmp_path: Path) -> None:
     assert list(rows) == ["bicubic", "nlm", "srcnn", "vdsr"]
     assert rows["srcnn"]["parameters"] == 24_513
     assert rows["srcnn"]["gmacs"] == pytest.approx(1.41, abs=0.01)
-    assert rows["srcnn"]["patches"] >= 10 * 12
-    assert 3 < rows["srcnn"]["training_seconds"] < 60
+    # A pilot of 0.4 s says how many steps are 6 s, at least 10; how long they take then is another matter.
+    assert rows["srcnn"]["patches"] >= 9 * 12 + 8  # of 10 steps the last one sees fewer and larger patches
+    card = weights.read(tmp_path / "runs" / "srcnn-x2-bd.onnx").card
+    assert rows["srcnn"]["training_seconds"] == card.seconds > 0
     assert rows["srcnn"]["means"]["T2"]["volumes"] == 1
     table = (tmp_path / "table3-x2.md").read_text()
     psnr = rows["bicubic"]["means"]["T2"]["psnr"]

@@ -350,11 +350,17 @@ def test_a_check_that_fails_is_the_exit_status_and_the_result_is_kept(
     out, web = tmp_path / "out.nii.gz", tmp_path / "o.html"
     args = ["--method", "bicubic", "--dtype", "uint8", "--report", str(web)]
     assert cli.run(["upscale", str(scan), str(out), *args]) == 1
-    said = capsys.readouterr().err
-    assert "FAIL      residual" in said
-    assert "is kept" in said
+    said = capsys.readouterr()
+    assert "FAIL      residual" in said.out
+    assert f"{out}: FAIL of intensities, residual" in said.err
+    assert f"is kept: look at it and at {web} before" in said.err
     assert out.exists()
     assert "FAIL" in page(web).text
+    assert cli.run(["upscale", str(scan), str(out), *args, "--resume", "--strict", "off"]) == 0
+    said = capsys.readouterr()
+    assert "FAIL      residual" in said.out
+    assert said.err == ""
+    assert cli.run(["compare", str(scan), str(out), str(web), "--force"]) == 1
 
 
 def test_one_scan_one_report(scan: Path, stub: Path, tmp_path: Path) -> None:

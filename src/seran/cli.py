@@ -96,7 +96,8 @@ def run(args: list[str]) -> int:
     """Run a command line.
 
     Returns:
-        0 done, 1 done in part, 2 unusable input or options, 3 a fault of the program, 130 interrupted.
+        0 done, 1 done in part or with a FAIL, 2 unusable input or options, 3 a fault of the program,
+        130 interrupted.
     """
     quiet, verbose = (not flags.isdisjoint(args) for flags in (QUIET, VERBOSE))
     args = [word for word in args if word not in QUIET | VERBOSE]

@@ -8,7 +8,10 @@ class BadInput(Exception):
 
 
 class Incomplete(Exception):
-    """Some of several things failed, and each was told; the text counts them. The command exits with 1."""
+    """Some of several things failed, or a check of what was made says FAIL; the command exits with 1.
+
+    What was made is whole and kept. Each was told, and the text names or counts them.
+    """
 
 
 def refuse_unlisted(option: str, got: object, known: Sequence[object]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -32,9 +33,13 @@ BESIDE = {
 DESCRIPTION = "Images on a finer grid in the plane of their slices. Not for diagnosis."
 OWN = ("README.md", ".bidsignore")
 """What a user may have written, or write on, and is left as it is."""
+BAD = ("FAIL", "WARN")
+"""Verdicts that are counted, and whose checks are told in words."""
+MARKED = ("missing", *BAD)
+"""Cells of the page that stand out."""
 COLUMNS = (
-    "participant_id", "session_id", "source", "status", "method", "weights", "weights_sha256", "version",
-    "voxel_before", "voxel_after", "kspace_support", "seconds",
+    "participant_id", "session_id", "source", "status", "verdict", "method", "weights", "weights_sha256",
+    "version", "voxel_before", "voxel_after", "kspace_support", "seconds", "checks",
 )  # fmt: skip
 
 
@@ -100,25 +105,34 @@ def _row(task: Task, root: Path) -> dict[str, str]:
         "status": "done" if made else "missing",
     }
     if made:
+        bad = sorted((c.verdict, c.name, c.text) for c in made.checks if c.verdict in BAD)
         row |= {name: getattr(made, name) for name in ("method", "weights", "weights_sha256", "version")} | {
             "voxel_before": dimensions(made.voxel_size_before, ".3g", " x "),
             "voxel_after": dimensions(made.voxel_size_after, ".3g", " x "),
             "kspace_support": dimensions(made.kspace_support, ".3g", " x "),
             "seconds": f"{made.seconds:.1f}",
+            "verdict": made.verdict,
+            "checks": " | ".join(f"{verdict} {name}: {text}" for verdict, name, text in bad),
         }
     cells = {name: " ".join(plain(str(row.get(name) or "n/a")).split()) for name in COLUMNS}
     return {name: f"'{cell}" if cell[0] in "=+-@" else cell for name, cell in cells.items()}  # no formula
+
+
+def _counts(table: Sequence[dict[str, str]], what: str) -> str:
+    """How many scans have a result, and how many of these a FAIL or a WARN."""
+    done, verdicts = sum(row["status"] == "done" for row in table), [row["verdict"] for row in table]
+    bad = (f", {verdicts.count(verdict)} {verdict}" for verdict in BAD if verdict in verdicts)
+    return f"{done} of {len(table)} {what}{''.join(bad)}"
 
 
 def page(table: Sequence[dict[str, str]]) -> str:
     """The rows as a page of its own; everything in it is escaped."""
     rows = report.table([list(row.values()) for row in table], COLUMNS)
     return Template(Path(__file__).with_suffix(".html").read_text()).substitute(
-        done=sum(row["status"] == "done" for row in table),
-        all=len(table),
+        counts=_counts(table, "scans sharpened"),
         description=DESCRIPTION,
         version=seran.__version__,
-        table=rows.replace("<td>missing<", '<td class="missing">missing<'),
+        table=re.sub(f"<td>({'|'.join(MARKED)})<", r'<td class="\1">\1<', rows),
     )
 
 
@@ -130,6 +144,7 @@ def bids(
     participant_label: tuple[str, ...] = (),
     session_label: tuple[str, ...] = (),
     suffix: tuple[str, ...] = SUFFIXES,
+    strict: Literal["on", "off"] = "on",
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
     where: Cluster = Cluster(),  # noqa: B008
@@ -139,7 +154,7 @@ def bids(
     `participant` writes derivatives (`…_res-x2_desc-seran_T2w.nii.gz` with its JSON; options other than the
     defaults go into the label of desc-); scans whose result is there, made from the same scan by the same
     weights, options and version, are passed over. `group` writes group.tsv and group.html: every scan, done
-    or missing, with the results of the same options.
+    or missing, with the results of the same options and what their checks say.
 
     Args:
         bids_dir: the raw data set.
@@ -148,6 +163,8 @@ def bids(
         participant_label: with or without sub-; none for all.
         session_label: with or without ses-; none for all.
         suffix: which images.
+        strict: of participant; on: results whose checks say FAIL are kept and named, and the exit status is
+            1; off: it is 0.
         options: how.
         engine: how the network is run.
         where: several scans may be sharpened at once, on this machine or on many.
@@ -158,7 +175,7 @@ def bids(
     tasks = [_planned(bids_dir, output_dir, image, names, wrong) for image, wrong in images.items()]
     if level == "participant":
         _describe(bids_dir, output_dir, names, options.beside)
-        return batch.run(tasks, options, engine, resume=True, where=where)
+        return batch.run(tasks, options, engine, resume=True, where=where, strict=strict == "on")
     if not (output_dir / "dataset_description.json").is_file():
         told = f"run `seran bids {bids_dir} {output_dir} participant` first"
         raise BadInput(f"{output_dir}: nothing is there yet; {told}")
@@ -170,5 +187,4 @@ def bids(
             writer.writeheader()
             writer.writerows(table)
         web.write_text(page(table), encoding="utf-8")
-    done = sum(row["status"] == "done" for row in table)
-    return f"{done} of {len(table)} scans are sharpened; {paths[0]}, {paths[1]}"
+    return f"{_counts(table, 'scans are sharpened')}; {paths[0]}, {paths[1]}"

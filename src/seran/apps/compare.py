@@ -28,17 +28,14 @@ def is_page(out: Path) -> bool:
     return out.is_file() and b"<p>Made by seran " in out.read_bytes()
 
 
-def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> str:
-    """Check, draw and write; the checks in words.
+def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> tuple[str, list[str]]:
+    """Check, draw and write; the checks in words, and the names of those that say FAIL.
 
     Args:
         before: the scan.
         after: the other one.
         out: the page.
         reading: how ``before`` is read.
-
-    Raises:
-        Incomplete: if a check fails, after its words to stderr; the page is written.
     """
     old, new, made = io.resolve(before, reading.series), io.resolve(after), record.read(after)
     sides, notes = [], []
@@ -63,11 +60,7 @@ def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> str:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names of files
     told = "\n".join([*(f"{c.verdict:9} {c.name}: {c.text}" for c in found), *notes])
     told += f"\n{out}: {report.summary(found)}, {out.stat().st_size / 1e6:.1f} MB"
-    failed = ", ".join(c.name for c in found if c.verdict == "FAIL")
-    if failed:
-        progress.say(told, "stderr")
-        raise Incomplete(f"FAIL of {failed}; the report says more: {out}")
-    return told
+    return told, [check.name for check in found if check.verdict == "FAIL"]
 
 
 def compare(before: Path, after: Path, out: Path, /, fill: float | None = None, force: bool = False) -> str:
@@ -84,4 +77,8 @@ def compare(before: Path, after: Path, out: Path, /, fill: float | None = None, 
         force: replace an existing page.
     """
     refuse_page(out, force, before, after)
-    return write(before, after, out, ReadOptions(fill=fill))
+    told, failed = write(before, after, out, ReadOptions(fill=fill))
+    if failed:
+        progress.say(told, "stderr")
+        raise Incomplete(f"FAIL of {', '.join(failed)}; the report says more: {out}")
+    return told

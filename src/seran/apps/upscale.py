@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from seran import files, io
+from seran import files, io, progress
 from seran.apps import compare
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
@@ -93,6 +93,7 @@ def upscale(
     force: bool = False,
     resume: bool = False,
     report: Annotated[Path | None, "PAGE"] = None,
+    strict: Literal["on", "off"] = "on",
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
     where: Cluster = Cluster(),  # noqa: B008
@@ -116,6 +117,7 @@ def upscale(
         resume: pass over scans whose result is there, made from the same scan in the same way (weights,
             options, device, precision, version); replace others that have a record of seran's.
         report: a page (.html) about one scan: before and after with a divider, difference, spectrum, checks.
+        strict: on: a result whose checks say FAIL is kept, and the exit status is 1; off: it is 0.
         options: how.
         engine: how the network is run.
         where: several scans may be sharpened at once, on this machine or on many.
@@ -132,7 +134,8 @@ def upscale(
             )
         if result.is_file() or io.format_of(result):
             raise BadInput(f"{result}: must be a folder; several scans are sharpened")
-        return batch.run(_planned(sources, result), options, engine, force, resume, where)
+        tasks = _planned(sources, result)
+        return batch.run(tasks, options, engine, force, resume, where, strict == "on")
     if where != Cluster():
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
     source = sources[0]
@@ -141,15 +144,18 @@ def upscale(
     if report is not None:
         renew = force or (resume and compare.is_page(report))
         compare.refuse_page(report, renew, source, result, record.sidecar(result))
-    if resume and record.done(source, result, options, engine):
-        told = f"{result} is there already, from the same scan and options"
+    if resume and (made := record.done(source, result, options, engine)):
+        told = f"{result} is there already, from the same scan and options{made.judged_as(result)}"
     else:
         with batch.bars() as watch:
             made = job.run(source, result, options, engine, watch, force, resume=resume)
             told = made.summary(result)
-    if report is None:
+    failed, why = made.failed, f"Checks in {record.sidecar(result).name}"
+    if report is not None:
+        words, shown = compare.write(source, result, report, options.read)
+        told, failed, why = f"{told}\n{words}", [*dict.fromkeys([*failed, *shown])], str(report)
+    if not failed or strict == "off":
         return told
-    try:
-        return f"{told}\n{compare.write(source, result, report, options.read)}"
-    except Incomplete as error:
-        raise Incomplete(f"{error}; the result is kept ({told})") from error
+    progress.say(told)
+    look = f"look at it and at {why} before you use it, or say --strict off if you know why"
+    raise Incomplete(f"{result}: FAIL of {', '.join(failed)}; it is kept: {look}")

@@ -7,17 +7,26 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seran import progress, sharpen
 from seran.engines import Engine
-from seran.errors import BadInput, Incomplete
+from seran.errors import BadInput, Incomplete, counted
 from seran.job import cluster, record
 from seran.job import run as job
 from seran.job.options import Options
 from seran.machine import cpus, told
 
-Outcome = tuple[str, str]  # ``sharpened``, ``there`` or ``failed``, and a line about it
+NAMED = 3
+"""Results with a FAIL that are named in the summary; all of them have a line of their own."""
+
+
+class Outcome(NamedTuple):
+    """What became of a scan: a line, and the result with the checks that say FAIL, if any do."""
+
+    kind: str  # ``sharpened``, ``there`` or ``failed``
+    text: str
+    fails: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,10 @@ def _one(
         return _failed(task, task.wrong)
     try:
         if resume and (found := record.done(task.source, task.out, options, engine)):
-            return "there", found.summary(task.out)
+            return _told("there", found, task)
         task.out.parent.mkdir(parents=True, exist_ok=True)
         made = job.run(task.source, task.out, options, engine, watch, force, task.facts(), resume)
-        return "sharpened", made.summary(task.out)
+        return _told("sharpened", made, task)
     except BadInput as error:
         return _failed(task, str(error))
 
@@ -78,9 +87,14 @@ def _refuse_twins(tasks: Sequence[Task], maps: Sequence[str]) -> None:
                     raise BadInput(f"{both}, or share its record {beside.name}; sharpen them apart")
 
 
+def _told(kind: str, made: record.Record, task: Task) -> Outcome:
+    fails = f"{task.out} ({', '.join(made.failed)})" * bool(made.failed)
+    return Outcome(kind, made.summary(task.out), fails)
+
+
 def _failed(task: Task, why: str) -> Outcome:
     named = why if str(task.source) in why else f"{task.source}: {why}"
-    return "failed", f"failed: {' '.join(named.split())}"
+    return Outcome("failed", f"failed: {' '.join(named.split())}")
 
 
 def run(
@@ -90,6 +104,7 @@ def run(
     force: bool = False,
     resume: bool = False,
     where: cluster.Cluster = cluster.Cluster(),  # noqa: B008
+    strict: bool = True,
 ) -> str:
     """Sharpen every scan and sum up, by `Incomplete` if some failed; or give the script for a job array.
 
@@ -101,6 +116,7 @@ def run(
         resume: pass over results that are there, made from the same scan in the same way; replace others
             of seran's.
         where: in this process, or on a cluster.
+        strict: also by `Incomplete` if the checks of some results say FAIL.
     """
     _refuse_twins(tasks, options.beside)
     first, step = where.share()
@@ -116,12 +132,19 @@ def run(
             outcomes = _spread(tasks, options, engine, force, resume, where)
         else:
             outcomes = (_alone(task, options, engine, force, resume, watch) for task in tasks)
-        counts = dict.fromkeys(("sharpened", "there", "failed"), 0)
-        for i, (kind, text) in enumerate(outcomes):
-            counts[kind] += 1
-            if kind == "failed" or (kind == "sharpened" and not progress.QUIET.get()):
-                progress.say(f"[{i + 1}/{len(tasks)}] {text}", "stderr")
+        counts, fails = dict.fromkeys(("sharpened", "there", "failed"), 0), []
+        for i, one in enumerate(outcomes):
+            counts[one.kind] += 1
+            fails += [one.fails] * bool(one.fails)
+            wrong = one.kind == "failed" or (one.fails and strict)
+            if wrong or ((one.kind == "sharpened" or one.fails) and not progress.QUIET.get()):
+                progress.say(f"[{i + 1}/{len(tasks)}] {one.text}", "stderr")
     summary = "{sharpened} sharpened, {there} there already, {failed} failed".format(**counts)
+    if fails:
+        more = f" and {len(fails) - NAMED} more" * (len(fails) > NAMED)
+        summary += f"; FAIL of {counted(len(fails), 'result')}: {', '.join(fails[:NAMED])}{more}"
+    if fails and strict:
+        raise Incomplete(f"{summary}; look at each before you use it, or say --strict off if you know why")
     if counts["failed"]:
         raise Incomplete(summary)
     return summary
@@ -149,6 +172,6 @@ def _spread(
     if where.cluster == "local" and not engine.threads:
         engine = replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
     work = partial(_one, options=options, engine=engine, force=force, resume=True)
-    for kind, text in cluster.spread(work, free, where, _failed):
+    for one in cluster.spread(work, free, where, _failed):
         # what was not there before was made now, by a worker that died before it was asked what it did
-        yield ("sharpened" if kind == "there" and not renew else kind), text
+        yield one._replace(kind="sharpened") if one.kind == "there" and not renew else one

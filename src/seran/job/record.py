@@ -193,8 +193,20 @@ class Record:
         told += f"; {self.thin}" * bool(self.thin)
         told += f"; {counted(self.spikes, 'damaged voxel')} replaced by the median around" * bool(self.spikes)
         told += f"; {self.outside:.0%} of the result is outside the scan, and 0" * (self.outside >= OUTSIDE)
-        told += f"; {self.verdict}, see Checks in {sidecar(out).name}" * (self.verdict in ("WARN", "FAIL"))
+        told += self.judged_as(out)
         return f"{shown}: {self.seconds:.1f} s, {several}{matrix}, voxel {before} -> {after} mm, {out}{told}"
+
+    @property
+    def failed(self) -> list[str]:
+        """The checks that say FAIL."""
+        return [check.name for check in self.checks if check.verdict == "FAIL"]
+
+    def judged_as(self, out: Path) -> str:
+        """WARN or FAIL and where to read why, as the end of a line; empty of other verdicts."""
+        if self.verdict not in ("WARN", "FAIL"):
+            return ""
+        by = f" of {', '.join(self.failed)}" * bool(self.failed)
+        return f"; {self.verdict}{by}, see Checks in {sidecar(out).name}"
 
 
 def _worse(choose: Callable[..., float], *found: float | None) -> float | None:
