@@ -33,9 +33,10 @@ from seran.sharpen import Across, Normalisation, sharpen
 from seran.uncertainty import Calibration, Widths
 
 WINDOWS = (Window("hamming", 0.46), Window("hamming", 0.3), Window("tukey", 0.4), Window("fermi", 0.9, 0.06))
+TOLD = 6  # maps of the small network but those of its own, see `seran.uncertainty.given`
 SMALLEST = 24  # pixels a side of a slice that is given
 AT_ONCE = 6  # slices
-THIRD = 16  # slices in the third direction of a scan whose slices become thick
+THIRD = 10  # slices in the third direction of a scan whose slices become thick
 MIDDLE = (0.15, 0.85)  # part of a scan, whose slices are drawn
 SIGMA = (0.003, 0.05)
 NOISELESS, WINDOWED, FILLED, REDUCED, BLURRED = 0.2, 0.4, 0.15, 0.35, 0.35  # parts of the draws
@@ -112,7 +113,7 @@ def in_plane(
     sharpen(low, steps.fit(low).method)
     if not seen.given.size:
         return None
-    high, told = seen.given[:, 0], seen.given[0, 1:, 0, 0]
+    high, told = seen.given[:, 0], seen.given[0, 1:TOLD, 0, 0]
     true = kspace.regridded(Normalisation.of(low).apply(x), high.shape[1:])
     error = np.abs(np.maximum(high, 0) - np.maximum(true, 0))
     return Drawn(high, error, told, f"x{round(told[4] * native.HEADS[-1])}")
@@ -157,7 +158,7 @@ def across(
     seen, numbers = Recorder(), isotropic.told(said, profile, k)
     shown = np.ascontiguousarray(thin[:, :, list(planes)])
     isotropic.half_widths(shown, norm, seen.widths, k, numbers, axes=(2,))
-    high, told_rows = seen.given[:, 0], seen.given[0, 1:, :, 0]
+    high, told_rows = seen.given[:, 0], seen.given[0, 1:TOLD, :, 0]
     true = np.moveaxis(norm.apply(x[:n, :, list(planes)]), 2, 0)
     return Drawn(high, np.abs(high - np.maximum(true, 0)), told_rows, f"k{k}")
 

@@ -14,18 +14,19 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import isotropic as thick
 import numpy as np
 import torch
 from acquisitions import central, sources, truth
+from cards import seen
 from errors import Drawn, Plane, Thick, across, in_plane
 from jaxtyping import Float
 from numpy import ndarray
-from results import program
+from results import markdown, program
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -38,7 +39,7 @@ from seran.engines import Engine, openvino
 from seran.export import export_small
 from seran.models.uncertainty import MAPS, HalfWidth
 from seran.uncertainty import COVERED, TISSUE, Calibration, given
-from seran.weights import UNCERTAINTY, Card, Evidence
+from seran.weights import UNCERTAINTY, Card, Evidence, Weights
 
 HELD = (
     "ds002748-06", "ds002748-07", "ds002748-08", "ds002748-09", "ds002748-10", "ds000011-03", "ds000011-04",
@@ -58,6 +59,17 @@ CASES: dict[str, Sequence[Plane] | Sequence[Thick]] = {
 }
 STEM = {"plane": "seran-native", "across": "seran-isotropic"}
 What = Literal["plane", "across"]
+PAPER = Path(__file__).parent
+COVERAGE, DOCS = PAPER / "coverage.json", PAPER.parent / "docs" / "weights"
+USE = """To see where a sharpened image may be wrong, and how sure its values are on average. **Not for
+diagnosis**, nor to decide about a single lesion: nine of ten tissue voxels are covered on average over scans
+like those of the calibration, not in each of them, and not in each place."""
+FAILS = [
+    "- The truth of a simulated scan has noise of its own, which counts as error: in flat tissue half-widths "
+    "are mostly that noise.",
+    "- Scans whose detail ends before k-space does are covered more than need be.",
+    "- What no simulation has in it, motion, distortion, a wrong profile, is not in the half-widths, either.",
+]
 WORST = 0.5
 """A scan of which a larger part is missed counts as this: the bound of the loss that is controlled."""
 LEVELS = 4001  # quantiles that are kept of a scan
@@ -140,23 +152,31 @@ def drawn_of(source: Source, what: What, cases: Sequence[Plane | Thick], engine:
 
 def halves(drawn: Drawn, predict: Predict) -> Float[ndarray, "n h w"]:
     """Half-widths before calibration."""
-    return np.exp(predict(given(drawn.high, drawn.told)))
+    return np.exp(predict(given(drawn.high, drawn.told, drawn.ending)))
 
 
-def examples(folder: Path) -> dict[str, dict[str, list[tuple[ndarray, ndarray, ndarray]]]]:
-    """What was drawn, by contrast and subject: results, errors, what was told."""
-    found: dict[str, dict[str, list[tuple[ndarray, ndarray, ndarray]]]] = {}
+Example = tuple[Float[ndarray, "n h w"], Float[ndarray, "n h w"], Float[ndarray, "n m *h"]]
+"""Slices of results, their errors, and for each all maps but the first, which do not vary along columns."""
+
+
+def examples(folder: Path) -> dict[str, dict[str, list[Example]]]:
+    """What was drawn, by contrast and subject."""
+    found: dict[str, dict[str, list[Example]]] = {}
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as file:
-            facts = json.loads(str(file["facts"]))
+            facts, told = json.loads(str(file["facts"])), file["told"]
             if facts["split"] == "train" and facts["subject"] not in HELD:
+                across = told.ndim == 2
+                ending = f"k{round(8 * told[3, 0])}" if across else f"x{round(4 * told[4])}"
+                high = file["high"]
+                maps = given(high.astype(np.float32), told, ending)[:, 1:, :, 0]
                 contrast = MERGED.get(facts["contrast"], facts["contrast"])
                 own = found.setdefault(contrast, {}).setdefault(facts["subject"], [])
-                own.append((file["high"], file["error"], file["told"]))
+                own.append((high, file["error"], maps if across else maps[:, :, 0]))
     return found
 
 
-def patch(one: tuple[ndarray, ndarray, ndarray], rng: np.random.Generator) -> tuple[ndarray, ndarray]:
+def patch(one: Example, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
     """Maps and errors of a place that is mostly not background, mirrored or turned at random."""
     high, error, told = one
     i, (h, w) = rng.integers(len(high)), high.shape[1:]
@@ -165,19 +185,18 @@ def patch(one: tuple[ndarray, ndarray, ndarray], rng: np.random.Generator) -> tu
         at = np.s_[i, y : y + PATCH, x : x + PATCH]
         if high[at][::4, ::4].astype(np.float32).mean() > LIT:
             break
-    rows = told[:, y : y + PATCH, None] if told.ndim == 2 else told[:, None, None]
-    maps = np.concatenate([high[at][None], np.broadcast_to(rows, (MAPS - 1, PATCH, PATCH))]).astype(
-        np.float32
-    )
-    off = error[at].astype(np.float32)
+    across = told.ndim == 3
+    rows = told[i][:, y : y + PATCH, None] if across else told[i][:, None, None]
+    more = np.broadcast_to(rows, (MAPS - 1, PATCH, PATCH))
+    maps, off = np.concatenate([high[at][None], more]).astype(np.float32), error[at].astype(np.float32)
     if rng.random() < 0.5:
         maps, off = maps[:, :, ::-1], off[:, ::-1]
-    if told.ndim == 1 and rng.random() < 0.5:
+    if not across and rng.random() < 0.5:
         maps, off = maps.swapaxes(1, 2), off.swapaxes(0, 1)
     return maps, off
 
 
-def batch(found: dict, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def batch(found: dict[str, dict[str, list[Example]]], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Patches: of all contrasts alike, then of all their subjects."""
     made: list[tuple[ndarray, ndarray]] = []
     while len(made) < BATCH:
@@ -262,30 +281,100 @@ def calibrate(
         facts = file.metadata()
     card = Card(
         model=UNCERTAINTY, scale=1, degradation=of.card.degradation, anchor=of.card.anchor,
-        options={"of": of.digest}, residual=False, recipe={"seed": 0, "held": list(HELD)},
+        options={"of": of.digest}, residual=False, recipe={"init": "", "seed": 0, "held": list(HELD)},
         scans=[s for s in of.card.scans if s["subject"] not in HELD], patches=int(facts["patches"]),
         seconds=float(facts["seconds"]), machine=machine,
-        command=f"python paper/uncertainty.py fit DRAWN FILE (of paper/errors.py --what {what})",
+        command=f"python paper/uncertainty.py fit DRAWN FILE, of what paper/errors.py --what {what} drew",
         validation={}, export_error=math.nan, version=seran.__version__,
     )  # fmt: skip
     path = out or weights.SHIPPED / f"{STEM[what]}-{UNCERTAINTY}.onnx"
-    export_small(network.eval(), path, card)
+    export_small(network, path, card)
     engine = Engine(threads=threads)
     predict = openvino.load(weights.read(path), engine).predict
-    given = [s for split in ("train", "val") for s in sources(lists, split)]
     found: dict[str, list[Kept]] = {}
-    for source in given:
+    for source in (s for split in ("train", "val") for s in sources(lists, split)):
         if source.split == "val" or source.subject in HELD:
             for case, drawn in drawn_of(source, what, CASES[what], engine):
-                one = kept(drawn, halves(drawn, predict), source)
-                found.setdefault(drawn.ending, []).extend([one] if one else [])
-                if one:
-                    told = f"{source.path.name}, {case}: {1 - one.missed(1.0):.3f}, width {one.width:.4f}"
-                    sys.stderr.write(told + "\n")
-    made = {ending: calibration(scans).__dict__ for ending, scans in sorted(found.items())}
+                if one := kept(drawn, halves(drawn, predict), source):
+                    found.setdefault(drawn.ending, []).append(one)
+                    said = f"{1 - one.missed(1.0):.3f} covered before, width {one.width:.4f}"
+                    sys.stderr.write(f"{source.path.name}, {case}: {said}\n")
+    export_small(network, path, replace(card, validation=before(found, lists)))
+    widths = {ending: asdict(calibration(scans)) for ending, scans in sorted(found.items())}
+    table = json.loads(COVERAGE.read_text())["results"].values() if COVERAGE.is_file() else []
+    evidence = Evidence(of.evidence.spacings, scores=scores(list(table), widths), widths=widths)
     with files.atomic(path) as part:
-        part.write_bytes(weights.with_evidence(weights.read(path).data, Evidence(widths=made)))
-    sys.stdout.write(json.dumps(made, indent=1) + "\n")
+        part.write_bytes(weights.with_evidence(weights.read(path).data, evidence))
+    if out is None:
+        with files.atomic(DOCS / f"{path.stem}.md") as part:
+            part.write_text(document(weights.read(path), of, found))
+    sys.stdout.write("\n".join(left_out(found)) + "\n")
+
+
+def before(found: dict[str, list[Kept]], lists: Sequence[Path]) -> dict[str, float]:
+    """Part of the tissue voxels of validation scans that is covered without any factor, by contrast."""
+    subjects = {source.subject for source in sources(lists, "val")}
+    own = [one for scans in found.values() for one in scans if one.subject in subjects]
+    return {
+        contrast: round(float(np.mean([1 - one.missed(1.0) for one in own if one.contrast == contrast])), 4)
+        for contrast in sorted({one.contrast for one in own})
+    }
+
+
+def scores(
+    rows: Sequence[dict[str, Any]], widths: dict[str, dict[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Part of the tissue voxels that is covered on the test split, by contrast and ending (`coverage.py`)."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        for name, cell in row["cells"].items():
+            ending = name.replace("slices ", "k")
+            if row["split"] == "test" and ending in widths:
+                found.setdefault(row["contrast"], {}).setdefault(f"covered {ending}", []).append(
+                    cell["tissue"]
+                )
+    return {c: {n: round(float(np.mean(v)), 4) for n, v in by.items()} for c, by in sorted(found.items())}
+
+
+def left_out(found: dict[str, list[Kept]]) -> list[str]:
+    """A table: what is covered of each subject by the factor that the others give."""
+    body = []
+    for ending, scans in sorted(found.items()):
+        parts = []
+        for subject in sorted({scan.subject for scan in scans}):
+            factor = controlled([scan for scan in scans if scan.subject != subject])
+            parts.append(1 - float(np.mean([s.missed(factor) for s in scans if s.subject == subject])))
+        low, high = np.quantile(parts, (0.1, 0.9))
+        one = calibration(scans)
+        cells = f"{one.factor:.3f}", f"{one.subjects}", f"{np.mean(parts):.1%}", f"{low:.1%} to {high:.1%}"
+        body.append([ending, *cells, f"{min(parts):.1%}", f"{one.psnr:+.1f} dB"])
+    columns = ("ending", "factor", "subjects", "covered", "8 of 10 subjects", "least", "PSNR bound")
+    return markdown(columns, body)
+
+
+def document(held: Weights, of: Weights, found: dict[str, list[Kept]]) -> str:
+    """The card as markdown."""
+    made = f"SHA-256 `{held.digest}`. Made by `python paper/uncertainty.py calibrate`."
+    known = ", ".join(f"{c} {v:.1%}" for c, v in held.card.validation.items())
+    gains = [
+        f"- {c}: {', '.join(f'{n} {v:.1%}' for n, v in by.items())}" for c, by in held.evidence.scores.items()
+    ]
+    minutes = f"{held.card.patches:,} patches in {held.card.seconds / 60:.0f} minutes on {held.card.machine}"
+    parts = {
+        f"# {held.path.stem}": [f"How far results of [{of.path.stem}]({of.path.stem}.md) may be off, see "
+                                "`seran.uncertainty`.", "", made],
+        "## Intended use": [USE],
+        "## Trained on": seen(held),
+        "## Training": [f"- command: `{held.card.command}`", f"- {minutes}, seed 0",
+                        f"- covered on validation scans before calibration: {known}"],
+        "## Calibration": ["On subjects that it has not seen; the network itself was trained on those of "
+                           "those of the training split. Noise 0.5, 1 and 2 %. Covered: each left out.", "",
+                           *left_out(found)],
+        "## Scores": ["Part of the tissue voxels that is covered, of the test split "
+                      "([all of it](../../paper/coverage.md)).", "", *gains],
+        "## Where it fails": FAILS,
+    }  # fmt: skip
+    return "\n\n".join("\n".join([head, "", *body]) for head, body in parts.items()) + "\n"
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from seran import cli, files, methods, weights
-from seran.classical import bicubic
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.job import record, run
 from seran.job.options import Options, ReadOptions, Scanner, Target
 from seran.job.record import Record
-from seran.sharpen import Estimate, Method, Normalisation
+from seran.sharpen import Normalisation
+from seran.uncertainty import Calibration, Widths
 from tests.conftest import oblique, phantom
 
 CHECKS = {
@@ -29,6 +29,7 @@ CHECKS = {
     "overshoot",
     "signal",
     "familiar",
+    "uncertainty",
     "resolution",
 }
 
@@ -184,36 +185,41 @@ def test_a_record_is_of_the_very_bytes_beside_it(
     assert "there already" in capsys.readouterr().out
 
 
-def test_a_run_writes_image_and_spread_or_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A method that knows its error gives two files and one record; a volume that fails leaves nothing."""
-    data = np.stack([phantom((26, 34, 5), t) for t in range(2)], -1)
+def test_a_run_writes_image_and_half_widths_or_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files and one record, of each volume of a series; a volume that fails leaves nothing."""
+    data = np.stack([phantom((26, 34, 5), t) * (1 + t) for t in range(2)], -1)
     nib.save(nib.Nifti1Image(data, oblique()), tmp_path / "in.nii.gz")
     last, seen = 2, 0
 
-    def predict(low: np.ndarray) -> Estimate:
+    def predict(x: np.ndarray) -> np.ndarray:
         nonlocal seen
         seen += 1
         if seen > last:
             raise BadInput("no more")
-        return Estimate(bicubic(2)(low), np.full_like(bicubic(2)(low), 0.1))
+        return np.full((len(x), *x.shape[2:]), np.log(0.1), np.float32)
 
-    known = Method("known", (2, 2), predict, "bd", "corner", half_width=True)
-    monkeypatch.setattr(methods, "method", lambda *given, **options: known)
-    made = run.run(tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")
-    image, half = nib.load(tmp_path / "out.nii.gz"), nib.load(tmp_path / "out_spread.nii.gz")
+    endings = {f"x{k}": Calibration(1.0, 2.0, 0.2, 20) for k in (1, 2, 3, 4)}
+    monkeypatch.setattr(methods, "widths", lambda *_: Widths(predict, endings))
+    options = Options(uncertainty=True, scanner=Scanner(background="off"))
+    made = run.run(tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", options)
+    image, half = nib.load(tmp_path / "out.nii.gz"), nib.load(tmp_path / "out_uncertainty.nii.gz")
     assert image.shape == half.shape == (52, 68, 5, 2)
     np.testing.assert_array_equal(image.affine, half.affine)
     assert made.volumes == 2
     assert made == record.read(tmp_path / "out.nii.gz")
     assert len(made.result_bytes) == 2
+    assert made.half_width == pytest.approx(0.1, abs=1e-4)
+    assert made.psnr_bound == pytest.approx(22.0, abs=1e-3)
     for t in range(2):  # a tenth of the range that each volume was normalised by
         gain = Normalisation.of(np.moveaxis(data[..., t], 2, 0)).gain
         np.testing.assert_allclose(half.get_fdata()[..., t], gain / 10, rtol=1e-5)
     (tmp_path / "out.nii.gz").unlink()
     (tmp_path / "out.json").unlink()
-    with pytest.raises(BadInput, match=r"out_spread\.nii\.gz exists; give --force"):
-        run.run(tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")
+    with pytest.raises(BadInput, match=r"out_uncertainty\.nii\.gz exists; give --force"):
+        run.run(tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", options)
     seen, last = 0, 1
     with pytest.raises(BadInput, match="no more"):
-        run.run(tmp_path / "in.nii.gz", tmp_path / "other.nii.gz")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.nii.gz", "out_spread.nii.gz"]
+        run.run(tmp_path / "in.nii.gz", tmp_path / "other.nii.gz", options)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.nii.gz", "out_uncertainty.nii.gz"]

@@ -238,7 +238,9 @@ def page(path: Path) -> Elements:
     """The elements of a page, which must be what they always are."""
     got = Elements(path.read_text(encoding="utf-8"))
     tags = [tag for tag, _ in got.found]
-    assert tags.count("script") == 7
+    over = [a["value"] for tag, a in got.found if tag == "option" and a.get("value") in report.OVER]
+    assert over[0] == "difference"
+    assert tags.count("script") == 5 + len(over)
     assert not {"iframe", "object", "link", "a"} & set(tags)
     images = [attributes for tag, attributes in got.found if tag == "img"]
     assert [(src or "").split(",")[0] for src in (i.pop("src") for i in images)] == ["data:image/png;base64"]

@@ -13,6 +13,7 @@ from seran.engines.runtime import opset, ov
 from seran.engines.torch import network
 from seran.errors import BadInput
 from seran.models.layers import conv, finish, upsampler
+from seran.models.uncertainty import MAPS
 from tests.conftest import phantom
 
 F32 = Engine(precision="f32", threads=2)
@@ -107,6 +108,7 @@ def test_the_engine_runs_the_network_that_was_trained(name: str, scale: int) -> 
     held = weights.head(weights.read(weights.shipped()[name]), scale)
     predict, trained = openvino.load(held, F32).predict, network(held)
     maps = {"native": 5, "slices": 7}.get(held.card.degradation, 1)  # slices, and what is told of them
+    maps = MAPS if held.card.model == weights.UNCERTAINTY else maps
     for h, w in ((4, 4), (4, 9), (21, 34)):
         low = np.random.default_rng(h).random((2, maps, h, w), dtype=np.float32)
         with torch.inference_mode():

@@ -52,7 +52,11 @@ def test_shipped_weights_are_intact_and_documented(name: str, path: Path) -> Non
     held = weights.read(path)
     card = held.card
     several = {"native": "native", "slices": "isotropic"}.get(card.degradation)  # networks in one file
-    assert name == f"{card.model}-{several or f'x{card.scale}-{card.degradation}'}"
+    if card.model == weights.UNCERTAINTY:  # of others, whose name it has
+        assert name == f"seran-{several}-uncertainty"
+        assert card.options["of"] == DIGESTS[f"seran-{several}"]
+    else:
+        assert name == f"{card.model}-{several or f'x{card.scale}-{card.degradation}'}"
     assert held.digest == DIGESTS[name]
     assert len(repr(held)) < 300
     assert held.evidence.spacings

@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-MAPS = 6
-"""A slice of the result, and five of what its network was told."""
+MAPS = 9
+"""A slice of the result, five of what its network was told, and three of how its spectrum falls."""
 DILATIONS = (1, 2, 4)
 
 

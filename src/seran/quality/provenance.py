@@ -14,6 +14,7 @@ from seran.acquisition import Acquisition, Window, block
 from seran.consistency import seen
 from seran.degrade import DEGRADATIONS
 from seran.grid import Anchor
+from seran.kspace import nearest
 from seran.profiles import Profile, selection
 from seran.scratch import Allocator, memory
 from seran.volume import Volume
@@ -95,13 +96,20 @@ def side_by_side(
             yield seen(degrade, high, magnitude), low
             scratch.release(after.data)
         return
-    covers = after.on(np.broadcast_to(np.float32(1), after.data.shape), after.affine)
-    there, back = (
-        np.moveaxis(resample.onto(v, before.grid, allocate).data, made.axis, 0) for v in (covers, after)
-    )
     kept = tuple(np.delete(shared(before.grid, after.grid), made.axis).tolist())
+    exact = undone is not None and kept == coarse.shape[1:]
+    covers = after.on(np.broadcast_to(np.float32(1), after.data.shape), after.affine)
+    there = np.moveaxis(resample.onto(covers, before.grid, allocate).data, made.axis, 0)
+    target = (
+        made.enlarged(before.grid) if exact else before.grid
+    )  # of what the network made, if that is finer
+    back = np.moveaxis(resample.onto(after, target, allocate).data, made.axis, 0)
     for low, cover, high in zip(coarse, there, back, strict=True):
-        again = seen(degrade, np.where(cover > COVERED, high, low), magnitude) if undone else high
+        known = cover > COVERED
+        given = kspace.regridded(low, high.shape)
+        again = (
+            seen(degrade, np.where(nearest(known, high.shape), high, given), magnitude) if undone else high
+        )
         if kept != low.shape:
             again, low, cover = (resize.imresize(x, kept) for x in (again, low, cover))
         part = cover > COVERED
