@@ -228,9 +228,9 @@ def test_every_ending_is_calibrated(name: str) -> None:
 def test_the_risk_is_controlled() -> None:
     """Conformal risk control by hand, with subjects whose errors are known multiples of the half-widths."""
     code = (
-        "import numpy as np, json; from uncertainty import Kept, WORST, calibration, controlled\n"
-        "q = np.linspace(0, 1, 4001)\n"
-        "scans = [Kept(f's{i}', 'T1', q * (1 + i / 19), 0.05, 3.0 + i) for i in range(20)]\n"
+        "import json; from uncertainty import Kept, LEVELS, WORST, calibration, controlled\n"
+        "ratios = [(LEVELS * (1 + i / 19)).tolist() for i in range(20)]\n"
+        "scans = [Kept(f's{i}', 'T1', 'x2', r, 0.05, 3.0 + i) for i, r in enumerate(ratios)]\n"
         "f, made = controlled(scans), calibration(scans)\n"
         "losses = [min(WORST, s.missed(f)) for s in scans]\n"
         "print(json.dumps([f, (sum(losses) + WORST) / 21, made.psnr, made.subjects]))"
