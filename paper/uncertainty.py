@@ -64,8 +64,8 @@ COVERAGE, DOCS = PAPER / "coverage.json", PAPER.parent / "docs" / "weights"
 USE = """To see where a sharpened image may be wrong, and how sure its values are on average. **Not for
 diagnosis**, nor to decide about a single lesion: nine of ten tissue voxels are covered on average over scans
 like those of the calibration, not in each of them, and not in each place."""
-CALIBRATED = """On subjects that the small network has not seen; the network itself was trained on those of
-the training split. Noise of 0.7 and 1.5 % in the plane, of 1 % across slices. Covered: each subject left out."""
+CALIBRATED = """On subjects that the small network has not seen; the network itself was trained on those
+of the training split. Noise of 0.7 and 1.5 % in the plane, of 1 % across slices. Covered: each left out."""
 FAILS = [
     "- The truth of a simulated scan has noise of its own, which counts as error: in flat tissue half-widths "
     "are mostly that noise.",
