@@ -146,8 +146,8 @@ def main(
     """
     engine = Engine(threads=threads)
     plane, slices = methods.method(methods.DEFAULT, 2, methods.NATIVE), methods.across(methods.DEFAULT)
-    given = {of: methods.widths(of.weights, of.sha256, engine) for of in (plane, slices)}
-    known = [widths for widths in given.values() if widths is not None]
+    given = plane, slices
+    known = [w for of in given if (w := methods.widths(of.weights, of.sha256, engine)) is not None]
     if len(known) < len(given):
         raise BadInput("half-widths are not calibrated for the shipped weights; see uncertainty.py")
     told = ", ".join(f"{of.weights} {of.sha256[:12]}" for of in given)

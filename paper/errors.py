@@ -157,7 +157,7 @@ def across(
         thin, said = np.maximum(np.moveaxis(high, 0, 2), 0), told
     seen, numbers = Recorder(), isotropic.told(said, profile, k)
     shown = np.ascontiguousarray(thin[:, :, list(planes)])
-    isotropic.half_widths(shown, norm, seen.widths, k, numbers, axes=(2,))
+    isotropic.half_widths(shown, s, norm, seen.widths, k, numbers, axes=(2,))
     high, told_rows = seen.given[:, 0], seen.given[0, 1:TOLD, :, 0]
     true = np.moveaxis(norm.apply(x[:n, :, list(planes)]), 2, 0)
     return Drawn(high, np.abs(high - np.maximum(true, 0)), told_rows, f"k{k}")

@@ -42,7 +42,8 @@ Images = dict[str, Float[ndarray, "n h w"]]
 def in_plane(x: Float[ndarray, "n h w"], engine: Engine) -> Images:
     """A truth acquired at half of its resolution; the scan enlarged by zero-filling, result, half-widths."""
     x, s = acquired(x, CASE)
-    steps = Steps(as_scan(s), WAYS["native"].options(CASE.scale), engine)
+    options = replace(WAYS["native"].options(CASE.scale), uncertainty=True)
+    steps = Steps(as_scan(s), options, engine)
     found = sharpen(s, steps.fit(s).method)
     plain = Steps(as_scan(s), WAYS["zerofill"].options(CASE.scale), engine)
     assert found.half_width is not None
@@ -65,7 +66,7 @@ def across(x: Float[ndarray, "n h w"], engine: Engine) -> Images:
     widths = methods.widths(network.weights, network.sha256, engine)
     assert widths is not None
     said = isotropic.told(thick.NOISE, profile, k)
-    half = isotropic.half_widths(made, Normalisation(0.0, 1.0), widths, k, said, axes=(2,))
+    half = isotropic.half_widths(made, s, Normalisation(0.0, 1.0), widths, k, said, axes=(2,))
     spline = np.maximum(thick.spline(s, k, 3), 0)
     shown = {"truth": moved, "scan, interpolated": spline, "result": made}
     images = {**shown, "error": np.abs(made - np.maximum(moved, 0)), "half-width": half}
@@ -76,7 +77,8 @@ def draw(rows: Sequence[tuple[str, Images, Lesion]], path: Path) -> None:
     """A row for each place; errors and half-widths on one scale."""
     figure = Figure(figsize=(10.5, 2.25 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 5, squeeze=False)
-    for line, (title, images, lesion) in zip(axes, rows, strict=True):
+    for i, (title, images, lesion) in enumerate(rows):
+        line = axes[i]
         k, row, column = lesion.peak
         at = k, slice(max(0, row - SIDE), row + SIDE + 1), slice(max(0, column - SIDE), column + SIDE + 1)
         low, high = np.percentile(images["truth"][at], (1, 99.5))
@@ -88,7 +90,7 @@ def draw(rows: Sequence[tuple[str, Images, Lesion]], path: Path) -> None:
                 else {"cmap": "magma", "vmin": 0, "vmax": MOST}
             )
             ax.imshow(image[at], interpolation="nearest", **look)
-            ax.set_title(name if line is axes[0] else "", fontsize=9)
+            ax.set_title("" if i else name, fontsize=9)
             ax.set(xticks=[], yticks=[])
         line[0].set_ylabel(title, fontsize=8)
     save(figure, path)
@@ -114,7 +116,7 @@ def main(
         x = truth(source, 0)
         first = max(0, lesion.peak[0] - 4)
         if "plane" in title:
-            images, lesion = in_plane(x, engine), lesion
+            images = in_plane(x, engine)
         else:
             images = across(x[first : first + 9], engine)
             lesion = replace(lesion, peak=(lesion.peak[0] - first, *lesion.peak[1:]))

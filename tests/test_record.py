@@ -29,7 +29,6 @@ CHECKS = {
     "overshoot",
     "signal",
     "familiar",
-    "uncertainty",
     "resolution",
 }
 

@@ -31,7 +31,9 @@ SHIPPED = sorted(weights.shipped().items())
 DIGESTS = {
     "idn-x2-bd": "de45144980d77923f2d2874c3ee80f1031b34ef0511ea0d56916dfed68a82cde",
     "seran-isotropic": "370117c79267da37010c80f1245db04894264b22d64b70b2a07d9182fe6473cf",
+    "seran-isotropic-uncertainty": "c75f37236610a85bedb8c1c1050a10317ea158c6e5bb3ac52acf9d2629661cc3",
     "seran-native": "943a718c6eb48a8e2ce6d62f4747ff98e702e76bff547035d51c5df3a97a273e",
+    "seran-native-uncertainty": "502f7d34f933d04c13c3d84f4620df105367080bf7e1e8f78525f27f941c0ccd",
     "seran-x2-bd": "5e61dcd8421b7246deda4c741dd1cae394bb4976f39852dd0a3294d7d78ec9f8",
     "seran-x2-td": "11a818a954e05b30f7415f219dea50e4d7fc378bd5f689ca41a0593342264e7f",
     "seran-x3-bd": "1660d7b67a32e98f1f6ad62c1c95bf63c4e6ae70ea07bd5e693d85077d65a9b7",

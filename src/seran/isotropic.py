@@ -128,7 +128,7 @@ class Thin:
         if self.network.widths is not None:
             norm = Normalisation.of(stack)
             said = told(sigma / (norm.gain or 1.0), self.profile, self.k)
-            off = half_widths(thin, norm, self.network.widths, self.k, said, empty, allocate=make)
+            off = half_widths(thin, stack, norm, self.network.widths, self.k, said, empty, allocate=make)
             half = self._placed(volume.on(np.moveaxis(off, 0, axis), affine), allocate)
         thickness = float(grid.spacing(self.final.affine)[axis])
         return replace(self._placed(fine, allocate), thickness=thickness), changed, half
@@ -210,6 +210,7 @@ def thinner(
 
 def half_widths(
     thin: Float[ndarray, "kn h w"],
+    stack: Float[ndarray, "n h w"],
     norm: Normalisation,
     widths: Widths,
     k: int,
@@ -222,6 +223,7 @@ def half_widths(
 
     Args:
         thin: slices, k for each thick one.
+        stack: these.
         norm: of these.
         widths: what gives half-widths.
         k: of `FACTORS`.
@@ -241,9 +243,13 @@ def half_widths(
             out[at] = off if axis == axes[0] else out[at] + off
             for array in (thin, made):
                 release(array)
-    hidden = np.float32(np.nan if empty is None else empty)
-    for half, one in zip(made, thin, strict=True):
-        half[...] = np.where(one == hidden, 0, np.exp(half) * np.float32(norm.gain))
+    mask = None if empty is None else background(stack, empty)
+    for i, half in enumerate(made):
+        np.exp(half, out=half)
+        half *= np.float32(norm.gain)
+        below, above = between(i, k, len(stack))
+        if mask is not None:
+            half[mask[below] & mask[above]] = 0
         release(made)
     return made
 

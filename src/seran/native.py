@@ -158,8 +158,8 @@ def _enlarged(
     if off is None:
         return high
     half = np.exp(kspace.regridded(off(made), wanted))
-    if mask is not None:
-        half[high == np.float32(empty)] = 0
+    for width, m in zip(half, mask if mask is not None else (), strict=False):
+        width[_all_around(m, wanted)] = 0
     return Estimate(high, half)
 
 

@@ -72,12 +72,10 @@ def given(
         told: five numbers, or five for each row of a slice.
         ending: see `Widths`.
     """
-    rows = told[:, :, None] if told.ndim == 2 else told[:, None, None]
-    maps = np.broadcast_to(rows, (len(high), len(told), *high.shape[1:]))
-    own = np.broadcast_to(
-        falling(high, ending)[:, :, None, None], (len(high), len(BANDS) - 1, *high.shape[1:])
-    )
-    return np.concatenate([high[:, None], maps, own], 1).astype(np.float32)
+    made = np.empty((len(high), 1 + len(told) + len(BANDS) - 1, *high.shape[1:]), np.float32)
+    made[:, 0], made[:, 1 : 1 + len(told)] = high, told[..., None] if told.ndim == 2 else told[:, None, None]
+    made[:, 1 + len(told) :] = falling(high, ending)[:, :, None, None]
+    return made
 
 
 def falling(high: Float[ndarray, "n h w"], ending: str) -> Float[ndarray, "n b"]:

@@ -140,8 +140,9 @@ class Record:
         across = profiles.profile(self.slice_profile) if self.slice_profile else None
         how = self.slice_axis, self.degradation, self.resampled, bool(self.weights)
         off = None
-        if self.half_width is not None and self.psnr_bound is not None:
-            off = Off(self.half_width, self.half_width_most or 0.0, self.psnr_bound, self.calibrated_on)
+        if "uncertainty" in self.maps:
+            known = self.half_width, self.half_width_most or 0.0, self.psnr_bound or 0.0
+            off = Off(*known, self.calibrated_on)
         return Provenance((rows, columns), *how, Acquired(*facts, self.native, self.sharpened), across, off)
 
     @property

@@ -111,7 +111,7 @@ class Steps:
             options.refuse_degradation(method)
             if method.heads is None:
                 options.scanner.refuse_measures(method)
-            else:
+            elif options.uncertainty:
                 method = replace(method, widths=methods.widths(method.weights, method.sha256, engine))
         else:
             final = options.target.thin(first.grid, axis)
@@ -120,7 +120,9 @@ class Steps:
             distance = float(grid.spacing(first.affine)[axis])
             known = options.scanner.profile(distance, first.thickness or thickness)
             network = methods.across(name, options.weights, engine)
-            if scale == 1 and options.adapt is None:  # else its results are not those of the calibration
+            if (
+                options.uncertainty and scale == 1 and options.adapt is None
+            ):  # else its results are not those of the calibration
                 network = replace(network, widths=methods.widths(network.weights, network.sha256, engine))
             k = isotropic.factor(first.grid, final, axis)
             self.across = isotropic.Thin(network, k, *known, final, target)
@@ -177,7 +179,7 @@ class Steps:
         maps: dict[str, Volume] = {}
         if half is not None:
             told = replace(told, **self._off(image, half, fitted))
-            maps |= {"uncertainty": half} if self.options.uncertainty else {}
+            maps["uncertainty"] = half
         if self.options.maps:
             maps["estimated"] = estimated(volume, image, told.provenance, allocate)
         return image, maps, told.judged(checks.all_of(volume, kept, told.provenance, allocate))

@@ -15,7 +15,7 @@ from seran import consistency, grid, scratch
 from seran.degrade import DEGRADATIONS
 from seran.quality.familiar import numbers, unusual
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
-from seran.quality.provenance import Provenance, placed, selected, shared, side_by_side, thin
+from seran.quality.provenance import Off, Provenance, placed, selected, shared, side_by_side, thin
 from seran.scratch import Allocator, memory
 from seran.sharpen import offset_of
 from seran.volume import Volume
@@ -116,7 +116,7 @@ def _all_of(before: Volume, after: Volume, made: Provenance | None, allocate: Al
         Check("overshoot", *_overshoot(found)),
         Check("signal", *_signal(made)),
         Check("familiar", *_familiar(before, made)),
-        Check("uncertainty", *_uncertainty(made)),
+        *([Check("uncertainty", *_uncertainty(made.off))] if made and made.off else []),
         Check("resolution", *_resolution(before, after, made)),
     ]
 
@@ -375,14 +375,10 @@ def _familiar(before: Volume, made: Provenance | None) -> Answer:
     return "PASS", f"{len(found)} numbers of its slices are as those of training scans", 0
 
 
-def _uncertainty(made: Provenance | None) -> Answer:
+def _uncertainty(off: Off) -> Answer:
     """Whether the error to expect is as small as on the scans that half-widths were calibrated on."""
-    if made is None:
-        return "not known", "no record says whether weights made the second scan"
-    if not made.weights:
-        return "PASS", "no weights: nothing is estimated"
-    if (off := made.off) is None:
-        return "not known", "half-widths are calibrated for the shipped native weights, plane or slices alone"
+    if off.half_width is None:
+        return "not known", "no tissue to state half-widths of"
     limit = (1 + WIDER) * off.most
     text = (
         f"9 of 10 tissue voxels to be off by less than {off.half_width:.1%} of the range (mean half-width; "

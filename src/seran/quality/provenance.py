@@ -38,7 +38,7 @@ class Acquired:
 class Off:
     """How far a result may be off, see `seran.uncertainty`."""
 
-    half_width: float  # mean over the tissue, as a part of the scan's range
+    half_width: float | None  # mean over the tissue, as a part of the scan's range; None without any
     most: float  # the greatest on scans of the calibration
     psnr: float  # dB; a bound that nine of ten subjects exceed
     subjects: int  # of the calibration
@@ -55,7 +55,7 @@ class Provenance:
     weights: bool  # weights made it; else a classical method did
     acquired: Acquired
     across: Profile | None = None  # of thick slices that became thin ones
-    off: Off | None = None  # where half-widths are calibrated
+    off: Off | None = None  # where half-widths were asked for
 
     def enlarged(self, scan: grid.Grid) -> grid.Grid:
         """The network's grid."""
