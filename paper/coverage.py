@@ -8,7 +8,7 @@ come last.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from seran.acquisition import Window
 from seran.data.sources import Source
 from seran.engines import Engine
 from seran.errors import BadInput
-from seran.uncertainty import COVERED, TISSUE, Widths
+from seran.uncertainty import COVERED, TISSUE, Widths, contrast_of
 
 PROTOCOL = (
     "Half-widths are to cover {covered:.0%} of the tissue voxels (above {tissue:.0%} of the range) on "
@@ -73,13 +73,13 @@ class Covered:
 
 def covered(drawn: Drawn, widths: Widths) -> Covered:
     """What half-widths cover of the error of a result."""
-    half = halves(drawn, widths.predict) * np.float32(widths.calibrated[drawn.ending].factor)
+    half = halves(drawn, widths.predict) * np.float32(widths.of(drawn.ending).factor)
     within, tissue = drawn.error <= half, drawn.high > TISSUE
     steep = np.stack([ndimage.gaussian_gradient_magnitude(one, 1.0) for one in drawn.high])
     edges = tissue & (steep > np.quantile(steep[tissue], EDGES))
     error, width = drawn.error[tissue].astype(np.float64), half[tissue].astype(np.float64)
     psnr, told = (-10 * np.log10(np.square(x).mean()) for x in (error, width))
-    bound = bool(psnr >= told + widths.calibrated[drawn.ending].psnr)
+    bound = bool(psnr >= told + widths.of(drawn.ending).psnr)
     return Covered(
         part(within, tissue), part(within, edges), part(within, ~tissue), float(width.mean()), bound
     )
@@ -159,7 +159,9 @@ def main(
     rows = load(path, protocol)
     for source in scans:
         if only in source.path.name and source.path.name not in rows:
-            rows[source.path.name] = row(source, known[0], known[1], engine)
+            contrast = contrast_of(source.path.name)
+            own = [replace(widths, contrast=contrast) for widths in known]
+            rows[source.path.name] = row(source, own[0], own[1], engine)
             kept = ordered(rows, tuple(s.path.name for s in scans))
             write(path, protocol, kept, table)
 

@@ -30,7 +30,7 @@ from seran.engines import Engine
 from seran.job.run import Steps
 from seran.profiles import KINDS, Kind, Profile, selection
 from seran.sharpen import Across, Normalisation, sharpen
-from seran.uncertainty import Calibration, Widths
+from seran.uncertainty import OTHER, Calibration, Widths
 
 WINDOWS = (Window("hamming", 0.46), Window("hamming", 0.3), Window("tukey", 0.4), Window("fermi", 0.9, 0.06))
 TOLD = 6  # maps of the small network but those of its own, see `seran.uncertainty.given`
@@ -89,7 +89,8 @@ class Recorder:
     def __init__(self) -> None:
         self.given: ndarray = np.empty(0)
         endings = [*(f"x{k}" for k in native.HEADS), *(f"k{k}" for k in isotropic.FACTORS)]
-        self.widths = Widths(self._predict, dict.fromkeys(endings, Calibration(1.0, 0.0, 0.0, 0)))
+        known = [f"{ending} {OTHER}" for ending in endings]
+        self.widths = Widths(self._predict, dict.fromkeys(known, Calibration(1.0, 0.0, 0.0, 0)))
 
     def _predict(self, x: Float[ndarray, "n m h w"]) -> Float[ndarray, "n h w"]:
         self.given = x

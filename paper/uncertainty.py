@@ -38,7 +38,7 @@ from seran.data.sources import Source
 from seran.engines import Engine, openvino
 from seran.export import export_small
 from seran.models.uncertainty import MAPS, HalfWidth
-from seran.uncertainty import COVERED, TISSUE, Calibration, given
+from seran.uncertainty import COVERED, TISSUE, Calibration, contrast_of, given
 from seran.weights import UNCERTAINTY, Card, Evidence, Weights
 
 HELD = (
@@ -72,7 +72,7 @@ FAILS = [
     "- Scans whose detail ends before k-space does are covered more than need be.",
     "- What no simulation has in it, motion, distortion, a wrong profile, is not in the half-widths, either.",
 ]
-WORST = 0.5
+WORST = 0.3
 """A scan of which a larger part is missed counts as this: the bound of the loss that is controlled."""
 LEVELS = np.linspace(0.5, 1, 201)  # quantiles that are kept of a scan
 
@@ -307,7 +307,8 @@ def calibrate(
             write(beside, [files.sha256(trained), *map(str, CASES[what])], rows, lambda _: [])
     found: dict[str, list[Kept]] = {}
     for facts_of in (scan for row in rows.values() for scan in row["scans"]):
-        found.setdefault(facts_of["ending"], []).append(Kept(**facts_of))
+        one = Kept(**facts_of)
+        found.setdefault(f"{one.ending} {contrast_of(one.contrast)}", []).append(one)
     export_small(network, path, replace(card, validation=before(found, lists)))
     widths = {ending: asdict(calibration(scans)) for ending, scans in sorted(found.items())}
     table = json.loads(COVERAGE.read_text())["results"].values() if COVERAGE.is_file() else []
@@ -338,7 +339,7 @@ def scores(
     for row in rows:
         for name, cell in row["cells"].items():
             ending = name.replace("slices ", "k")
-            if row["split"] == "test" and ending in widths:
+            if row["split"] == "test" and f"{ending} {contrast_of(row['contrast'])}" in widths:
                 found.setdefault(row["contrast"], {}).setdefault(f"covered {ending}", []).append(
                     cell["tissue"]
                 )

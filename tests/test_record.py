@@ -199,7 +199,7 @@ def test_a_run_writes_image_and_half_widths_or_neither(
             raise BadInput("no more")
         return np.full((len(x), *x.shape[2:]), np.log(0.1), np.float32)
 
-    endings = {f"x{k}": Calibration(1.0, 2.0, 0.2, 20) for k in (1, 2, 3, 4)}
+    endings = {f"x{k} other": Calibration(1.0, 2.0, 0.2, 20) for k in (1, 2, 3, 4)}
     monkeypatch.setattr(methods, "widths", lambda *_: Widths(predict, endings))
     options = Options(uncertainty=True, scanner=Scanner(background="off"))
     made = run.run(tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", options)

@@ -8,6 +8,7 @@ ICLR 2024, with the subject as the unit), so that on average over subjects like 
 `TISSUE` of the range.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from seran.engines import Predict
 COVERED = 0.9  # of the tissue voxels
 TISSUE = 0.1  # of the range of the scan
 BANDS = ((0.15, 0.3), (0.3, 0.6), (0.6, 0.95), (1.05, 1.5))  # of k-space, whose edge as measured is at 1
+T1, OTHER = "T1", "other"  # classes of contrasts, each with a calibration of its own
+NAMED = re.compile(r"(?<![a-z0-9])(t1(w|wi|c|ce|gd)?|mprage|mp2rage|spgr|bravo)(?![a-z0-9])", re.I)
 LOGARITHM, TINY = 5.0, 1e-9  # of power: what is about 1, and what counts as nothing
 
 
@@ -48,18 +51,33 @@ class Widths:
 
     Attributes:
         predict: of the small network, see `given`.
-        calibrated: by ending, such as ``x2`` or, across slices, ``k4``.
+        calibrated: by ending and contrast, such as ``x2 T1`` or, across slices, ``k4 other``.
+        contrast: of the scan, see `contrast_of`.
     """
 
     predict: Predict
     calibrated: Mapping[str, Calibration]
+    contrast: str = OTHER
+
+    def of(self, ending: str) -> Calibration:
+        """The calibration of an ending."""
+        return self.calibrated[f"{ending} {self.contrast}"]
 
     def logarithm(
         self, high: Float[ndarray, "n h w"], told: Float[ndarray, "5 *h"], ending: str
     ) -> Float[ndarray, "n h w"]:
         """Of the half-widths of normalised slices that an ending has made, and of what it was told."""
-        factor = np.float32(np.log(self.calibrated[ending].factor))
+        factor = np.float32(np.log(self.of(ending).factor))
         return self.predict(given(high, told, ending)) + factor
+
+
+def contrast_of(name: str) -> str:
+    """`T1` where the name of a scan says so, else `OTHER`, whose half-widths are wider.
+
+    >>> contrast_of("sub-01_T1w.nii.gz"), contrast_of("sub-01_inplaneT2.nii.gz"), contrast_of("T1map.nii")
+    ('T1', 'other', 'other')
+    """
+    return T1 if NAMED.search(name) else OTHER
 
 
 def given(
@@ -135,11 +153,13 @@ def stated(
     offset: float,
     gain: float,
     found: Calibration,
-) -> dict[str, float] | None:
+    contrast: str,
+) -> dict[str, float | str] | None:
     """What `seran.job.record.Record` states of a result, see `expected`."""
     if (known := expected(image, half, offset, gain)) is None:
         return None
     width, psnr = known
     bound = psnr + found.psnr
     facts: dict[str, float] = {"half_width": width, "half_width_most": found.most, "psnr_bound": bound}
-    return {name: round(value, 5) for name, value in facts.items()} | {"calibrated_on": int(found.subjects)}
+    rounded = {name: round(value, 5) for name, value in facts.items()}
+    return {**rounded, "calibrated_on": int(found.subjects), "calibrated_for": contrast}

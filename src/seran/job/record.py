@@ -18,8 +18,8 @@ from seran.quality.checks import THINNER, Check, Verdict, worst
 from seran.quality.provenance import Acquired, Off, Provenance
 
 ADAPT = ("adapt_steps", "adapt_gain", "adapt_kept")
-MAPS = {"uncertainty": "how far a voxel may be off", "estimated": "what is estimated, alone"}
-"""What images beside a result are called."""
+MAPS = {"uncertainty": "Uncertainty", "estimated": "Estimated part"}
+"""Images beside a result, and what headers say that they are."""
 OUTSIDE = 0.1  # part of a result outside the scan that is told
 
 
@@ -64,6 +64,7 @@ class Record:
     half_width_most: float | None = None  # the greatest of the calibration's scans
     psnr_bound: float | None = None  # dB
     calibrated_on: int = 0  # subjects
+    calibrated_for: str = ""  # contrasts: T1, if the scan's name says so, or other
     interpolated_across: float = 1.0  # slices of the result for each of the scan, by interpolation alone
     sharpened: bool = False  # the scan was a result of seran's, by the record beside it
     key: str = ""  # of all that decides the result, see `key`
@@ -130,7 +131,7 @@ class Record:
 
     def said(self, name: str) -> str:
         """The same of one of its `MAPS`, or of the result itself, which has no name."""
-        return f"{self.words}: {MAPS[name]}" if name else self.words
+        return MAPS[name] if name else self.words
 
     @property
     def provenance(self) -> Provenance:
@@ -142,7 +143,7 @@ class Record:
         off = None
         if "uncertainty" in self.maps:
             known = self.half_width, self.half_width_most or 0.0, self.psnr_bound or 0.0
-            off = Off(*known, self.calibrated_on)
+            off = Off(*known, self.calibrated_on, self.calibrated_for)
         return Provenance((rows, columns), *how, Acquired(*facts, self.native, self.sharpened), across, off)
 
     @property

@@ -46,7 +46,8 @@ from seran.measure import Band, Measured
 from seran.quality import checks
 from seran.quality.provenance import estimated
 from seran.scratch import Allocator
-from seran.sharpen import Method, Normalisation, Progress
+from seran.sharpen import Across, Method, Normalisation, Progress
+from seran.uncertainty import Widths
 from seran.volume import Volume
 
 SLICES = ("SliceThickness", "SpacingBetweenSlices")
@@ -112,7 +113,7 @@ class Steps:
             if method.heads is None:
                 options.scanner.refuse_measures(method)
             elif options.uncertainty:
-                method = replace(method, widths=methods.widths(method.weights, method.sha256, engine))
+                method = replace(method, widths=_widths(method, engine, scan))
         else:
             final = options.target.thin(first.grid, axis)
             if scale == 1:
@@ -123,7 +124,7 @@ class Steps:
             if (
                 options.uncertainty and scale == 1 and options.adapt is None
             ):  # else its results are not those of the calibration
-                network = replace(network, widths=methods.widths(network.weights, network.sha256, engine))
+                network = replace(network, widths=_widths(network, engine, scan))
             k = isotropic.factor(first.grid, final, axis)
             self.across = isotropic.Thin(network, k, *known, final, target)
             if options.adapt is not None:
@@ -225,8 +226,9 @@ class Steps:
             k = native.factor(native.acquired(fitted.known, shape), shape, self.method.scale)
             widths, ending = self.method.widths, f"x{k}"
         assert widths is not None  # else there were no half-widths
-        norm, found = fitted.norm, widths.calibrated[ending]
-        off = uncertainty.stated(image.data, half.data, norm.offset, norm.gain, found)
+        norm = fitted.norm
+        how = norm.offset, norm.gain, widths.of(ending), widths.contrast
+        off = uncertainty.stated(image.data, half.data, *how)
         return off or {}
 
     def _adapted(self, across: isotropic.Thin, image: Volume, sigma: float, seconds: float) -> isotropic.Thin:
@@ -281,6 +283,12 @@ class Steps:
             shape_after=after.shape,
             voxel_size_after=new,
         )
+
+
+def _widths(of: Method | Across, engine: Engine, scan: str) -> Widths | None:
+    """What gives half-widths to the results of weights, for the contrast that a scan's name says."""
+    found = methods.widths(of.weights, of.sha256, engine)
+    return found and replace(found, contrast=uncertainty.contrast_of(Path(scan).name))
 
 
 def ahead(volumes: Iterator[Volume]) -> list[Volume]:

@@ -39,6 +39,7 @@ OVERSHOOT_WARN, OVERSHOOT_FAIL = 2, 3  # times as many pixels as in zero-filling
 FEW = 0.0025  # share of pixels, too small to compare, that is added to zero-filling's
 HEIGHT_WARN, HEIGHT_FAIL = 0.08, 0.3  # part of the height that local maxima may lose
 CHI_WARN, CHI_FAIL, BLOCK = 1.5, 4.0, 8
+LOCAL = 2.0  # times that, in these alone: beyond a true end of k-space a scan has up to 3 times the noise
 """Times the noise's power that a residual has in so many slices in a row; 1 where all of it is noise."""
 RIM_WARN, RIM_FAIL = 0.002, 0.02  # share of pixels beside a constant background that leave it by 10 %
 MOST_WARN, MOST_FAIL = 0.6, 1.0  # of the range, by which the worst pixel may leave its neighbourhood
@@ -277,8 +278,11 @@ def _consistency(made: Provenance | None, left: Residual | Answer) -> Answer:
         text += f", at most {left.worst:.2f} in {BLOCK} slices in a row"
     if made.resampled and made.across is None:
         return "PASS", f"{text}; with what resampling adds: it was compared before", left.chi2
-    bounds = f"WARN from {CHI_WARN:g}, FAIL from {CHI_FAIL:g}"
-    return _graded(left.worst, CHI_WARN, CHI_FAIL), f"{text} ({bounds})", left.chi2
+    bounds = (
+        f"WARN from {CHI_WARN:g} and {LOCAL * CHI_WARN:g}, FAIL from {CHI_FAIL:g} and {LOCAL * CHI_FAIL:g}"
+    )
+    verdicts = _graded(left.chi2, CHI_WARN, CHI_FAIL), _graded(left.worst / LOCAL, CHI_WARN, CHI_FAIL)
+    return max(verdicts, key=RANK), f"{text} ({bounds})", left.chi2
 
 
 def _sigma(made: Provenance, old: Range) -> float:
@@ -380,11 +384,9 @@ def _uncertainty(off: Off) -> Answer:
     if off.half_width is None:
         return "not known", "no tissue to state half-widths of"
     limit = (1 + WIDER) * off.most
-    text = (
-        f"9 of 10 tissue voxels to be off by less than {off.half_width:.1%} of the range (mean half-width; "
-    )
+    text = f"9 of 10 tissue voxels to be off by less than {off.half_width:.1%} of the range (half-width; "
     text += f"WARN from {limit:.1%}); PSNR of tissue {off.psnr:.1f} dB or more for 9 of 10 subjects like the "
-    text += f"{off.subjects} of the calibration"
+    text += f"{off.subjects} of the calibration ({off.contrast} contrast)"
     return "WARN" if off.half_width >= limit else "PASS", text, off.half_width
 
 

@@ -42,6 +42,7 @@ class Off:
     most: float  # the greatest on scans of the calibration
     psnr: float  # dB; a bound that nine of ten subjects exceed
     subjects: int  # of the calibration
+    contrast: str  # of that: T1 or other
 
 
 @dataclass(frozen=True)
