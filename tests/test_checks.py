@@ -216,7 +216,7 @@ def test_no_intensity_is_too_large_or_too_small(factor: float, known: Provenance
         old, new = (v.on(v.data * np.float32(sign * factor), v.affine) for v in (before, after))
         if spike:
             old.data[3, 4, 1] = new.data[8, 9, 1] = 3e38
-        assert len(checks.all_of(old, new, known)) == 9
+        assert len(checks.all_of(old, new, known)) == 10
 
 
 def test_scale_does_not_change_the_checks() -> None:

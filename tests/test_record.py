@@ -29,6 +29,7 @@ CHECKS = {
     "overshoot",
     "signal",
     "familiar",
+    "added",
     "resolution",
 }
 

@@ -14,7 +14,7 @@ from seran import cli, methods, uncertainty, weights
 from seran.errors import BadInput
 from seran.job import record
 from seran.sharpen import Normalisation
-from seran.uncertainty import BANDS, Calibration, Widths, expected, falling, given, stated
+from seran.uncertainty import BANDS, Calibration, Widths, added, expected, falling, given, stated
 from seran.weights import Evidence
 from tests.conftest import oblique, phantom
 from tests.test_engines import alone
@@ -171,14 +171,15 @@ def test_the_spectrum_tells_a_sharp_scan_from_a_smooth_one() -> None:
 
     sharp = np.random.default_rng(0).random((3, 64, 70)).astype(np.float32)
     soft = ndimage.gaussian_filter(sharp, (0, 1.5, 0))
-    for ending, most in (("x2", 1.0), ("k2", 2.0)):
-        a, b = falling(sharp, ending), falling(soft, ending)
+    for times, most in (({1: 2.0, 2: 2.0}, 1.0), ({1: 2.0}, 2.0)):
+        a, b = falling(sharp, times), falling(soft, times)
         assert a.shape == (3, len(BANDS) - 1)
         assert (b[:, 1] < a[:, 1] - 0.1).all()
         assert np.abs(a).max() < most
-        np.testing.assert_allclose(falling(sharp[1:2], ending), a[1:2], rtol=1e-5)
-    np.testing.assert_array_equal(falling(np.zeros((2, 8, 9), np.float32), "x3"), 0)
-    assert falling(sharp.swapaxes(1, 2), "k2")[0, 0] != falling(sharp, "k2")[0, 0]
+        np.testing.assert_allclose(falling(sharp[1:2], times), a[1:2], rtol=1e-5)
+        assert added(soft, times) < added(sharp, times)
+    np.testing.assert_array_equal(falling(np.zeros((2, 8, 9), np.float32), {1: 3.0, 2: 3.0}), 0)
+    assert falling(sharp.swapaxes(1, 2), {1: 2.0})[0, 0] != falling(sharp, {1: 2.0})[0, 0]
 
 
 def test_the_small_network_is_given_what_it_is_said_to_be() -> None:

@@ -90,31 +90,41 @@ def given(
         told: five numbers, or five for each row of a slice.
         ending: see `Widths`.
     """
+    own = falling(high, dict.fromkeys((1, 2) if ending[0] == "x" else (1,), float(ending[1:])))
     made = np.empty((len(high), 1 + len(told) + len(BANDS) - 1, *high.shape[1:]), np.float32)
     made[:, 0], made[:, 1 : 1 + len(told)] = high, told[..., None] if told.ndim == 2 else told[:, None, None]
-    made[:, 1 + len(told) :] = falling(high, ending)[:, :, None, None]
+    made[:, 1 + len(told) :] = own[:, :, None, None]
     return made
 
 
-def falling(high: Float[ndarray, "n h w"], ending: str) -> Float[ndarray, "n b"]:
-    """How the power of each slice falls from one of the `BANDS` to the next, along what was made finer.
+def falling(high: Float[ndarray, "n h w"], times: Mapping[int, float]) -> Float[ndarray, "n b"]:
+    """How the power of each slice falls from one of the `BANDS` to the next.
 
     A sharp scan and a smooth one look alike to a network that sees a few voxels; their spectra do not.
 
     Args:
         high: slices of a result.
-        ending: see `Widths`.
+        times: by axis, as fine as what was measured; other axes do not count.
     """
-    times, axes = int(ending[1:]), (1, 2) if ending[0] == "x" else (1,)
     made = np.zeros((len(high), len(BANDS) - 1), np.float32)
-    for axis in axes:
+    for axis, finer in times.items():
         n = high.shape[axis]
         lines = np.moveaxis(high, axis, -1) * np.hanning(n).astype(np.float32)
         power = np.square(np.abs(fft.rfft(lines, axis=-1))).mean(1)
-        at = np.arange(power.shape[1]) * 2 * times / n
+        at = np.arange(power.shape[1]) * 2 * finer / n
         level = [np.log(power[:, _within(at, *band)].mean(1) + TINY) for band in BANDS]
-        made += np.diff(np.stack(level, 1), axis=1) / (LOGARITHM * len(axes))
+        made += np.diff(np.stack(level, 1), axis=1) / (LOGARITHM * len(times))
     return made
+
+
+def added(high: Float[ndarray, "n h w"], times: Mapping[int, float]) -> float:
+    """Power beyond what was measured, against that just within it, in dB: the mean of slices.
+
+    Args:
+        high: slices of a result.
+        times: see `falling`.
+    """
+    return float(falling(high, times)[:, -1].mean()) * LOGARITHM * 10 / np.log(10)
 
 
 def _within(at: Float[ndarray, " f"], low: float, high: float) -> ndarray:

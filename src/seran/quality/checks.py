@@ -13,11 +13,12 @@ from numpy import ndarray
 
 from seran import consistency, grid, scratch
 from seran.degrade import DEGRADATIONS
-from seran.quality.familiar import numbers, unusual
+from seran.quality.familiar import SLICES, numbers, unusual
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
 from seran.quality.provenance import Off, Provenance, placed, selected, shared, side_by_side, thin
 from seran.scratch import Allocator, memory
 from seran.sharpen import offset_of
+from seran.uncertainty import added
 from seran.volume import Volume
 
 Verdict = Literal["PASS", "not known", "WARN", "FAIL"]  # from the best to the worst
@@ -43,6 +44,9 @@ LOCAL = 2.0  # times that, in these alone: beyond a true end of k-space a scan h
 """Times the noise's power that a residual has in so many slices in a row; 1 where all of it is noise."""
 RIM_WARN, RIM_FAIL = 0.002, 0.02  # share of pixels beside a constant background that leave it by 10 %
 MOST_WARN, MOST_FAIL = 0.6, 1.0  # of the range, by which the worst pixel may leave its neighbourhood
+# Of what `paper/errors.py` draws of training scans; what is smooth has less.
+LEAST_ADDED, MOST_ADDED, ADDED_WARN = -15, -4, -1.5  # dB, see `seran.uncertainty.added`
+ADDING = 1.1  # times as fine as what was measured
 WIDER = 0.2  # part of the greatest half-width of the calibration, by which one may be beyond
 FULL = 0.9  # of k-space: what weights that are not native may miss unseen
 TRAINED = (0.59, 1.21)  # of slices' distance: their thickness, as the network across them knows it
@@ -117,6 +121,7 @@ def _all_of(before: Volume, after: Volume, made: Provenance | None, allocate: Al
         Check("overshoot", *_overshoot(found)),
         Check("signal", *_signal(made)),
         Check("familiar", *_familiar(before, made)),
+        Check("added", *_added(before, after, made)),
         *([Check("uncertainty", *_uncertainty(made.off))] if made and made.off else []),
         Check("resolution", *_resolution(before, after, made)),
     ]
@@ -377,6 +382,33 @@ def _familiar(before: Volume, made: Provenance | None) -> Answer:
         text = f"unlike the scans that the weights were trained on: {'; '.join(strange)}"
         return "WARN", text, len(strange)
     return "PASS", f"{len(found)} numbers of its slices are as those of training scans", 0
+
+
+def _added(before: Volume, after: Volume, made: Provenance | None) -> Answer:
+    """Whether weights have put more beyond what was measured than they do on training scans."""
+    if made is None:
+        return "not known", "no record says what of the second scan was measured"
+    if not made.weights:
+        return "PASS", "no weights: nothing is added"
+    if made.across is not None:
+        stack = np.moveaxis(after.data, made.axis, 1)
+        times = {1: after.data.shape[made.axis] / before.data.shape[made.axis]}
+    elif (found := placed(before, after, made)) is None:
+        return "not known", "the result is not on a grid of whole factors"
+    else:
+        stack, shape = found[0], np.delete(before.data.shape, made.axis)
+        sizes = zip(stack.shape[1:], shape, made.acquired.fraction, strict=True)
+        times = {axis: fine / coarse / part for axis, (fine, coarse, part) in enumerate(sizes, 1)}
+    times = {axis: finer for axis, finer in times.items() if finer >= ADDING}
+    if not times:
+        return "PASS", "the result holds nothing beyond what was measured"
+    part = stack[max(0, (len(stack) - SLICES) // 2) :][:SLICES]
+    if not (most := float(np.abs(part).max())):
+        return "not known", "the central slices are empty"
+    level = added(part / np.float32(most), times)
+    text = f"beyond what was measured the result has {level:.0f} dB of the power just within it"
+    text += f" (on training scans {LEAST_ADDED} to {MOST_ADDED}; WARN from {ADDED_WARN})"
+    return "WARN" if level >= ADDED_WARN else "PASS", text, level
 
 
 def _uncertainty(off: Off) -> Answer:
