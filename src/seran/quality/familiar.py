@@ -1,9 +1,9 @@
 """Whether a scan looks like those that weights were trained on: numbers of its slices against theirs.
 
 One is unusual where something is wrong that no other check sees: images that were made finer, filtered or
-packed before; stripes; slices in disorder or lost; other intensities than a scanner gives. What is usual is
-what the training and validation scans have, and a part of that range more at either end:
-``python paper/familiar.py MANIFEST.csv NATIVE.csv``.
+packed before; stripes; ghosts; a head that is folded over; slices in disorder or lost; other intensities than
+a scanner gives. What is usual is what the training and validation scans have, and a part of that range more
+at either end: ``python paper/familiar.py MANIFEST.csv NATIVE.csv``.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,9 @@ from seran.volume import Volume
 SLICES = 12  # central ones, that are looked at
 FEWEST = 4  # slices that can be compared with each other
 TISSUE = 0.15  # part of the range above which there is tissue
+AIR, AROUND = 0.2, 7  # part of the range that means of 3x3 pixels do not reach in so many pixels a side: air
+LEAST = 0.01  # part of the pixels that must be air for ghosts to be looked for in it
+FAST = 0.1  # cycles per pixel, from which anatomy is not periodic
 USUAL: dict[str, tuple[float, float]] = {
     "edge": (7.37, 14.88),
     "middle": (10.2, 16.64),
@@ -27,8 +30,10 @@ USUAL: dict[str, tuple[float, float]] = {
     "tissue": (0.1746, 0.6852),
     "median": (0.2613, 0.6921),
     "dark": (0.1704, 0.3607),
-    "top": (0.0, 0.1451),
-    "eighth": (1.003, 1.232),
+    "top": (5.651e-07, 0.1451),
+    "period": (2.099, 7.414),
+    "ghost": (0.0, 0.6852),
+    "seam": (0.0, 0.119),
     "near": (0.006871, 0.199),
     "lone": (0.0003065, 0.1372),
     "alike": (0.7665, 0.9943),
@@ -44,14 +49,16 @@ WORDS = {
     "median": "half of the tissue is above {:.0%} of the range",
     "dark": "the darkest tenth of the tissue is below {:.0%} of the range",
     "top": "{:.0%} of the pixels have the greatest value",
-    "eighth": "pixels differ {:.1f} times as much at every eighth row or column",
+    "period": "curvature has a period along rows or columns {:.0f} times as strong as others",
+    "ghost": "air correlates by {:.2f} with what lies half a field of view away",
+    "seam": "opposite edges of the slices share a pattern of {:.0%} of the range",
     "near": "neighbouring slices are more alike than those two apart by {:.3f}",
     "lone": "a slice is less like its neighbour than others by {:.2f}",
     "alike": "neighbouring slices correlate by {:.3f}",
     "odd": "every other slice differs in brightness by {:.0%}",
 }
-WIDEST, NARROWEST = 700.0, 10.0
-"""Of fields of view in the plane of the slices, in mm."""
+WIDEST, NARROWEST = 700.0, 40.0
+"""Of fields of view in the plane of the slices, in mm: from a whole body to a finger or an eye."""
 
 
 def numbers(volume: Volume, axis: int, fraction: Sequence[float]) -> dict[str, float]:
@@ -76,7 +83,9 @@ def numbers(volume: Volume, axis: int, fraction: Sequence[float]) -> dict[str, f
         "median": float(np.median(tissue)) if tissue.size else 0.0,
         "dark": float(np.quantile(tissue, 0.1)) if tissue.size else 0.0,
         "top": float((x > 0.99 * x.max()).mean()),
-        "eighth": max(_eighth(x, 1), _eighth(x, 2)),
+        "period": max(_period(x, 1), _period(x, 2)),
+        "ghost": _ghost(x),
+        "seam": max(_seam(x, 1), _seam(x, 2)),
     }
     return found | (_between(x) if len(x) >= FEWEST else {})
 
@@ -106,11 +115,33 @@ def _spectral(x: Float[ndarray, "n h w"], fraction: Sequence[float]) -> dict[str
     }
 
 
-def _eighth(x: Float[ndarray, "n h w"], axis: int) -> float:
-    """How much larger steps are at every eighth pixel than at the next larger ones: blocks of JPEG."""
-    steps = np.abs(np.diff(x, axis=axis)).mean(tuple({0, 1, 2} - {axis}))
-    means = np.sort([steps[i::8].mean() for i in range(min(8, len(steps)))])
-    return float(means[-1] / means[-2]) if len(means) > 1 and means[-2] > 0 else 1.0
+def _period(x: Float[ndarray, "n h w"], axis: int) -> float:
+    """The strongest period of second differences, as a multiple of the median one.
+
+    Interpolation is smoother far from given pixels than near them (Gallagher, Detection of linear and cubic
+    interpolation in JPEG compressed images, CRV 2005); JPEG has edges at every eighth pixel.
+    """
+    curved = np.abs(np.diff(x, 2, axis=axis)).mean(tuple({0, 1, 2} - {axis}))
+    if not curved.any():
+        return 0.0
+    curved /= np.maximum(ndimage.median_filter(curved, 7), 0.1 * curved.mean())  # without what anatomy is
+    found = np.abs(np.fft.rfft(curved - curved.mean()))[np.fft.rfftfreq(len(curved)) > FAST]
+    return float(found.max() / max(np.median(found), 1e-3 * found.max())) if found.any() else 0.0
+
+
+def _ghost(x: Float[ndarray, "n h w"]) -> float:
+    """How alike air and what lies half a field of view away are: N/2 ghosts, of lines off by turns."""
+    air = ndimage.maximum_filter(ndimage.uniform_filter(x, (0, 3, 3)), (1, AROUND, AROUND)) < AIR
+    if air.mean() < LEAST or not np.ptp(x[air]):
+        return 0.0
+    found = [np.roll(x, x.shape[axis] // 2, axis)[air] for axis in (1, 2)]
+    return max([0.0, *(float(np.corrcoef(x[air], other)[0, 1]) for other in found if np.ptp(other))])
+
+
+def _seam(x: Float[ndarray, "n h w"], axis: int) -> float:
+    """Square root of the covariance of opposite edges: what is folded over runs on at the other side."""
+    first, last = (np.take(x, i, axis) - np.take(x, i, axis).mean(1, keepdims=True) for i in (0, -1))
+    return float(np.sqrt(max(0.0, (first * last).mean())))
 
 
 def _between(x: Float[ndarray, "n h w"]) -> dict[str, float]:
