@@ -138,7 +138,10 @@ def test_the_fourth_axis_of_nifti_is_kept(tmp_path: Path) -> None:
     image.header.set_xyzt_units("mm", "sec")
     nib.save(image, tmp_path / "in.nii.gz")
     out = tmp_path / "out.nii"
-    assert cli.run(["upscale", str(tmp_path / "in.nii.gz"), str(out), "--method", "bicubic"]) == 0
+    assert (
+        cli.run(["upscale", str(tmp_path / "in.nii.gz"), str(out), "--method", "bicubic", "--strict", "off"])
+        == 0
+    )
     header = nib.load(out).header
     assert header.get_zooms()[3] == 2.5
     assert header["toffset"] == 1.25

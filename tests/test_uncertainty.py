@@ -137,6 +137,34 @@ def test_files_records_and_resume(scan: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(nib.load(plain).get_fdata(), nib.load(out).get_fdata())
 
 
+def test_what_took_the_place_of_a_map_is_not_removed(scan: Path, tmp_path: Path) -> None:
+    """A new result without maps takes the former ones away, and no file that its record does not know."""
+    out, beside = tmp_path / "a.nii.gz", tmp_path / "a_uncertainty.nii.gz"
+    words = ["upscale", str(scan), str(out), "--strict", "off"]
+    assert cli.run([*words, "--uncertainty"]) == 0
+    own, mine = beside.read_bytes(), scan.read_bytes()
+    beside.write_bytes(mine)
+    assert cli.run([*words, "--resume"]) == 0
+    assert beside.read_bytes() == mine
+    beside.unlink()
+    assert cli.run([*words, "--force", "--uncertainty"]) == 0
+    assert beside.read_bytes() == own
+    assert cli.run([*words, "--force"]) == 0
+    assert not beside.exists()
+
+
+def test_the_name_of_a_scan_is_in_the_key(tmp_path: Path) -> None:
+    """It decides what half-widths are calibrated for: a scan that was renamed is done again."""
+    out = tmp_path / "a.nii.gz"
+    for name, contrast in (("s_T1w.nii.gz", "T1"), ("s_T2w.nii.gz", "other")):
+        nib.save(nib.Nifti1Image(noisy((40, 52, 6)), oblique()), tmp_path / name)
+        words = ["upscale", str(tmp_path / name), str(out), "--uncertainty", "--resume", "--strict", "off"]
+        assert cli.run(words) == 0
+        made = record.read(out)
+        assert made is not None
+        assert made.calibrated_for == contrast
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -122,7 +122,7 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
     refuse_lossy(scan.volume, _voxel(dtype))
     beside = [sidecar(out)] if scan.record else []
     former = None if scan.record else record.read(out)  # of what is replaced by a scan without one
-    maps = record.maps_of(out)
+    maps = record.maps_of(out, whole=True)
     written = [path for image in images for path in io.written(image)]
     with files.together(*written, *beside, force=force) as parts:
         hidden = dict(zip(written, parts, strict=False))

@@ -24,7 +24,10 @@ COVERED = 0.9  # of the tissue voxels
 TISSUE = 0.1  # of the range of the scan
 BANDS = ((0.15, 0.3), (0.3, 0.6), (0.6, 0.95), (1.05, 1.5))  # of k-space, whose edge as measured is at 1
 T1, OTHER = "T1", "other"  # classes of contrasts, each with a calibration of its own
-NAMED = re.compile(r"(?<![a-z0-9])(t1(w|wi|c|ce|gd)?|mprage|mp2rage|spgr|bravo)(?![a-z0-9])", re.I)
+NAMED = re.compile(
+    r"(?<![a-z0-9])(?:(?P<t1>t1(?:w|wi|c|ce|gd)?|mprage|mp2rage|f?spgr|bravo)"
+    r"|(?:inplane)?t2\w?|pd\w?|flair|t2star|bold|epi|dwi|swi|asl|angio)(?![a-z0-9])", re.I
+)  # fmt: skip
 LOGARITHM, TINY = 5.0, 1e-9  # of power: what is about 1, and what counts as nothing
 
 
@@ -72,12 +75,13 @@ class Widths:
 
 
 def contrast_of(name: str) -> str:
-    """`T1` where the name of a scan says so, else `OTHER`, whose half-widths are wider.
+    """`T1` where the name of a scan says so and names no other one, else `OTHER`, with wider half-widths.
 
-    >>> contrast_of("sub-01_T1w.nii.gz"), contrast_of("sub-01_inplaneT2.nii.gz"), contrast_of("T1map.nii")
-    ('T1', 'other', 'other')
+    >>> [contrast_of(name) for name in ("sub-01_T1w.nii.gz", "sub-01_space-T1w_T2w.nii.gz", "T1map.nii")]
+    ['T1', 'other', 'other']
     """
-    return T1 if NAMED.search(name) else OTHER
+    found = list(NAMED.finditer(name))
+    return T1 if found and all(one["t1"] for one in found) else OTHER
 
 
 def given(

@@ -16,6 +16,7 @@ from seran.errors import counted
 from seran.job.options import Options
 from seran.quality.checks import THINNER, Check, Verdict, worst
 from seran.quality.provenance import Acquired, Off, Provenance
+from seran.uncertainty import contrast_of
 
 ADAPT = ("adapt_steps", "adapt_gain", "adapt_kept")
 MAPS = {"uncertainty": "Uncertainty", "estimated": "Estimated part"}
@@ -235,14 +236,31 @@ def outputs(out: Path, maps: Sequence[str]) -> list[Path]:
     return [out, *(out.with_name(f"{stem[:at]}{joint}{name}{stem[at:]}{end}") for name in maps)]
 
 
-def maps_of(out: Path) -> list[Path]:
-    """The maps that a record of seran's beside ``out`` says there are, whatever became of them."""
+def maps_of(out: Path, whole: bool = False) -> list[Path]:
+    """The maps that a record of seran's beside ``out`` says there are, whatever became of them.
+
+    Args:
+        out: the result.
+        whole: only those that are there as they were written: what took the place of another is somebody's.
+    """
     try:
         found = facts.parsed(sidecar(out).read_bytes())
         names = found["Maps"] if found["Software"] == "seran" else []
-        return outputs(out, [name for name in names if name in MAPS])[1:]
+        maps = outputs(out, [name for name in names if name in MAPS])[1:]
+        if not whole:
+            return maps
+        known = found["ResultSHA256"][1:]
+        return [path for path, digest in zip(maps, known, strict=True) if _digest_of(path) == digest]
     except (OSError, ValueError, TypeError, KeyError):
         return []
+
+
+def _digest_of(image: Path) -> str | None:
+    """Of an image that is there; None where it is not, or not whole."""
+    try:
+        return _digests([image])[0]
+    except OSError:
+        return None
 
 
 def is_map(path: Path) -> bool:
@@ -318,14 +336,16 @@ def _parsed(found: dict[str, Any]) -> Record:
     return made
 
 
-def key(scan: str, options: Options, engine: Engine) -> str:
+def key(scan: str, options: Options, engine: Engine, name: str = "") -> str:
     """Hex digest of all that decides a result: scan, weights, options, engine as asked for, version.
 
     Args:
         scan: digest of the scan's files.
         options: how it is sharpened.
         engine: how the network is run; threads change when a result is there, not what it is.
+        name: of the scan, which says what half-widths are calibrated for.
     """
+    contrast = contrast_of(name) if options.uncertainty else ""
     name, _ = methods.implied(options.method, options.weights)
     file = options.weights
     paths = [weights.named(file)] if file else methods.files_of(name.removesuffix("+"))
@@ -336,6 +356,7 @@ def key(scan: str, options: Options, engine: Engine) -> str:
         "engine": [engine.device, engine.precision],
         "source": scan,
         "version": __version__,
+        "contrast": contrast,
     }
     if options.target.like is not None:
         stated["target"]["like"] = files.sha256_of(io.resolve(options.target.like).files)
@@ -356,7 +377,7 @@ def done(source: Path, out: Path, options: Options, engine: Engine) -> Record | 
     if (found := read(out)) is None:
         return None
     scan = files.sha256_of(io.resolve(source, options.read.series).files)
-    same = found.key == key(scan, options, engine)
+    same = found.key == key(scan, options, engine, source.name)
     whole = same and found.result_sha256 == _digests(outputs(out, found.maps))
     if not whole:
         return None

@@ -403,7 +403,7 @@ def run(
     progress.log.info("%r; %s", steps.method, steps.plan)
     digest, found = files.sha256_of(scan.files), []
     outs = record.outputs(out, steps.maps)
-    former = record.maps_of(out)
+    former, own = record.maps_of(out), record.maps_of(out, whole=True)
     for more in outs[1:]:
         refuse_output(more, force or (resume and more in former), source)
     written = [path for one in outs for path in io.written(one)]
@@ -433,7 +433,9 @@ def run(
             raise BadInput(str(error).replace(str(parts[0]), str(out))) from error
         made = functools.reduce(Record.joined, found)
         progress.log.info("%s in %s", made.engine, made.precision)
-        made = replace(made, input=source.name, input_sha256=digest, key=key(digest, options, engine))
+        made = replace(
+            made, input=source.name, input_sha256=digest, key=key(digest, options, engine, source.name)
+        )
         took = round(time.perf_counter() - began, 3)
         if steps.across is not None or options.target.like is not None:  # its slices are others
             size = round(made.voxel_size_after[made.slice_axis], 6)
@@ -442,7 +444,7 @@ def run(
         made = replace(made, volumes=series.count, facts=facts, seconds=took)
         made = made.sealed(names)
         made.write(text)
-    remove_maps(former, outs)
+    remove_maps(own, outs)
     return made
 
 
