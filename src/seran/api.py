@@ -33,10 +33,12 @@ from seran.volume import Volume
 
 NAME = "the scan"  # of what has none, where it is at fault
 PATH, NUMBER, WORD = ((str, os.PathLike), "a path"), (Real, "a number"), (str, "a name")
+YES = (int, "True or False")
 EXPECTED: dict[str, tuple[Any, str]] = {  # types of arguments that are easily given as something else
     "path": PATH, "like": PATH, "weights": PATH, "scale": NUMBER, "spacing": NUMBER,
     "adapt": NUMBER, "isotropic": (Real, "True, False or a number"),
     "fill": NUMBER, "volume": (Integral, "a whole number"), "series": WORD, "method": WORD,
+    "consistent": YES, "maps": YES, "uncertainty": YES,
     "scanner": (Scanner, "a seran.Scanner"), "engine": (Engine, "a seran.engines.Engine"),
 }  # fmt: skip
 Readable = Any  # a `Scan`, a path, an image of nibabel, or (voxels, affine): x, y, z; to mm (RAS+)
@@ -183,6 +185,7 @@ def upscale(
     """
     _refuse_types(scale=scale, spacing=spacing, like=like, isotropic=isotropic, method=method)
     _refuse_types(weights=weights, adapt=adapt, scanner=scanner, engine=engine)
+    _refuse_types(consistent=consistent, maps=maps, uncertainty=uncertainty)
     target = Target(scale, spacing, None if like is None else Path(like), _millimetres(isotropic))
     reading = ReadOptions(plane=plane, force_plane=force_plane, label_check=label_check)
     file = None if weights is None else Path(weights)

@@ -135,7 +135,7 @@ class Steps:
         if options.uncertainty and not (method.widths or (self.across and self.across.network.widths)):
             raise BadInput(
                 "--uncertainty: half-widths are calibrated for the shipped native weights, in the plane or "
-                "across slices, not for both, nor after --adapt; leave it out"
+                "across slices whose pixels stay as they are, and not after --adapt; leave --uncertainty out"
             )
         if options.maps and not (method.weights or self.across):
             raise BadInput(f"--maps: {method.name} estimates nothing; leave it out")
