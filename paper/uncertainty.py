@@ -94,7 +94,7 @@ class Kept:
 
 
 def controlled(scans: Sequence[Kept]) -> float:
-    """The least factor at which the expected miss is controlled; `BadInput` is never needed: it may be large.
+    """The least factor at which the expected miss is controlled.
 
     Of n subjects with losses of at most B that is (sum of losses + B) / (n + 1) <= 1 - `COVERED`.
     """

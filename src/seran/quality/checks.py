@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from seran import consistency, grid, scratch
 from seran.degrade import DEGRADATIONS
-from seran.quality.familiar import SLICES, numbers, unusual
+from seran.quality.familiar import central, numbers, unusual
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
 from seran.quality.provenance import Off, Provenance, placed, selected, shared, side_by_side, thin
 from seran.scratch import Allocator, memory
@@ -402,7 +402,7 @@ def _added(before: Volume, after: Volume, made: Provenance | None) -> Answer:
     times = {axis: finer for axis, finer in times.items() if finer >= ADDING}
     if not times:
         return "PASS", "the result holds nothing beyond what was measured"
-    part = stack[max(0, (len(stack) - SLICES) // 2) :][:SLICES]
+    part = central(stack)
     if not (most := float(np.abs(part).max())):
         return "not known", "the central slices are empty"
     level = added(part / np.float32(most), times)

@@ -61,6 +61,11 @@ WIDEST, NARROWEST = 700.0, 40.0
 """Of fields of view in the plane of the slices, in mm: from a whole body to a finger or an eye."""
 
 
+def central(stack: Float[ndarray, "n h w"]) -> Float[ndarray, "m h w"]:
+    """The slices that are looked at."""
+    return stack[max(0, (len(stack) - SLICES) // 2) :][:SLICES]
+
+
 def numbers(volume: Volume, axis: int, fraction: Sequence[float]) -> dict[str, float]:
     """What is looked at, by its name in `WORDS`; empty for a scan of one value.
 
@@ -69,8 +74,7 @@ def numbers(volume: Volume, axis: int, fraction: Sequence[float]) -> dict[str, f
         axis: along which its slices are stacked.
         fraction: part of k-space that was measured, along rows and columns.
     """
-    stack = np.moveaxis(volume.data, axis, 0)
-    stack = stack[max(0, (len(stack) - SLICES) // 2) :][:SLICES].astype(np.float64)
+    stack = central(np.moveaxis(volume.data, axis, 0)).astype(np.float64)
     low, high = np.quantile(stack, (0.001, 0.999)).tolist()
     offset = offset_of(low, high)
     if not high > offset:

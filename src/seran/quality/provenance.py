@@ -101,16 +101,13 @@ def side_by_side(
     exact = undone is not None and kept == coarse.shape[1:]
     covers = after.on(np.broadcast_to(np.float32(1), after.data.shape), after.affine)
     there = np.moveaxis(resample.onto(covers, before.grid, allocate).data, made.axis, 0)
-    target = (
-        made.enlarged(before.grid) if exact else before.grid
-    )  # of what the network made, if that is finer
+    target = made.enlarged(before.grid) if exact else before.grid  # else a coarser result is compared
     back = np.moveaxis(resample.onto(after, target, allocate).data, made.axis, 0)
     for low, cover, high in zip(coarse, there, back, strict=True):
-        known = cover > COVERED
-        given = kspace.regridded(low, high.shape)
-        again = (
-            seen(degrade, np.where(nearest(known, high.shape), high, given), magnitude) if undone else high
-        )
+        again = high
+        if undone:
+            known, given = nearest(cover > COVERED, high.shape), kspace.regridded(low, high.shape)
+            again = seen(degrade, np.where(known, high, given), magnitude)
         if kept != low.shape:
             again, low, cover = (resize.imresize(x, kept) for x in (again, low, cover))
         part = cover > COVERED
