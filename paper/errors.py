@@ -4,7 +4,7 @@
 
 Scans of the splits train and val are acquired as a scanner does it, at random: in the plane of their slices
 as `acquisitions` has them, or by thick slices as `isotropic` has them.
-`uncertainty.py` trains on what lies in the folder; `coverage.py` and it draw more, of fixed acquisitions.
+`uncertainty.py` trains on what lies in the folder; `covered.py` and it draw more, of fixed acquisitions.
 """
 
 import json

@@ -60,7 +60,7 @@ CASES: dict[str, Sequence[Plane] | Sequence[Thick]] = {
 STEM = {"plane": "seran-native", "across": "seran-isotropic"}
 What = Literal["plane", "across"]
 PAPER = Path(__file__).parent
-COVERAGE, DOCS = PAPER / "coverage.json", PAPER.parent / "docs" / "weights"
+COVERAGE, DOCS = PAPER / "covered.json", PAPER.parent / "docs" / "weights"
 USE = """To see where a sharpened image may be wrong, and how sure its values are on average. **Not for
 diagnosis**, nor to decide about a single lesion: nine of ten tissue voxels are covered on average over scans
 like those of the calibration, not in each of them, and not in each place."""
@@ -334,7 +334,7 @@ def before(found: dict[str, list[Kept]], lists: Sequence[Path]) -> dict[str, flo
 def scores(
     rows: Sequence[dict[str, Any]], widths: dict[str, dict[str, float]]
 ) -> dict[str, dict[str, float]]:
-    """Part of the tissue voxels that is covered on the test split, by contrast and ending (`coverage.py`)."""
+    """Part of the tissue voxels that is covered on the test split, by contrast and ending (`covered.py`)."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         for name, cell in row["cells"].items():
@@ -379,7 +379,7 @@ def document(held: Weights, of: Weights, found: dict[str, list[Kept]]) -> str:
                         f"- covered on validation scans before calibration: {known}"],
         "## Calibration": [CALIBRATED, "", *left_out(found)],
         "## Scores": ["Part of the tissue voxels that is covered, of the test split "
-                      "([all of it](../../paper/coverage.md)).", "", *gains],
+                      "([all of it](../../paper/covered.md)).", "", *gains],
         "## Where it fails": FAILS,
     }  # fmt: skip
     return "\n\n".join("\n".join([head, "", *body]) for head, body in parts.items()) + "\n"

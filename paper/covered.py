@@ -1,6 +1,6 @@
 """How much of the error the half-widths of `seran.uncertainty` cover: on the test split, and elsewhere.
 
-    python paper/coverage.py MANIFEST.csv NATIVE.csv
+    python paper/covered.py MANIFEST.csv NATIVE.csv
 
 Each scan is acquired as in the calibration, and in ways that this was not made for; phantoms and a b0 image
 come last.
@@ -147,7 +147,7 @@ def main(
         lists: CSV files of scans, as ``shared/data`` has them.
         only: scans whose file names contain this.
         threads: of the CPU; 0: all.
-        out: folder of ``coverage.json`` and ``.md``.
+        out: folder of ``covered.json`` and ``.md``.
     """
     engine = Engine(threads=threads)
     plane, slices = methods.method(methods.DEFAULT, 2, methods.NATIVE), methods.across(methods.DEFAULT)
@@ -160,7 +160,7 @@ def main(
     protocol = [line.format(**facts) for line in PROTOCOL]
     scans = [*sources(lists, "test"), *sources(lists, "phantom")]
     scans += [s for s in sources(lists, "train") if s.subject == "decubitus-01"]
-    path = out / "coverage.json"
+    path = out / "covered.json"
     rows = load(path, protocol)
     for source in scans:
         if only in source.path.name and source.path.name not in rows:
