@@ -193,7 +193,7 @@ def parser() -> argparse.ArgumentParser:
     for name in ("weights", "result"):
         one.add_argument(f"--{name}", type=Path)
     one.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    one.add_argument("--task", choices=("native", "isotropic"), default="native")
+    one.add_argument("--task", choices=("native", "fast", "isotropic"), default="native")
     one.add_argument("--compiled", action="store_true", help="the body by torch.compile")
     one = command(check, "kit", "result")
     one.add_argument("--commit", default="", help="to state in benchmarks, where git knows none")
@@ -201,7 +201,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     one = command(rates, "kit")
     one.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    one.add_argument("--task", choices=("native", "isotropic"), default="native")
+    one.add_argument("--task", choices=("native", "fast", "isotropic"), default="native")
     return made
 
 

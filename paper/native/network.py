@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from seran import weights
 from seran.models.native import HEADS, Native, joined
 
-__all__ = ["HEADS", "Native", "joined", "parameters", "told", "warm"]
+__all__ = ["HEADS", "Native", "fresh", "joined", "parameters", "told", "warm"]
 
 
 def parameters(path: Path) -> dict[str, Tensor]:
@@ -21,6 +21,11 @@ def parameters(path: Path) -> dict[str, Tensor]:
     if any(k.startswith("average.") for k in found):
         found = {k: v for k, v in found.items() if k.startswith("average.")}
     return {k.removeprefix("average.").removeprefix("network."): v.float() for k, v in found.items()}
+
+
+def fresh(network: nn.Module) -> nn.Module:
+    """Start from the network's own initialisation."""
+    return network
 
 
 def told(facts: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from seran import files, weights
 from seran.data.simulate import Size
 from seran.errors import BadInput
+from seran.models.fast import FastNative
 
 Sizes = dict[str, dict[str, Size]]
 """Device -> loss -> batch; a GPU wants large ones, of few scans: each costs the CPU about a millisecond."""
@@ -48,6 +49,7 @@ class Task:
         shares: of the steps, for each ending.
         sizes: of batches.
         draw: what makes them, from volumes, a seed and a device.
+        lr: the highest learning rate, where none is named.
     """
 
     network: Callable[[], nn.Module]
@@ -56,6 +58,7 @@ class Task:
     shares: dict[int, float]
     sizes: Sizes
     draw: Callable[[Any, int, str], Any]
+    lr: float = 2.5e-4
 
 
 TASKS = {
@@ -69,6 +72,18 @@ TASKS = {
             "cuda": {"l1": Size((32, 32), 8, 4, 4), "l2": Size((48, 48), 8, 4, 2)},
         },
         Draw,
+    ),
+    "fast": Task(
+        FastNative,
+        network.fresh,
+        weights.SHIPPED / "fast-native.onnx",
+        {1: 0.15, 2: 0.45, 3: 0.2, 4: 0.2},
+        {
+            "cpu": {"l1": Size((32, 32), 8, 1, 2), "l2": Size((48, 48), 8, 1, 1)},
+            "cuda": {"l1": Size((32, 32), 8, 4, 4), "l2": Size((48, 48), 8, 4, 2)},
+        },
+        Draw,
+        1.5e-3,
     ),
     "isotropic": Task(
         thick.Isotropic,
@@ -99,7 +114,7 @@ class Options:
         stop: pause after so many minutes of this call.
         save: minutes between checkpoints.
         every: steps between rows of the log.
-        lr: the highest learning rate.
+        lr: the highest learning rate; without it that of the task.
         seed: of what is drawn.
         device: cpu or cuda.
         weights: to begin with; without them those of the task; ``start``: what its first training began with.
@@ -112,7 +127,7 @@ class Options:
     stop: float = math.inf
     save: float = 5
     every: int = 100
-    lr: float = 2.5e-4
+    lr: float | None = None
     seed: int = 0
     device: str = "cpu"
     weights: Path | None = None
@@ -202,7 +217,7 @@ def begin(options: Options, kit: Path, folder: Path) -> Run:
         task.warm(made)
     else:
         made.load_state_dict(parameters(begun))
-    run, checkpoint = Run(made, options.lr, options.device), folder / CHECKPOINT
+    run, checkpoint = Run(made, options.lr or task.lr, options.device), folder / CHECKPOINT
     if checkpoint.is_file():
         run.restore(checkpoint)
     if (kit / shards.PARTS).is_file() and json.loads((kit / shards.PARTS).read_text())["step"] > run.step:
@@ -219,7 +234,7 @@ def learn(run: Run, draw: Draw | thick.ThickDraw, options: Options) -> tuple[int
     loss_name = "l1" if done < 1 - TAIL else "l2"
     low, facts, high = draw.batch(run.step, scale, task.sizes[options.device][loss_name])
     for group in run.optimizer.param_groups:
-        group["lr"] = rate(options.lr, run.step, done)
+        group["lr"] = rate(options.lr or task.lr, run.step, done)
     with torch.autocast(options.device, torch.bfloat16):
         made = run.network(joined(low, told(facts)).contiguous(memory_format=torch.channels_last), scale)
     power = 1 if loss_name == "l1" else 2

@@ -36,7 +36,7 @@ class OneHead(nn.Module):
     def __init__(self, scale: int, width: int = 64, depth: int = 40) -> None:
         super().__init__()
         self.head, self.body = conv(1 + TOLD, width), SERAN(2, width, depth, positions=(depth,)).body
-        self.up, self.tail, self.base = _upsampler(width, scale), conv(width, 1), _base(scale)
+        self.up, self.tail, self.base = _upsampler(width, scale), conv(width, 1), base(scale)
 
     def forward(self, low: Told) -> High:
         """The sum is float32 even under autocast."""
@@ -52,42 +52,48 @@ class Native(nn.Module):
         self.head, self.body = conv(1 + TOLD, width), SERAN(2, width, depth, positions=(depth,)).body
         self.up = nn.ModuleDict({str(s): _upsampler(width, s) for s in HEADS if s > 1})
         self.tail = nn.ModuleDict({str(s): conv(width, 1) for s in HEADS})
-        self.base = nn.ModuleDict({str(s): _base(s) for s in HEADS})
+        self.base = nn.ModuleDict({str(s): base(s) for s in HEADS})
         nn.init.zeros_(self.tail["1"].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.tail["1"].bias)  # type: ignore[arg-type]
 
     def forward(self, low: Told, scale: int) -> High:
         """One head's."""
-        return self._by(scale, low, self.features(low))
+        return self.by(scale, low, self.features(low))
 
     def features(self, low: Told) -> Maps:
         """What all heads share."""
         shallow = self.head(low)
         return self.body(shallow) + shallow  # type: ignore[no-any-return]
 
-    def _by(self, scale: int, low: Told, features: Maps) -> High:
+    def by(self, scale: int, low: Told, features: Maps) -> High:
+        """One head's, of these features."""
         up = self.up[str(scale)] if scale > 1 else nn.Sequential()
         return _high(low, features, up, self.tail[str(scale)], self.base[str(scale)])  # type: ignore[arg-type]
 
 
 class AllHeads(nn.Module):
-    """A network that gives the results of all `HEADS`: what is exported."""
+    """A network that gives the results of all `HEADS`: what is exported.
 
-    def __init__(self, network: Native) -> None:
+    Args:
+        network: `Native`, or one with its ``features`` and ``by``.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, low: Told) -> tuple[Tensor, ...]:
         """In their order."""
         features = self.network.features(low)
-        return tuple(self.network._by(s, low, features) for s in HEADS)
+        return tuple(self.network.by(s, low, features) for s in HEADS)
 
 
 def _upsampler(width: int, scale: int) -> nn.Sequential:
     return upsampler(width, scale) if scale > 1 else nn.Sequential()
 
 
-def _base(scale: int) -> nn.Module:
+def base(scale: int) -> nn.Module:
+    """What enlarges the slice itself, without parameters."""
     return nn.Identity() if scale == 1 else Enlarge(2) if scale == 2 else CenterEnlarge(scale)
 
 
