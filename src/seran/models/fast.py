@@ -1,9 +1,9 @@
-"""A small, plain network that is quick on CPUs: 3x3 convolutions on the given grid, a 5x5 one to the fine grid.
+"""A small, plain network that is quick on CPUs: 3x3 convolutions on the given grid, a 5x5 one to the fine.
 
     E = L_depth ∘ … ∘ L_1 (x0) + x0,  x0 = conv3(x);  L_i(x) = lrelu(conv3(x));  high = shuffle(conv5(E))
 
 Each L_i begins as x + noise(x): its kernel holds the identity of a residual connection, which then costs
-neither time nor memory (re-parameterization; Ding et al., RepVGG, CVPR 2021; Bhardwaj et al., SESR, MLSys 2022).
+neither time nor memory (re-parameterization: Ding et al., RepVGG, CVPR 2021; Bhardwaj et al., SESR, 2022).
 The 5x5 convolution is what an upsampler and a 3x3 one come to (`seran.subpixel`).
 
 `Fast` undoes bicubic reduction at one scale; `FastNative` has the inputs and heads of `Native`.
