@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seran.acquisition import Acquisition, Kind, Window, canonical
 from seran.kspace import fitted, regridded
+from seran.models.native import HEADS, TOLD, FastNative, FastOneHead
 from tests.conftest import phantom
 
 ROOT = Path(__file__).parents[1]
@@ -115,3 +117,19 @@ def test_the_network_starts_as_the_shipped_weights() -> None:
     with torch.inference_mode():
         torch.testing.assert_close(native(joined(x, nothing), 2), shipped(x), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(native(joined(x, nothing), 1), x)
+
+
+def test_the_fast_network_by_one_head_is_the_same() -> None:
+    """Parameters of a head are called in one as a weights file of several calls them in another."""
+    torch.manual_seed(0)
+    whole = FastNative(8, 2).eval()
+    low = torch.rand(2, 1 + TOLD, 9, 12)
+    for scale in HEADS:
+        one = FastOneHead(scale, 8, 2).eval()
+        state = {name.replace(f"tail.{scale}.", "tail."): v for name, v in whole.state_dict().items()}
+        one.load_state_dict({name: state[name] for name in one.state_dict()})
+        with torch.inference_mode():
+            made = one(low)
+            assert torch.equal(made, whole(low, scale))
+        assert made.shape == (2, 1, 9 * scale, 12 * scale)
+        assert (made - whole.base[str(scale)](low[:, :1])).abs().max() > 1e-4  # the network does something

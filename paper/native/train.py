@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from seran import files, weights
 from seran.data.simulate import Size
 from seran.errors import BadInput
-from seran.models.fast import FastNative
+from seran.models.native import FastNative
 
 Sizes = dict[str, dict[str, Size]]
 """Device -> loss -> batch; a GPU wants large ones, of few scans: each costs the CPU about a millisecond."""

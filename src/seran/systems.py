@@ -33,8 +33,6 @@ SYSTEMS: dict[str, System] = {  # every method by name
     "zerofill": System("Zero-filling", 1994, "Du et al., JMRI 4; the baseline for truncated k-space",
                        undoes="td"),
     "nlm": System("NLM", 2010, "Manjón et al., Medical Image Analysis 14", undoes="bd"),
-    "fast": System("fast", 2026, "seran's own: plain 3x3 convolutions, see seran.models.fast",
-                   (337_828, 343_833, 352_240), "seran.models.fast:Fast"),
     "srcnn": System("SRCNN", 2014, "Dong et al., ECCV", (24_513,) * 3, "seran.models.srcnn:SRCNN"),
     "vdsr": System("VDSR", 2016, "Kim et al., CVPR", (665_921,) * 3, "seran.models.vdsr:VDSR",
                    adds_bicubic=True),

@@ -14,7 +14,7 @@ from seran.engines import Engine, Lane, Running, predictor
 from seran.errors import BadInput
 from seran.models import build, isotropic
 from seran.models.isotropic import OneFactor
-from seran.models.native import TOLD, OneHead
+from seran.models.native import TOLD, FastOneHead, OneHead
 from seran.models.uncertainty import MAPS, HalfWidth
 from seran.weights import SLICES, UNCERTAINTY, Weights, tensors
 
@@ -44,7 +44,8 @@ def network(weights: Weights) -> nn.Module:
     if card.model == UNCERTAINTY:
         made: nn.Module = HalfWidth()
     elif "heads" in card.options:
-        made = (OneFactor if card.degradation == SLICES else OneHead)(card.scale)
+        whole = FastOneHead if card.model == "fast" else OneHead
+        made = (OneFactor if card.degradation == SLICES else whole)(card.scale)
     else:
         made = build(card.model, card.scale, card.options, card.residual)
     made.load_state_dict(parameters(made, weights))

@@ -8,11 +8,15 @@ where base_s enlarges x: itself at ×1, bicubic at ×2, as seran-x2-td has it, w
 with, and Keys' cubic at the places of k-space truncation at ×3 and ×4. All heads share the body.
 """
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from seran.models import fast
 from seran.models.layers import Enlarge, High, Maps, conv, finish, upsampler
 from seran.models.seran import SERAN
 from seran.resize import cubic
@@ -71,14 +75,21 @@ class Native(nn.Module):
         return _high(low, features, up, self.tail[str(scale)], self.base[str(scale)])  # type: ignore[arg-type]
 
 
+@runtime_checkable
+class Headed(Protocol):
+    """`Native`, or what has its inputs and heads."""
+
+    def features(self, low: Told) -> Maps:
+        """What all heads share."""
+
+    def by(self, scale: int, low: Told, features: Maps) -> High:
+        """One head's, of these features."""
+
+
 class AllHeads(nn.Module):
-    """A network that gives the results of all `HEADS`: what is exported.
+    """A network that gives the results of all `HEADS`: what is exported."""
 
-    Args:
-        network: `Native`, or one with its ``features`` and ``by``.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Headed) -> None:
         super().__init__()
         self.network = network
 
@@ -86,6 +97,48 @@ class AllHeads(nn.Module):
         """In their order."""
         features = self.network.features(low)
         return tuple(self.network.by(s, low, features) for s in HEADS)
+
+
+class FastNative(nn.Module):
+    """The same with the body of `seran.models.fast`, whose endings are one convolution each."""
+
+    def __init__(self, width: int = fast.WIDTH, depth: int = fast.DEPTH) -> None:
+        super().__init__()
+        self.head, self.body = conv(1 + TOLD, width), fast.layers(width, depth)
+        self.tail = nn.ModuleDict({str(s): fast.ending(width, s) for s in HEADS})
+        self.base = nn.ModuleDict({str(s): base(s) for s in HEADS})
+
+    def forward(self, low: Told, scale: int) -> High:
+        """One head's."""
+        return self.by(scale, low, self.features(low))
+
+    def features(self, low: Told) -> Maps:
+        """What all heads share."""
+        shallow = self.head(low)
+        return self.body(shallow) + shallow  # type: ignore[no-any-return]
+
+    def by(self, scale: int, low: Told, features: Maps) -> High:
+        """One head's, of these features."""
+        return _shuffled(low, features, self.tail[str(scale)], self.base[str(scale)], scale)
+
+
+class FastOneHead(nn.Module):
+    """`FastNative` by one head."""
+
+    def __init__(self, scale: int, width: int = fast.WIDTH, depth: int = fast.DEPTH) -> None:
+        super().__init__()
+        self.head, self.body, self.scale = conv(1 + TOLD, width), fast.layers(width, depth), scale
+        self.tail, self.base = fast.ending(width, scale), base(scale)
+
+    def forward(self, low: Told) -> High:
+        """The sum is float32 even under autocast."""
+        shallow = self.head(low)
+        return _shuffled(low, self.body(shallow) + shallow, self.tail, self.base, self.scale)
+
+
+def _shuffled(low: Told, features: Maps, tail: nn.Module, base: nn.Module, scale: int) -> High:
+    made: Tensor = F.pixel_shuffle(tail(features), scale)
+    return made.float() + base(low[:, :1]).float()  # type: ignore[no-any-return]
 
 
 def _upsampler(width: int, scale: int) -> nn.Sequential:
