@@ -39,7 +39,7 @@ Scans have at most 0.0011, cut off at any brightness or not."""
 FILLED = 0.002  # part of the voxels that every twentieth of the range has in phase; pure noise has fewer
 KINDS = {
     "a result of seran's": "sharpen the scan that it was made from",
-    "labels": "a segmentation or mask wants nearest neighbour, on the grid of the sharpened image",
+    "labels": "sharpen the scan, then: seran resample LABELS OUT --like SHARP (a mask or segmentation)",
     "phase, or a part of a complex image": "sharpen the magnitude (of several volumes --volume chooses one)",
 }
 
