@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint quick viewer dist clean
+.PHONY: demo test lint quick docs viewer dist clean
 
 demo: .venv/user.stamp
 	$(BIN)/seran demo
@@ -18,6 +18,10 @@ lint: .venv/developer.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site of the pages, in build/site; nothing in it is loaded from another address.
+docs: .venv/developer.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
