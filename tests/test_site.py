@@ -10,19 +10,18 @@ from pathlib import Path
 
 import pytest
 
-import seran
-
 ROOT = Path(__file__).parents[1]
 LOADED = re.compile(
-    r"<(?!a\b)[^>]*\s(?:src|href|data)=[\"']?((?:https?:)?//[^\"' >]+)|(?:url\(|@import )[\"']?(http[^\"')]+)"
+    r"<(?!a\b)[^>]*\s(?:src|href|data)=[\"']?((?:https?:)?//[^\"' >]+)"  # but for links
+    r"|(?:url\(|@import )[\"']?(http[^\"')]+)"
 )
 pytestmark = pytest.mark.skipif(
-    not importlib.util.find_spec("mkdocs"), reason="no mkdocs: `make test` installs it"
+    not importlib.util.find_spec("mkdocs"), reason="no mkdocs; `make test` installs it"
 )
 
 
 def build(tree: Path, out: Path) -> tuple[int, str]:
-    """How mkdocs ends over the pages of a tree, and its warnings. (With --quiet it would count none.)"""
+    """How mkdocs ends over the pages of a tree, and its warnings; with --quiet it would count none."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=300)

@@ -1,7 +1,7 @@
-"""What mkdocs lacks for `make docs`: pages keep their places in the repository, and the notebook is one of them.
+"""What mkdocs lacks for `make docs`: pages outside `docs`, and the notebook as a page.
 
-Sources are named from the root of the repository, so that links from `docs` to tables and texts elsewhere stay
-what they are; whatever a page links to comes along. A hook of `mkdocs.yml`.
+Sources are named by their paths in the repository, so that the links between them stay what they are.
+Whatever a page links to comes along.
 """
 
 import json
