@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import seran
+
 ROOT = Path(__file__).parents[1]
 LOADED = re.compile(
     r"<(?!a\b)[^>]*\s(?:src|href|data)=[\"']?((?:https?:)?//[^\"' >]+)"  # but for links
@@ -60,6 +62,12 @@ def test_what_would_be_loaded_is_noticed() -> None:
     ):
         assert LOADED.search(text), text
     assert not LOADED.search('<a href="https://a.b/c">')
+
+
+def test_the_reference_has_every_public_name(site: Path) -> None:
+    page = (site / "docs" / "reference.html").read_text()
+    assert not [name for name in seran.__all__ if f'id="seran.{name}"' not in page]
+    assert "which slices to sharpen" in page
 
 
 def test_the_notebook_is_a_page_with_its_picture(site: Path) -> None:
