@@ -13,8 +13,9 @@ async function fetched(path) {
   return answer.arrayBuffer();
 }
 
-// What runs a session on one slice.
-function predictor(session) {
+// What runs the network on one slice.
+async function predictor(bytes, backend) {
+  const session = await ort.InferenceSession.create(bytes, { executionProviders: [backend], logSeverityLevel: 3 });
   const [input] = session.inputNames, [output] = session.outputNames;
   return async (low, h, w) => {
     const made = await session.run({ [input]: new ort.Tensor("float32", low, [1, 1, h, w]) });
@@ -34,7 +35,7 @@ async function onGpu(bytes, reference) {
   try {
     const found = await adapter();
     if (!found) return null;
-    const predict = predictor(await ort.InferenceSession.create(bytes, { executionProviders: ["webgpu"] }));
+    const predict = await predictor(bytes, "webgpu");
     const [h, w] = TRIAL, low = Float32Array.from({ length: h * w }, (_, i) => (1 + Math.sin(i * i)) / 2);
     const [one, other] = [await predict(low, h, w), await reference(low, h, w)];
     if (!one.every((value, i) => Math.abs(value - other[i]) <= APART)) return null;
@@ -55,7 +56,7 @@ export async function load() {
   ort.env.wasm.numThreads = threads;
   ort.env.wasm.wasmPaths = { mjs: new URL("ort/wasm.js", import.meta.url) };
   ort.env.wasm.wasmBinary = await gunzipped("ort/wasm.packed", packed);
-  const onCpu = predictor(await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] }));
+  const onCpu = await predictor(bytes, "wasm");
   const gpu = await onGpu(bytes, onCpu);
   const [kind, detail] = gpu?.words ?? ["WebAssembly", `${threads} thread${threads > 1 ? "s" : ""}`];
   const about = {

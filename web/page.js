@@ -130,10 +130,11 @@ else start();
 
 // The service worker keeps the page for use without a network, and gives it the headers that threads need, where the server
 // does not. `seran app` has another address each time, and sends them.
-const own = location.hostname === "127.0.0.1" && crossOriginIsolated;
-if ("serviceWorker" in navigator && !own) {
-  await navigator.serviceWorker.register("sw.js");
-  await navigator.serviceWorker.ready;
+const keeper = navigator.serviceWorker;
+const own = location.hostname === "127.0.0.1" && crossOriginIsolated && !keeper?.controller;
+if (keeper && !own) {
+  await keeper.register("sw.js");
+  await keeper.ready;
   document.body.dataset.kept = "true";
   const idle = !busy && at("result").hidden;
   if (!crossOriginIsolated && idle && !sessionStorage.getItem("again")) {
