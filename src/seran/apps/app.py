@@ -81,11 +81,11 @@ def app(port: int = 0, open: bool = True) -> str:
     """
     with server(port) as made:
         address = f"http://{HERE}:{made.server_port}/"
-        progress.say(f"{address} (Ctrl-C ends it)")
-        sys.stdout.flush()
-        if open:
-            webbrowser.open(address)
         try:
+            progress.say(f"{address} (Ctrl-C ends it)")
+            sys.stdout.flush()
+            if open:
+                webbrowser.open(address)
             made.serve_forever()
         except KeyboardInterrupt:
             return "ended"
