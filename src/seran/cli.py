@@ -45,9 +45,11 @@ COMMANDS = re.findall(r"^  (\w+) ", USAGE, re.MULTILINE)
 
 
 def _fail(text: str, status: int = 2) -> int:
+    import logging
+
     from seran.progress import say
 
-    say(f"seran: {' '.join(text.split())}", "stderr")
+    say(f"seran: {' '.join(text.split())}", "stderr", logging.ERROR)
     return status
 
 
@@ -130,11 +132,12 @@ def run(args: list[str]) -> int:
         if isinstance(error, OSError):
             return _fail(f"{error.filename or 'system'}: {error.strerror or error}; {left}")
         if verbose:
+            import logging
             import traceback
 
             from seran.progress import say
 
-            say("".join(traceback.format_exception(error)).rstrip(), "stderr")
+            say("".join(traceback.format_exception(error)).rstrip(), "stderr", logging.ERROR)
         return _fail(f"unexpected {type(error).__name__}: {error}; --verbose shows where", 3)
 
 

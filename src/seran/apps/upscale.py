@@ -14,7 +14,7 @@ from seran.apps import compare
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
 from seran.io.dicom.folder import ENDS
-from seran.job import batch, record
+from seran.job import batch, display, record
 from seran.job import run as job
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
@@ -147,8 +147,9 @@ def upscale(
     if resume and (made := record.done(source, result, options, engine)):
         told = f"{result} is there already, from the same scan and options{made.judged_as(result)}"
     else:
-        with batch.bars() as watch:
-            made = job.run(source, result, options, engine, watch, force, resume=resume)
+        with display.shown():
+            display.begin(source)
+            made = job.run(source, result, options, engine, force, resume=resume)
             told = made.summary(result)
     failed, why = made.failed, f"Checks in {record.sidecar(result).name}"
     if report is not None:
