@@ -1,7 +1,10 @@
 """What is shown: lines, bars on a terminal while something takes long, seconds per stage with ``--verbose``.
 
-What a scan is at is written into a `Work`, which whoever shows it reads (`seran.job.display`). Networks tell of
-every slice (`PASSED`), whoever called them and however many of them at once. File names, headers and servers decide a part of it, and none of them commands the terminal: see `plain`.
+What is done to a scan is written into a `Work`, which is read by whoever shows it (`seran.job.display`).
+Networks tell of every slice that they made (`PASSED`), however many they are given at once.
+
+File names, headers and servers decide a part of what is shown, and none of them commands the terminal: see
+`plain`.
 """
 
 import logging

@@ -28,7 +28,8 @@ def shown(count: int = 1) -> Iterator[Work]:
     Args:
         count: of scans.
     """
-    work, stop = Work(count=count, began=time.perf_counter()), threading.Event()
+    now, stop = time.perf_counter(), threading.Event()
+    work = Work(count=count, began=now, scan=now)
     token = progress.NOW.set(work)
     with ExitStack() as stack:
         stack.callback(progress.NOW.reset, token)
@@ -93,13 +94,13 @@ def _bars(work: Work, stack: ExitStack) -> View:
             left = (work.count - scans) * spent / scans if scans else None
             every.n = scans
             every.set_description_str(f"{scans}/{work.count} scans, {clock(spent)}{_left(left)}")
-        if work.name:
-            part = f" {work.slices}/{work.total} slices" * (work.total > 0)
-            part += f" ({work.detail})" * bool(work.detail)
-            left = work.left if work.stage == "sharpen" else None
-            one.total, one.n = work.total or None, work.slices
-            times = f"{clock(now - work.scan)}{_left(left)}"
-            one.set_description_str(f"{plain(work.stage + part)}, {times}: {plain(Path(work.name).name)}")
+        counted = work.total > 0 and (work.done > 0 or work.stage == "sharpen")
+        part = f" {work.slices}/{work.total} slices" * counted
+        part += f" ({work.detail})" * bool(work.detail)
+        left = work.left if work.stage == "sharpen" else None
+        name = f": {plain(Path(work.name).name)}" * bool(work.name)
+        one.total, one.n = work.total or None, work.slices
+        one.set_description_str(f"{work.stage}{part}, {clock(now - work.scan)}{_left(left)}{name}")
 
     draw(work)
     return draw
@@ -112,7 +113,7 @@ def _lines() -> View:
     def tell(work: Work) -> None:
         nonlocal told
         now = time.perf_counter()
-        if now - told < LINE or not work.name:
+        if now - told < LINE:
             return
         told = now
         if work.stage == "sharpen" and work.total:

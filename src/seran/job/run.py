@@ -43,7 +43,7 @@ from seran.job import labels, record
 from seran.job.options import Options, Scanner
 from seran.job.record import Record, key, sidecar
 from seran.measure import Band, Measured
-from seran.progress import enter
+from seran.progress import enter, unseen
 from seran.quality import checks
 from seran.quality.provenance import estimated
 from seran.scratch import Allocator
@@ -151,7 +151,7 @@ class Steps:
         self.told: list[tuple[Measured, Measured]] = []  # of volumes: what was measured, and what was told
 
     def __call__(
-        self, volume: Volume, progress: Progress = sharpen.unseen, allocate: Allocator = scratch.memory
+        self, volume: Volume, progress: Progress = unseen, allocate: Allocator = scratch.memory
     ) -> tuple[Volume, dict[str, Volume], Record]:
         """What `seran.sharpen.upscale` makes of a volume, its `maps`, and the record with its checks."""
         enter("measure")
@@ -240,10 +240,9 @@ class Steps:
         from seran.adapt import adapted  # needs torch
 
         stack, told = np.moveaxis(image.data, self.plan.axis, 0), (across.k, across.profile, sigma, seconds)
+        learned = progress.summing("{:.0f} %")
         with progress.stage(f"fine-tune {across.network.weights} on the scan", "adapt"):
-            made = adapted(
-                across.network, stack, *told, engine=self.engine, progress=progress.summing("{:.0f} %")
-            )
+            made = adapted(across.network, stack, *told, engine=self.engine, progress=learned)
         return replace(across, network=made.across, adapted=(made.steps, round(made.gain, 3), made.kept))
 
     def _quieted(self, known: Measured, stack: Float[ndarray, "n h w"]) -> Measured:
