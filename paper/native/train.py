@@ -61,27 +61,26 @@ class Task:
     lr: float = 2.5e-4
 
 
+IN_PLANE: Sizes = {
+    "cpu": {"l1": Size((32, 32), 8, 1, 2), "l2": Size((48, 48), 8, 1, 1)},
+    "cuda": {"l1": Size((32, 32), 8, 4, 4), "l2": Size((48, 48), 8, 4, 2)},
+}
+
 TASKS = {
     "native": Task(
         Native,
         network.warm,
         weights.SHIPPED / "seran-native.onnx",
         {1: 0.15, 2: 0.5, 3: 0.2, 4: 0.15},
-        {
-            "cpu": {"l1": Size((32, 32), 8, 1, 2), "l2": Size((48, 48), 8, 1, 1)},
-            "cuda": {"l1": Size((32, 32), 8, 4, 4), "l2": Size((48, 48), 8, 4, 2)},
-        },
+        IN_PLANE,
         Draw,
     ),
     "fast": Task(
         FastNative,
         network.fresh,
-        weights.SHIPPED / "fast-native.onnx",
+        Path(__file__).parent / "fast" / "fast-native.safetensors",
         {1: 0.15, 2: 0.45, 3: 0.2, 4: 0.2},
-        {
-            "cpu": {"l1": Size((32, 32), 8, 1, 2), "l2": Size((48, 48), 8, 1, 1)},
-            "cuda": {"l1": Size((32, 32), 8, 4, 4), "l2": Size((48, 48), 8, 4, 2)},
-        },
+        IN_PLANE,
         Draw,
         1.5e-3,
     ),

@@ -24,7 +24,7 @@ from seran.engines import Engine, openvino
 from seran.errors import BadInput
 from seran.models import uncertainty
 from seran.models.isotropic import FACTORS, MAPS, AllFactors, Isotropic
-from seran.models.native import HEADS, TOLD, AllHeads, FastNative, Native
+from seran.models.native import HEADS, TOLD, AllHeads, Headed
 from seran.models.uncertainty import HalfWidth
 from seran.recipes import stated
 from seran.run import Run
@@ -120,7 +120,7 @@ def export(run: Run, path: Path, machine: str = "", notes: str = "") -> Card:
     return _sealed(path, plain, card, error)
 
 
-def export_heads(network: Native | FastNative | Isotropic, path: Path, card: Card) -> Card:
+def export_heads(network: Headed | Isotropic, path: Path, card: Card) -> Card:
     """Write a network with several heads as a weights file of float16 parameters, if each agrees with torch.
 
     Args:

@@ -8,7 +8,7 @@ where base_s enlarges x: itself at ×1, bicubic at ×2, as seran-x2-td has it, w
 with, and Keys' cubic at the places of k-space truncation at ×3 and ×4. All heads share the body.
 """
 
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class OneHead(nn.Module):
     def __init__(self, scale: int, width: int = 64, depth: int = 40) -> None:
         super().__init__()
         self.head, self.body = conv(1 + TOLD, width), SERAN(2, width, depth, positions=(depth,)).body
-        self.up, self.tail, self.base = _upsampler(width, scale), conv(width, 1), base(scale)
+        self.up, self.tail, self.base = _upsampler(width, scale), conv(width, 1), _base(scale)
 
     def forward(self, low: Told) -> High:
         """The sum is float32 even under autocast."""
@@ -48,17 +48,11 @@ class OneHead(nn.Module):
         return _high(low, self.body(shallow) + shallow, self.up, self.tail, self.base)
 
 
-class Native(nn.Module):
-    """The same with a head for each of `HEADS` on one body: what is trained."""
+class Headed(nn.Module, ABC):
+    """A head for each of `HEADS` on one body: what is trained."""
 
-    def __init__(self, width: int = 64, depth: int = 40) -> None:
-        super().__init__()
-        self.head, self.body = conv(1 + TOLD, width), SERAN(2, width, depth, positions=(depth,)).body
-        self.up = nn.ModuleDict({str(s): _upsampler(width, s) for s in HEADS if s > 1})
-        self.tail = nn.ModuleDict({str(s): conv(width, 1) for s in HEADS})
-        self.base = nn.ModuleDict({str(s): base(s) for s in HEADS})
-        nn.init.zeros_(self.tail["1"].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.tail["1"].bias)  # type: ignore[arg-type]
+    head: nn.Module
+    body: nn.Module
 
     def forward(self, low: Told, scale: int) -> High:
         """One head's."""
@@ -69,21 +63,27 @@ class Native(nn.Module):
         shallow = self.head(low)
         return self.body(shallow) + shallow  # type: ignore[no-any-return]
 
+    @abstractmethod
+    def by(self, scale: int, low: Told, features: Maps) -> High:
+        """One head's, of these features."""
+
+
+class Native(Headed):
+    """`OneHead` with all of them."""
+
+    def __init__(self, width: int = 64, depth: int = 40) -> None:
+        super().__init__()
+        self.head, self.body = conv(1 + TOLD, width), SERAN(2, width, depth, positions=(depth,)).body
+        self.up = nn.ModuleDict({str(s): _upsampler(width, s) for s in HEADS if s > 1})
+        self.tail = nn.ModuleDict({str(s): conv(width, 1) for s in HEADS})
+        self.base = nn.ModuleDict({str(s): _base(s) for s in HEADS})
+        nn.init.zeros_(self.tail["1"].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.tail["1"].bias)  # type: ignore[arg-type]
+
     def by(self, scale: int, low: Told, features: Maps) -> High:
         """One head's, of these features."""
         up = self.up[str(scale)] if scale > 1 else nn.Sequential()
         return _high(low, features, up, self.tail[str(scale)], self.base[str(scale)])  # type: ignore[arg-type]
-
-
-@runtime_checkable
-class Headed(Protocol):
-    """`Native`, or what has its inputs and heads."""
-
-    def features(self, low: Told) -> Maps:
-        """What all heads share."""
-
-    def by(self, scale: int, low: Told, features: Maps) -> High:
-        """One head's, of these features."""
 
 
 class AllHeads(nn.Module):
@@ -99,27 +99,19 @@ class AllHeads(nn.Module):
         return tuple(self.network.by(s, low, features) for s in HEADS)
 
 
-class FastNative(nn.Module):
-    """The same with the body of `seran.models.fast`, whose endings are one convolution each."""
+class FastNative(Headed):
+    """The body of `seran.models.fast`, whose endings are one convolution each."""
 
     def __init__(self, width: int = fast.WIDTH, depth: int = fast.DEPTH) -> None:
         super().__init__()
         self.head, self.body = conv(1 + TOLD, width), fast.layers(width, depth)
         self.tail = nn.ModuleDict({str(s): fast.ending(width, s) for s in HEADS})
-        self.base = nn.ModuleDict({str(s): base(s) for s in HEADS})
-
-    def forward(self, low: Told, scale: int) -> High:
-        """One head's."""
-        return self.by(scale, low, self.features(low))
-
-    def features(self, low: Told) -> Maps:
-        """What all heads share."""
-        shallow = self.head(low)
-        return self.body(shallow) + shallow  # type: ignore[no-any-return]
+        self.base = nn.ModuleDict({str(s): _base(s) for s in HEADS})
 
     def by(self, scale: int, low: Told, features: Maps) -> High:
         """One head's, of these features."""
-        return _shuffled(low, features, self.tail[str(scale)], self.base[str(scale)], scale)
+        made = F.pixel_shuffle(self.tail[str(scale)](features), scale)
+        return _over(self.base[str(scale)], low, made)
 
 
 class FastOneHead(nn.Module):
@@ -128,30 +120,28 @@ class FastOneHead(nn.Module):
     def __init__(self, scale: int, width: int = fast.WIDTH, depth: int = fast.DEPTH) -> None:
         super().__init__()
         self.head, self.body, self.scale = conv(1 + TOLD, width), fast.layers(width, depth), scale
-        self.tail, self.base = fast.ending(width, scale), base(scale)
+        self.tail, self.base = fast.ending(width, scale), _base(scale)
 
     def forward(self, low: Told) -> High:
         """The sum is float32 even under autocast."""
         shallow = self.head(low)
-        return _shuffled(low, self.body(shallow) + shallow, self.tail, self.base, self.scale)
-
-
-def _shuffled(low: Told, features: Maps, tail: nn.Module, base: nn.Module, scale: int) -> High:
-    made: Tensor = F.pixel_shuffle(tail(features), scale)
-    return made.float() + base(low[:, :1]).float()  # type: ignore[no-any-return]
+        made = F.pixel_shuffle(self.tail(self.body(shallow) + shallow), self.scale)
+        return _over(self.base, low, made)
 
 
 def _upsampler(width: int, scale: int) -> nn.Sequential:
     return upsampler(width, scale) if scale > 1 else nn.Sequential()
 
 
-def base(scale: int) -> nn.Module:
-    """What enlarges the slice itself, without parameters."""
+def _base(scale: int) -> nn.Module:
     return nn.Identity() if scale == 1 else Enlarge(2) if scale == 2 else CenterEnlarge(scale)
 
 
 def _high(low: Told, features: Maps, up: nn.Sequential, tail: nn.Conv2d, base: nn.Module) -> High:
-    made = finish(up, tail, features) if len(up) else tail(features)
+    return _over(base, low, finish(up, tail, features) if len(up) else tail(features))
+
+
+def _over(base: nn.Module, low: Told, made: High) -> High:
     return made.float() + base(low[:, :1]).float()  # type: ignore[no-any-return]
 
 
