@@ -79,9 +79,18 @@ def _pace(recipe: Recipe, data: PreparedSet, folder: Path, minutes: float) -> fl
 
 
 def trained(
-    recipe: Recipe, name: str, data: PreparedSet, runs: Path, machine: str, command: str, notes: str
+    recipe: Recipe,
+    name: str,
+    data: PreparedSet,
+    runs: Path,
+    machine: str,
+    command: str,
+    notes: str,
+    minutes: float = math.inf,
 ) -> Path:
     """Train ``runs/name`` to the recipe's last step; return the weights file ``runs/name.onnx``.
+
+    Where it is not there yet, ``runs/name-short.onnx``: the average of its weights where it paused.
 
     Args:
         recipe: what to train.
@@ -91,18 +100,30 @@ def trained(
         machine: what trains it, in words, for the card.
         command: that repeats it, for the card.
         notes: for the card.
+        minutes: of this call, after which it pauses.
 
     Raises:
         BadInput: if there is one of another recipe.
     """
-    file = runs / f"{name}.onnx"
+    file, short = (runs / f"{name}{end}.onnx" for end in ("", "-short"))
     if file.is_file():
         unlike = differences(recipe, weights.read(file).card.recipe)
         if unlike:
             raise BadInput(f"{file} was trained otherwise ({', '.join(unlike)} differ); name another --runs")
     else:
         run = train.train(
-            recipe, data, runs / name, _fabric(), every=25, validate_every=10**9, command=command
+            recipe,
+            data,
+            runs / name,
+            _fabric(),
+            every=25,
+            validate_every=10**9,
+            minutes=minutes,
+            command=command,
         )
+        if run.step < recipe.steps:
+            export(run, short, machine, notes)
+            return short
         export(run, file, machine, notes)
+        short.unlink(missing_ok=True)
     return file

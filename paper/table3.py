@@ -6,9 +6,15 @@
 
 The common recipe is used (same data, patches, optimiser, schedule, average), its schedule ending with the
 budget. A budget of minutes favours small networks: large ones see fewer patches. The table states how many,
-and the minutes that they took. ``--patches 100000`` gives every network the same number instead: on a GPU.
+and the minutes that they took.
+
+    python paper/table3.py --data open --scale 4 --patches 30000 --minutes 20     # and again, and again
+
+gives every network the same number of patches instead. A training pauses after ``--minutes`` of a call and
+goes on in the next one; its row is made all the same, and marked for as long as it is short.
 """
 
+import math
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from budget import fitted, lasting, trained
+from cards import FEWEST, interval
 from results import Rows, heading, load, markdown, ordered, program, score, write
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,11 +36,33 @@ from seran.recipes import RECIPES
 from seran.sharpen import sharpen
 from seran.systems import SYSTEMS, title
 
-ORDER = ("bicubic", "nlm", "srcnn", "vdsr", "idn", "fscwrn", "rdn", "csn", "edsr", "seab", "seran", "seran+")
+ORDER = (
+    "bicubic",
+    "nlm",
+    "srcnn",
+    "vdsr",
+    "idn",
+    "fscwrn",
+    "rdn",
+    "csn",
+    "edsr",
+    "seab",
+    "seran",
+    "seran+",
+    "fast",
+)
 PROTOCOL = (
     "Every network with the project's common recipe, in which SRCNN, RDN, CSN, EDSR, SEAB and SERAN, too, "
     "learn a correction of bicubic, for {budget} on {machine}.",
     "GMACs per 240x240 slice of the result; seconds for a volume of 240x240x96 voxels on the same machine.",
+)
+GAINS = (
+    "In brackets the gain over bicubic in dB and, where there are {fewest} subjects or more, its 95 % "
+    "interval over subjects."
+)
+SHORT = (
+    "†: still short of its patches: the average of the weights where training paused, its rate not yet low. "
+    "Such a row says little of its system."
 )
 
 
@@ -79,7 +108,22 @@ def described(name: str, scale: int, file: Path | None) -> dict[str, Any]:
         "patches": card.patches,
         "training_seconds": card.seconds,
         "command": card.command,
+        "short": file.stem.endswith("-short"),
     }
+
+
+def gain(rows: Rows, name: str, contrast: str) -> str:
+    """The mean gain over bicubic, with its interval where there are enough subjects, in dB."""
+    mean = f"{rows[name]['means'][contrast]['gain']:+.2f}"
+    if "bicubic" not in rows or name == "bicubic":
+        return mean
+    base = {v["name"]: v["psnr"] for v in rows["bicubic"]["volumes"]}
+    volumes = [v for v in rows[name]["volumes"] if v["contrast"] == contrast]
+    subjects = [v["subject"] for v in volumes]
+    if len(set(subjects)) < FEWEST:
+        return mean
+    low, high = interval([v["psnr"] - base[v["name"]] for v in volumes], subjects)
+    return f"{mean}, {low:+.2f} to {high:+.2f}"
 
 
 def table(rows: Rows) -> list[str]:
@@ -88,7 +132,7 @@ def table(rows: Rows) -> list[str]:
     lines = []
     for name, r in rows.items():
         cells = [
-            title(name),
+            title(name) + " †" * r.get("short", False),
             f"{r['parameters'] / 1e6:.3f}M" if r["parameters"] else "–",
             f"{r['gmacs']:.1f}" if r["gmacs"] else "–",
             f"{r['seconds']:.1f}" if "seconds" in r else "–",
@@ -97,10 +141,19 @@ def table(rows: Rows) -> list[str]:
         ]
         for c in columns:
             mean = r["means"][c]
-            cells.append(f"{mean['psnr']:.2f} / {mean['ssim_volume']:.4f} ({mean['gain']:+.2f})")
+            cells.append(f"{mean['psnr']:.2f} / {mean['ssim_volume']:.4f} ({gain(rows, name, c)})")
         lines.append(cells)
     facts = ("system", "parameters", "GMACs", "s / volume", "patches", "minutes")
-    return markdown([*facts, *columns.values()], lines)
+    notes = [SHORT] * any(r.get("short") for r in rows.values())
+    return [
+        *markdown([*facts, *columns.values()], lines),
+        *(text for note in (GAINS.format(fewest=FEWEST), *notes) for text in ("", note)),
+    ]
+
+
+def at_hand(runs: Path, key: str) -> Path | None:
+    """The weights of a run: final ones, or those of where it paused."""
+    return next((f for f in (runs / f"{key}.onnx", runs / f"{key}-short.onnx") if f.is_file()), None)
 
 
 def main(
@@ -109,6 +162,7 @@ def main(
     scale: Literal[2, 3, 4] = 2,
     budget: float = 12.0,
     patches: int = 0,
+    minutes: float = math.inf,
     slices: int = 12,
     machine: str = "two CPU cores",
     systems: tuple[str, ...] = ORDER,
@@ -122,7 +176,8 @@ def main(
         runs: folder of the training runs.
         scale: 2, 3 or 4.
         budget: quiet minutes of training per network; a pilot says how many steps they are.
-        patches: of training per network, instead of minutes.
+        patches: of training per network, instead of a budget.
+        minutes: pause the training of a network after so many of this call; the same call goes on.
         slices: central slices of each test volume that are scored; 0 for all.
         machine: what it runs on, in words, for the table.
         systems: which rows.
@@ -140,8 +195,8 @@ def main(
     for name in systems:
         plain = name.removesuffix("+")
         key = f"{plain}-x{scale}-bd"
-        file = runs / f"{key}.onnx" if is_network(name) else None
-        if file is not None and "train" in stages:
+        file = at_hand(runs, key) if is_network(name) else None
+        if is_network(name) and "train" in stages:
             command = f"python paper/table3.py --systems {plain} --scale {scale} "
             command += f"--patches {patches}" if patches else f"--budget {budget:g}"
             recipe = RECIPES[key]
@@ -149,8 +204,8 @@ def main(
                 recipe = lasting(recipe, patches // recipe.batch)
             else:
                 recipe = fitted(recipe, key, pairs, runs, budget)
-            trained(recipe, key, pairs, runs, machine, command, stated[0])
-        if file is not None and not file.is_file():
+            file = trained(recipe, key, pairs, runs, machine, command, stated[0], minutes)
+        if is_network(name) and file is None:
             continue
         chosen = method(name, scale, file=file)
         row = rows.get(name, {})

@@ -63,6 +63,7 @@ WAYS = {
     "seran-td": Way("SERAN-TD", "seran", "truncation"),
     "native": Way("native", "seran"),
     "native+": Way("native+", "seran", ensemble=True),
+    "fast": Way("fast native", "fast"),
 }
 
 

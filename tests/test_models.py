@@ -49,6 +49,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "edsr": {"depth": 2, "width": 16},
     "seab": {"depth": 2, "width": 16, "positions": (2,)},
     "seran": {"depth": 2, "width": 16, "positions": (1, 2)},
+    "fast": {"depth": 2, "width": 16},
 }
 FOLDED = {"rdn", "csn", "edsr", "seab", "seran"}
 """Networks that end in an upsampler and one convolution."""

@@ -1,4 +1,4 @@
-"""The trained native network as a weights file, with its card: ``export.py PACKED WEIGHTS [OUT]``.
+"""A trained native network as a weights file, with its card: ``export.py PACKED WEIGHTS [--task fast]``.
 
 Validation PSNR is that of plain truncation at x2; spacings are those of the training scans, scores the gains
 in ``paper/native_matrix.json``, made before or after: the same command again renews the evidence.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from seran import files, weights
 from seran.acquisition import NONE, Acquisition
 from seran.export import export_heads
 from seran.models.isotropic import Isotropic
+from seran.models.native import FastNative, Headed
 from seran.weights import Card, Evidence, Spacings
 
 PAPER = Path(__file__).parents[1]
@@ -66,19 +68,33 @@ FAILS = [
     "such scans are smoothed more than they need.",
     "- Weak filters are not undone; strong ones only where the noise in air has passed them.",
 ]
-ABOUT = About(
-    "seran-native",
-    "SERAN (Zhang et al., CVPR, 2021) on the acquired grid, with heads for ×1 to ×4, undoing what a "
-    "scanner does: truncation of k-space, filter, noise, zero-filling.",
-    "paper/native/export.py",
-    "1 to 4",
-    "Gain over zero-filling on the test split at ×2, dB, mean over the volumes of a contrast; the "
-    "library measures what it uses ([the whole matrix](../../paper/native_matrix.md)).",
-    FAILS,
+UNDOES = "undoing what a scanner does: truncation of k-space, filter, noise, zero-filling."
+SCORED = (
+    "Gain over zero-filling on the test split at ×2, dB, mean over the volumes of a contrast; the library "
+    "measures what it uses ([the whole matrix](../../paper/native_matrix.md))."
 )
+ABOUT = {
+    "native": About(
+        "seran-native",
+        f"SERAN (Zhang et al., CVPR, 2021) on the acquired grid, with heads for ×1 to ×4, {UNDOES}",
+        "paper/native/export.py",
+        "1 to 4",
+        SCORED,
+        FAILS,
+    ),
+    "fast": About(
+        "fast-native",
+        "Plain 3x3 convolutions (`seran.models.fast`) on the acquired grid, with heads for ×1 to ×4, "
+        f"{UNDOES}",
+        "paper/native/export.py",
+        "1 to 4",
+        SCORED,
+        [*FAILS, "- It is quicker than seran-native and worse: see both in the matrix."],
+    ),
+}
 
 
-def psnr(network: Native, x: ndarray) -> float:
+def psnr(network: Headed, x: ndarray) -> float:
     """Of the central slices of a volume, truncated; no value below 0."""
     first = max(0, (len(x) - SLICES) // 2)
     x = x[first : first + SLICES].astype(np.float32)
@@ -128,7 +144,7 @@ def scores(table: Path, way: str, base: str, mark: str = "") -> dict[str, dict[s
     return {c: {n: round(float(np.mean(v)), 3) for n, v in by.items()} for c, by in sorted(found.items())}
 
 
-def read(network: Native | Isotropic, trained: Path, packed: Path) -> tuple[dict[str, str], list[dict]]:
+def read(network: Headed | Isotropic, trained: Path, packed: Path) -> tuple[dict[str, str], list[dict]]:
     """Put trained weights into a network; what they say of their training, and the scans that it was on."""
     with safe_open(trained, "pt") as file:
         network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
@@ -139,7 +155,7 @@ def read(network: Native | Isotropic, trained: Path, packed: Path) -> tuple[dict
 
 
 def write(
-    network: Native | Isotropic, out: Path, card: Card, evidence: Evidence, about: About, docs: Path
+    network: Headed | Isotropic, out: Path, card: Card, evidence: Evidence, about: About, docs: Path
 ) -> None:
     """Export, if what is exported agrees with torch, and write the card.
 
@@ -185,7 +201,8 @@ def document(held: weights.Weights, about: About) -> str:
 def main(
     packed: Positional[Path],
     trained: Positional[Path],
-    out: Positional[Path] = weights.SHIPPED / "seran-native.onnx",
+    out: Path | None = None,
+    task: Literal["native", "fast"] = "native",
     matrix: Path = PAPER / "native_matrix.json",
     machine: str = "one CPU core with AMX",
     docs: Path = DOCS,
@@ -195,25 +212,32 @@ def main(
     Args:
         packed: a folder that `kit.py unpack` made.
         trained: averaged weights with steps, seconds and patches in their metadata.
-        out: the weights file.
+        out: the weights file; without it the shipped one.
+        task: of `kit.py train`.
         matrix: gains on the test split.
         machine: what trained them, in words.
         docs: folder of the card.
     """
-    network = Native()
+    about = ABOUT[task]
+    model, way, network = (
+        ("seran", "native", Native()) if task == "native" else ("fast", "fast", FastNative())
+    )
     facts, rows = read(network, trained, packed)
-    body = weights.read(weights.shipped()["seran-x2-td"]).card  # where its body began
+    patches, seconds, begun = int(facts["patches"]), float(facts["seconds"]), facts.get("init", "")
+    if task == "native":
+        body = weights.read(weights.shipped()["seran-x2-td"]).card  # where its body began
+        patches, seconds = patches + body.patches, seconds + body.seconds
+        begun = begun or "seran-x2-td, seran-x3-bd, seran-x4-bd"
     card = Card(
-        model="seran", scale=max(HEADS), degradation="native", anchor="center", options={}, residual=False,
-        recipe={"init": facts.get("init", "seran-x2-td, seran-x3-bd, seran-x4-bd"), "seed": 0},
-        scans=[{name: str(row[name]) for name in FACTS} for row in rows],
-        patches=int(facts["patches"]) + body.patches,
-        seconds=float(facts["seconds"]) + body.seconds, machine=machine,
-        command="python paper/native/kit.py train KIT RUN", export_error=math.nan,
-        validation=validated(partial(psnr, network), packed), version=seran.__version__,
+        model=model, scale=max(HEADS), degradation="native", anchor="center", options={}, residual=False,
+        recipe={"init": begun, "seed": 0}, scans=[{name: str(row[name]) for name in FACTS} for row in rows],
+        patches=patches, seconds=seconds, machine=machine,
+        command="python paper/native/kit.py train KIT RUN" + " --task fast" * (task == "fast"),
+        export_error=math.nan, validation=validated(partial(psnr, network), packed),
+        version=seran.__version__,
     )  # fmt: skip
-    evidence = Evidence(spacings=spacings(rows), scores=scores(matrix, "native", "zerofill"))
-    write(network, out, card, evidence, ABOUT, docs)
+    evidence = Evidence(spacings=spacings(rows), scores=scores(matrix, way, "zerofill"))
+    write(network, out or weights.SHIPPED / f"{about.name}.onnx", card, evidence, about, docs)
 
 
 if __name__ == "__main__":

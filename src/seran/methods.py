@@ -19,7 +19,7 @@ from seran.systems import SYSTEMS
 from seran.uncertainty import Calibration, Widths
 from seran.weights import Weights, named
 
-DEFAULT = "seran"
+DEFAULT, FAST = "seran", "fast"
 ISOTROPIC = "isotropic"  # what weights for thick slices are called
 NATIVE = "native"  # the degradation of weights that undo what is known of a scan's acquisition
 LOADING = threading.Lock()  # threads that want the same network share it

@@ -50,6 +50,8 @@ SYSTEMS: dict[str, System] = {  # every method by name
                    "seran.models.seran:SERAN", {"reasoning": False}),
     "seran": System("SERAN", 2021, "Zhang et al., CVPR", (3_165_057, 3_349_697, 3_312_769),
                     "seran.models.seran:SERAN"),
+    "fast": System("fast", 2026, "seran's own: plain 3x3 convolutions, see seran.models.fast",
+                   (420_964, 426_969, 435_376), "seran.models.fast:Fast"),
 }  # fmt: skip
 
 

@@ -262,6 +262,7 @@ class Options:
 
     Attributes:
         method: `seran methods` lists them; without it that of the weights, or seran.
+        fast: the same as --method fast: a small network, about six times as quick, see docs/speed.md.
         weights: a weights file to use instead of those shipped for it, or a name of `seran weights list`.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
         adapt: seconds to fine-tune the network of --isotropic on the scan's own slices (needs the extra
@@ -290,6 +291,11 @@ class Options:
     target: Target = Target()
     scanner: Scanner = Scanner()
     read: ReadOptions = ReadOptions()
+    fast: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fast and self.method not in (None, methods.FAST):
+            raise BadInput(f"--fast is --method {methods.FAST}, and --method {self.method} is another")
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -298,7 +304,7 @@ class Options:
 
     def implied(self) -> tuple[str, int]:
         """The method's name, with its ``+`` where it is ensembled, and the scale where none is asked for."""
-        name, scale = methods.implied(self.method, self.weights)
+        name, scale = methods.implied(methods.FAST if self.fast else self.method, self.weights)
         return name + "+" * (self.ensemble and not name.endswith("+")), scale
 
     @property

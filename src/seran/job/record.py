@@ -346,7 +346,7 @@ def key(scan: str, options: Options, engine: Engine, name: str = "") -> str:
         name: of the scan, which says what half-widths are calibrated for.
     """
     contrast = contrast_of(name) if options.uncertainty else ""
-    name, _ = methods.implied(options.method, options.weights)
+    name, _ = options.implied()
     file = options.weights
     paths = [weights.named(file)] if file else methods.files_of(name.removesuffix("+"))
     used, eight = [weights.read(path) for path in paths], engine.precision == "int8"
@@ -358,6 +358,7 @@ def key(scan: str, options: Options, engine: Engine, name: str = "") -> str:
         "version": __version__,
         "contrast": contrast,
     }
+    del stated["fast"]  # the method says so
     if options.target.like is not None:
         stated["target"]["like"] = files.sha256_of(io.resolve(options.target.like).files)
     return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
