@@ -11,6 +11,10 @@ run, by PyTorch and by OpenVINO, small ones that stay in a core's cache included
 compute bf16, or may not, float32 takes its place everywhere. On a GPU, float32 is without TF32 and
 the only other way. Rates count the operations of the network as it was trained; seran makes fewer of them
 (`seran.subpixel`; MNN's convolutions).
+
+On a CPU there are two more ways: the method `fast`, whose rate is that of its own operations; and seran on
+one thread, held against the ceiling of one thread. Where cores share a matrix unit (AMX), one thread may
+already have its full rate; then no division of the work among cores makes the network faster.
 """
 
 import time
@@ -75,32 +79,33 @@ def operations(held: weights.Weights, side: int) -> float:
     return counter.get_total_flops()
 
 
-def by_torch(n: int, k: int, m: int, device: str) -> Callable[[], object]:
-    """A product in PyTorch, over all threads."""
+def by_torch(n: int, k: int, m: int, device: str, threads: int) -> Callable[[], object]:
+    """A product in PyTorch."""
+    torch.set_num_threads(threads)
     kind = torch.bfloat16 if device != "cpu" or native() == "bf16" else torch.float32
     a, b, out = (torch.randn(s).to(device, kind) for s in ((n, k), (k, m), (n, m)))
     return lambda: torch.matmul(a, b, out=out)
 
 
-def by_openvino(n: int, k: int, m: int, _: str) -> Callable[[], object]:
-    """A product in OpenVINO, over all threads."""
+def by_openvino(n: int, k: int, m: int, _: str, threads: int) -> Callable[[], object]:
+    """A product in OpenVINO."""
     a = opset.parameter([n, k], np.float32)
     product = opset.matmul(a, opset.constant(np.random.randn(k, m).astype(np.float32)), False, False)
     kind = ov.Type.bf16 if native() == "bf16" else ov.Type.f32
-    setting = {hint.inference_precision: kind, properties.inference_num_threads: cpus()}
+    setting = {hint.inference_precision: kind, properties.inference_num_threads: threads}
     request = ov.Core().compile_model(ov.Model([product], [a]), "CPU", setting).create_infer_request()
     request.set_input_tensor(ov.Tensor(np.random.randn(n, k).astype(np.float32)))
     return request.infer
 
 
-def ceiling(device: str, seconds: float = 0.5) -> tuple[float, str]:
+def ceiling(device: str, threads: int, seconds: float = 0.5) -> tuple[float, str]:
     """The best rate of matrix products, in operations a second, and which product reaches it."""
     best, which = 0.0, ""
     libraries = {"PyTorch": by_torch} | ({"OpenVINO": by_openvino} if device == "cpu" else {})
     wait = torch.cuda.synchronize if device != "cpu" else lambda: None
     for n, k, m in PRODUCTS + LARGER * (device != "cpu"):
         for library, make in libraries.items():
-            product = make(n, k, m, device)
+            product = make(n, k, m, device, threads)
             product()
             wait()
             began, repeats = time.perf_counter(), max(1, 10**9 // (2 * n * k * m))
@@ -127,11 +132,13 @@ def main(scale: int = 2, slices: int = 96, repeats: int = 5, device: Literal["cp
     torch.set_num_threads(cpus())
     torch.backends.cudnn.allow_tf32 = False
     name, side = f"seran-x{scale}-bd", SIDES[scale]
-    held = weights.read(weights.shipped()[name])
+    held, shipped = weights.read(weights.shipped()[name]), weights.shipped()
     low = np.random.default_rng(0).random((slices, side, side), dtype=np.float32)
     own = method("seran", scale, engine=Engine(device))
     last = f"seran: {own.engine}, {own.precision}"
     ways: dict[str, Way] = {"PyTorch, float32, contiguous": eager(held, device)}
+    work = dict.fromkeys([*ways, last], operations(held, side) * slices)
+    single = ""
     if device == "cpu":
         half, coarse = native(), method("seran", scale, engine=Engine(precision="int8"))
         tuned = load(held, Engine("cpu", half)).predict
@@ -140,22 +147,38 @@ def main(scale: int = 2, slices: int = 96, repeats: int = 5, device: Literal["cp
             "ONNX Runtime, float32": onnx_runtime(held.data),
             f"seran: {coarse.engine}, {coarse.precision}": coarse.predict,
         }
+        if cpus() > 1:
+            one = method("seran", scale, engine=Engine(threads=1))
+            single = f"seran: {one.engine}, {one.precision}"
+            ways[single] = one.predict
+        work |= dict.fromkeys(ways, work[last])
+        if (fast := f"fast-x{scale}-bd") in shipped:
+            quick = method("fast", scale)
+            words = f"fast: {quick.engine}, {quick.precision}"
+            ways[words] = quick.predict
+            work[words] = operations(weights.read(shipped[fast]), side) * slices
     ways[last] = own.predict
     seconds = in_turn({way: lambda run=run: run(low) for way, run in ways.items()}, repeats)
-    best, which = ceiling(device)
-    work = operations(held, side) * slices
+    best, which = ceiling(device, cpus())
+    limits = dict.fromkeys(ways, best)
     lines = [
         f"{side}x{side}x{slices} voxels at x{scale}; seconds: median of {repeats} runs (least … most). "
         f"Operations: of the network as trained. Ceiling: {best / 1e12:.3f} TFLOP/s ({which}).",
-        "",
-        "| way | seconds | of ours | TFLOP/s | of the ceiling |",
-        "|---|---|---|---|---|",
     ]
+    if single:
+        limits[single], which = ceiling(device, 1)
+        times = median(seconds[single]) / median(seconds[last])
+        lines += [
+            "",
+            f"One thread: {limits[single] / 1e12:.3f} TFLOP/s ({which}), {limits[single] / best:.2f} of what "
+            f"{cpus()} reach; the network takes {times:.2f} times as long on it.",
+        ]
+    lines += ["", "| way | seconds | of ours | TFLOP/s | of its ceiling |", "|---|---|---|---|---|"]
     for way, found in seconds.items():
         middle = median(found)
         lines.append(
             f"| {way} | {spread(found)} | {middle / median(seconds[last]):.2f}x | "
-            f"{work / middle / 1e12:.3f} | {work / middle / best:.0%} |"
+            f"{work[way] / middle / 1e12:.3f} | {work[way] / middle / limits[way]:.0%} |"
         )
     where = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
     record(f"Network, x{scale}{where}", lines, ("torch", "onnxruntime", "openvino", "mnn"))

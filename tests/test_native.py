@@ -1,5 +1,6 @@
 """The acquisition model and the network of `paper/native`: identities, and the way back from a scan."""
 
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seran import weights
 from seran.acquisition import Acquisition, Kind, Window, canonical
+from seran.export import export_heads
 from seran.kspace import fitted, regridded
 from seran.models.native import HEADS, TOLD, FastNative, FastOneHead
+from seran.weights import Card
 from tests.conftest import phantom
 
 ROOT = Path(__file__).parents[1]
@@ -108,7 +112,6 @@ def test_the_network_starts_as_the_shipped_weights() -> None:
     import torch
     from network import Native, joined, told, warm
 
-    from seran import weights
     from seran.engines.torch import network
 
     native = warm(Native()).eval()
@@ -133,3 +136,23 @@ def test_the_fast_network_by_one_head_is_the_same() -> None:
             assert torch.equal(made, whole(low, scale))
         assert made.shape == (2, 1, 9 * scale, 12 * scale)
         assert (made - whole.base[str(scale)](low[:, :1])).abs().max() > 1e-4  # the network does something
+
+
+def test_the_fast_network_as_a_weights_file(tmp_path: Path) -> None:
+    """What engines make of each head is what was trained, to the rounding of parameters to float16."""
+    from seran.engines import Engine, openvino
+    from seran.engines import torch as by_torch
+
+    torch.manual_seed(0)
+    network = FastNative()
+    card = Card("fast", 4, "native", "center", {}, False, {}, [], 1, 1.0, "", "", {}, math.nan, "0")
+    export_heads(network, tmp_path / "fast-native.onnx", card)
+    held = weights.read(tmp_path / "fast-native.onnx")
+    low = np.random.default_rng(0).random((1, 1 + TOLD, 17, 12), dtype=np.float32)
+    for scale in HEADS:
+        one = weights.head(held, scale)
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(low), scale)[:, 0].numpy()
+        for engine in (by_torch, openvino):
+            made = engine.load(one, Engine(precision="f32")).predict(low)
+            np.testing.assert_allclose(made, expected, atol=2e-4)

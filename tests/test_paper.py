@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import nibabel as nib
@@ -90,6 +91,50 @@ def test_table3_trains_scores_and_resumes(pairs: Path, tmp_path: Path) -> None:
     other = run("table3", *options, "--budget", "0.2", "--systems", "srcnn")
     assert other.returncode == 2
     assert "expected a run of 0.2 minutes" in other.stderr
+
+
+@pytest.mark.slow
+def test_table3_by_patches_goes_on_over_calls_and_marks_what_is_short(pairs: Path, tmp_path: Path) -> None:
+    options = ["--data", pairs, "--runs", tmp_path / "runs", "--out", tmp_path, "--slices", "3"]
+    options += ["--stages", "train", "score", "--patches", "480", "--systems", "bicubic", "srcnn"]
+    made("table3", *options, "--minutes", "0.001")
+    path, short = tmp_path / "table3-x2.json", tmp_path / "runs" / "srcnn-x2-bd-short.onnx"
+    row = json.loads(path.read_text())["results"]["srcnn"]
+    assert row["short"]
+    assert 0 < row["patches"] < 400
+    assert "| SRCNN † |" in (tmp_path / "table3-x2.md").read_text()
+    assert short.is_file()
+
+    made("table3", *options)
+    rows = json.loads(path.read_text())["results"]
+    assert not rows["srcnn"]["short"]
+    assert 400 < rows["srcnn"]["patches"] <= 480  # patches of the last steps are larger, and fewer
+    assert rows["srcnn"]["training_seconds"] > row["training_seconds"]
+    assert not short.exists()
+    text = (tmp_path / "table3-x2.md").read_text()
+    assert "†" not in text
+    assert f"({rows['srcnn']['means']['T2']['gain']:+.2f}) |" in text  # of one subject: no interval
+
+
+def test_gains_have_intervals_over_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paired with bicubic's PSNR on the same scan; two scans of a subject are no two subjects."""
+    monkeypatch.syspath_prepend(str(PAPER))
+    import table3
+
+    def row(psnr: list[float]) -> dict[str, Any]:
+        subjects = ["a", "b", "c", "c"]
+        volumes = [
+            {"name": f"{i}", "subject": s, "contrast": "T1", "psnr": p}
+            for i, (s, p) in enumerate(zip(subjects, psnr, strict=True))
+        ]
+        return {"means": {"T1": {"gain": float(np.mean(psnr)) - 35}}, "volumes": volumes}
+
+    rows = {"bicubic": row([30, 40, 35, 35]), "srcnn": row([32, 42, 37.5, 37.5])}
+    assert table3.gain(rows, "srcnn", "T1") == "+2.25, +2.00 to +2.50"
+    assert table3.gain(rows, "bicubic", "T1") == "+0.00"
+    for one in rows.values():
+        one["volumes"] = one["volumes"][2:]
+    assert table3.gain(rows, "srcnn", "T1") == "+2.25"
 
 
 @pytest.mark.slow
