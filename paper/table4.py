@@ -24,7 +24,21 @@ from seran.run import Run
 from seran.sharpen import sharpen
 from seran.systems import title
 
-ORDER = ("bicubic", "nlm", "srcnn", "vdsr", "idn", "fscwrn", "rdn", "csn", "edsr", "seab", "seran", "seran+")
+ORDER = (
+    "bicubic",
+    "nlm",
+    "srcnn",
+    "vdsr",
+    "idn",
+    "fscwrn",
+    "rdn",
+    "csn",
+    "edsr",
+    "seab",
+    "seran",
+    "seran+",
+    "fast",
+)
 LONG = 60.0
 """Seconds after which a measurement is not repeated."""
 PROTOCOL = (
@@ -94,6 +108,7 @@ def main(
     repeats: int = 3,
     machine: str = platform.processor() or platform.machine(),
     out: Path = Path(__file__).parent,
+    name: str = "table4",
 ) -> None:
     """Time the systems of Table 4; scales that are done already are kept.
 
@@ -103,16 +118,17 @@ def main(
         repeats: runs per method and scale.
         machine: what it runs on, in words, for the table.
         out: folder of the table.
+        name: of its files, for the table of another machine.
     """
     precision = ready("srcnn", 2).precision
     words = {"repeats": repeats, "long": LONG, "threads": cpus(), "machine": machine, "precision": precision}
     protocol = [line.format(**words) for line in PROTOCOL]
-    path = out / "table4.json"
+    path = out / f"{name}.json"
     rows = load(path, protocol)
     for scale in scales:
-        missing = tuple(name for name in systems if f"x{scale}" not in rows.get(name, {}))
-        for name, seconds in measure(scale, missing, repeats).items():
-            rows.setdefault(name, {})[f"x{scale}"] = seconds
+        missing = tuple(system for system in systems if f"x{scale}" not in rows.get(system, {}))
+        for system, seconds in measure(scale, missing, repeats).items():
+            rows.setdefault(system, {})[f"x{scale}"] = seconds
         rows = ordered(rows, ORDER)
         write(path, protocol, rows, table)
 

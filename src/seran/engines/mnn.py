@@ -23,7 +23,7 @@ KEPT: list[Any] = []  # every network that was loaded: none is taken down while 
 
 
 def suits(threads: int) -> bool:
-    """Whether MNN is installed (the extra ``winograd``) and pays with so many threads."""
+    """Whether MNN is installed and pays with so many threads."""
     return threads <= MOST_THREADS and os.name == "posix" and util.find_spec("MNN") is not None
 
 

@@ -17,7 +17,7 @@ from seran.subpixel import WINDOWS
 from seran.weights import Weights, tensors
 
 MEMORY = 400 << 20  # bytes of features in work at a time, over all requests
-WIDE = 800  # bytes in bf16 for a pixel of the input (SERAN)
+WIDE = 800  # bytes in bf16 for a pixel of the input, where features are that coarse (SERAN)
 FINE = 256  # the same for a pixel of the result, where features are that fine (VDSR)
 MOST_VALUES = 1 << 28  # at one place in a network, whatever the slice
 TRUNK_PIXELS = 400 * 400  # of the largest low-resolution slice that MNN gets, which takes 2.5 kB for one
@@ -82,8 +82,9 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
         return [_request(network) for _ in range(parallel)]
 
     what, behind = f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", None
-    if kind == "f32" and features is not None and not direct and mnn.suits(threads):
-        name = features.get_any_name()
+    coarse = features or _before_shuffle(model, math.prod(factors))
+    if kind == "f32" and coarse is not None and not direct and mnn.suits(threads):
+        name = coarse.get_any_name()
         trunk, by = mnn.trunk(weights.data, name, threads)
         what = f"{by} and {what}"
         rest = functools.cache(lambda: compiled(_tail(model, name), 1))
@@ -94,7 +95,7 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
             raise BadInput(f"slices of {h}x{w} pixels: must be at least 3x3")
         if behind and h * w <= TRUNK_PIXELS:
             return [behind], 1
-        size = h * w * (WIDE if features is not None else FINE * math.prod(factors))
+        size = h * w * (WIDE if coarse is not None else FINE * math.prod(factors))
         parallel = MEMORY // (size if wide == "bf16" else 2 * size)
         return requests(max(1, min(threads, parallel))), 1
 
@@ -149,6 +150,14 @@ def fold(model: ov.Model, parameters: Mapping[str, ndarray]) -> ov.Output | None
         user.replace_source_output(high.output(0))
     model.validate_nodes_and_infer_types()
     return features
+
+
+def _before_shuffle(model: ov.Model, maps: int) -> ov.Output | None:
+    """What goes into the last convolution, of a network whose last one makes a map for each fine pixel."""
+    for op in model.get_ordered_ops():
+        if _weighs(op, subpixel.TAIL) and op.input_value(1).get_partial_shape()[0].get_length() == maps:
+            return op.input_value(0)
+    return None
 
 
 def _ending(model: ov.Model) -> list[ov.Node]:
