@@ -144,6 +144,7 @@ def bids(
     participant_label: tuple[str, ...] = (),
     session_label: tuple[str, ...] = (),
     suffix: tuple[str, ...] = SUFFIXES,
+    verify: bool = False,
     strict: Literal["on", "off"] = "on",
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
@@ -163,6 +164,8 @@ def bids(
         participant_label: with or without sub-; none for all.
         session_label: with or without ses-; none for all.
         suffix: which images.
+        verify: of participant, read and hash every scan and result that is there; without it only those whose
+            size or modification time is not as recorded.
         strict: of participant; on: results whose checks say FAIL are kept and named, and the exit status is
             1; off: it is 0.
         options: how.
@@ -175,7 +178,8 @@ def bids(
     tasks = [_planned(bids_dir, output_dir, image, names, wrong) for image, wrong in images.items()]
     if level == "participant":
         _describe(bids_dir, output_dir, names, options.beside)
-        return batch.run(tasks, options, engine, resume=True, where=where, strict=strict == "on")
+        stops = strict == "on"
+        return batch.run(tasks, options, engine, resume=True, where=where, strict=stops, verify=verify)
     if not (output_dir / "dataset_description.json").is_file():
         told = f"run `seran bids {bids_dir} {output_dir} participant` first"
         raise BadInput(f"{output_dir}: nothing is there yet; {told}")

@@ -19,6 +19,7 @@ from seran.job import run as job
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.options import Options
+from seran.job.resume import done
 
 NAMED = re.compile(rf"(?:{'|'.join(map(re.escape, io.FORMATS))})$", re.I)  # like a scan
 PACKED = re.compile(r"\.(?:nii|hdr|mgh|nrrd|nhdr|mha|mhd)\.(?:gz|bz2|xz|zst|zip)$", re.I)
@@ -92,6 +93,7 @@ def upscale(
     out: Annotated[Path | None, tyro.conf.arg(name="out", aliases=("-o",))] = None,
     force: bool = False,
     resume: bool = False,
+    verify: bool = False,
     report: Annotated[Path | None, "PAGE"] = None,
     strict: Literal["on", "off"] = "on",
     options: Options = Options(),  # noqa: B008
@@ -116,6 +118,8 @@ def upscale(
         force: replace existing results.
         resume: pass over scans whose result is there, made from the same scan in the same way (weights,
             options, device, precision, version); replace others that have a record of seran's.
+        verify: with --resume, read and hash every scan and result; without it only those whose size or
+            modification time is not as recorded.
         report: a page (.html) about one scan: before and after with a divider, difference, spectrum, checks.
         strict: on: a result whose checks say FAIL is kept, and the exit status is 1; off: it is 0.
         options: how.
@@ -125,6 +129,8 @@ def upscale(
     named = [*inputs, *paths, *([out] if out else [])]
     if len(named) < 2:
         raise BadInput("upscale needs IN and OUT; see seran upscale --help")
+    if verify and not resume:
+        raise BadInput("--verify: only --resume uses it; give both, or leave it out")
     *sources, result = named
     chosen = options.read.series is not None  # of a DICOM folder, whatever else lies there
     if len(sources) > 1 or (not chosen and sources[0].is_dir() and _scans_in(sources[0])[0]):
@@ -135,7 +141,7 @@ def upscale(
         if result.is_file() or io.format_of(result):
             raise BadInput(f"{result}: must be a folder; several scans are sharpened")
         tasks = _planned(sources, result)
-        return batch.run(tasks, options, engine, force, resume, where, strict == "on")
+        return batch.run(tasks, options, engine, force, resume, where, strict == "on", verify)
     if where != Cluster():
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
     source = sources[0]
@@ -144,7 +150,7 @@ def upscale(
     if report is not None:
         renew = force or (resume and compare.is_page(report))
         compare.refuse_page(report, renew, source, result, record.sidecar(result))
-    if resume and (made := record.done(source, result, options, engine)):
+    if resume and (made := done(source, result, options, engine, verify)):
         told = f"{result} is there already, from the same scan and options{made.judged_as(result)}"
     else:
         with batch.bars() as watch:
