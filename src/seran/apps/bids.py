@@ -43,11 +43,13 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _planned(root: Path, out: Path, image: Path, names: Naming, wrong: str) -> Task:
-    """What becomes of an image, or why nothing can."""
+def _planned(
+    root: Path, out: Path, image: Path, names: Naming, wrong: str, said: Sequence[Path] = ()
+) -> Task:
+    """What becomes of an image that these JSON files say something of, or why nothing can."""
     name = image.name if wrong else names.of(image)
     made = out / image.relative_to(root).with_name(name)
-    return Task(image, made, partial(dataset.stated, root, image, names), wrong)
+    return Task(image, made, partial(dataset.stated, root, image, names, said), wrong)
 
 
 def _refuse_folder(root: Path, out: Path) -> None:
@@ -175,7 +177,12 @@ def bids(
     images = dataset.images(bids_dir, participant_label, session_label, suffix)
     _refuse_folder(bids_dir, output_dir)
     names = dataset.naming(options, engine)
-    tasks = [_planned(bids_dir, output_dir, image, names, wrong) for image, wrong in images.items()]
+    right = [image for image, wrong in images.items() if not wrong and level == "participant"]
+    said = dataset.descriptions(bids_dir, right)
+    tasks = [
+        _planned(bids_dir, output_dir, image, names, wrong, said.get(image, ()))
+        for image, wrong in images.items()
+    ]
     if level == "participant":
         _describe(bids_dir, output_dir, names, options.beside)
         stops = strict == "on"

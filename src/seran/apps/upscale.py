@@ -37,20 +37,26 @@ def _scans_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
     lost = {p: why for p, why in unread.items() if _may_be_scans(p)}
     for path in (p for p in paths if p not in found and PACKED.search(p.name)):
         lost[path] = "of packed scans .nii.gz and .mgz are read; unpack it"
+    above = _above(scans)
     for path in files.folders(folder):
-        if NAMED.search(path.name) and not any(path in p.parents for p in scans):
+        if NAMED.search(path.name) and path not in above:
             lost[path] = "a folder with the name of a scan, and no scan in it; rename or remove it"
     others = (p for p in paths if p not in found and p.suffix.lower() not in TEXTS and p.name != "DICOMDIR")
-    return scans, lost | _series_beside(scans, others)
+    return scans, lost | _series_beside(above, others)
 
 
-def _series_beside(scans: list[Path], others: Iterable[Path]) -> dict[Path, str]:
+def _above(scans: Iterable[Path]) -> set[Path]:
+    """Every folder that a scan lies in or below."""
+    return {parent for folder in {scan.parent for scan in scans} for parent in (folder, *folder.parents)}
+
+
+def _series_beside(above: set[Path], others: Iterable[Path]) -> dict[Path, str]:
     """The folders of DICOM files, and how they are sharpened, as they are not together with other scans."""
     lost: dict[Path, str] = {}
     for path in others:
         here = path.parent
         if here not in lost and _is_dicom(path):
-            which = " --series NUMBER" if any(here in p.parents for p in scans) else ""
+            which = " --series NUMBER" if here in above else ""
             lost[here] = f"{here}: DICOM files are sharpened apart: seran upscale {here} OUT{which}"
     return lost
 
