@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 
 from seran import cli, files, weights
 from seran.engines import Engine
-from seran.job import resume
+from seran.job import dataset, resume
 from seran.job.options import Options, Target
 from tests.conftest import oblique, phantom
 from tests.test_dicom import DATA, series
@@ -120,11 +123,13 @@ def test_a_bit_that_changes_in_silence_is_found_by_verify(
         assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("when", [1_234_567_890_123_456_789, 4_234_567_890_123_456_789])
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_touched_is_hashed_and_not_done_again(
-    name: str, cohort: Path, hashed: list[Path], capsys: pytest.CaptureFixture[str]
+    name: str, when: int, cohort: Path, hashed: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    os.utime(one(cohort / name), ns=(0, 1_234_567_890_123_456_789))
+    """Older or newer: only the bytes decide."""
+    os.utime(one(cohort / name), ns=(0, when))
     assert run(cohort) == 0
     assert told(capsys) == "0 sharpened, 3 there already"
     scan = Path(name).parts[1][0]
@@ -139,6 +144,87 @@ def test_what_changes_is_done_again(name: str, cohort: Path, capsys: pytest.Capt
     path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     os.utime(path, ns=(0, 1_234_567_890_123_456_789))
     assert done_again(cohort, name, capsys)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_cut_off_is_no_result_and_no_scan(
+    name: str, cohort: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even if its time stays: a result is made again, and a scan is told to be damaged."""
+    path = one(cohort / name)
+    before = path.stat()
+    os.truncate(path, before.st_size - 9)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    if name.startswith("out"):
+        assert done_again(cohort, name, capsys)
+    else:
+        assert run(cohort) == 1
+        assert "0 sharpened, 2 there already, 1 failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--verify",)])
+def test_a_record_that_is_damaged_vouches_for_nothing(
+    more: tuple[str, ...], cohort: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be read fails its scan, as it may be anybody's; one without the right key is seran's."""
+    path = cohort / "out" / "a.json"
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])
+    assert run(cohort, *more) == 1
+    said = capsys.readouterr().err
+    assert "0 sharpened, 2 there already, 1 failed" in said
+    assert "a.nii exists, and no record beside it says that seran made it; remove it" in said
+    for name, value in (("Key", "0" * 64), ("InputSHA256", "0" * 64), ("Stamp", 7), ("Stamp", "0" * 64)):
+        path.write_text(json.dumps(json.loads(whole) | {name: value}))
+        assert run(cohort, *more) == 0
+        known = (name, value) == ("Stamp", "0" * 64)  # then digests decide
+        assert told(capsys) == ("0 sharpened, 3 there already" if known else "1 sharpened, 2 there already")
+    stated = json.loads(whole)
+    stated["ResultSHA256"] = ["0" * 64]
+    path.write_text(json.dumps(stated))
+    assert run(cohort, "--verify") == 0
+    assert told(capsys) == "1 sharpened, 2 there already"
+
+
+@pytest.mark.parametrize(
+    "words", [("--scale", "3"), ("--fill", "0"), ("--consistent", "off"), ("--precision", "f32")]
+)
+def test_other_settings_are_done_again(
+    words: tuple[str, str], cohort: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever sizes and times say; a folder is not replaced."""
+    assert run(cohort, *words) == 1
+    assert "2 sharpened, 0 there already, 1 failed" in capsys.readouterr().err
+    shutil.rmtree(cohort / "out" / "c")
+    assert run(cohort, *words) == 0
+    assert told(capsys) == "1 sharpened, 2 there already"
+
+
+@pytest.mark.slow
+def test_a_cohort_that_is_killed_goes_on(tmp_path: Path) -> None:
+    """What was finished by then passes by its size and time, and by its digest."""
+    root, out, count = tmp_path / "in", tmp_path / "out", 30
+    root.mkdir()
+    for i in range(count):
+        nib.save(nib.Nifti1Image(phantom((26, 22, 5), i), oblique()), root / f"{i}.nii")
+    command = [sys.executable, "-m", "seran", "upscale", root, out, "--method", "bicubic", "--resume"]
+    command += ["--strict", "off"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while len([*out.glob("*.json")]) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    done = len([*out.glob("*.json")])
+    assert 3 <= done < count
+    for more, counted in (
+        ((), f"{count - done} sharpened, {done} there already, 0 failed"),
+        ((), f"0 sharpened, {count} there already, 0 failed"),
+        (("--verify",), f"0 sharpened, {count} there already, 0 failed"),
+    ):
+        ended = subprocess.run([*command, *more], capture_output=True, text=True)
+        assert ended.stdout.startswith(counted), ended.stderr
+    assert not [*out.glob(".*")]
 
 
 def test_a_copy_elsewhere_is_hashed(
@@ -218,7 +304,7 @@ def test_weights_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     shutil.copy(weights.shipped()["srcnn-x2-bd"], own)
     nib.save(nib.Nifti1Image(phantom((26, 22, 5)), oblique()), like)
 
-    def counted(what: Callable[[Any], Any], of: Any) -> Any:  # noqa: ANN401
+    def counted(what: Callable[[Any], Any], of: Any) -> Any:
         nonlocal count
         count += 1
         return what(of)
@@ -236,3 +322,41 @@ def test_weights_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     overwrite(like, bytes(like.stat().st_size))
     os.utime(like)
     assert resume.key("1", options, Engine()) != first
+
+
+def test_a_folder_that_many_images_look_into_is_listed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data set's own would be, for each of its subjects, as long as there are subjects."""
+    images = [tmp_path / f"sub-{i}" / "anat" / f"sub-{i}_acq-ax_T2w.nii" for i in range(20)]
+    for image in images:
+        image.parent.mkdir(parents=True)
+    for name in ("T2w", "T1w", "acq-ax_T2w", "acq-sag_T2w", "sub-7/sub-7_T2w", "sub-7/anat/sub-7_acq-ax_T2w"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    listed: list[Path] = []
+    glob = Path.glob
+
+    def counted(folder: Path, pattern: str) -> Any:
+        listed.append(folder)
+        return glob(folder, pattern)
+
+    monkeypatch.setattr(Path, "glob", counted)
+    said = dataset.descriptions(tmp_path, images)
+    assert sorted(listed) == sorted({tmp_path, *(p for i in images for p in (i.parent, i.parent.parent))})
+    everyone = (tmp_path / "T2w.json", tmp_path / "acq-ax_T2w.json")
+    assert said[images[3]] == everyone
+    assert [p.relative_to(tmp_path).as_posix() for p in said[images[7]][2:]] == [
+        "sub-7/sub-7_T2w.json", "sub-7/anat/sub-7_acq-ax_T2w.json"
+    ]  # fmt: skip
+
+
+def test_a_finished_scan_costs_less_than_5_ms(finished: Path) -> None:
+    """Of the processor: the best of a few rounds, because others use it, too."""
+    scan, out = finished / "in" / "a.nii", finished / "out" / "a.nii"
+    options, best = Options(method="bicubic"), 1.0
+    for _ in range(5):
+        began = time.process_time()
+        for _ in range(20):
+            assert resume.done(scan, out, options, Engine())
+        best = min(best, (time.process_time() - began) / 20)
+    assert best <= 0.005
