@@ -266,14 +266,22 @@ def tables(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def measured(rows: Sequence[Row], repeats: int, once: int) -> None:
-    """Take every size of every row in turn, in each round."""
-    for turn in range(repeats):
-        for row in rows:
-            for n in (n for n in row.sizes if turn == 0 or n < once):
-                row.costs.setdefault(n, []).append(row.run(n))
-                told = f"{turn + 1}/{repeats} {row.name}, {n}: {row.costs[n][-1].cpu:.2f} CPU s"
-                print(told, file=sys.stderr, flush=True)  # noqa: T201
+def measure(rows: Sequence[Row], turn: int, once: int) -> None:
+    """Take every size of every row in turn."""
+    for row in rows:
+        for n in (n for n in row.sizes if turn == 0 or n < once):
+            row.costs.setdefault(n, []).append(row.run(n))
+            told = f"round {turn + 1}, {row.name}, {n}: {row.costs[n][-1].cpu:.2f} CPU s"
+            print(told, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def keep(title: str, rows: Sequence[Row]) -> None:
+    """Put what was measured into growth.json and results.md."""
+    held = json.loads(JSON.read_text()) if JSON.is_file() else {}
+    held[f"{title}; {machine()}"] = {"commit": commit(), "rows": list(map(stated, rows))}
+    with files.atomic(JSON) as part:
+        part.write_text(json.dumps(held, indent=1) + "\n")
+    record(title, tables(rows), ("openvino",))
 
 
 def main(
@@ -284,7 +292,7 @@ def main(
     subjects: tuple[int, ...] = SUBJECTS,
     place: Path | None = None,
 ) -> None:
-    """Measure every size in turn; print the tables, and keep them in results.md and growth.json.
+    """Measure every size in turn; after each round print the tables, and keep them in results.md and growth.json.
 
     Args:
         about: one scan that becomes larger, a folder of scans, a BIDS data set.
@@ -305,12 +313,9 @@ def main(
     for title, rows_in in (ways[what] for what in about):
         with tempfile.TemporaryDirectory(dir=place) as name:
             rows = list(rows_in(Path(name)))
-            measured(rows, repeats, once)
-        held = json.loads(JSON.read_text()) if JSON.is_file() else {}
-        held[f"{title}; {machine()}"] = {"commit": commit(), "rows": list(map(stated, rows))}
-        with files.atomic(JSON) as part:
-            part.write_text(json.dumps(held, indent=1) + "\n")
-        record(title, tables(rows), ("openvino",))
+            for turn in range(repeats):
+                measure(rows, turn, once)
+                keep(title, rows)
 
 
 if __name__ == "__main__":

@@ -269,6 +269,21 @@ def test_whatever_comes_into_the_folder_of_a_series_may_be_a_part_of_it(
     assert "2 there already, 1 failed" in capsys.readouterr().err
 
 
+def test_the_series_whose_grid_is_wanted_is_hashed_anew_where_not_all_of_it_is_seen(tmp_path: Path) -> None:
+    """Beside a link to nothing sizes and times of the rest are not believed."""
+    like = tmp_path / "like"
+    [*_, last] = series(like, DATA, oblique(), Modality="MR")
+    options = Options(target=Target(like=like))
+    for link in (False, True):
+        if link:
+            (like / "lost").symlink_to(tmp_path / "nothing")
+        first = resume.key("1", options, Engine())
+        assert resume.key("1", options, Engine()) == first
+        content = last.read_bytes()
+        overwrite(last, content[:-1] + bytes([content[-1] ^ 1]))
+        assert (resume.key("1", options, Engine()) != first) == link
+
+
 def test_verify_is_of_resume(cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["upscale", str(cohort / "in" / "a.nii"), str(cohort / "b.nii"), "--method", "bicubic"]
     assert cli.run([*words, "--verify"]) == 2

@@ -35,7 +35,7 @@ def seen(paths: Iterable[Path]) -> tuple[Seen, ...]:
 
 
 def listed(path: Path) -> tuple[Seen, ...]:
-    """The files of a scan; of a folder all, for any may belong to its series; none if some are out of reach."""
+    """The files of a scan; of a folder all, for any may be of its series; none if some are out of reach."""
     if not path.is_dir():
         return seen(io.resolve(path).files)
     found, lost = files.below(path)
@@ -82,7 +82,8 @@ def key(scan: str, options: Options, engine: Engine, name: str = "") -> str:
         "contrast": contrast,
     }
     if like is not None:
-        stated["target"]["like"] = _digest(like, listed(like))
+        now = listed(like)
+        stated["target"]["like"] = _digest(like, now) if now else files.sha256_of(io.resolve(like).files)
     return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
 

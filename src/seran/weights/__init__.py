@@ -17,8 +17,8 @@ from seran.weights.heads import head, scales
 
 __all__ = [
     "HALF", "REGISTRY", "SLICES", "UNCERTAINTY", "Card", "Evidence", "Spacings", "Weights", "at_hand",
-    "cache_folder", "head", "known", "listed", "named", "read", "scales", "seal", "shipped", "state", "tensors",
-    "with_evidence",
+    "cache_folder", "head", "known", "listed", "named", "read", "scales", "seal", "shipped", "state",
+    "tensors", "with_evidence",
 ]  # fmt: skip
 
 SHIPPED = Path(__file__).parent / "shipped"
