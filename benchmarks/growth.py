@@ -292,7 +292,7 @@ def main(
     subjects: tuple[int, ...] = SUBJECTS,
     place: Path | None = None,
 ) -> None:
-    """Measure every size in turn; after each round print the tables, and keep them in results.md and growth.json.
+    """Measure every size in turn; after each round print the tables, kept in results.md and growth.json, too.
 
     Args:
         about: one scan that becomes larger, a folder of scans, a BIDS data set.
