@@ -39,7 +39,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 RENAMED: dict[str, str] = {"whole": "context"}
 """Fields of records, cards and tables that have another name in NEW: the old name -> the new one."""
-IGNORED = {"seconds", "key", "patches_per_s", "machine", "command", "version", "whole"}
+IGNORED = {"seconds", "key", "stamp", "patches_per_s", "machine", "command", "version", "whole"}
 IGNORED |= {"bytes", "file_sha256"}
 """Fields, in lower case, that must be there but may differ; files of weights grow by evidence."""
 DIGESTS = {"sha256", "weightssha256"}

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from seran import cli, files, methods, weights
 from seran.engines import Engine
 from seran.errors import BadInput
-from seran.job import record, run
+from seran.job import record, resume, run
 from seran.job.options import Options, ReadOptions, Scanner, Target
 from seran.job.record import Record
 from seran.sharpen import Normalisation
@@ -35,7 +35,7 @@ CHECKS = {
 
 
 def keyed(source: Path, options: Options = Options(), engine: Engine = Engine()) -> str:  # noqa: B008
-    return record.key(files.sha256(source), options, engine)
+    return resume.key(files.sha256(source), options, engine)
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def implied(name: str | None, file: Path | None) -> tuple[str, int]:
     """The method, and the scale where none is asked for: of the weights, if they are named."""
     if file is None:
         return name or DEFAULT, 2
-    held = weights.read(named(file))
+    held = weights.known(named(file))
     return name or held.card.model, 2 if 2 in weights.scales(held) else held.card.scale
 
 

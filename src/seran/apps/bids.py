@@ -43,11 +43,13 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _planned(root: Path, out: Path, image: Path, names: Naming, wrong: str) -> Task:
-    """What becomes of an image, or why nothing can."""
+def _planned(
+    root: Path, out: Path, image: Path, names: Naming, wrong: str, said: Sequence[Path] = ()
+) -> Task:
+    """What becomes of an image that these JSON files say something of, or why nothing can."""
     name = image.name if wrong else names.of(image)
     made = out / image.relative_to(root).with_name(name)
-    return Task(image, made, partial(dataset.stated, root, image, names), wrong)
+    return Task(image, made, partial(dataset.stated, root, image, names, said), wrong)
 
 
 def _refuse_folder(root: Path, out: Path) -> None:
@@ -144,6 +146,7 @@ def bids(
     participant_label: tuple[str, ...] = (),
     session_label: tuple[str, ...] = (),
     suffix: tuple[str, ...] = SUFFIXES,
+    verify: bool = False,
     strict: Literal["on", "off"] = "on",
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
@@ -163,6 +166,8 @@ def bids(
         participant_label: with or without sub-; none for all.
         session_label: with or without ses-; none for all.
         suffix: which images.
+        verify: of participant, read and hash every scan and result that is there; without it only those whose
+            size or modification time is not as recorded.
         strict: of participant; on: results whose checks say FAIL are kept and named, and the exit status is
             1; off: it is 0.
         options: how.
@@ -172,10 +177,16 @@ def bids(
     images = dataset.images(bids_dir, participant_label, session_label, suffix)
     _refuse_folder(bids_dir, output_dir)
     names = dataset.naming(options, engine)
-    tasks = [_planned(bids_dir, output_dir, image, names, wrong) for image, wrong in images.items()]
+    right = [image for image, wrong in images.items() if not wrong and level == "participant"]
+    said = dataset.descriptions(bids_dir, right)
+    tasks = [
+        _planned(bids_dir, output_dir, image, names, wrong, said.get(image, ()))
+        for image, wrong in images.items()
+    ]
     if level == "participant":
         _describe(bids_dir, output_dir, names, options.beside)
-        return batch.run(tasks, options, engine, resume=True, where=where, strict=strict == "on")
+        stops = strict == "on"
+        return batch.run(tasks, options, engine, resume=True, where=where, strict=stops, verify=verify)
     if not (output_dir / "dataset_description.json").is_file():
         told = f"run `seran bids {bids_dir} {output_dir} participant` first"
         raise BadInput(f"{output_dir}: nothing is there yet; {told}")

@@ -19,6 +19,7 @@ from seran.job import run as job
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.options import Options
+from seran.job.resume import done
 
 NAMED = re.compile(rf"(?:{'|'.join(map(re.escape, io.FORMATS))})$", re.I)  # like a scan
 PACKED = re.compile(r"\.(?:nii|hdr|mgh|nrrd|nhdr|mha|mhd)\.(?:gz|bz2|xz|zst|zip)$", re.I)
@@ -36,20 +37,26 @@ def _scans_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
     lost = {p: why for p, why in unread.items() if _may_be_scans(p)}
     for path in (p for p in paths if p not in found and PACKED.search(p.name)):
         lost[path] = "of packed scans .nii.gz and .mgz are read; unpack it"
+    above = _above(scans)
     for path in files.folders(folder):
-        if NAMED.search(path.name) and not any(path in p.parents for p in scans):
+        if NAMED.search(path.name) and path not in above:
             lost[path] = "a folder with the name of a scan, and no scan in it; rename or remove it"
     others = (p for p in paths if p not in found and p.suffix.lower() not in TEXTS and p.name != "DICOMDIR")
-    return scans, lost | _series_beside(scans, others)
+    return scans, lost | _series_beside(above, others)
 
 
-def _series_beside(scans: list[Path], others: Iterable[Path]) -> dict[Path, str]:
+def _above(scans: Iterable[Path]) -> set[Path]:
+    """Every folder that a scan lies in or below."""
+    return {parent for folder in {scan.parent for scan in scans} for parent in (folder, *folder.parents)}
+
+
+def _series_beside(above: set[Path], others: Iterable[Path]) -> dict[Path, str]:
     """The folders of DICOM files, and how they are sharpened, as they are not together with other scans."""
     lost: dict[Path, str] = {}
     for path in others:
         here = path.parent
         if here not in lost and _is_dicom(path):
-            which = " --series NUMBER" if any(here in p.parents for p in scans) else ""
+            which = " --series NUMBER" if here in above else ""
             lost[here] = f"{here}: DICOM files are sharpened apart: seran upscale {here} OUT{which}"
     return lost
 
@@ -92,6 +99,7 @@ def upscale(
     out: Annotated[Path | None, tyro.conf.arg(name="out", aliases=("-o",))] = None,
     force: bool = False,
     resume: bool = False,
+    verify: bool = False,
     report: Annotated[Path | None, "PAGE"] = None,
     strict: Literal["on", "off"] = "on",
     options: Options = Options(),  # noqa: B008
@@ -116,6 +124,8 @@ def upscale(
         force: replace existing results.
         resume: pass over scans whose result is there, made from the same scan in the same way (weights,
             options, device, precision, version); replace others that have a record of seran's.
+        verify: with --resume, read and hash every scan and result; without it only those whose size or
+            modification time is not as recorded.
         report: a page (.html) about one scan: before and after with a divider, difference, spectrum, checks.
         strict: on: a result whose checks say FAIL is kept, and the exit status is 1; off: it is 0.
         options: how.
@@ -125,6 +135,8 @@ def upscale(
     named = [*inputs, *paths, *([out] if out else [])]
     if len(named) < 2:
         raise BadInput("upscale needs IN and OUT; see seran upscale --help")
+    if verify and not resume:
+        raise BadInput("--verify: only --resume uses it; give both, or leave it out")
     *sources, result = named
     chosen = options.read.series is not None  # of a DICOM folder, whatever else lies there
     if len(sources) > 1 or (not chosen and sources[0].is_dir() and _scans_in(sources[0])[0]):
@@ -135,7 +147,7 @@ def upscale(
         if result.is_file() or io.format_of(result):
             raise BadInput(f"{result}: must be a folder; several scans are sharpened")
         tasks = _planned(sources, result)
-        return batch.run(tasks, options, engine, force, resume, where, strict == "on")
+        return batch.run(tasks, options, engine, force, resume, where, strict == "on", verify)
     if where != Cluster():
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
     source = sources[0]
@@ -144,7 +156,7 @@ def upscale(
     if report is not None:
         renew = force or (resume and compare.is_page(report))
         compare.refuse_page(report, renew, source, result, record.sidecar(result))
-    if resume and (made := record.done(source, result, options, engine)):
+    if resume and (made := done(source, result, options, engine, verify)):
         told = f"{result} is there already, from the same scan and options{made.judged_as(result)}"
     else:
         with batch.bars() as watch:

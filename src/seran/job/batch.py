@@ -15,6 +15,7 @@ from seran.errors import BadInput, Incomplete, counted
 from seran.job import cluster, record
 from seran.job import run as job
 from seran.job.options import Options
+from seran.job.resume import done
 from seran.machine import cpus, told
 
 NAMED = 3
@@ -52,13 +53,19 @@ def bars() -> Iterator[job.Watch]:
 
 
 def _one(
-    task: Task, options: Options, engine: Engine, force: bool, resume: bool, watch: job.Watch | None = None
+    task: Task,
+    options: Options,
+    engine: Engine,
+    force: bool,
+    resume: bool,
+    verify: bool,
+    watch: job.Watch | None = None,
 ) -> Outcome:
     """Sharpen one scan of several; what is wrong with it is told, not raised: only faults of others are."""
     if task.wrong:
         return _failed(task, task.wrong)
     try:
-        if resume and (found := record.done(task.source, task.out, options, engine)):
+        if resume and (found := done(task.source, task.out, options, engine, verify)):
             return _told("there", found, task)
         task.out.parent.mkdir(parents=True, exist_ok=True)
         made = job.run(task.source, task.out, options, engine, watch, force, task.facts(), resume)
@@ -105,6 +112,7 @@ def run(
     resume: bool = False,
     where: cluster.Cluster = cluster.Cluster(),  # noqa: B008
     strict: bool = True,
+    verify: bool = False,
 ) -> str:
     """Sharpen every scan and sum up, by `Incomplete` if some failed; or give the script for a job array.
 
@@ -117,6 +125,7 @@ def run(
             of seran's.
         where: in this process, or on a cluster.
         strict: also by `Incomplete` if the checks of some results say FAIL.
+        verify: of resuming, hash every scan and result, see `seran.job.resume.done`.
     """
     _refuse_twins(tasks, options.beside)
     first, step = where.share()
@@ -129,9 +138,9 @@ def run(
         return where.script(["seran", *words, *["--resume"] * (not resume)], len(tasks))
     with bars() as watch:
         if where.cluster:
-            outcomes = _spread(tasks, options, engine, force, resume, where)
+            outcomes = _spread(tasks, options, engine, force, resume, verify, where)
         else:
-            outcomes = (_alone(task, options, engine, force, resume, watch) for task in tasks)
+            outcomes = (_alone(task, options, engine, force, resume, verify, watch) for task in tasks)
         counts, fails = dict.fromkeys(("sharpened", "there", "failed"), 0), []
         for i, one in enumerate(outcomes):
             counts[one.kind] += 1
@@ -156,6 +165,7 @@ def _spread(
     engine: Engine,
     force: bool,
     resume: bool,
+    verify: bool,
     where: cluster.Cluster,
 ) -> Iterator[Outcome]:
     """The same on a cluster, where a scan may be begun twice: so a worker passes over what is done."""
@@ -171,7 +181,7 @@ def _spread(
         free.append(task)
     if where.cluster == "local" and not engine.threads:
         engine = replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
-    work = partial(_one, options=options, engine=engine, force=force, resume=True)
+    work = partial(_one, options=options, engine=engine, force=force, resume=True, verify=verify)
     for one in cluster.spread(work, free, where, _failed):
         # what was not there before was made now, by a worker that died before it was asked what it did
         yield one._replace(kind="sharpened") if one.kind == "there" and not renew else one

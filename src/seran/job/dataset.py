@@ -6,7 +6,7 @@ then ``res-`` and ``desc-``, the suffix unchanged. Other options make other name
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -208,16 +208,36 @@ def parsed(path: Path) -> dict[str, Any]:
     return found
 
 
-def _metadata(root: Path, image: Path) -> dict[str, Any]:
-    """What the JSON files of a data set say of an image: those nearer to it win (BIDS: inheritance)."""
-    own, suffix, _ = _entities(image)
-    found: dict[str, Any] = {}
-    for folder in [root, *(p for p in reversed(image.parents) if root in p.parents)]:
-        names = {p: set(p.stem.split("_")) for p in folder.glob(f"*{suffix}.json")}
-        applying = [p for p, parts in names.items() if parts - set(own) == {suffix}]
-        for path in sorted(applying, key=lambda p: (len(names[p]), p)):
-            found |= parsed(path)
-    return found
+def descriptions(root: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
+    """The JSON files that say something of each image, those nearer to it last (BIDS: inheritance).
+
+    A folder is listed once, however many images look into it: the data set's own is asked for by all.
+
+    Args:
+        root: the data set.
+        images: in folders of it.
+    """
+    listed: dict[Path, dict[str, list[tuple[Path, frozenset[str]]]]] = {}
+
+    def inside(folder: Path) -> dict[str, list[tuple[Path, frozenset[str]]]]:
+        """The JSON files in a folder by suffix, each with the parts of its name, those with fewer first."""
+        if folder not in listed:
+            by_suffix: dict[str, list[tuple[Path, frozenset[str]]]] = {}
+            for path in folder.glob("*.json"):
+                parts = path.stem.split("_")
+                by_suffix.setdefault(parts[-1], []).append((path, frozenset(parts)))
+            for found in by_suffix.values():
+                found.sort(key=lambda one: (len(one[1]), one[0]))
+            listed[folder] = by_suffix
+        return listed[folder]
+
+    said = {}
+    for image in images:
+        own, suffix, _ = _entities(image)
+        folders = [root, *(p for p in reversed(image.parents) if root in p.parents)]
+        near = (one for folder in folders for one in inside(folder).get(suffix, ()))
+        said[image] = tuple(path for path, parts in near if parts - {*own} == {suffix})
+    return said
 
 
 def _kept(image: Path, said: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -234,9 +254,19 @@ def _kept(image: Path, said: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def stated(root: Path, image: Path, names: Naming) -> dict[str, Any]:
-    """What a record states besides: what BIDS requires, and what is still true of the source."""
-    return {"SkullStripped": False, **dict(_kept(image, _metadata(root, image)))} | {
+def stated(root: Path, image: Path, names: Naming, said: Iterable[Path]) -> dict[str, Any]:
+    """What a record states besides: what BIDS requires, and what is still true of the source.
+
+    Args:
+        root: the data set.
+        image: one of it.
+        names: how the results are called.
+        said: the JSON files that say something of the image, see `descriptions`.
+    """
+    found: dict[str, Any] = {}
+    for path in said:
+        found |= parsed(path)
+    return {"SkullStripped": False, **dict(_kept(image, found))} | {
         "Description": names.description,
         "Sources": [f"bids:raw:{image.relative_to(root).as_posix()}"],
         "SpatialReference": "orig",

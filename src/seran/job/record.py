@@ -1,6 +1,5 @@
 """The record of a result: how it came about, what was asked for, and what its checks say. JSON beside it."""
 
-import hashlib
 import json
 import os
 import re
@@ -9,14 +8,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from seran import __version__, acquisition, facts, files, grid, io, methods, profiles, weights
+from seran import acquisition, facts, files, grid, io, profiles
 from seran.degrade import DEGRADATIONS
-from seran.engines import Engine
 from seran.errors import counted
-from seran.job.options import Options
 from seran.quality.checks import THINNER, Check, Verdict, worst
 from seran.quality.provenance import Acquired, Off, Provenance
-from seran.uncertainty import contrast_of
 
 ADAPT = ("adapt_steps", "adapt_gain", "adapt_kept")
 MAPS = {"uncertainty": "Uncertainty", "estimated": "Estimated part"}
@@ -68,7 +64,7 @@ class Record:
     calibrated_for: str = ""  # contrasts: T1, if the scan's name says so, or other
     interpolated_across: float = 1.0  # slices of the result for each of the scan, by interpolation alone
     sharpened: bool = False  # the scan was a result of seran's, by the record beside it
-    key: str = ""  # of all that decides the result, see `key`
+    key: str = ""  # of all that decides the result, see `seran.job.resume`
     volumes: int = 1
     shape_before: tuple[int, ...] = ()
     voxel_size_before: tuple[float, ...] = ()  # mm
@@ -83,6 +79,7 @@ class Record:
     maps: tuple[str, ...] = ()  # images beside it, of `MAPS`
     result_bytes: tuple[int, ...] = ()  # sizes as written, of the image and of these
     result_sha256: tuple[str, ...] = ()  # their digests
+    stamp: str = ""  # of sizes and modification times of scan and result, see `seran.job.resume`
     facts: Mapping[str, Any] = field(default_factory=dict)  # what else is stated, by its name in JSON
 
     def __repr__(self) -> str:
@@ -119,7 +116,7 @@ class Record:
 
     def sealed(self, images: Sequence[Path]) -> "Record":
         """With size and digest of the `outputs`, as written."""
-        return replace(self, result_bytes=_sizes(images), result_sha256=_digests(images))
+        return replace(self, result_bytes=_sizes(images), result_sha256=digests(images))
 
     def write(self, path: Path) -> None:
         """Write it to a file."""
@@ -258,7 +255,7 @@ def maps_of(out: Path, whole: bool = False) -> list[Path]:
 def _digest_of(image: Path) -> str | None:
     """Of an image that is there; None where it is not, or not whole."""
     try:
-        return _digests([image])[0]
+        return digests([image])[0]
     except OSError:
         return None
 
@@ -271,18 +268,19 @@ def is_map(path: Path) -> bool:
     return any(name and path in maps_of(path.with_name(name + end)) for name in names)
 
 
-def _files(image: Path) -> list[Path]:
-    """Those of an image; in the folder of a series not what is hidden, which systems put there."""
+def files_of(image: Path) -> list[Path]:
+    """The files of an image; in the folder of a series not what is hidden, which systems put there."""
     inside = [(path, file) for path in io.written(image) for file in files.inside(path)]
     return [file for path, file in inside if file == path or not file.name.startswith(".")]
 
 
 def _sizes(images: Sequence[Path]) -> tuple[int, ...]:
-    return tuple(sum(file.stat().st_size for file in _files(image)) for image in images)
+    return tuple(sum(file.stat().st_size for file in files_of(image)) for image in images)
 
 
-def _digests(images: Sequence[Path]) -> tuple[str, ...]:
-    return tuple(files.sha256_of(_files(image)) for image in images)
+def digests(images: Sequence[Path]) -> tuple[str, ...]:
+    """Of the files of each image."""
+    return tuple(files.sha256_of(files_of(image)) for image in images)
 
 
 def there(out: Path) -> list[Path]:
@@ -334,53 +332,3 @@ def _parsed(found: dict[str, Any]) -> Record:
     ):
         raise ValueError("a method that this version does not have")
     return made
-
-
-def key(scan: str, options: Options, engine: Engine, name: str = "") -> str:
-    """Hex digest of all that decides a result: scan, weights, options, engine as asked for, version.
-
-    Args:
-        scan: digest of the scan's files.
-        options: how it is sharpened.
-        engine: how the network is run; threads change when a result is there, not what it is.
-        name: of the scan, which says what half-widths are calibrated for.
-    """
-    contrast = contrast_of(name) if options.uncertainty else ""
-    name, _ = options.implied()
-    file = options.weights
-    paths = [weights.named(file)] if file else methods.files_of(name.removesuffix("+"))
-    used, eight = [weights.read(path) for path in paths], engine.precision == "int8"
-    stated = asdict(options) | {
-        "method": name,
-        "weights": [(held.digest, held.evidence.ranges if eight else None) for held in used],
-        "engine": [engine.device, engine.precision],
-        "source": scan,
-        "version": __version__,
-        "contrast": contrast,
-    }
-    del stated["fast"]  # the method says so
-    if options.target.like is not None:
-        stated["target"]["like"] = files.sha256_of(io.resolve(options.target.like).files)
-    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
-
-
-def done(source: Path, out: Path, options: Options, engine: Engine) -> Record | None:
-    """The record of the result at ``out``, every byte of which is there, if this run would make the same.
-
-    `BadInput` if that is not known. Where it is done nothing is written, so what a killed run left goes here.
-
-    Args:
-        source: the scan.
-        out: the result.
-        options: how the scan is sharpened.
-        engine: how the network is run.
-    """
-    if (found := read(out)) is None:
-        return None
-    scan = files.sha256_of(io.resolve(source, options.read.series).files)
-    same = found.key == key(scan, options, engine, source.name)
-    whole = same and found.result_sha256 == _digests(outputs(out, found.maps))
-    if not whole:
-        return None
-    files.sweep(out.parent.absolute())
-    return found

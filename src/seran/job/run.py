@@ -41,7 +41,8 @@ from seran.errors import BadInput
 from seran.io import voxels
 from seran.job import labels, record
 from seran.job.options import Options, Scanner
-from seran.job.record import Record, key, sidecar
+from seran.job.record import Record, sidecar
+from seran.job.resume import key, listed, stamp
 from seran.measure import Band, Measured
 from seran.quality import checks
 from seran.quality.provenance import estimated
@@ -389,7 +390,7 @@ def run(
     began = time.perf_counter()
     refuse_output(out, force, source, resume)
     reading, allocate = options.read, scratch.allocator(out.parent)
-    scan = io.resolve(source, reading.series)
+    scan, before = io.resolve(source, reading.series), listed(source)
     series = io.read_series(scan, reading.affine, reading.fill, allocate, reading.volume)
     with progress.stage(f"read {source}"):
         held = ahead(series.volumes)
@@ -442,7 +443,7 @@ def run(
             facts = {name: fact for name, fact in facts.items() if name not in SLICES}
             facts |= dict.fromkeys(SLICES, size) if steps.across else {}
         made = replace(made, volumes=series.count, facts=facts, seconds=took)
-        made = made.sealed(names)
+        made = replace(made.sealed(names), stamp=stamp(before, names))
         made.write(text)
     remove_maps(own, outs)
     return made

@@ -3,7 +3,8 @@
 import csv
 import hashlib
 import os
-from functools import cache
+from dataclasses import replace
+from functools import cache, lru_cache
 from pathlib import Path
 
 from seran import files
@@ -16,8 +17,8 @@ from seran.weights.heads import head, scales
 
 __all__ = [
     "HALF", "REGISTRY", "SLICES", "UNCERTAINTY", "Card", "Evidence", "Spacings", "Weights", "at_hand",
-    "cache_folder", "head", "listed", "named", "read", "scales", "seal", "shipped", "state", "tensors",
-    "with_evidence",
+    "cache_folder", "head", "known", "listed", "named", "read", "scales", "seal", "shipped", "state",
+    "tensors", "with_evidence",
 ]  # fmt: skip
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -57,6 +58,17 @@ def read(path: Path) -> Weights:
         told = f"remove it, and get it again: seran weights pull {path.stem}"
         raise BadInput(f"{path}: expected the weights that the registry lists, got others; {told}")
     return held
+
+
+def known(path: Path) -> Weights:
+    """What `read` gives, without the network; read once for as long as size and time of the file stay."""
+    there = path.stat() if path.is_file() else None
+    return _known(path, there and (there.st_size, there.st_mtime_ns))
+
+
+@lru_cache(maxsize=32)
+def _known(path: Path, _: tuple[int, int] | None) -> Weights:
+    return replace(read(path), data=b"")
 
 
 @cache

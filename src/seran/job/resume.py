@@ -1,0 +1,120 @@
+"""Whether a result is there already, of the same scan and made in the same way: what ``--resume`` asks.
+
+A record holds a key, a digest of all that decides a result, and a stamp, one of the sizes and modification
+times of scan and result. Where the stamp still fits, both are taken to be what they were, unread; else, and
+where it is asked for, every byte of them is hashed.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from seran import __version__, files, io, methods, weights
+from seran.engines import Engine
+from seran.job import record
+from seran.job.options import Options
+from seran.job.record import Record
+from seran.uncertainty import contrast_of
+
+
+class Seen(NamedTuple):
+    """A file as a folder lists it."""
+
+    name: str
+    size: int  # bytes
+    modified: int  # ns
+
+
+def seen(paths: Iterable[Path]) -> tuple[Seen, ...]:
+    """Files as they are now."""
+    return tuple(Seen(path.name, (now := path.stat()).st_size, now.st_mtime_ns) for path in paths)
+
+
+def listed(path: Path) -> tuple[Seen, ...]:
+    """The files of a scan; of a folder all, for any may be of its series; none if some are out of reach."""
+    if not path.is_dir():
+        return seen(io.resolve(path).files)
+    found, lost = files.below(path)
+    return () if lost else seen(found)
+
+
+def stamp(scan: Sequence[Seen], images: Sequence[Path]) -> str:
+    """Hex digest of names, sizes and times of a scan and its result, which tells none of them.
+
+    Args:
+        scan: its files as they were before it was read; the stamp of none is empty, and fits nothing.
+        images: the result and its maps, as written; a file that is renamed keeps its time.
+    """
+    made = seen(file for image in images for file in record.files_of(image))
+    return hashlib.sha256(json.dumps([scan, made]).encode()).hexdigest() if scan else ""
+
+
+@lru_cache(maxsize=8)
+def _digest(path: Path, _: tuple[Seen, ...]) -> str:
+    """Of the files of an image that is as it was seen."""
+    return files.sha256_of(io.resolve(path).files)
+
+
+@lru_cache(maxsize=32)
+def _weights(path: Path, _: tuple[Seen, ...]) -> str:
+    """Of weights that are as they were seen."""
+    return files.sha256(path)
+
+
+def key(scan: str, options: Options, engine: Engine, name: str = "") -> str:
+    """Hex digest of all that decides a result: scan, weights, options, engine as asked for, version.
+
+    Args:
+        scan: digest of the scan's files.
+        options: how it is sharpened.
+        engine: how the network is run; threads change when a result is there, not what it is.
+        name: of the scan, which says what half-widths are calibrated for.
+    """
+    contrast = contrast_of(name) if options.uncertainty else ""
+    name, _ = options.implied()
+    file, like = options.weights, options.target.like
+    paths = [weights.named(file)] if file else methods.files_of(name.removesuffix("+"))
+    stated = asdict(options) | {
+        "method": name,
+        "weights": [_weights(path, seen([path])) for path in paths],
+        "engine": [engine.device, engine.precision],
+        "source": scan,
+        "version": __version__,
+        "contrast": contrast,
+    }
+    del stated["fast"]  # the method says so
+    if like is not None:
+        now = listed(like)
+        stated["target"]["like"] = _digest(like, now) if now else files.sha256_of(io.resolve(like).files)
+    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+
+
+def done(source: Path, out: Path, options: Options, engine: Engine, verify: bool = False) -> Record | None:
+    """The record of the result at ``out``, if all of it is there, and this run would make the same.
+
+    `BadInput` if that is not known. Where it is done nothing is written, so what a killed run left goes here.
+
+    Args:
+        source: the scan.
+        out: the result.
+        options: how the scan is sharpened.
+        engine: how the network is run.
+        verify: hash scan and result even if their sizes and times are those of the record.
+    """
+    if (found := record.read(out)) is None:
+        return None
+    before = listed(source)
+    if found.key != key(found.input_sha256, options, engine, source.name):
+        return None
+    images = record.outputs(out, found.maps)
+    if verify or not found.stamp or found.stamp != stamp(before, images):
+        if found.input_sha256 != files.sha256_of(io.resolve(source, options.read.series).files):
+            return None
+        if found.result_sha256 != record.digests(images):
+            return None
+    files.sweep(out.parent.absolute())
+    return found
