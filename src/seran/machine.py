@@ -38,8 +38,12 @@ def may_use_bf16() -> bool:
 
 def has_bf16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the CPU computes bf16 natively, and may; no where the system does not tell as Linux does."""
-    words = cpu.read_text().split() if cpu.is_file() else []
-    return may_use_bf16() and not BF16.isdisjoint(words)
+    return may_use_bf16() and not BF16.isdisjoint(instructions(cpu))
+
+
+def instructions(cpu: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """The instruction sets of the CPU by Linux' names, among other words; none on other systems."""
+    return {*cpu.read_text().split()} if cpu.is_file() else set()
 
 
 def cpus(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:

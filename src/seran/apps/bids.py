@@ -20,6 +20,7 @@ from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.dataset import Naming
 from seran.job.options import Options
+from seran.journal import Telling
 from seran.progress import plain
 from seran.quality import report
 
@@ -144,7 +145,7 @@ def bids(
     participant_label: tuple[str, ...] = (),
     session_label: tuple[str, ...] = (),
     suffix: tuple[str, ...] = SUFFIXES,
-    strict: Literal["on", "off"] = "on",
+    telling: Telling = Telling(),  # noqa: B008
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
     where: Cluster = Cluster(),  # noqa: B008
@@ -163,19 +164,19 @@ def bids(
         participant_label: with or without sub-; none for all.
         session_label: with or without ses-; none for all.
         suffix: which images.
-        strict: of participant; on: results whose checks say FAIL are kept and named, and the exit status is
-            1; off: it is 0.
+        telling: what is told.
         options: how.
         engine: how the network is run.
         where: several scans may be sharpened at once, on this machine or on many.
     """
+    telling.begin()
     images = dataset.images(bids_dir, participant_label, session_label, suffix)
     _refuse_folder(bids_dir, output_dir)
     names = dataset.naming(options, engine)
     tasks = [_planned(bids_dir, output_dir, image, names, wrong) for image, wrong in images.items()]
     if level == "participant":
         _describe(bids_dir, output_dir, names, options.beside)
-        return batch.run(tasks, options, engine, resume=True, where=where, strict=strict == "on")
+        return batch.run(tasks, options, engine, resume=True, where=where, strict=telling.strict == "on")
     if not (output_dir / "dataset_description.json").is_file():
         told = f"run `seran bids {bids_dir} {output_dir} participant` first"
         raise BadInput(f"{output_dir}: nothing is there yet; {told}")
