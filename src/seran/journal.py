@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from seran import __version__, progress
 from seran.errors import BadInput
@@ -45,7 +45,7 @@ class Telling:
         if self.log is not None:
             hearing.append(Log(self.log))
         if self.json:
-            hearing.append(Lines(sys.stdout))
+            hearing.append(Lines())
 
 
 class Log:
@@ -61,7 +61,7 @@ class Log:
                     first = there.readline(64).decode("utf-8", "replace")
                 if not STAMP.match(first):
                     raise BadInput(f"--log {path}: exists and is no log of seran's; name another file")
-            self.file: IO[str] = path.open("a", encoding="utf-8", errors="backslashreplace")
+            self.file = path.open("a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise BadInput(f"--log {path}: {error.strerror}; name a file that can be written") from error
         self.told, self.lock = time.monotonic(), threading.RLock()
@@ -98,24 +98,27 @@ class Lines:
 
     machine = True
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self) -> None:
         """A descriptor of its own is written to: native libraries are kept from the other now and then."""
-        self.file, self.own = stream, False
+        self.own: int | None = None
         with suppress(OSError, ValueError):  # of a stream without one
-            stream.flush()
-            self.file, self.own = os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8"), True
+            sys.stdout.flush()
+            self.own = os.dup(sys.stdout.fileno())
         self.lock = threading.RLock()
 
     def hear(self, event: str, facts: Mapping[str, Any]) -> None:
         """Write an event."""
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line = json.dumps({"event": event, "time": now, **facts})
+        line = json.dumps({"event": event, "time": now, **facts}) + "\n"
         with self.lock, suppress(OSError, ValueError):  # nobody reads it, or no longer
-            self.file.write(f"{line}\n")
-            self.file.flush()
+            if self.own is None:
+                sys.stdout.write(line)
+                return
+            left = line.encode()
+            while left:
+                left = left[os.write(self.own, left) :]
 
     def close(self) -> None:
         """Nothing more comes."""
-        if self.own:
-            with suppress(OSError):
-                self.file.close()
+        if self.own is not None:
+            os.close(self.own)
