@@ -224,6 +224,7 @@ def test_a_faster_way_is_told_once_and_only_where_it_takes_long(
 ) -> None:
     work, tell, now = progress.Work(faster="faster: so", total=10), display._advice(), 10.0
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(display, "LINE", 60.0)
     tell(work)
     assert capsys.readouterr().err == ""
     work.stage, work.tried, work.counts = "sharpen", 6.0, {"sharpen": progress.Count(10.0)}

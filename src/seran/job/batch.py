@@ -39,6 +39,7 @@ class Task:
     out: Path
     facts: Callable[[], dict[str, Any]] = dict  # gives what the record states besides
     wrong: str = ""  # why nothing can become of it, where that is known before it is tried
+    work: Path | None = None  # folder for arrays that are kept on disk; that of the result without it
 
 
 def _one(task: Task, options: Options, engine: Engine, force: bool, resume: bool) -> Outcome:
@@ -50,7 +51,7 @@ def _one(task: Task, options: Options, engine: Engine, force: bool, resume: bool
             return _told("there", found, task)
         task.out.parent.mkdir(parents=True, exist_ok=True)
         display.begin(task.source)
-        made = job.run(task.source, task.out, options, engine, force, task.facts(), resume)
+        made = job.run(task.source, task.out, options, engine, force, task.facts(), resume, task.work)
         return _told("sharpened", made, task)
     except BadInput as error:
         return _failed(task, str(error))

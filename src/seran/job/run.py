@@ -378,6 +378,7 @@ def run(
     force: bool = False,
     facts: Mapping[str, Any] = MappingProxyType({}),
     resume: bool = False,
+    work: Path | None = None,
 ) -> Record:
     """Sharpen one scan and write it with its record: all files, or none with `BadInput` or an OSError.
 
@@ -389,10 +390,11 @@ def run(
         force: replace whatever is there.
         facts: what the record states besides.
         resume: replace an existing result of seran's.
+        work: folder for arrays that are kept on disk; that of the result without it.
     """
     began = time.perf_counter()
     refuse_output(out, force, source, resume)
-    reading, allocate = options.read, scratch.allocator(out.parent)
+    reading, allocate = options.read, scratch.allocator(work or out.parent)
     scan = io.resolve(source, reading.series)
     series = io.read_series(scan, reading.affine, reading.fill, allocate, reading.volume)
     with progress.stage(f"read {source}", "read"):
