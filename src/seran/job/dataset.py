@@ -56,9 +56,10 @@ SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR")
 ENTITIES = {
     "subject": "sub", "session": "ses", "sample": "sample", "task": "task", "tracksys": "tracksys",
     "acquisition": "acq", "nucleus": "nuc", "volume": "voi", "ceagent": "ce", "tracer": "trc",
-    "staining": "stain", "reconstruction": "rec", "direction": "dir", "run": "run", "modality": "mod", "echo": "echo",
-    "flip": "flip", "inversion": "inv", "mtransfer": "mt", "mt": "mt", "part": "part", "processing": "proc", "chunk": "chunk",
-    "suffix": "suffix", "datatype": "datatype", "extension": "extension",
+    "staining": "stain", "reconstruction": "rec", "direction": "dir", "run": "run", "modality": "mod",
+    "echo": "echo", "flip": "flip", "inversion": "inv", "mtransfer": "mt", "mt": "mt", "part": "part",
+    "processing": "proc", "chunk": "chunk", "suffix": "suffix", "datatype": "datatype",
+    "extension": "extension",
 }  # fmt: skip
 """Of a filter: what PyBIDS calls entities, and what they are called in file names."""
 QUERIES = {"t1w", "t2w", "pdw", "flair", "bold", "sbref", "fmap", "roi", "asl", "dwi"}
