@@ -215,8 +215,8 @@ def test_a_faster_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert at("avx512f avx512_vnni amx_int8 bf16", paper) == ""
     assert at("avx512f avx512_vnni bf16") == ""  # native weights have no 8 bits
     assert "without --ensemble" in at("avx2", Options(ensemble=True))
-    assert "all 4 CPUs" in at("avx512f bf16", engine=Engine(threads=2))
-    assert at("avx512f bf16", engine=Engine(threads=4)) == at("avx2", Options(method="bicubic")) == ""
+    assert at("avx2", engine=Engine(threads=16)) == at("avx2", engine=Engine(device="cuda")) == ""
+    assert at("avx2", Options(method="bicubic")) == ""
 
 
 def test_a_faster_way_is_told_once_and_only_where_it_takes_long(
