@@ -152,6 +152,23 @@ def test_nobody_needs_to_read_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         lines.close()
 
 
+def test_what_cannot_be_written_is_told(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The result is made all the same."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    words = ["upscale", str(scan), str(tmp_path / "out.nii"), "--method", "bicubic", "--strict", "off"]
+    assert cli.run([*words, "--log", "/dev/full"]) == 1
+    line = "seran: --log /dev/full: No space left on device; other files that the command wrote are whole\n"
+    assert capsys.readouterr().err == line
+    assert (tmp_path / "out.json").is_file()
+    with pytest.MonkeyPatch.context() as patch, Path("/dev/full").open("w") as full:
+        patch.setattr(sys, "stdout", full)
+        assert cli.run([*words, "--force", "--json"]) == 1
+    assert capsys.readouterr().err == line.replace("--log /dev/full", "standard output")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_killed_run_says_so(number: int, scan: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from seran import __version__
 from seran.errors import BadInput, Incomplete
@@ -72,8 +73,12 @@ def _write(text: str) -> int:
 
 
 @contextlib.contextmanager
-def _telling(quiet: bool, verbose: bool) -> Iterator[None]:
-    """Leave bars and stdout out, or show what is logged on stderr; as before afterwards."""
+def _telling(quiet: bool, verbose: bool) -> Iterator[list[Any]]:
+    """Leave bars and stdout out, or show what is logged on stderr; as before afterwards.
+
+    Yields:
+        who hears of events: a command adds to it.
+    """
     import logging
 
     from seran import progress
@@ -93,7 +98,7 @@ def _telling(quiet: bool, verbose: bool) -> Iterator[None]:
         log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
-        yield
+        yield hearing
     finally:
         log.setLevel(level)
         for handler in handlers:
@@ -118,8 +123,11 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "--version"):
         return _write(f"seran {__version__}" if args[:1] == ["--version"] else USAGE)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _telling(quiet, verbose):
-        return _command(args, verbose)
+    with _telling(quiet, verbose) as hearing:
+        status = _command(args, verbose)
+        for fault in [hearer.fault for hearer in hearing if hearer.fault]:
+            status = max(status, _fail(f"{fault}; other files that the command wrote are whole", 1))
+        return status
 
 
 def _command(args: list[str], verbose: bool) -> int:

@@ -64,7 +64,7 @@ class Log:
             self.file = path.open("a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise BadInput(f"--log {path}: {error.strerror}; name a file that can be written") from error
-        self.told, self.lock = time.monotonic(), threading.RLock()
+        self.told, self.lock, self.path, self.fault = time.monotonic(), threading.RLock(), path, ""
         self.hear("message", {"level": "INFO", "text": f"seran {__version__}, process {os.getpid()}"})
 
     def hear(self, event: str, facts: Mapping[str, Any]) -> None:
@@ -82,10 +82,13 @@ class Log:
 
     def _write(self, level: str, text: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        with self.lock, suppress(OSError, ValueError):
-            for line in progress.plain(text).splitlines():
-                self.file.write(f"{stamp} {level} {line}\n")
-            self.file.flush()
+        try:
+            with self.lock:
+                for line in progress.plain(text).splitlines():
+                    self.file.write(f"{stamp} {level} {line}\n")
+                self.file.flush()
+        except OSError as error:
+            self.fault = f"--log {self.path}: {error.strerror}"
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -101,6 +104,7 @@ class Lines:
     def __init__(self) -> None:
         """A descriptor of its own is written to: native libraries are kept from the other now and then."""
         self.own: int | None = None
+        self.fault = ""
         with suppress(OSError, ValueError):  # of a stream without one
             sys.stdout.flush()
             self.own = os.dup(sys.stdout.fileno())
@@ -110,13 +114,18 @@ class Lines:
         """Write an event."""
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         line = json.dumps({"event": event, "time": now, **facts}) + "\n"
-        with self.lock, suppress(OSError, ValueError):  # nobody reads it, or no longer
-            if self.own is None:
-                sys.stdout.write(line)
-                return
-            left = line.encode()
-            while left:
-                left = left[os.write(self.own, left) :]
+        try:
+            with self.lock:
+                if self.own is None:
+                    sys.stdout.write(line)
+                    return
+                left = line.encode()
+                while left:
+                    left = left[os.write(self.own, left) :]
+        except BrokenPipeError:  # nobody reads it, or no longer
+            pass
+        except OSError as error:
+            self.fault = f"standard output: {error.strerror}"
 
     def close(self) -> None:
         """Nothing more comes."""

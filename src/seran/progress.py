@@ -34,6 +34,7 @@ class Hearer(Protocol):
     """Who hears of events."""
 
     machine: bool  # it has standard output for itself
+    fault: str  # why some of them could not be written, if so
 
     def hear(self, event: str, facts: Mapping[str, Any]) -> None:
         """Take note of an event."""
