@@ -66,7 +66,6 @@ def test_lines_of_one_scan(
     assert found[-1] == end
     assert (end["status"], end["text"]) == (0, made["text"])
     assert {one["stage"] for one in of("progress", found)} <= {
-        None,
         "read",
         "load",
         "measure",

@@ -162,7 +162,8 @@ def _events() -> View:
         nonlocal last, told
         now, counted = time.perf_counter(), work.count is not None and work.total > 0
         state = (work.finished, work.name, work.stage, work.slices, work.detail)
-        if state == last and now - told < STILL:
+        begun = bool(work.name) or work.scans > 1
+        if not begun or (state == last and now - told < STILL):
             return
         last, told = state, now
         left, every = work.left, work.all_left
