@@ -28,6 +28,12 @@ def without_mnn() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def no_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine adds no lines to what a test expects; tests of these lines say when they come."""
+    monkeypatch.setattr("seran.job.display.LINE", float("inf"))
+
+
+@pytest.fixture(autouse=True)
 def shipped_files_stay() -> Iterator[None]:
     """No test writes into the package: the next ones would see other weights."""
     before = {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in weights.SHIPPED.iterdir()}

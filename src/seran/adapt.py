@@ -37,7 +37,8 @@ from seran.isotropic import told
 from seran.machine import cpus, has_bf16, needed
 from seran.native import joined
 from seran.profiles import Profile, selection
-from seran.sharpen import Across, Normalisation, Progress, unseen
+from seran.progress import unseen
+from seran.sharpen import Across, Normalisation, Progress
 from seran.weights import HALF, Weights
 from seran.weights.graph import DATA_TYPE, DTYPES, GRAPH, INITIALIZER, NAME, RAW_DATA, encoded, fields
 

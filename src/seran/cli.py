@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from seran import __version__
 from seran.errors import BadInput, Incomplete
@@ -45,29 +46,39 @@ COMMANDS = re.findall(r"^  (\w+) ", USAGE, re.MULTILINE)
 
 
 def _fail(text: str, status: int = 2) -> int:
-    from seran.progress import say
+    """Write what is wrong in a line, and return the exit status."""
+    from seran import progress
 
-    say(f"seran: {' '.join(text.split())}", "stderr")
+    text = " ".join(text.split())
+    progress.write(f"seran: {text}", "stderr")
+    progress.tell("end", status=status, text=progress.plain(text))
     return status
 
 
 def _write(text: str) -> int:
     """Write to standard output, and return the exit status: what the command did is done, whoever reads."""
-    from seran.progress import plain
+    from seran import progress
 
-    try:
-        sys.stdout.write(plain(text.rstrip("\n") + "\n" * bool(text)))
-        sys.stdout.flush()
-    except BrokenPipeError:  # ``| head`` has seen enough
-        return 0
-    except OSError as error:
-        return _fail(f"standard output: {error.strerror}; files that the command wrote are whole", 1)
+    text = progress.plain(text.rstrip("\n"))
+    if not (progress.QUIET.get() or progress.machine()):
+        try:
+            sys.stdout.write(text + "\n" * bool(text))
+            sys.stdout.flush()
+        except BrokenPipeError:  # ``| head`` has seen enough
+            pass
+        except OSError as error:
+            return _fail(f"standard output: {error.strerror}; files that the command wrote are whole", 1)
+    progress.tell("end", status=0, text=text)
     return 0
 
 
 @contextlib.contextmanager
-def _telling(quiet: bool, verbose: bool) -> Iterator[None]:
-    """Leave bars and stdout out, or show what is logged on stderr; both as before afterwards."""
+def _telling(quiet: bool, verbose: bool) -> Iterator[list[Any]]:
+    """Leave bars and stdout out, or show what is logged on stderr; as before afterwards.
+
+    Yields:
+        who hears of events: a command adds to it.
+    """
     import logging
 
     from seran import progress
@@ -76,20 +87,26 @@ def _telling(quiet: bool, verbose: bool) -> Iterator[None]:
         entry.msg, entry.args = progress.plain(entry.getMessage()), ()
         return True
 
-    token, log, handler = progress.QUIET.set(quiet), progress.log, logging.StreamHandler()
+    hearing: list[progress.Hearer] = []
+    tokens = progress.QUIET.set(quiet), progress.HEARING.set(hearing)
+    log, handlers = progress.log, (progress.Forward(), logging.StreamHandler())
     level = log.level
-    handler.setFormatter(logging.Formatter("seran: %(message)s"))
-    handler.addFilter(plainly)
-    log.addHandler(handler)
-    if verbose:
-        log.setLevel(logging.INFO)
+    handlers[1].setFormatter(logging.Formatter("seran: %(message)s"))
+    handlers[1].addFilter(plainly)
+    handlers[1].setLevel(logging.INFO if verbose else logging.WARNING)
+    for handler in handlers:
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
     try:
-        with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
-            yield
+        yield hearing
     finally:
         log.setLevel(level)
-        log.removeHandler(handler)
-        progress.QUIET.reset(token)
+        for handler in handlers:
+            log.removeHandler(handler)
+        for hearer in hearing:
+            hearer.close()
+        progress.QUIET.reset(tokens[0])
+        progress.HEARING.reset(tokens[1])
 
 
 def run(args: list[str]) -> int:
@@ -106,6 +123,15 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "--version"):
         return _write(f"seran {__version__}" if args[:1] == ["--version"] else USAGE)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _telling(quiet, verbose) as hearing:
+        status = _command(args, verbose)
+        for fault in [hearer.fault for hearer in hearing if hearer.fault]:
+            status = max(status, _fail(f"{fault}; other files that the command wrote are whole", 1))
+        return status
+
+
+def _command(args: list[str], verbose: bool) -> int:
+    """Run one, and say in a line what is wrong."""
     try:
         from seran.apps import arguments
 
@@ -114,8 +140,7 @@ def run(args: list[str]) -> int:
             kind = "option" if name.startswith("-") else "command"
             meant = arguments.nearest(name, COMMANDS) or "see seran --help"
             raise BadInput(f"unknown {kind} {name}; {meant}")
-        with _telling(quiet, verbose):
-            return _write(arguments.run(name, words))
+        return _write(arguments.run(name, words))
     except (BadInput, Incomplete) as error:
         return _fail(str(error), 1 if isinstance(error, Incomplete) else 2)
     except ModuleNotFoundError as error:
@@ -132,9 +157,9 @@ def run(args: list[str]) -> int:
         if verbose:
             import traceback
 
-            from seran.progress import say
+            from seran.progress import write
 
-            say("".join(traceback.format_exception(error)).rstrip(), "stderr")
+            write("".join(traceback.format_exception(error)).rstrip(), "stderr")
         return _fail(f"unexpected {type(error).__name__}: {error}; --verbose shows where", 3)
 
 

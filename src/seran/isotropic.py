@@ -19,9 +19,10 @@ from seran.errors import BadInput
 from seran.grid import Grid
 from seran.native import background, joined
 from seran.profiles import SOFTNESS, Profile
+from seran.progress import counting, detail, unseen
 from seran.quality.measures import NOISIEST
 from seran.scratch import Allocator, memory, release, turned
-from seran.sharpen import CHUNK_PIXELS, Across, Method, Normalisation, Progress, unseen
+from seran.sharpen import CHUNK_PIXELS, Across, Method, Normalisation, Progress
 from seran.uncertainty import Widths
 from seran.volume import Volume
 
@@ -126,6 +127,7 @@ class Thin:
         fine = volume.on(np.moveaxis(thin, 0, axis), affine)
         half = None
         if self.network.widths is not None:
+            detail("half-widths")
             norm = Normalisation.of(stack)
             said = told(sigma / (norm.gain or 1.0), self.profile, self.k)
             off = half_widths(thin, stack, norm, self.network.widths, self.k, said, empty, allocate=make)
@@ -180,7 +182,7 @@ def thinner(
         profile: what the slices have seen.
         sigma: standard deviation of their noise, in their units.
         empty: the value of a constant background, which the result keeps.
-        progress: called with slices, as they are finished.
+        progress: called with parts of the slices, as a network finishes planes.
         allocate: makes the array of the result.
     """
     n, h, w = stack.shape
@@ -190,20 +192,17 @@ def thinner(
         progress(n)
         return made
     predict, said = across.heads(k).predict, told(sigma / norm.gain, profile, k)
-    done, total, shown = 0, h + w, 0
     for axis in (2, 1):
         planes, out = np.moveaxis(stack, axis, 0), np.moveaxis(made, axis, 0)
         step = max(1, CHUNK_PIXELS // (k * planes[0].size))
         for start in range(0, len(planes), step):
             at = np.arange(start, min(start + step, len(planes)))
             near = [norm.apply(planes[np.clip(at + d, 0, len(planes) - 1)]) for d in (-1, 0, 1)]
-            high = predict(joined(np.stack(near, 1), said)) / 2
+            with counting(n * len(at) / (h + w), len(at), progress):
+                high = predict(joined(np.stack(near, 1), said)) / 2
             out[at] = high if axis == 2 else out[at] + high
             for array in (stack, made):
                 release(array)
-            done += len(at)
-            progress(n * done // total - shown)
-            shown = n * done // total
     _finish(made, stack, norm, k, empty)
     return made
 

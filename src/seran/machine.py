@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import util
 from pathlib import Path
 
@@ -38,8 +39,12 @@ def may_use_bf16() -> bool:
 
 def has_bf16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the CPU computes bf16 natively, and may; no where the system does not tell as Linux does."""
-    words = cpu.read_text().split() if cpu.is_file() else []
-    return may_use_bf16() and not BF16.isdisjoint(words)
+    return may_use_bf16() and not BF16.isdisjoint(instructions(cpu))
+
+
+def instructions(cpu: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """The instruction sets of the CPU by Linux' names, among other words; none on other systems."""
+    return {*cpu.read_text().split()} if cpu.is_file() else set()
 
 
 def cpus(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
@@ -70,9 +75,22 @@ def memory(info: Path = Path("/proc/meminfo")) -> tuple[float, str]:
     for line in info.read_text().splitlines() if info.is_file() else []:
         if line.startswith("MemAvailable:"):
             found.append((float(line.split()[1]) * 1024, "free"))
-    if resource and (allowed := resource.getrlimit(resource.RLIMIT_AS)[0]) >= 0:
-        found.append((allowed, "allowed"))
+    for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA) if resource else ():
+        if (allowed := resource.getrlimit(limit)[0]) >= 0:
+            found.append((allowed, "allowed"))
     return min(found)
+
+
+@contextmanager
+def bounded(most: int) -> Iterator[None]:
+    """Within, this process takes no more bytes of memory of its own, nor does any that it starts (Linux)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    lower = [most, *(limit for limit in (soft, hard) if limit >= 0)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(lower), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def short_of_memory(error: BaseException) -> str | None:

@@ -18,8 +18,9 @@ from seran import kspace
 from seran.acquisition import Window, block, canonical, leftover
 from seran.kspace import nearest
 from seran.measure import Measured
+from seran.progress import unseen
 from seran.quality.measures import NOISIEST, measures
-from seran.sharpen import Estimate, Method, Normalisation, Predict, ensembled, sharpen
+from seran.sharpen import Estimate, Method, Normalisation, Predict, Progress, ensembled, sharpen
 
 HEADS = (1, 2, 3, 4)
 SHORT = 0.1  # a head may stay so much below what is wanted: the rest is filled with zeros
@@ -101,7 +102,9 @@ def bound(method: Method, known: Measured, shape: tuple[int, int]) -> Method:
     return replace(how, adapt=adapt, half_width=widths is not None)
 
 
-def quieted(method: Method, known: Measured, stack: Float[ndarray, "n h w"]) -> Measured:
+def quieted(
+    method: Method, known: Measured, stack: Float[ndarray, "n h w"], progress: Progress = unseen
+) -> Measured:
     """What is known, with so much noise that flat tissue does not become noisier than it is in the scan.
 
     Air is not everywhere as noisy as tissue (parallel imaging, surface coils), so some slices are tried.
@@ -110,6 +113,7 @@ def quieted(method: Method, known: Measured, stack: Float[ndarray, "n h w"]) -> 
         method: of native weights, with the factors that are wanted.
         known: of the scan.
         stack: its slices.
+        progress: called as a network finishes each of those that are tried.
     """
     energy = np.array([part.std(dtype=np.float64) for part in stack])
     tried = np.sort(np.argsort(energy)[-len(energy) // 2 :])
@@ -117,7 +121,7 @@ def quieted(method: Method, known: Measured, stack: Float[ndarray, "n h w"]) -> 
     gain, found, method = Normalisation.of(stack).gain, known, replace(method, widths=None)
     most = MOST * known.sigma if known.by == "air" else NOISIEST * gain
     while found.sigma < max(most, LEAST * gain):
-        high = sharpen(low, bound(method, found, stack.shape[1:])).image
+        high = sharpen(low, bound(method, found, stack.shape[1:]), progress).image
         tissue = measures(low, high, gain, method.anchor, known.background).tissue
         if tissue is None or tissue <= QUIET:
             break

@@ -16,12 +16,13 @@ from seran import resample
 from seran.engines import Running
 from seran.errors import BadInput
 from seran.grid import Anchor, Plan, dimensions
+from seran.progress import PASSED, Tell, counting, passing, unseen
 from seran.scratch import Allocator, blocks, memory, release, turned
 from seran.uncertainty import Widths
 from seran.volume import Volume
 from seran.weights import Weights
 
-Progress = Callable[[int], None]  # called with the number of slices that have just been finished
+Progress = Tell  # called with the slices, or parts of one, that have just been finished
 CHUNK_PIXELS = 1 << 23  # fine pixels asked of a predictor at a time: bounds memory for any number of slices
 EXTREME = 0.001  # part of the voxels beyond the percentiles that bound a scan's intensities
 FAR = 0.5  # part of the greatest intensities above which the least ones are an offset
@@ -165,10 +166,12 @@ def ensembled(method: Method, swap: bool = True) -> Method:
 
     def mean(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"] | Estimate:
         totals: list[ndarray] = []
+        passed, symmetries = PASSED.get(), 4 * (1 + even)
         for swapped, *mirrored in itertools.product((False, True)[: 1 + even], (False, True), (False, True)):
             turn = (slice(None), *(slice(None, None, -1 if m else 1) for m in mirrored))
             view = low[turn].swapaxes(1, 2) if swapped else low[turn]
-            found = method.predict(np.ascontiguousarray(view))
+            with passing(lambda slices: passed(slices / symmetries)):
+                found = method.predict(np.ascontiguousarray(view))
             parts = [found.image, found.half_width] if isinstance(found, Estimate) else [found]
             highs = [(p.swapaxes(1, 2) if swapped else p)[turn] for p in parts if p is not None]
             if not totals:
@@ -184,10 +187,6 @@ def ensembled(method: Method, swap: bool = True) -> Method:
     return replace(method, predict=mean)
 
 
-def unseen(_: int) -> None:
-    """A `Progress` that nobody watches."""
-
-
 def sharpen(
     stack: Float[ndarray, "n h w"], method: Method, progress: Progress = unseen, allocate: Allocator = memory
 ) -> Estimate:
@@ -196,7 +195,7 @@ def sharpen(
     Args:
         stack: every voxel finite; a few slices are taken at a time where the method allows.
         method: what is applied.
-        progress: called as slices are finished.
+        progress: called as a network finishes each slice, or as several are finished without one.
         allocate: makes the arrays of the result.
     """
     n, h, w = stack.shape
@@ -214,7 +213,9 @@ def sharpen(
         reach = step = n
     for start in range(0, n, step):
         low, first = stack[start : start + step], max(0, start - reach)
-        found = predict(norm.apply(stack[first : start + step + reach]))
+        given = norm.apply(stack[first : start + step + reach])
+        with counting(len(low), len(given), progress):
+            found = predict(given)
         found = found if isinstance(found, Estimate) else Estimate(found)
         if method.half_width == (found.half_width is None):
             said = "a" if method.half_width else "no"
@@ -227,7 +228,6 @@ def sharpen(
             made[1][here] = np.maximum(found.half_width[there], 0) * np.float32(norm.gain)
         for array in (stack, *made):
             release(array)
-        progress(len(low))
     return Estimate(*made)
 
 
@@ -254,7 +254,7 @@ def upscale(
         volume: the scan; every voxel finite.
         method: what sharpens it.
         plan: where the result lies, made for this method's factors and anchor.
-        progress: called as slices are finished.
+        progress: see `sharpen`.
         allocate: makes the arrays of the result.
     """
     stack = np.moveaxis(volume.data, plan.axis, 0)

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
+from seran import __version__
 from seran.errors import BadInput
 
 ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
@@ -71,6 +72,7 @@ class Argument:
 
 COMMON = (
     Argument(["-h", "--help"], "show this help"),
+    Argument(["--version"], "show the version"),
     Argument(["-q", "--quiet"], "print nothing but errors"),
     Argument(["-v", "--verbose"], "say what is done and how long it takes, and where a fault arose"),
 )
@@ -222,6 +224,8 @@ def run(name: str, words: Sequence[str]) -> str:
         name = " ".join([name, *words[: len(words) - len(rest)]])
     if {"-h", "--help"} & set(rest):
         return _help(name, command)
+    if "--version" in rest:
+        return f"seran {__version__}"
     _refuse_nothing(name, command, rest)
     many = {flag: a for a in of(command) for flag in a.flags if a.count < 0}
     named = [many[flag].flags[-1] for word in rest if (flag := word.partition("=")[0]) in many]

@@ -18,13 +18,13 @@ from seran.grid import dimensions
 from seran.job import batch, dataset, record
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
-from seran.job.dataset import Naming
+from seran.job.dataset import Naming, Selection
+from seran.job.limits import Limits
 from seran.job.options import Options
+from seran.journal import Telling
 from seran.progress import plain
 from seran.quality import report
 
-SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR")
-"""What is sharpened unless `--suffix` says otherwise."""
 BESIDE = {
     "uncertainty": "Half-widths of intervals for desc-{}: on average over scans like those of the "
     "calibration they cover the error of 9 of 10 tissue voxels",
@@ -44,12 +44,12 @@ COLUMNS = (
 
 
 def _planned(
-    root: Path, out: Path, image: Path, names: Naming, wrong: str, said: Sequence[Path] = ()
+    root: Path, out: Path, image: Path, names: Naming, wrong: str, said: Sequence[Path], work: Path | None
 ) -> Task:
     """What becomes of an image that these JSON files say something of, or why nothing can."""
     name = image.name if wrong else names.of(image)
     made = out / image.relative_to(root).with_name(name)
-    return Task(image, made, partial(dataset.stated, root, image, names, said), wrong)
+    return Task(image, made, partial(dataset.stated, root, image, names, said), wrong, work)
 
 
 def _refuse_folder(root: Path, out: Path) -> None:
@@ -143,11 +143,10 @@ def bids(
     output_dir: Path,
     level: Literal["participant", "group"],
     /,
-    participant_label: tuple[str, ...] = (),
-    session_label: tuple[str, ...] = (),
-    suffix: tuple[str, ...] = SUFFIXES,
+    wanted: Selection = Selection(),  # noqa: B008
+    limits: Limits = Limits(),  # noqa: B008
     verify: bool = False,
-    strict: Literal["on", "off"] = "on",
+    telling: Telling = Telling(),  # noqa: B008
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
     where: Cluster = Cluster(),  # noqa: B008
@@ -163,30 +162,32 @@ def bids(
         bids_dir: the raw data set.
         output_dir: the derivative data set; made if it is not there.
         level: participant, any number of times, also in parallel for different participants; then group.
-        participant_label: with or without sub-; none for all.
-        session_label: with or without ses-; none for all.
-        suffix: which images.
+        wanted: which images.
+        limits: what may be used of the machine.
         verify: of participant, read and hash every scan and result that is there; without it only those whose
             size or modification time is not as recorded.
-        strict: of participant; on: results whose checks say FAIL are kept and named, and the exit status is
-            1; off: it is 0.
+        telling: what is told.
         options: how.
         engine: how the network is run.
         where: several scans may be sharpened at once, on this machine or on many.
     """
-    images = dataset.images(bids_dir, participant_label, session_label, suffix)
+    telling.begin()
+    engine, where = limits.shared(engine, where)
+    images = dataset.images(bids_dir, wanted)
     _refuse_folder(bids_dir, output_dir)
-    names = dataset.naming(options, engine)
+    names, work = dataset.naming(options, engine), limits.work_dir
     right = [image for image, wrong in images.items() if not wrong and level == "participant"]
     said = dataset.descriptions(bids_dir, right)
     tasks = [
-        _planned(bids_dir, output_dir, image, names, wrong, said.get(image, ()))
+        _planned(bids_dir, output_dir, image, names, wrong, said.get(image, ()), work)
         for image, wrong in images.items()
     ]
     if level == "participant":
+        limits.refuse_work(bids_dir)
         _describe(bids_dir, output_dir, names, options.beside)
-        stops = strict == "on"
-        return batch.run(tasks, options, engine, resume=True, where=where, strict=stops, verify=verify)
+        stops = telling.strict == "on"
+        with limits.bounded(where):
+            return batch.run(tasks, options, engine, resume=True, where=where, strict=stops, verify=verify)
     if not (output_dir / "dataset_description.json").is_file():
         told = f"run `seran bids {bids_dir} {output_dir} participant` first"
         raise BadInput(f"{output_dir}: nothing is there yet; {told}")

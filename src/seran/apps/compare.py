@@ -1,5 +1,6 @@
 """``seran compare``: two volumes on one page, and ``seran upscale --report``, which ends in it."""
 
+import logging
 from pathlib import Path
 
 from seran import files, io, progress, scratch
@@ -79,6 +80,6 @@ def compare(before: Path, after: Path, out: Path, /, fill: float | None = None, 
     refuse_page(out, force, before, after)
     told, failed = write(before, after, out, ReadOptions(fill=fill))
     if failed:
-        progress.say(told, "stderr")
+        progress.say(told, "stderr", logging.WARNING)
         raise Incomplete(f"FAIL of {', '.join(failed)}; the report says more: {out}")
     return told

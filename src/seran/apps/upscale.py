@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -14,12 +14,13 @@ from seran.apps import compare
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
 from seran.io.dicom.folder import ENDS
-from seran.job import batch, record
+from seran.job import batch, display, record
 from seran.job import run as job
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.options import Options
 from seran.job.resume import done
+from seran.journal import Telling
 
 NAMED = re.compile(rf"(?:{'|'.join(map(re.escape, io.FORMATS))})$", re.I)  # like a scan
 PACKED = re.compile(r"\.(?:nii|hdr|mgh|nrrd|nhdr|mha|mhd)\.(?:gz|bz2|xz|zst|zip)$", re.I)
@@ -101,7 +102,7 @@ def upscale(
     resume: bool = False,
     verify: bool = False,
     report: Annotated[Path | None, "PAGE"] = None,
-    strict: Literal["on", "off"] = "on",
+    telling: Telling = Telling(),  # noqa: B008
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
     where: Cluster = Cluster(),  # noqa: B008
@@ -127,11 +128,12 @@ def upscale(
         verify: with --resume, read and hash every scan and result; without it only those whose size or
             modification time is not as recorded.
         report: a page (.html) about one scan: before and after with a divider, difference, spectrum, checks.
-        strict: on: a result whose checks say FAIL is kept, and the exit status is 1; off: it is 0.
+        telling: what is told.
         options: how.
         engine: how the network is run.
         where: several scans may be sharpened at once, on this machine or on many.
     """
+    telling.begin()
     named = [*inputs, *paths, *([out] if out else [])]
     if len(named) < 2:
         raise BadInput("upscale needs IN and OUT; see seran upscale --help")
@@ -147,7 +149,7 @@ def upscale(
         if result.is_file() or io.format_of(result):
             raise BadInput(f"{result}: must be a folder; several scans are sharpened")
         tasks = _planned(sources, result)
-        return batch.run(tasks, options, engine, force, resume, where, strict == "on", verify)
+        return batch.run(tasks, options, engine, force, resume, where, telling.strict == "on", verify)
     if where != Cluster():
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
     source = sources[0]
@@ -157,16 +159,21 @@ def upscale(
         renew = force or (resume and compare.is_page(report))
         compare.refuse_page(report, renew, source, result, record.sidecar(result))
     if resume and (made := done(source, result, options, engine, verify)):
-        told = f"{result} is there already, from the same scan and options{made.judged_as(result)}"
+        told, kind = (
+            f"{result} is there already, from the same scan and options{made.judged_as(result)}",
+            "there",
+        )
     else:
-        with batch.bars() as watch:
-            made = job.run(source, result, options, engine, watch, force, resume=resume)
-            told = made.summary(result)
+        with display.shown():
+            display.begin(source)
+            made = job.run(source, result, options, engine, force, resume=resume)
+            told, kind = made.summary(result), "sharpened"
+    progress.tell("scan", number=1, scans=1, **display.outcome(kind, source, result, made))
     failed, why = made.failed, f"Checks in {record.sidecar(result).name}"
     if report is not None:
         words, shown = compare.write(source, result, report, options.read)
         told, failed, why = f"{told}\n{words}", [*dict.fromkeys([*failed, *shown])], str(report)
-    if not failed or strict == "off":
+    if not failed or telling.strict == "off":
         return told
     progress.say(told)
     look = f"look at it and at {why} before you use it, or say --strict off if you know why"

@@ -129,13 +129,13 @@ def _sweep(
     mean = np.pad(uniform_filter(image, 3), PAD, constant_values=FAR)
     padded = np.pad(image, PAD, mode="symmetric")
     result = image.copy()
-    with progress.bar(len(image), "slice", name) as bar, ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for first in range(0, len(image), BLOCK):
             block = slice(first, first + BLOCK)
             wide = slice(first, first + BLOCK + 2 * PAD)
             estimate = partial(_estimate, padded[wide], mean[wide], h[block], result[block])
             deque(pool.map(estimate, _tiles(h[block] >= 1)), maxlen=0)
-            bar.update(len(h[block]))
+            progress.detail(f"{name}, {first + len(h[block])}/{len(image)}")
     return result
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from seran.errors import BadInput, refuse_unlisted
+from seran.progress import PASSED
 
 Precision = Literal["auto", "bf16", "f32", "int8"]
 MOST_THREADS = 1024  # that may be asked for
@@ -72,7 +73,7 @@ class Lane:
 
 
 def predictor(factors: tuple[int, int], lanes: Callable[[int, int], tuple[Sequence[Lane], int]]) -> Predict:
-    """A predictor. Lanes take turns: while one computes, what others made is fetched.
+    """A predictor. Lanes take turns: while one computes, what others made is fetched, and told of.
 
     Args:
         factors: fine rows and columns for each of a slice.
@@ -84,7 +85,7 @@ def predictor(factors: tuple[int, int], lanes: Callable[[int, int], tuple[Sequen
         low = low[:, None] if low.ndim == 3 else low
         n, _, h, w = low.shape
         high = np.empty((n, factors[0] * h, factors[1] * w), np.float32)
-        started = deque[Any]()
+        started, passed = deque[Any](), PASSED.get()
         with turn:  # lanes serve one caller at a time
             found, batch = lanes(h, w)
             parts = [slice(i, i + batch) for i in range(0, n, batch)]
@@ -96,6 +97,7 @@ def predictor(factors: tuple[int, int], lanes: Callable[[int, int], tuple[Sequen
                         high[parts[done]] = made
                     else:  # of no network of this scale; what others have begun is awaited
                         high[parts[done]] = np.nan
+                    passed(len(high[parts[done]]))
                 if i < len(parts):
                     started.append(lane.start(np.ascontiguousarray(low[parts[i]], np.float32)))
         if not np.isfinite(high).all():

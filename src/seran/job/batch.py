@@ -1,18 +1,19 @@
 """Many scans: each by a network that is loaded once; a bad one is named and counted, and stops no other."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seran import progress, sharpen
+from seran import progress
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete, counted
-from seran.job import cluster, record
+from seran.job import cluster, display, record
 from seran.job import run as job
 from seran.job.options import Options
 from seran.job.resume import done
@@ -27,6 +28,7 @@ class Outcome(NamedTuple):
 
     kind: str  # ``sharpened``, ``there`` or ``failed``
     text: str
+    facts: dict[str, Any]  # see `display.outcome`
     fails: str = ""
 
 
@@ -38,29 +40,10 @@ class Task:
     out: Path
     facts: Callable[[], dict[str, Any]] = dict  # gives what the record states besides
     wrong: str = ""  # why nothing can become of it, where that is known before it is tried
+    work: Path | None = None  # folder for arrays that are kept on disk; that of the result without it
 
 
-@contextmanager
-def bars() -> Iterator[job.Watch]:
-    """A progress bar for each volume, on a terminal; nothing in a log."""
-    with ExitStack() as shown:
-
-        def watch(name: str, total: int) -> sharpen.Progress:
-            shown.close()
-            return shown.enter_context(progress.bar(total, "slice", name)).update
-
-        yield watch
-
-
-def _one(
-    task: Task,
-    options: Options,
-    engine: Engine,
-    force: bool,
-    resume: bool,
-    verify: bool,
-    watch: job.Watch | None = None,
-) -> Outcome:
+def _one(task: Task, options: Options, engine: Engine, force: bool, resume: bool, verify: bool) -> Outcome:
     """Sharpen one scan of several; what is wrong with it is told, not raised: only faults of others are."""
     if task.wrong:
         return _failed(task, task.wrong)
@@ -68,7 +51,8 @@ def _one(
         if resume and (found := done(task.source, task.out, options, engine, verify)):
             return _told("there", found, task)
         task.out.parent.mkdir(parents=True, exist_ok=True)
-        made = job.run(task.source, task.out, options, engine, watch, force, task.facts(), resume)
+        display.begin(task.source)
+        made = job.run(task.source, task.out, options, engine, force, task.facts(), resume, task.work)
         return _told("sharpened", made, task)
     except BadInput as error:
         return _failed(task, str(error))
@@ -96,12 +80,14 @@ def _refuse_twins(tasks: Sequence[Task], maps: Sequence[str]) -> None:
 
 def _told(kind: str, made: record.Record, task: Task) -> Outcome:
     fails = f"{task.out} ({', '.join(made.failed)})" * bool(made.failed)
-    return Outcome(kind, made.summary(task.out), fails)
+    facts = display.outcome(kind, task.source, task.out, made)
+    return Outcome(kind, facts["text"], facts, fails)
 
 
 def _failed(task: Task, why: str) -> Outcome:
-    named = why if str(task.source) in why else f"{task.source}: {why}"
-    return Outcome("failed", f"failed: {' '.join(named.split())}")
+    named = " ".join((why if str(task.source) in why else f"{task.source}: {why}").split())
+    facts = display.outcome("failed", task.source, task.out, None, named)
+    return Outcome("failed", f"failed: {named}", facts)
 
 
 def run(
@@ -136,18 +122,21 @@ def run(
             asking.add_argument(name)
         words = asking.parse_known_args(sys.argv[1:])[1]
         return where.script(["seran", *words, *["--resume"] * (not resume)], len(tasks))
-    with bars() as watch:
+    with display.shown(len(tasks)) as work:
         if where.cluster:
             outcomes = _spread(tasks, options, engine, force, resume, verify, where)
         else:
-            outcomes = (_alone(task, options, engine, force, resume, verify, watch) for task in tasks)
+            outcomes = (_alone(task, options, engine, force, resume, verify) for task in tasks)
         counts, fails = dict.fromkeys(("sharpened", "there", "failed"), 0), []
         for i, one in enumerate(outcomes):
-            counts[one.kind] += 1
+            work.finished, counts[one.kind] = i + 1, counts[one.kind] + 1
+            work.made += one.kind != "there"
+            progress.tell("scan", number=i + 1, scans=len(tasks), **one.facts)
             fails += [one.fails] * bool(one.fails)
             wrong = one.kind == "failed" or (one.fails and strict)
-            if wrong or ((one.kind == "sharpened" or one.fails) and not progress.QUIET.get()):
-                progress.say(f"[{i + 1}/{len(tasks)}] {one.text}", "stderr")
+            if wrong or one.kind == "sharpened" or one.fails:
+                level = logging.WARNING if wrong else logging.INFO
+                progress.say(f"[{i + 1}/{len(tasks)}] {one.text}", "stderr", level)
     summary = "{sharpened} sharpened, {there} there already, {failed} failed".format(**counts)
     if fails:
         more = f" and {len(fails) - NAMED} more" * (len(fails) > NAMED)

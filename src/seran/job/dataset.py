@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -47,6 +47,67 @@ KEPT = (
     "ContrastBolusIngredient", "TaskName", "BodyPart", "SliceThickness", "SpacingBetweenSlices",
 )  # fmt: skip
 """Metadata of the source that are still true of the result."""
+
+
+Value = str | int | None | list[str | int | None]
+Filters = dict[str, dict[str, Value]]  # by suffix in small letters: what entities must be
+SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR")
+"""What is sharpened unless `--suffix` says otherwise."""
+ENTITIES = {
+    "subject": "sub", "session": "ses", "sample": "sample", "task": "task", "tracksys": "tracksys",
+    "acquisition": "acq", "nucleus": "nuc", "volume": "voi", "ceagent": "ce", "tracer": "trc",
+    "staining": "stain", "reconstruction": "rec", "direction": "dir", "run": "run", "modality": "mod",
+    "echo": "echo", "flip": "flip", "inversion": "inv", "mtransfer": "mt", "mt": "mt", "part": "part",
+    "processing": "proc", "chunk": "chunk", "suffix": "suffix", "datatype": "datatype",
+    "extension": "extension",
+}  # fmt: skip
+"""Of a filter: what PyBIDS calls entities, and what they are called in file names."""
+QUERIES = {"t1w", "t2w", "pdw", "flair", "bold", "sbref", "fmap", "roi", "asl", "dwi"}
+"""What other BIDS Apps filter: those of suffixes that are not wanted here may be in the same file."""
+ANY, NONE = ("*", "Query.ANY"), "Query.NONE"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images.
+
+    Attributes:
+        participant_label: with or without sub-; none for all.
+        session_label: with or without ses-; none for all.
+        suffix: which images.
+        bids_filter_file: JSON as fMRIPrep and others take it: of each suffix in small letters ("t2w") the
+            values of entities ("session", "acquisition", "run") of images that are wanted; null: without it.
+    """
+
+    participant_label: tuple[str, ...] = ()
+    session_label: tuple[str, ...] = ()
+    suffix: tuple[str, ...] = SUFFIXES
+    bids_filter_file: Annotated[Path | None, "FILE"] = None
+
+    def filters(self) -> Filters:
+        """Those of the file; `BadInput` for what none can be."""
+        if self.bids_filter_file is None:
+            return {}
+        path, known = self.bids_filter_file, QUERIES | {suffix.lower() for suffix in self.suffix}
+        found: Filters = {}
+        for query, wanted in parsed(path).items():
+            if query.lower() not in known:
+                what = f"expected suffixes in small letters ({', '.join(sorted(known))})"
+                raise BadInput(f"{path}: {what}, got {query!r:.40}; correct that")
+            if not isinstance(wanted, dict):
+                raise BadInput(
+                    f"{path}: {query}: expected entities with values, got {wanted!r:.40}; correct that"
+                )
+            for entity, value in wanted.items():
+                if entity not in ENTITIES:
+                    what = f"expected entities like session or acquisition, got {entity!r:.40}"
+                    raise BadInput(f"{path}: {query}: {what}; correct that")
+                values = value if isinstance(value, list) else [value]
+                if not all(type(each) in (str, int, type(None)) for each in values):
+                    what = f"expected a text, a whole number, null or a list of them, got {value!r:.40}"
+                    raise BadInput(f"{path}: {query}: {entity}: {what}; correct that")
+            found[query.lower()] = wanted
+        return found
 
 
 @dataclass(frozen=True)
@@ -129,16 +190,12 @@ def _entities(path: Path) -> tuple[list[str], str, str]:
     return (matched[1].split("_"), matched[2], matched[3]) if matched else ([], "", "")
 
 
-def images(
-    root: Path, participants: Sequence[str], sessions: Sequence[str], suffixes: Sequence[str]
-) -> dict[Path, str]:
-    """The magnitude images of these suffixes, in order; and what may be some but is not, with the reason.
+def images(root: Path, wanted: Selection) -> dict[Path, str]:
+    """The magnitude images that are wanted, in order; and what may be some but is not, with the reason.
 
     Args:
         root: the data set.
-        participants: labels, with or without ``sub-``; none for all.
-        sessions: labels, with or without ``ses-``; none for all.
-        suffixes: of the names that are wanted.
+        wanted: which.
     """
     description = root / "dataset_description.json"
     if not description.is_file():
@@ -147,10 +204,11 @@ def images(
     if not (isinstance(kind, str) and kind.lower() == "raw"):
         got = "a derivative data set" if "derivative" in str(kind).lower() else f"DatasetType {kind!r:.40}"
         raise BadInput(f"{root}: expected raw data, got {got}; name what it was made from")
-    wanted = {f"sub-{label.removeprefix('sub-')}" for label in participants}
-    visits = {f"ses-{label.removeprefix('ses-')}" for label in sessions}
+    suffixes, filters = wanted.suffix, wanted.filters()
+    subjects = {f"sub-{label.removeprefix('sub-')}" for label in wanted.participant_label}
+    visits = {f"ses-{label.removeprefix('ses-')}" for label in wanted.session_label}
     tops = {p.name: p for p in root.iterdir() if p.name.lower().startswith("sub-") and not _is_file(p)}
-    for name in sorted(wanted - {*tops}):
+    for name in sorted(subjects - {*tops}):
         raise BadInput(f"--participant-label {name[4:]}: no such participant in {root}")
     found: dict[Path, str] = {}
     for top in tops.values():
@@ -159,13 +217,37 @@ def images(
         for path in (*paths, *lost):
             parts, fault = path.relative_to(root).parts, _fault(path.relative_to(root), suffixes)
             own = {*_entities(path)[0], *parts}  # which may say something else
-            asked = (not wanted or wanted & own) and (not visits or visits & own or len(parts) == 1)
+            asked = (not subjects or subjects & own) and (not visits or visits & own or len(parts) == 1)
             unread = path in lost and not path.suffix and lost[path] != FOLDER  # it may be a folder
-            if asked and (fault is not None or unread):
+            if asked and (fault is not None or unread) and (fault or unread or _passes(path, filters)):
                 found[path] = lost.get(path, fault or "")
     if not found:
-        raise BadInput(f"{root}: no image of these participants and sessions ends in {', '.join(suffixes)}")
+        beside = f" and passes {wanted.bids_filter_file}" * (wanted.bids_filter_file is not None)
+        ends = f"ends in {', '.join(suffixes)}{beside}"
+        raise BadInput(f"{root}: no image of these participants and sessions {ends}")
     return dict(sorted(found.items()))
+
+
+def _passes(image: Path, filters: Filters) -> bool:
+    """Whether an image is one of those that the filters of its suffix let through."""
+    own, suffix, ending = _entities(image)
+    said = dict(entity.split("-", 1) for entity in own)
+    said |= {"suffix": suffix, "datatype": image.parent.name, "extension": ending}
+    wanted = filters.get(suffix.lower(), {})
+    return all(_is_one_of(said.get(ENTITIES[entity]), value) for entity, value in wanted.items())
+
+
+def _is_one_of(said: str | None, value: Value) -> bool:
+    """Whether a label is one of those wanted; numbers are compared as such: 2 is 02."""
+    if isinstance(value, list):
+        return any(_is_one_of(said, each) for each in value)
+    if value is None or said is None:
+        return said is value or (said is not None and value in ANY) or (said is None and value == NONE)
+    if value in ANY:
+        return True
+    text = str(value)
+    both = text.isdigit() and said.isdigit()
+    return int(text) == int(said) if both else text.lstrip(".") == said.lstrip(".")
 
 
 def _fault(path: Path, suffixes: Sequence[str]) -> str | None:

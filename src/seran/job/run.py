@@ -6,7 +6,7 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -40,10 +40,12 @@ from seran.engines import Engine
 from seran.errors import BadInput
 from seran.io import voxels
 from seran.job import labels, record
+from seran.job.advice import faster
 from seran.job.options import Options, Scanner
 from seran.job.record import Record, sidecar
 from seran.job.resume import key, listed, stamp
 from seran.measure import Band, Measured
+from seran.progress import enter, unseen
 from seran.quality import checks
 from seran.quality.provenance import estimated
 from seran.scratch import Allocator
@@ -54,7 +56,6 @@ from seran.volume import Volume
 SLICES = ("SliceThickness", "SpacingBetweenSlices")
 AHEAD, LOOKED = 4, 16  # volumes that a band is measured on: so many that are not of one value, of the first
 ALIKE = 1.25  # times the noise of another volume: what is told of it is told again
-Watch = Callable[[str, int], Progress]  # from what is worked on, and how many slices, to who is told of them
 
 
 @dataclass(frozen=True)
@@ -152,14 +153,16 @@ class Steps:
         self.told: list[tuple[Measured, Measured]] = []  # of volumes: what was measured, and what was told
 
     def __call__(
-        self, volume: Volume, progress: Progress = sharpen.unseen, allocate: Allocator = scratch.memory
+        self, volume: Volume, progress: Progress = unseen, allocate: Allocator = scratch.memory
     ) -> tuple[Volume, dict[str, Volume], Record]:
         """What `seran.sharpen.upscale` makes of a volume, its `maps`, and the record with its checks."""
+        enter("measure")
         stack, spikes = kspace.despiked(np.moveaxis(volume.data, self.plan.axis, 0))
         volume = volume.on(np.moveaxis(stack, 0, self.plan.axis), volume.affine)
         voxels.refuse_lossy(volume, np.dtype(self.options.dtype))
         fitted = self.fit(stack)
         if self.across is None or self.rounds == 2:
+            enter("sharpen")
             image, half = sharpen.upscale(volume, fitted.method, self.plan, progress, allocate)
         else:
             plane = self.across.plane
@@ -168,10 +171,12 @@ class Steps:
             sigma = fitted.known.sigma if self.rounds == 1 else 0.0  # which the network in the plane undid
             if self.options.adapt is not None and not (self.across.adapted and self.across.adapted[0]):
                 self.across = self._adapted(self.across, image, sigma, self.options.adapt)
+            enter("thin")
             sd = sigma * float(np.sqrt(fitted.known.window.passed)) if self._compared(fitted.known) else None
             how = sigma, fitted.known.background, sd
             image, more, half = self.across(image, self.plan.axis, *how, progress, allocate)
             fitted.tally.extend([True] * more)
+        enter("check")
         for made in (image, *([half] if half else [])):
             _refuse_unusable(made)
         stored, kept = np.dtype(self.options.dtype), image
@@ -237,8 +242,9 @@ class Steps:
         from seran.adapt import adapted  # needs torch
 
         stack, told = np.moveaxis(image.data, self.plan.axis, 0), (across.k, across.profile, sigma, seconds)
-        with progress.stage(f"fine-tune {across.network.weights} on the scan"):
-            made = adapted(across.network, stack, *told, engine=self.engine)
+        learned = progress.summing("{:.0f} %")
+        with progress.stage(f"fine-tune {across.network.weights} on the scan", "adapt"):
+            made = adapted(across.network, stack, *told, engine=self.engine, progress=learned)
         return replace(across, network=made.across, adapted=(made.steps, round(made.gain, 3), made.kept))
 
     def _quieted(self, known: Measured, stack: Float[ndarray, "n h w"]) -> Measured:
@@ -246,7 +252,7 @@ class Steps:
         for found, told in self.told:
             if found.by == known.by and found.sigma <= ALIKE * known.sigma <= ALIKE**2 * found.sigma:
                 return replace(known, sigma=told.sigma, by=told.by)
-        self.told.append((known, native.quieted(self.method, known, stack)))
+        self.told.append((known, native.quieted(self.method, known, stack, progress.trying())))
         return self.told[-1][1]
 
     def record(self, fitted: Fitted) -> Record:
@@ -370,10 +376,10 @@ def run(
     out: Path,
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
-    watch: Watch | None = None,
     force: bool = False,
     facts: Mapping[str, Any] = MappingProxyType({}),
     resume: bool = False,
+    work: Path | None = None,
 ) -> Record:
     """Sharpen one scan and write it with its record: all files, or none with `BadInput` or an OSError.
 
@@ -382,25 +388,26 @@ def run(
         out: the result, in the format that its name ends in.
         options: how.
         engine: how a network is run.
-        watch: told of the progress.
         force: replace whatever is there.
         facts: what the record states besides.
         resume: replace an existing result of seran's.
+        work: folder for arrays that are kept on disk; that of the result without it.
     """
     began = time.perf_counter()
     refuse_output(out, force, source, resume)
-    reading, allocate = options.read, scratch.allocator(out.parent)
+    reading, allocate = options.read, scratch.allocator(work or out.parent)
     scan, before = io.resolve(source, reading.series), listed(source)
     series = io.read_series(scan, reading.affine, reading.fill, allocate, reading.volume)
-    with progress.stage(f"read {source}"):
+    with progress.stage(f"read {source}", "read"):
         held = ahead(series.volumes)
     made_here = record.read(source) is not None or record.is_map(source)
     if reading.label_check:
         labels.refuse_other_kinds(source, held[0], made_here)
-    with progress.stage("plan, and load the method"):
+    with progress.stage("plan, and load the method", "load"):
         thickness = facts.get("SliceThickness") or slice_thickness(source) if options.thin else None
         steps = Steps(held[0], options, engine, more=held[1:], scan=str(source), thickness=thickness)
         steps.sharpened = made_here
+    progress.advise(faster(options, engine))
     progress.log.info("%r; %s", steps.method, steps.plan)
     digest, found = files.sha256_of(scan.files), []
     outs = record.outputs(out, steps.maps)
@@ -420,12 +427,12 @@ def run(
                 stack.enter_context(io.writer(n, series.count, t)) for n, t in zip(names, types, strict=True)
             ]
             waiting = (held.pop(0) for _ in range(len(held)))
+            seen = progress.slices(series.count * steps.plan.scan.shape[steps.plan.axis])
             for i, volume in enumerate(itertools.chain(waiting, series.volumes)):
                 shown = steps.method.name + f" {i + 1}/{series.count}" * (series.count > 1)
-                slices = steps.rounds * volume.data.shape[steps.plan.axis]
-                seen = watch(shown, slices) if watch else sharpen.unseen
                 with progress.stage(f"sharpen and check {shown}"):
                     image, maps, one = steps(volume, seen, allocate)
+                progress.enter("write")
                 for writer, (name, each) in zip(writers, {"": image, **maps}.items(), strict=True):
                     writer.add(each, one.said(name))
                 found.append(one)
