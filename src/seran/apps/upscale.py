@@ -4,17 +4,17 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from seran import files, io, progress
-from seran.apps import compare
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
 from seran.io.dicom.folder import ENDS
-from seran.job import batch, record
+from seran.job import batch, pages, record, summary
 from seran.job import run as job
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
@@ -85,6 +85,19 @@ def _planned(sources: list[Path], out: Path) -> list[Task]:
     return tasks
 
 
+def _with_page(task: Task) -> Task:
+    """With a page beside the result, and a text beside it if it fails."""
+    stem = task.out.with_name(io.stem(task.out))
+    page, log = (stem.with_name(stem.name + end) for end in (".html", ".failed.txt"))
+    return replace(task, page=page, log=None if task.wrong else log)
+
+
+def _summed(tasks: list[Task], root: Path, page: Path) -> str:
+    """Write the page of many scans, and what else is told of them; their names."""
+    summary.write([summary.of(task, root) for task in tasks], page)
+    return ", ".join(map(str, summary.names(page)))
+
+
 def upscale(
     paths: Annotated[tuple[Path, ...], "IN ... OUT"],
     /,
@@ -116,7 +129,9 @@ def upscale(
         force: replace existing results.
         resume: pass over scans whose result is there, made from the same scan in the same way (weights,
             options, device, precision, version); replace others that have a record of seran's.
-        report: a page (.html) about one scan: before and after with a divider, difference, spectrum, checks.
+        report: a page (.html): before and after with a divider, difference, spectrum, checks. Of several
+            scans such a page lies beside each result, and PAGE is a list of all with their pictures, verdicts
+            and reasons to fail; a table (.tsv) and all checks (.json) lie beside it.
         strict: on: a result whose checks say FAIL is kept, and the exit status is 1; off: it is 0.
         options: how.
         engine: how the network is run.
@@ -128,22 +143,29 @@ def upscale(
     *sources, result = named
     chosen = options.read.series is not None  # of a DICOM folder, whatever else lies there
     if len(sources) > 1 or (not chosen and sources[0].is_dir() and _scans_in(sources[0])[0]):
-        if report is not None:
-            raise BadInput(
-                "--report is for one scan; `seran compare IN OUT PAGE.html` makes a page of a pair"
-            )
         if result.is_file() or io.format_of(result):
             raise BadInput(f"{result}: must be a folder; several scans are sharpened")
         tasks = _planned(sources, result)
-        return batch.run(tasks, options, engine, force, resume, where, strict == "on")
+        how = options, engine, force, resume, where, strict == "on"
+        if report is None or where.cluster == "sbatch":
+            return batch.run(tasks, *how)
+        result.mkdir(parents=True, exist_ok=True)
+        tasks = [_with_page(task) for task in tasks]
+        summary.refuse(report, force, resume, tasks)
+        root = sources[0] if len(sources) == 1 else Path()
+        try:
+            told = batch.run(tasks, *how)
+        except Incomplete as error:
+            raise Incomplete(f"{error}; {_summed(tasks, root, report)}") from error
+        return f"{told}; {_summed(tasks, root, report)}"
     if where != Cluster():
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
     source = sources[0]
     if source.is_file() and result.is_dir():  # in the input's format, under its name
         result = result / io.result_name(source)
     if report is not None:
-        renew = force or (resume and compare.is_page(report))
-        compare.refuse_page(report, renew, source, result, record.sidecar(result))
+        renew = force or (resume and pages.is_page(report))
+        pages.refuse_page(report, renew, source, result, record.sidecar(result))
     if resume and (made := record.done(source, result, options, engine)):
         told = f"{result} is there already, from the same scan and options{made.judged_as(result)}"
     else:
@@ -152,7 +174,7 @@ def upscale(
             told = made.summary(result)
     failed, why = made.failed, f"Checks in {record.sidecar(result).name}"
     if report is not None:
-        words, shown = compare.write(source, result, report, options.read)
+        words, shown = pages.write(source, result, report, options.read)
         told, failed, why = f"{told}\n{words}", [*dict.fromkeys([*failed, *shown])], str(report)
     if not failed or strict == "off":
         return told

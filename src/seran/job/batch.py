@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seran import progress, sharpen
+from seran import files, progress, sharpen
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete, counted
-from seran.job import cluster, record
+from seran.job import cluster, pages, record
 from seran.job import run as job
 from seran.job.options import Options
 from seran.machine import cpus, told
+from seran.quality import report
 
 NAMED = 3
 """Results with a FAIL that are named in the summary; all of them have a line of their own."""
@@ -27,6 +28,8 @@ class Outcome(NamedTuple):
     kind: str  # ``sharpened``, ``there`` or ``failed``
     text: str
     fails: str = ""
+    log: Path | None = None  # where a reason to fail is noted
+    why: str = ""  # it failed
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,14 @@ class Task:
     out: Path
     facts: Callable[[], dict[str, Any]] = dict  # gives what the record states besides
     wrong: str = ""  # why nothing can become of it, where that is known before it is tried
+    page: Path | None = None  # about scan and result, if there shall be one
+    log: Path | None = None  # a text that says why it failed when it was last tried, if that shall be noted
+
+    def refuse_page(self, force: bool, resume: bool) -> None:
+        """Raise `BadInput` if its page could not be written, or would replace what must not go."""
+        if self.page is not None:
+            renew = force or (resume and pages.is_page(self.page))
+            pages.refuse_page(self.page, renew, self.source, self.out, record.sidecar(self.out))
 
 
 @contextmanager
@@ -58,11 +69,16 @@ def _one(
     if task.wrong:
         return _failed(task, task.wrong)
     try:
-        if resume and (found := record.done(task.source, task.out, options, engine)):
-            return _told("there", found, task)
         task.out.parent.mkdir(parents=True, exist_ok=True)
-        made = job.run(task.source, task.out, options, engine, watch, force, task.facts(), resume)
-        return _told("sharpened", made, task)
+        kind, made = "there", record.done(task.source, task.out, options, engine) if resume else None
+        if made is None:
+            task.refuse_page(force, resume)
+            how = options, engine, watch, force, task.facts(), resume
+            kind, made = "sharpened", job.run(task.source, task.out, *how)
+        if task.page is not None and pages.about(task.page)[0] != made.key:
+            task.refuse_page(force, resume)
+            pages.write(task.source, task.out, task.page, options.read, report.SHOWN_OF_MANY)
+        return _told(kind, made, task)
     except BadInput as error:
         return _failed(task, str(error))
 
@@ -81,7 +97,8 @@ def _refuse_twins(tasks: Sequence[Task], maps: Sequence[str]) -> None:
     taken: dict[Path, Path] = {}
     for task in (task for task in tasks if not task.wrong):
         with suppress(OSError):  # of a name that cannot be one: told when its turn comes
-            for beside in map(record.sidecar, record.outputs(task.out, maps)):
+            named = map(record.sidecar, record.outputs(task.out, maps))
+            for beside in (*named, *([task.page] if task.page else [])):
                 if taken.setdefault(beside, task.source) is not task.source:
                     both = f"{task.source} and {taken[beside]} would both become {task.out}"
                     raise BadInput(f"{both}, or share its record {beside.name}; sharpen them apart")
@@ -89,12 +106,25 @@ def _refuse_twins(tasks: Sequence[Task], maps: Sequence[str]) -> None:
 
 def _told(kind: str, made: record.Record, task: Task) -> Outcome:
     fails = f"{task.out} ({', '.join(made.failed)})" * bool(made.failed)
-    return Outcome(kind, made.summary(task.out), fails)
+    return Outcome(kind, made.summary(task.out), fails, task.log)
 
 
 def _failed(task: Task, why: str) -> Outcome:
     named = why if str(task.source) in why else f"{task.source}: {why}"
-    return Outcome("failed", f"failed: {' '.join(named.split())}")
+    return Outcome("failed", f"failed: {' '.join(named.split())}", log=task.log, why=why)
+
+
+def _note(one: Outcome) -> None:
+    """Write down why a scan failed, for who sums up later; or remove what was written of an earlier try."""
+    if one.log is None:
+        return
+    with suppress(OSError):  # it has been said already
+        if one.why:
+            one.log.parent.mkdir(exist_ok=True)
+            with files.atomic(one.log) as part:
+                part.write_text(" ".join(one.why.split()) + "\n", "utf-8", "backslashreplace")
+        else:
+            one.log.unlink(missing_ok=True)
 
 
 def run(
@@ -119,6 +149,8 @@ def run(
         strict: also by `Incomplete` if the checks of some results say FAIL.
     """
     _refuse_twins(tasks, options.beside)
+    if any(task.page for task in tasks):
+        report.viewer()  # or it says what is missing
     first, step = where.share()
     tasks = tasks[first - 1 :: step]
     if where.cluster == "sbatch":  # for the command line that is running, without what asks for a script
@@ -136,6 +168,7 @@ def run(
         for i, one in enumerate(outcomes):
             counts[one.kind] += 1
             fails += [one.fails] * bool(one.fails)
+            _note(one)
             wrong = one.kind == "failed" or (one.fails and strict)
             if wrong or ((one.kind == "sharpened" or one.fails) and not progress.QUIET.get()):
                 progress.say(f"[{i + 1}/{len(tasks)}] {one.text}", "stderr")

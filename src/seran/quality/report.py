@@ -24,11 +24,13 @@ from seran.errors import BadInput
 from seran.io import describe
 from seran.quality.checks import Check, apart
 from seran.quality.provenance import Provenance, estimated
+from seran.quality.thumbnail import thumbnail
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
 VIEWER = Path(__file__).parent / "viewer"
 SHOWN = 32 << 20  # voxels that a page holds at most, about 35 MB; beyond, it holds every n-th slice
+SHOWN_OF_MANY = 8 << 20  # the same of one of many pages, about 11 MB with the viewer
 HEADROOM = 1.25  # greatest intensity shown, in 99.9th percentiles: above lie few vessels
 STEPS = 200  # of the difference in the range of the first scan: half a percent each, so that noise packs well
 GRAY, BLUE = "#7d8791", "#2f8be6"
@@ -82,7 +84,13 @@ def _every(volume: Volume, axis: int, step: int) -> Volume:
     return volume.on(volume.data[at], volume.affine @ change)
 
 
-def shown(before: Volume, after: Volume, made: Provenance | None = None, off: Volume | None = None) -> Shown:
+def shown(
+    before: Volume,
+    after: Volume,
+    made: Provenance | None = None,
+    off: Volume | None = None,
+    most: int = SHOWN,
+) -> Shown:
     """What is drawn of two volumes: both on one field of view, and what the second adds, on its grid.
 
     Args:
@@ -90,10 +98,11 @@ def shown(before: Volume, after: Volume, made: Provenance | None = None, off: Vo
         after: what became of it.
         made: how, if that is known.
         off: half-widths of ``after``, if there are any (`seran.uncertainty`).
+        most: voxels that are drawn of each.
     """
     notes = []
     axis = grid.slice_axis(after.affine, after.data.shape, named=after.slices)
-    step = -(-after.data.size // SHOWN)
+    step = -(-after.data.size // most)
     old, new = (grid.corners(v.data.shape, v.affine) for v in (before, after))
     together = np.linalg.norm(old - new, axis=1).max() <= SAME * grid.spacing(after.affine).min()
     second = _every(after, axis, step)
@@ -106,7 +115,8 @@ def shown(before: Volume, after: Volume, made: Provenance | None = None, off: Vo
     if step > 1:
         nth, count = {2: "2nd", 3: "3rd"}.get(step, f"{step}th"), second.data.shape[axis]
         held = f"The page holds every {nth} slice, {count} of {after.data.shape[axis]}"
-        notes.append(f"{held}: all would be too many for a browser. Checks and spectrum are of all.")
+        why = "a browser" if most == SHOWN else "one of many pages; `seran compare` makes one that holds more"
+        notes.append(f"{held}: all would be too many for {why}. Checks and spectrum are of all.")
     added = second.data - resample.onto(first, second.grid).data
     known = made is not None and made.weights and not resample.turned(before.grid, after.grid)
     over = {"difference": second.on(added, second.affine)}
@@ -125,6 +135,11 @@ def _packed(volume: Volume, low: float, step: float, dtype: type) -> str:
     image.header.set_slope_inter(step, low)
     image.header.set_xyzt_units("mm")
     return base64.b64encode(gzip.compress(image.to_bytes(), 6, mtime=0)).decode()
+
+
+def trust(text: str) -> str:
+    """The word of a Content-Security-Policy for a script or a style of this text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def in_script(value: Any) -> str:  # noqa: ANN401
@@ -205,6 +220,7 @@ def page(
     record: Mapping[str, Any],
     notes: Sequence[str] = (),
     off: Volume | None = None,
+    most: int = SHOWN,
 ) -> str:
     """The report, or `BadInput` if the viewer is not here.
 
@@ -216,13 +232,13 @@ def page(
         record: what is stated of it; shown as it is.
         notes: what must be said besides.
         off: half-widths of ``after``, if there are any.
+        most: voxels that are drawn of each; beyond, every n-th slice is.
     """
     version, niivue = viewer()
     names = ("report.html", "report.css", "report.js", "niivue.LICENSE")
     template, style, script, licence = ((VIEWER / name).read_text() for name in names)
-    hashes = [hashlib.sha256(text.encode()).digest() for text in (niivue, script, style)]
-    trusted = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes]
-    drawn = shown(before.volume, after.volume, made, off)
+    trusted = [trust(text) for text in (niivue, script, style)]
+    drawn = shown(before.volume, after.volume, made, off, most)
     scan = before.volume
     axis = made.axis if made else grid.slice_axis(scan.affine, scan.data.shape, named=scan.slices)
     normal = grid.world_axes(scan.affine)[axis]
@@ -232,13 +248,14 @@ def page(
     facts = {"low": offset, "high": offset + gain, "top": top, "range": gain, "line": float(line)}
     one, two = _described(before), _described(after)
     texts = {"title": f"{before.name} → {after.name}", "summary": summary(checks), "licence": licence}
-    texts |= {"version": __version__, "niivue_version": version}
+    texts |= {"version": __version__, "niivue_version": version, "key": str(record.get("Key", ""))}
     unknown = [("not known", "no record of seran lies beside the second file, or it is of another input")]
     nested = {k: json.dumps(v, ensure_ascii=False) for k, v in record.items() if isinstance(v, list | dict)}
     return Template(template).substitute(
         trusted_scripts=" ".join(trusted[:2]),
         trusted_style=trusted[2],
         **{name: html.escape(text) for name, text in texts.items()},
+        thumbnail=thumbnail(before.volume, after.volume, norm),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drawn.notes)),
         checks=table([(c.name, c.verdict, c.text) for c in checks], marks=[c.verdict[:4] for c in checks]),
         spectrum=_chart(normal, before.volume, after.volume),
