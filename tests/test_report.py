@@ -2,12 +2,10 @@
 
 import base64
 import gzip
-import hashlib
 import io as streams
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -202,18 +200,6 @@ def test_spacings_are_those_of_the_cards(name: str) -> None:
     seen = weights.read(weights.shipped()[name]).evidence.spacings
     assert seen is not None
     assert (*seen.plane, *seen.across) == tuple(map(float, numbers.groups()))
-
-
-@pytest.fixture
-def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the page's parts and a few bytes in NiiVue's place."""
-    folder = tmp_path / "viewer"
-    shutil.copytree(report.VIEWER, folder)
-    code = b"var niivue = {};"
-    (folder / "niivue.umd.js").write_bytes(code)
-    (folder / "niivue.lock").write_text(f"0.0.0 {hashlib.sha256(code).hexdigest()}\n")
-    monkeypatch.setattr(report, "VIEWER", folder)
-    return folder
 
 
 class Elements(HTMLParser):

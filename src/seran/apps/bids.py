@@ -31,12 +31,14 @@ OWN = ("README.md", ".bidsignore")
 
 
 def _planned(root: Path, out: Path, image: Path, names: Naming, wrong: str) -> Task:
-    """What becomes of an image, or why nothing can; page and reasons to fail lie where MRIQC has them."""
-    name = image.name if wrong else names.of(image)
-    made = out / image.relative_to(root).with_name(name)
+    """What becomes of an image, or why nothing can; its page lies at the top, reasons to fail in logs."""
+    place = out / image.relative_to(root)
+    if wrong:
+        return Task(image, place, wrong=wrong)
+    made = place.with_name(names.of(image))
     stem = io.stem(made)
     page, log = out / f"{stem}.html", out / "logs" / f"{stem}.txt"
-    return Task(image, made, partial(dataset.stated, root, image, names), wrong, page, log)
+    return Task(image, made, partial(dataset.stated, root, image, names), page=page, log=log, shared=out)
 
 
 def _refuse_folder(root: Path, out: Path) -> None:
@@ -74,7 +76,7 @@ def _describe(root: Path, out: Path, names: Naming, beside: Sequence[str]) -> No
         described.name: "\n".join(["desc_id\tdescription", *rows, ""]),
         "README.md": f"# MR images on a finer grid\n\n{DESCRIPTION} Made by `seran bids`. "
         "Each image has a JSON file that states method, weights and their hash.\n",
-        ".bidsignore": "group.*\n*.html\nlogs/\n",
+        ".bidsignore": "group.*\n*.html\nlogs/\nviewer/\n",
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():

@@ -85,11 +85,13 @@ def _planned(sources: list[Path], out: Path) -> list[Task]:
     return tasks
 
 
-def _with_page(task: Task) -> Task:
-    """With a page beside the result, and a text beside it if it fails."""
-    stem = task.out.with_name(io.stem(task.out))
-    page, log = (stem.with_name(stem.name + end) for end in (".html", ".failed.txt"))
-    return replace(task, page=page, log=None if task.wrong else log)
+def _with_page(task: Task, folder: Path) -> Task:
+    """With a page beside the result, and a text beside it if it fails; pages share the viewer of a folder."""
+    if task.wrong:
+        return task
+    stem = io.stem(task.out)
+    page, log = (task.out.with_name(stem + end) for end in (".html", ".failed.txt"))
+    return replace(task, page=page, log=log, shared=folder)
 
 
 def _summed(tasks: list[Task], root: Path, page: Path) -> str:
@@ -150,7 +152,7 @@ def upscale(
         if report is None or where.cluster == "sbatch":
             return batch.run(tasks, *how)
         result.mkdir(parents=True, exist_ok=True)
-        tasks = [_with_page(task) for task in tasks]
+        tasks = [_with_page(task, result) for task in tasks]
         summary.refuse(report, force, resume, tasks)
         root = sources[0] if len(sources) == 1 else Path()
         try:

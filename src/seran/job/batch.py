@@ -41,6 +41,7 @@ class Task:
     facts: Callable[[], dict[str, Any]] = dict  # gives what the record states besides
     wrong: str = ""  # why nothing can become of it, where that is known before it is tried
     page: Path | None = None  # about scan and result, if there shall be one
+    shared: Path | None = None  # a folder whose viewer this page shares with others; None: it has its own
     log: Path | None = None  # a text that says why it failed when it was last tried, if that shall be noted
 
     def refuse_page(self, force: bool, resume: bool) -> None:
@@ -77,7 +78,7 @@ def _one(
             kind, made = "sharpened", job.run(task.source, task.out, *how)
         if task.page is not None and pages.about(task.page)[0] != made.key:
             task.refuse_page(force, resume)
-            pages.write(task.source, task.out, task.page, options.read, report.SHOWN_OF_MANY)
+            pages.write(task.source, task.out, task.page, options.read, task.shared)
         return _told(kind, made, task)
     except BadInput as error:
         return _failed(task, str(error))
@@ -159,6 +160,8 @@ def run(
             asking.add_argument(name)
         words = asking.parse_known_args(sys.argv[1:])[1]
         return where.script(["seran", *words, *["--resume"] * (not resume)], len(tasks))
+    for folder in {task.shared for task in tasks if task.page and task.shared}:
+        pages.share(folder)
     with bars() as watch:
         if where.cluster:
             outcomes = _spread(tasks, options, engine, force, resume, where)

@@ -1,7 +1,9 @@
 """Pages about results (`seran.quality.report`): made of files, and found again beside them."""
 
+import os
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from seran import files, io, scratch
 from seran.errors import BadInput
@@ -10,6 +12,7 @@ from seran.job.options import ReadOptions
 from seran.quality import checks, report
 from seran.quality.report import Side
 
+VIEWER = "viewer"  # the folder of what pages share
 HEAD = 1 << 16  # bytes of a page in which lies what `about` reads
 KEY = re.compile(r'<meta name="key" content="(\w+)">')
 THUMBNAIL = re.compile(r'<meta name="thumbnail" content="(data:image/jpeg;base64,[A-Za-z0-9+/=]+)">')
@@ -33,6 +36,23 @@ def is_page(out: Path) -> bool:
     return out.is_file() and b"<p>Made by seran " in out.read_bytes()
 
 
+def share(folder: Path) -> None:
+    """Put the viewer, with its licence, where the pages below a folder look for it; one for all of them."""
+    version, source = report.viewer()
+    place = folder / VIEWER
+    script, licence = place / _script(version), place / "niivue.LICENSE"
+    if script.is_file() and licence.is_file() and script.read_bytes() == source.encode():
+        return
+    place.mkdir(parents=True, exist_ok=True)
+    with files.together(script, licence) as (one, other):
+        one.write_bytes(source.encode())
+        other.write_text((report.VIEWER / licence.name).read_text())
+
+
+def _script(version: str) -> str:
+    return f"niivue-{version}.js"
+
+
 def about(out: Path) -> tuple[str, str]:
     """The key of the result that a page is about, and its picture as a data URI; empty if it is none."""
     if not out.is_file():
@@ -48,8 +68,7 @@ def write(
     after: Path,
     out: Path,
     reading: ReadOptions,
-    most: int = report.SHOWN,
-    work: Path | None = None,
+    shared: Path | None = None,
 ) -> tuple[str, list[str]]:
     """Check, draw and write; the checks in words, and the names of those that say FAIL.
 
@@ -58,15 +77,14 @@ def write(
         after: the other one.
         out: the page.
         reading: how ``before`` is read.
-        most: voxels that the page holds of each.
-        work: where arrays lie that are too large for memory; else beside the page.
+        shared: a folder whose viewer (`share`) the page uses; None: the page is complete in itself.
     """
     old, new, made = io.resolve(before, reading.series), io.resolve(after), record.read(after)
     sides, notes = [], []
     if made is not None and made.input_sha256 != files.sha256_of(old.files):
         notes.append(f"The record beside {after.name} is of another scan: {made.input}.")
         made = None
-    allocate, provenance = scratch.allocator(work or out.parent), made.provenance if made else None
+    allocate, provenance = scratch.allocator(out.parent), made.provenance if made else None
     for source, how in (old, reading), (new, ReadOptions(fill=reading.fill)):
         series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
         sides.append(Side(source.path.name, next(series.volumes), series.count))
@@ -79,7 +97,11 @@ def write(
     if made is not None and "uncertainty" in made.maps:
         beside = dict(zip(made.maps, record.outputs(after, made.maps)[1:], strict=True))
         off = next(io.read_series(io.resolve(beside["uncertainty"]), allocate=allocate).volumes)
-    text = report.page(first, second, found, provenance, stated, notes, off, most)
+    address = ""
+    if shared is not None:
+        script = shared / VIEWER / _script(report.viewer()[0])
+        address = quote(Path(os.path.relpath(script, out.parent)).as_posix(), errors="surrogateescape")
+    text = report.page(first, second, found, provenance, stated, notes, off, address)
     with files.atomic(out) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names of files
     told = "\n".join([*(f"{c.verdict:9} {c.name}: {c.text}" for c in found), *notes])

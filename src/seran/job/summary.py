@@ -33,7 +33,7 @@ TABLE = (
     "weights_sha256", "version", "voxel_before", "voxel_after", "kspace_support", "seconds", "page", "checks",
 )  # fmt: skip
 CELLS = {
-    "method": "method", "voxel before, mm": "voxel_before", "after, mm": "voxel_after",
+    "method": "method", "voxel, mm": "voxel_before", "after, mm": "voxel_after",
     "k-space": "kspace_support", "seconds": "seconds", "version": "version",
 }  # fmt: skip
 """Columns of the page behind picture, scan, verdict and why."""
@@ -130,7 +130,9 @@ def write(scans: Sequence[Scan], page: Path) -> None:
         kept = [{k: v for k, v in scan.items() if k != "picture"} for scan in told]
         software = {"Software": "seran", "Version": seran.__version__, "Scans": kept}
         machine.write_text(json.dumps(software, indent=1) + "\n")
-        web.write_text(text(told), encoding="utf-8", errors="backslashreplace")
+        web.write_text(
+            text(told, *(path.name for path in names(page)[1:])), encoding="utf-8", errors="backslashreplace"
+        )
 
 
 def _told(value: object, folder: Path) -> object:
@@ -154,11 +156,13 @@ def _cells(scan: Mapping[str, Any]) -> dict[str, str]:
     return {name: f"'{cell}" if cell[0] in "=+-@" else cell for name, cell in cells.items()}
 
 
-def text(scans: Sequence[Mapping[str, Any]]) -> str:
+def text(scans: Sequence[Mapping[str, Any]], table: str, machine: str) -> str:
     """The page; everything in it is escaped, and it asks for nothing but the pages it links to.
 
     Args:
         scans: as `of` tells them, paths as texts from the folder of the page on.
+        table: the name of the table.
+        machine: the name of the JSON.
     """
     template, script, *styles = (
         (VIEWER / name).read_text() for name in ("group.html", "group.js", "report.css", "group.css")
@@ -174,6 +178,8 @@ def text(scans: Sequence[Mapping[str, Any]]) -> str:
         trusted_style=trust(style),
         counts=html.escape(counts([dict(scan) for scan in scans])),
         version=html.escape(seran.__version__),
+        table=html.escape(table),
+        machine=html.escape(machine),
         filters=filters,
         heads="".join(
             f'<th scope="col"><button>{head}</button></th>' for head in ("scan", "verdict", "why", *CELLS)
@@ -189,11 +195,13 @@ def _row(scan: Mapping[str, Any], found: str) -> str:
     row, picture = _cells(scan), ""
     if re.fullmatch(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", scan.get("picture", "")):
         picture = f'<img alt="before and after" loading="lazy" decoding="async" src="{scan["picture"]}">'
-    name = html.escape(row["source"])
+    name = re.sub("[/_]", r"\g<0><wbr>", html.escape(row["source"]))  # where a line may end
     if scan.get("page"):
-        name = f'<a href="{html.escape(quote(scan["page"], errors="surrogateescape"))}">{name}</a>'
+        link = html.escape(quote(scan["page"], errors="surrogateescape"))
+        name = f'<a href="{link}">{name}</a>'
+        picture = f'<a href="{link}" tabindex="-1" aria-hidden="true">{picture}</a>' if picture else ""
     why = "".join(f"<li>{html.escape(plain(line))}</li>" for line in (scan["reason"], *_said(scan)) if line)
     cells = [f'<td data-rank="{ORDER.index(found)}">{found}</td>', f"<td><ul>{why}</ul></td>"]
     cells += [f"<td>{html.escape(row.get(name, 'n/a'))}</td>" for name in CELLS.values()]
     start = f'<tr class="{found[:4]}" data-state="{found}">'
-    return f"{start}<td>{picture}</td><th>{name}</th>{''.join(cells)}</tr>"
+    return f'{start}<td>{picture}</td><th scope="row">{name}</th>{"".join(cells)}</tr>'

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import html
 import json
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -30,7 +31,7 @@ from seran.volume import Volume
 
 VIEWER = Path(__file__).parent / "viewer"
 SHOWN = 32 << 20  # voxels that a page holds at most, about 35 MB; beyond, it holds every n-th slice
-SHOWN_OF_MANY = 8 << 20  # the same of one of many pages, about 11 MB with the viewer
+SHOWN_OF_MANY = 4 << 20  # the same of one of many pages, which has 2 to 6 MB
 HEADROOM = 1.25  # greatest intensity shown, in 99.9th percentiles: above lie few vessels
 STEPS = 200  # of the difference in the range of the first scan: half a percent each, so that noise packs well
 GRAY, BLUE = "#7d8791", "#2f8be6"
@@ -89,7 +90,7 @@ def shown(
     after: Volume,
     made: Provenance | None = None,
     off: Volume | None = None,
-    most: int = SHOWN,
+    many: bool = False,
 ) -> Shown:
     """What is drawn of two volumes: both on one field of view, and what the second adds, on its grid.
 
@@ -98,9 +99,9 @@ def shown(
         after: what became of it.
         made: how, if that is known.
         off: half-widths of ``after``, if there are any (`seran.uncertainty`).
-        most: voxels that are drawn of each.
+        many: this is one of many pages, which hold less each.
     """
-    notes = []
+    notes, most = [], SHOWN_OF_MANY if many else SHOWN
     axis = grid.slice_axis(after.affine, after.data.shape, named=after.slices)
     step = -(-after.data.size // most)
     old, new = (grid.corners(v.data.shape, v.affine) for v in (before, after))
@@ -115,7 +116,7 @@ def shown(
     if step > 1:
         nth, count = {2: "2nd", 3: "3rd"}.get(step, f"{step}th"), second.data.shape[axis]
         held = f"The page holds every {nth} slice, {count} of {after.data.shape[axis]}"
-        why = "a browser" if most == SHOWN else "one of many pages; `seran compare` makes one that holds more"
+        why = "one of many pages; `seran compare` makes one that holds more" if many else "a browser"
         notes.append(f"{held}: all would be too many for {why}. Checks and spectrum are of all.")
     added = second.data - resample.onto(first, second.grid).data
     known = made is not None and made.weights and not resample.turned(before.grid, after.grid)
@@ -212,6 +213,16 @@ def _chart(normal: int, *volumes: Volume) -> str:
     return f'<img alt="{label}" src="data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}">'
 
 
+def _draws(niivue: str, shared: str) -> tuple[str, str, str]:
+    """What the policy trusts, the element of the viewer, and what the page says of it."""
+    if not shared:
+        said = "The page is complete in itself and asks for nothing from the network."
+        return trust(niivue), f"<script>{niivue}</script>", said
+    word = secrets.token_urlsafe(16)  # known to nobody before; browsers compare no hash with a file on disk
+    said = "The page asks for nothing but its viewer, which it shares with others: keep its folder with it."
+    return f"'nonce-{word}'", f'<script nonce="{word}" src="{html.escape(shared)}"></script>', said
+
+
 def page(
     before: Side,
     after: Side,
@@ -220,7 +231,7 @@ def page(
     record: Mapping[str, Any],
     notes: Sequence[str] = (),
     off: Volume | None = None,
-    most: int = SHOWN,
+    shared: str = "",
 ) -> str:
     """The report, or `BadInput` if the viewer is not here.
 
@@ -232,13 +243,13 @@ def page(
         record: what is stated of it; shown as it is.
         notes: what must be said besides.
         off: half-widths of ``after``, if there are any.
-        most: voxels that are drawn of each; beyond, every n-th slice is.
+        shared: address of the viewer that it shares with other pages; if empty, it lies in the page.
     """
     version, niivue = viewer()
     names = ("report.html", "report.css", "report.js", "niivue.LICENSE")
     template, style, script, licence = ((VIEWER / name).read_text() for name in names)
-    trusted = [trust(text) for text in (niivue, script, style)]
-    drawn = shown(before.volume, after.volume, made, off, most)
+    trusted, element, whole = _draws(niivue, shared)
+    drawn = shown(before.volume, after.volume, made, off, bool(shared))
     scan = before.volume
     axis = made.axis if made else grid.slice_axis(scan.affine, scan.data.shape, named=scan.slices)
     normal = grid.world_axes(scan.affine)[axis]
@@ -248,12 +259,17 @@ def page(
     facts = {"low": offset, "high": offset + gain, "top": top, "range": gain, "line": float(line)}
     one, two = _described(before), _described(after)
     texts = {"title": f"{before.name} → {after.name}", "summary": summary(checks), "licence": licence}
-    texts |= {"version": __version__, "niivue_version": version, "key": str(record.get("Key", ""))}
+    texts |= {
+        "whole": whole,
+        "version": __version__,
+        "niivue_version": version,
+        "key": str(record.get("Key", "")),
+    }
     unknown = [("not known", "no record of seran lies beside the second file, or it is of another input")]
     nested = {k: json.dumps(v, ensure_ascii=False) for k, v in record.items() if isinstance(v, list | dict)}
     return Template(template).substitute(
-        trusted_scripts=" ".join(trusted[:2]),
-        trusted_style=trusted[2],
+        trusted_scripts=f"{trusted} {trust(script)}",
+        trusted_style=trust(style),
         **{name: html.escape(text) for name, text in texts.items()},
         thumbnail=thumbnail(before.volume, after.volume, norm),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drawn.notes)),
@@ -263,7 +279,7 @@ def page(
         provenance=table(({**record} | nested).items() or unknown),
         facts=in_script(facts),
         style=style,
-        niivue=niivue,
+        niivue=element,
         script=script,
         before=_packed(drawn.before, offset, step, np.uint8),
         after=_packed(drawn.after, offset, step, np.uint8),

@@ -6,6 +6,12 @@
   const stage = at("stage"), state = at("state");
   const PLANES = ["axial", "coronal", "sagittal"];
 
+  if (typeof niivue === "undefined") {
+    state.textContent = "The slices cannot be drawn: the folder “viewer”, which this page shares with others, is not "
+      + "where it was. Move it with the page, or make a page that is complete in itself by seran compare.";
+    return;
+  }
+
   async function unpacked(id) {
     const text = atob(at(id).textContent);
     at(id).remove();
