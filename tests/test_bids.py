@@ -94,12 +94,16 @@ def test_names_and_metadata(raw: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 @pytest.mark.parametrize("inside", [False, True], ids=["beside", "in derivatives"])
-def test_the_official_validator_accepts_it(raw: Path, tmp_path: Path, inside: bool) -> None:
+def test_the_official_validator_accepts_it(raw: Path, stub: Path, tmp_path: Path, inside: bool) -> None:
     out = raw / "derivatives" / "seran" if inside else tmp_path / "out"
     assert run(raw, out, "participant") == 0
     finer = ("--suffix", "bold", "--spacing", "0.5", "--strict", "off")  # bicubic leaves too much of it
     assert run(raw, out, "participant", *finer) == 0
     assert run(raw, out, "participant", "--plane", "axial", "--dtype", "uint16") == 0
+    (out / ".bidsignore").write_text("group.*\n")  # of an earlier version
+    assert run(raw, out, "participant", "--report") == 0
+    (out / "logs").mkdir(exist_ok=True)
+    (out / "logs" / "a.txt").write_text("of a scan that failed")
     assert run(raw, out, "group") == 0
     for root in (raw, out):
         done = subprocess.run([VALIDATOR, "--json", root], capture_output=True, text=True, timeout=300)
@@ -238,7 +242,9 @@ def test_bad_scans_are_named_counted_and_missing_from_the_group(
     assert run(raw, out, "participant") == 1
     capsys.readouterr()
     assert run(raw, out, "group") == 1
-    assert "4 of 4 scans are sharpened, 1 of an earlier run, which failed" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "4 of 4 scans are sharpened" in told
+    assert ", 1 of an earlier run, which failed the last time" in told
 
 
 def test_what_is_nearly_a_scan_is_named(

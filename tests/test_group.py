@@ -19,6 +19,7 @@ from seran.job import pages, record, summary
 from seran.job.batch import Task
 from seran.quality import report
 from seran.quality.thumbnail import thumbnail
+from seran.quality.window import Window
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 from tests import browser
@@ -202,7 +203,7 @@ def picture() -> str:
     """The largest there is: noise."""
     rng = np.random.default_rng(0)
     before = Volume(rng.uniform(0, 100, (200, 180, 5)).astype(np.float32), oblique())
-    return thumbnail(before, before, Normalisation.of(before.data))
+    return thumbnail(before, before, Normalisation.of(before.data), Window(0, 100))
 
 
 def test_pictures_are_small(picture: str) -> None:
@@ -222,7 +223,7 @@ def test_pictures_are_upright(axis: int) -> None:
     for signs in ((1, 1, 1), (-1, 1, 1), (1, -1, -1)):
         data_of = data[tuple(slice(None, None, sign) for sign in signs)].copy()
         volume = Volume(data_of, np.diag([*np.multiply(signs, np.where(np.arange(3) == axis, 3.0, 1.0)), 1]))
-        text = thumbnail(volume, volume, Normalisation.of(data))
+        text = thumbnail(volume, volume, Normalisation.of(data), Window(0, 100))
         image = imread(streams.BytesIO(base64.b64decode(text.split(",")[1])), "jpg")[..., 0].astype(float)
         width = (image.shape[1] - 2) // 2
         for half in (image[:, :width], image[:, -width:]):

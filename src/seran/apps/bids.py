@@ -28,6 +28,8 @@ BESIDE = {
 DESCRIPTION = "Images on a finer grid in the plane of their slices. Not for diagnosis."
 OWN = ("README.md", ".bidsignore")
 """What a user may have written, or write on, and is left as it is."""
+FORMER = "group.*\n"
+"""`.bidsignore` as earlier versions wrote it."""
 
 
 def _planned(root: Path, out: Path, image: Path, names: Naming, wrong: str) -> Task:
@@ -76,11 +78,12 @@ def _describe(root: Path, out: Path, names: Naming, beside: Sequence[str]) -> No
         described.name: "\n".join(["desc_id\tdescription", *rows, ""]),
         "README.md": f"# MR images on a finer grid\n\n{DESCRIPTION} Made by `seran bids`. "
         "Each image has a JSON file that states method, weights and their hash.\n",
-        ".bidsignore": "group.*\n*.html\nlogs/\nviewer/\n",
+        ".bidsignore": "group.*\n*.html\nlogs/\nviewer\n",
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        if name in OWN and os.path.lexists(out / name):
+        kept = name in OWN and os.path.lexists(out / name)
+        if kept and not (name == ".bidsignore" and (out / name).read_bytes() == FORMER.encode()):
             continue
         with files.atomic(out / name) as part:
             part.write_text(text, encoding="utf-8")

@@ -1,5 +1,6 @@
 """``seran compare``: two volumes on one page."""
 
+import json as notation
 from pathlib import Path
 
 from seran import progress
@@ -8,7 +9,15 @@ from seran.job import pages
 from seran.job.options import ReadOptions
 
 
-def compare(before: Path, after: Path, out: Path, /, fill: float | None = None, force: bool = False) -> str:
+def compare(
+    before: Path,
+    after: Path,
+    out: Path,
+    /,
+    fill: float | None = None,
+    force: bool = False,
+    json: bool = False,
+) -> str:
     """Put two scans on one page that opens anywhere: planes with a divider, difference, spectrum, checks.
 
     If the record of `seran upscale` lies beside AFTER and is of BEFORE, the checks know how the one was made
@@ -20,10 +29,12 @@ def compare(before: Path, after: Path, out: Path, /, fill: float | None = None, 
         out: the page, a name ending in .html.
         fill: value for voxels that are NaN, infinite or beyond 1e30.
         force: replace an existing page.
+        json: say what the checks found as JSON, for programs: verdict, text and number of each.
     """
     pages.refuse_page(out, force, before, after)
-    told, failed = pages.write(before, after, out, ReadOptions(fill=fill))
-    if failed:
-        progress.say(told, "stderr")
-        raise Incomplete(f"FAIL of {', '.join(failed)}; the report says more: {out}")
+    found = pages.write(before, after, out, ReadOptions(fill=fill))
+    told = notation.dumps(found.stated(), indent=1) if json else found.words()
+    if found.failed:
+        progress.say(told, "stdout" if json else "stderr")
+        raise Incomplete(f"FAIL of {', '.join(found.failed)}; the report says more: {out}")
     return told

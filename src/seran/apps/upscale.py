@@ -176,8 +176,9 @@ def upscale(
             told = made.summary(result)
     failed, why = made.failed, f"Checks in {record.sidecar(result).name}"
     if report is not None:
-        words, shown = pages.write(source, result, report, options.read)
-        told, failed, why = f"{told}\n{words}", [*dict.fromkeys([*failed, *shown])], str(report)
+        found = pages.write(source, result, report, options.read)
+        told, failed = f"{told}\n{found.words()}", [*dict.fromkeys([*failed, *found.failed])]
+        why = str(report)
     if not failed or strict == "off":
         return told
     progress.say(told)

@@ -2,20 +2,49 @@
 
 import os
 import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from seran import files, io, scratch
+from seran import __version__, files, io, scratch
 from seran.errors import BadInput
 from seran.job import record
 from seran.job.options import ReadOptions
 from seran.quality import checks, report
+from seran.quality.checks import Check
 from seran.quality.report import Side
 
 VIEWER = "viewer"  # the folder of what pages share
 HEAD = 1 << 16  # bytes of a page in which lies what `about` reads
 KEY = re.compile(r'<meta name="key" content="(\w+)">')
 THUMBNAIL = re.compile(r'<meta name="thumbnail" content="(data:image/jpeg;base64,[A-Za-z0-9+/=]+)">')
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was checked when a page was made."""
+
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]  # what must be said besides
+    page: Path
+
+    def words(self) -> str:
+        """A line for each check, and for the page."""
+        told = [*(f"{c.verdict:9} {c.name}: {c.text}" for c in self.checks), *self.notes]
+        size = self.page.stat().st_size / 1e6
+        return "\n".join([*told, f"{self.page}: {report.summary(self.checks)}, {size:.1f} MB"])
+
+    def stated(self) -> dict[str, Any]:
+        """The same for programs, in the names of a record."""
+        told = {"Software": "seran", "Version": __version__, "Verdict": checks.worst(self.checks).verdict}
+        listed = [asdict(check) for check in self.checks]
+        return {**told, "Checks": listed, "Notes": list(self.notes), "Page": str(self.page)}
+
+    @property
+    def failed(self) -> list[str]:
+        """The checks that say FAIL."""
+        return [check.name for check in self.checks if check.verdict == "FAIL"]
 
 
 def refuse_page(out: Path, force: bool, *others: Path) -> None:
@@ -69,8 +98,8 @@ def write(
     out: Path,
     reading: ReadOptions,
     shared: Path | None = None,
-) -> tuple[str, list[str]]:
-    """Check, draw and write; the checks in words, and the names of those that say FAIL.
+) -> Found:
+    """Check, draw and write.
 
     Args:
         before: the scan.
@@ -104,6 +133,4 @@ def write(
     text = report.page(first, second, found, provenance, stated, notes, off, address)
     with files.atomic(out) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names of files
-    told = "\n".join([*(f"{c.verdict:9} {c.name}: {c.text}" for c in found), *notes])
-    told += f"\n{out}: {report.summary(found)}, {out.stat().st_size / 1e6:.1f} MB"
-    return told, [check.name for check in found if check.verdict == "FAIL"]
+    return Found(tuple(found), tuple(notes), out)

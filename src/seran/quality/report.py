@@ -5,7 +5,6 @@ forbids every request, and every script but the two it was made with. Every text
 """
 
 import base64
-import gzip
 import hashlib
 import html
 import json
@@ -17,31 +16,31 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from seran import __version__, files, grid, kspace, resample, scratch
+from seran import __version__, files, grid, kspace, scratch
 from seran.errors import BadInput
 from seran.io import describe
-from seran.quality.checks import Check, apart
-from seran.quality.provenance import Provenance, estimated
+from seran.quality import crops, drawn
+from seran.quality.checks import Check, worst
+from seran.quality.drawn import Shown, packed
+from seran.quality.provenance import Provenance
 from seran.quality.thumbnail import thumbnail
+from seran.quality.window import Window, window
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
 VIEWER = Path(__file__).parent / "viewer"
-SHOWN = 32 << 20  # voxels that a page holds at most, about 35 MB; beyond, it holds every n-th slice
-SHOWN_OF_MANY = 4 << 20  # the same of one of many pages, which has 2 to 6 MB
 HEADROOM = 1.25  # greatest intensity shown, in 99.9th percentiles: above lie few vessels
+TISSUE = 0.15  # of the window: what is brighter counts where parts are chosen
 STEPS = 200  # of the difference in the range of the first scan: half a percent each, so that noise packs well
 GRAY, BLUE = "#7d8791", "#2f8be6"
 OVER = {
     "difference": "difference",
-    "estimated": "estimated, not measured",
+    "estimated": "added detail, not measured",
     "uncertainty": "how far it may be off",
 }
 """What is drawn over after, in the words of the page."""
-SAME = 1e-3  # voxels by which corners may differ for two grids to be drawn as they are, one over the other
 
 
 @dataclass(frozen=True)
@@ -51,16 +50,6 @@ class Side:
     name: str
     volume: Volume
     count: int = 1
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What the page draws, and what must be said of it."""
-
-    before: Volume
-    after: Volume
-    over: dict[str, Volume]  # what may be drawn over after, see `OVER`
-    notes: list[str]
 
 
 def viewer() -> tuple[str, str]:
@@ -74,68 +63,6 @@ def viewer() -> tuple[str, str]:
     if files.sha256(path) != digest:
         raise BadInput(f"{path}: not NiiVue {version} byte for byte; remove it, and `make viewer` again")
     return version, path.read_text(encoding="utf-8")
-
-
-def _every(volume: Volume, axis: int, step: int) -> Volume:
-    """Every ``step``-th slice along ``axis``, from the middle of the first ``step``, where it lies."""
-    first = (min(step, volume.data.shape[axis]) - 1) // 2
-    at = tuple(slice(first, None, step) if i == axis else slice(None) for i in range(3))
-    change = np.eye(4)
-    change[axis, axis], change[axis, 3] = step, first
-    return volume.on(volume.data[at], volume.affine @ change)
-
-
-def shown(
-    before: Volume,
-    after: Volume,
-    made: Provenance | None = None,
-    off: Volume | None = None,
-    many: bool = False,
-) -> Shown:
-    """What is drawn of two volumes: both on one field of view, and what the second adds, on its grid.
-
-    Args:
-        before: the scan.
-        after: what became of it.
-        made: how, if that is known.
-        off: half-widths of ``after``, if there are any (`seran.uncertainty`).
-        many: this is one of many pages, which hold less each.
-    """
-    notes, most = [], SHOWN_OF_MANY if many else SHOWN
-    axis = grid.slice_axis(after.affine, after.data.shape, named=after.slices)
-    step = -(-after.data.size // most)
-    old, new = (grid.corners(v.data.shape, v.affine) for v in (before, after))
-    together = np.linalg.norm(old - new, axis=1).max() <= SAME * grid.spacing(after.affine).min()
-    second = _every(after, axis, step)
-    if together and before.data.shape[axis] == after.data.shape[axis]:
-        first = _every(before, axis, step)
-    else:
-        first = _every(resample.onto(before, after.grid), axis, step)
-        far = f", whose field of view is up to {apart(old, new):.2g} mm off; what lies outside is 0"
-        notes.append(f"Before is drawn, interpolated, on the grid of after{'' if together else far}.")
-    if step > 1:
-        nth, count = {2: "2nd", 3: "3rd"}.get(step, f"{step}th"), second.data.shape[axis]
-        held = f"The page holds every {nth} slice, {count} of {after.data.shape[axis]}"
-        why = "one of many pages; `seran compare` makes one that holds more" if many else "a browser"
-        notes.append(f"{held}: all would be too many for {why}. Checks and spectrum are of all.")
-    added = second.data - resample.onto(first, second.grid).data
-    known = made is not None and made.weights and not resample.turned(before.grid, after.grid)
-    over = {"difference": second.on(added, second.affine)}
-    if made is not None and known:
-        over["estimated"] = _every(estimated(before, after, made), axis, step)
-    if off is not None and off.data.shape == after.data.shape:
-        over["uncertainty"] = _every(off, axis, step)
-    return Shown(first, second, over, notes)
-
-
-def _packed(volume: Volume, low: float, step: float, dtype: type) -> str:
-    """A NIfTI file in base64 of gzip, numbers from ``low`` on by ``step``; nothing of the old header."""
-    limit = np.iinfo(dtype)
-    steps = np.clip(np.rint((volume.data - np.float32(low)) / np.float32(step)), limit.min, limit.max)
-    image = nib.Nifti1Image(steps.astype(dtype), volume.affine)
-    image.header.set_slope_inter(step, low)
-    image.header.set_xyzt_units("mm")
-    return base64.b64encode(gzip.compress(image.to_bytes(), 6, mtime=0)).decode()
 
 
 def trust(text: str) -> str:
@@ -162,6 +89,32 @@ def table(rows: Iterable[Sequence[object]], head: Sequence[str] = (), marks: Seq
         cells = "".join(f"<td>{html.escape(str(other))}</td>" for other in others)
         body += f'<tr class="{marks[i] if marks else ""}"><th>{html.escape(str(first))}</th>{cells}</tr>'
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _verdict(checks: Sequence[Check]) -> str:
+    """The worst verdict, how many there are of each, and what those that say FAIL or WARN found."""
+    found = worst(checks).verdict
+    told = "".join(
+        f'<li class="{c.verdict}"><b>{c.verdict}</b> {html.escape(f"{c.name}: {c.text}")}</li>'
+        for verdict in ("FAIL", "WARN")
+        for c in checks
+        if c.verdict == verdict
+    )
+    return f'<p><b class="{found[:4]}">{found}</b> {summary(checks)}</p><ul>{told}</ul>'
+
+
+def _crops(drew: Shown, before: Volume, made: Provenance | None, shown: Window, gain: float) -> str:
+    """Parts that changed most, and, where half-widths are known, those that are least certain."""
+    after, known = drew.after, made is not None and made.across is not None
+    axis = grid.slice_axis(after.affine, after.data.shape, named=after.slices)
+    if known and drew.own:  # thin slices show in a plane across them
+        axis = (axis + 1) % 3
+    least, told = shown.low + TISSUE * (shown.high - shown.low), ""
+    for why, name in (("changed", "difference"), ("unsure", "uncertainty")):
+        if name in drew.over:
+            found = crops.crops(why, drew.over[name], after, least, gain, axis)
+            told += crops.figures(found, before, after, shown, gain)
+    return told or f"<p>Nothing changed by more than {crops.LEAST:.1%} of the range.</p>"
 
 
 def summary(checks: Sequence[Check]) -> str:
@@ -249,16 +202,17 @@ def page(
     names = ("report.html", "report.css", "report.js", "niivue.LICENSE")
     template, style, script, licence = ((VIEWER / name).read_text() for name in names)
     trusted, element, whole = _draws(niivue, shared)
-    drawn = shown(before.volume, after.volume, made, off, bool(shared))
+    drew = drawn.shown(before.volume, after.volume, made, off, bool(shared))
     scan = before.volume
     axis = made.axis if made else grid.slice_axis(scan.affine, scan.data.shape, named=scan.slices)
     normal = grid.world_axes(scan.affine)[axis]
     norm = Normalisation.of(before.volume.data)
     offset, gain = norm.offset, norm.gain or 1.0
-    step, top, line = HEADROOM * gain / 255, offset + HEADROOM * gain, grid.spacing(after.volume.affine).min()
-    facts = {"low": offset, "high": offset + gain, "top": top, "range": gain, "line": float(line)}
+    step, line, shown = HEADROOM * gain / 255, grid.spacing(after.volume.affine).min(), window(scan, norm)
+    facts = {**shown._asdict(), "least": offset, "top": offset + HEADROOM * gain, "range": gain}
+    facts |= {"line": float(line), "own": drew.own}
     one, two = _described(before), _described(after)
-    texts = {"title": f"{before.name} → {after.name}", "summary": summary(checks), "licence": licence}
+    texts = {"title": f"{before.name} → {after.name}", "licence": licence}
     texts |= {
         "whole": whole,
         "version": __version__,
@@ -271,8 +225,10 @@ def page(
         trusted_scripts=f"{trusted} {trust(script)}",
         trusted_style=trust(style),
         **{name: html.escape(text) for name, text in texts.items()},
-        thumbnail=thumbnail(before.volume, after.volume, norm),
-        notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drawn.notes)),
+        thumbnail=thumbnail(before.volume, after.volume, norm, shown),
+        verdict=_verdict(checks),
+        crops=_crops(drew, before.volume, made, shown, gain),
+        notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drew.notes)),
         checks=table([(c.name, c.verdict, c.text) for c in checks], marks=[c.verdict[:4] for c in checks]),
         spectrum=_chart(normal, before.volume, after.volume),
         headers=table([(n, one.get(n, ""), two.get(n, "")) for n in one | two], ("", "before", "after")),
@@ -281,11 +237,11 @@ def page(
         style=style,
         niivue=element,
         script=script,
-        before=_packed(drawn.before, offset, step, np.uint8),
-        after=_packed(drawn.after, offset, step, np.uint8),
-        over="".join(f'<option value="{name}">{OVER[name]}</option>' for name in drawn.over),
+        before=packed(drew.before, offset, step, np.uint8),
+        after=packed(drew.after, offset, step, np.uint8),
+        over="".join(f'<option value="{name}">{OVER[name]}</option>' for name in drew.over),
         packed="\n".join(
-            f'<script type="text/plain" id="{name}-data">{_packed(one, 0.0, gain / STEPS, np.int8)}</script>'
-            for name, one in drawn.over.items()
+            f'<script type="text/plain" id="{name}-data">{packed(one, 0.0, gain / STEPS, np.int8)}</script>'
+            for name, one in drew.over.items()
         ),
     )

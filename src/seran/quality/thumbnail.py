@@ -9,6 +9,7 @@ from numpy import ndarray
 
 from seran import grid, resample
 from seran.grid import Affine, Grid
+from seran.quality.window import Window
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
@@ -17,13 +18,14 @@ GAP = 2  # pixels between before and after
 QUALITY = 80  # of the JPEG, whose 5 to 10 kB are what a page of many scans holds for each
 
 
-def thumbnail(before: Volume, after: Volume, norm: Normalisation) -> str:
+def thumbnail(before: Volume, after: Volume, norm: Normalisation, shown: Window) -> str:
     """A JPEG as a data URI: a part of the middle slice, before on the left, on the pixels of after.
 
     Args:
         before: the scan.
         after: what became of it.
-        norm: of the scan, whose range is that of the picture.
+        norm: of the scan.
+        shown: what is black and what is white.
     """
     from matplotlib.image import imsave
 
@@ -32,11 +34,10 @@ def thumbnail(before: Volume, after: Volume, norm: Normalisation) -> str:
     affine[:3, 3] += affine[:3, :3] @ [each.start for each in at]
     second = after.data[at]
     first = resample.onto(before, Grid(second.shape, affine)).data
-    left, right = (_upright(one.squeeze(axis), affine, axis) for one in (first, second))
-    top = norm.offset + (norm.gain or 1.0)
-    gap, stream = np.full((left.shape[0], GAP), top, np.float32), BytesIO()
+    left, right = (upright(one.squeeze(axis), affine, axis) for one in (first, second))
+    gap, stream = np.full((left.shape[0], GAP), shown.high, np.float32), BytesIO()
     image, how = np.hstack([left, gap, right]), {"quality": QUALITY}
-    imsave(stream, image, norm.offset, top, cmap="gray", format="jpg", pil_kwargs=how)
+    imsave(stream, image, shown.low, shown.high, cmap="gray", format="jpg", pil_kwargs=how)
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
@@ -53,10 +54,23 @@ def _part(after: Volume, norm: Normalisation, axis: int) -> tuple[slice, ...]:
     return tuple(at)
 
 
-def _upright(slab: Float[ndarray, "h w"], affine: Affine, axis: int) -> Float[ndarray, "a b"]:
-    """A slice as the viewer shows it: what is superior, or anterior, is up; right, or anterior, is right."""
+def turned(affine: Affine, axis: int) -> bool:
+    """Whether `upright` makes columns of the rows of a slice across an axis."""
     i, j = np.delete(range(3), axis).tolist()
     world = grid.world_axes(affine)
-    if world[i] < world[j]:
+    return world[i] < world[j]
+
+
+def upright(slab: Float[ndarray, "h w"], affine: Affine, axis: int) -> Float[ndarray, "a b"]:
+    """A slice as the viewer shows it: what is superior, or anterior, is up; right, or anterior, is right.
+
+    Args:
+        slab: the slice, along the other two axes of the array.
+        affine: of the volume.
+        axis: across the slice.
+    """
+    i, j = np.delete(range(3), axis).tolist()
+    world = grid.world_axes(affine)
+    if turned(affine, axis):
         slab, i, j = slab.T, j, i  # rows go along the later axis of the world
     return slab[:: -1 if affine[world[i], i] > 0 else 1, :: 1 if affine[world[j], j] > 0 else -1]
