@@ -1,7 +1,9 @@
 """Fixtures: real volumes where they are at hand, and made ones that are never cubes at identity."""
 
 import contextlib
+import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from seran import weights
 from seran.acquisition import Acquisition
 from seran.grid import Anchor, Plan, Plane, slice_axis
+from seran.quality import report
 from seran.sharpen import Method, Predict, upscale
 from seran.volume import Volume
 
@@ -151,3 +154,15 @@ def listening(process: int) -> set[tuple[str, int]]:
         rows = [row for row in map(str.split, lines) if row[3] == "0A" and f"socket:[{row[9]}]" in held]
         return {(address, int(port, 16)) for address, port in (row[1].split(":") for row in rows)}
     return set()
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the page's parts and a few bytes in NiiVue's place."""
+    folder = tmp_path / "viewer"
+    shutil.copytree(report.VIEWER, folder)
+    code = b"var niivue = {};"
+    (folder / "niivue.umd.js").write_bytes(code)
+    (folder / "niivue.lock").write_text(f"0.0.0 {hashlib.sha256(code).hexdigest()}\n")
+    monkeypatch.setattr(report, "VIEWER", folder)
+    return folder

@@ -2,12 +2,10 @@
 
 import base64
 import gzip
-import hashlib
 import io as streams
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -26,7 +24,7 @@ from seran.engines import Engine
 from seran.job import record
 from seran.job.options import Options
 from seran.job.run import Steps
-from seran.quality import checks, report
+from seran.quality import checks, drawn, report
 from seran.quality.checks import Check
 from seran.quality.provenance import Acquired, Provenance
 from seran.resize import imresize
@@ -204,18 +202,6 @@ def test_spacings_are_those_of_the_cards(name: str) -> None:
     assert (*seen.plane, *seen.across) == tuple(map(float, numbers.groups()))
 
 
-@pytest.fixture
-def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the page's parts and a few bytes in NiiVue's place."""
-    folder = tmp_path / "viewer"
-    shutil.copytree(report.VIEWER, folder)
-    code = b"var niivue = {};"
-    (folder / "niivue.umd.js").write_bytes(code)
-    (folder / "niivue.lock").write_text(f"0.0.0 {hashlib.sha256(code).hexdigest()}\n")
-    monkeypatch.setattr(report, "VIEWER", folder)
-    return folder
-
-
 class Elements(HTMLParser):
     """Every element with its attributes, and the text of the page."""
 
@@ -385,11 +371,11 @@ def test_of_a_series_the_first_volume_and_said_so(stub: Path, tmp_path: Path) ->
 
 def test_every_nth_slice_of_a_large_volume_lies_where_it_lay(monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = pair()
-    whole = report.shown(before, after)
+    whole = drawn.shown(before, after)
     assert whole.before is not after
     assert whole.notes == []
-    monkeypatch.setattr(report, "SHOWN", after.data.size // 2 - 1)
-    part = report.shown(before, after)
+    monkeypatch.setattr(drawn, "SHOWN", after.data.size // 2 - 1)
+    part = drawn.shown(before, after)
     assert "every 3rd slice, 2 of 5" in part.notes[0]
     for v, old in ((part.before, before), (part.after, after)):
         for k in range(2):
@@ -399,23 +385,23 @@ def test_every_nth_slice_of_a_large_volume_lies_where_it_lay(monkeypatch: pytest
 
 def test_the_difference_is_against_cubic_enlargement() -> None:
     before, after = pair()
-    drawn = report.shown(before, after)
-    assert np.abs(drawn.over["difference"].data).max() < 2e-3 * after.data.max()  # it is bicubic itself
-    assert drawn.over["difference"].data.shape == after.data.shape
+    drew = drawn.shown(before, after)
+    assert np.abs(drew.over["difference"].data).max() < 2e-3 * after.data.max()  # it is bicubic itself
+    assert drew.over["difference"].data.shape == after.data.shape
 
 
 def test_another_field_of_view_is_drawn_on_the_grid_of_the_second_and_said_so() -> None:
     before, after = pair()
     moved = after.on(after.data, shifted(after.affine, (2, 0, 0)))
-    drawn = report.shown(before, moved)
-    assert drawn.before.data.shape == moved.data.shape
-    assert "field of view" in drawn.notes[0]
+    drew = drawn.shown(before, moved)
+    assert drew.before.data.shape == moved.data.shape
+    assert "field of view" in drew.notes[0]
 
 
 def test_packed_voxels_are_right_to_a_step() -> None:
     _, after = pair()
     top = float(after.data.max())
-    text = report._packed(after, 0.0, top / 255, np.uint8)
+    text = drawn.packed(after, 0.0, top / 255, np.uint8)
     image = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
     np.testing.assert_allclose(image.get_fdata(), after.data, atol=top / 500)
     np.testing.assert_allclose(image.affine, after.affine, atol=1e-4)

@@ -1,29 +1,24 @@
 """``seran bids``, a BIDS App: the scans of a data set become a derivative data set, and a summary of it."""
 
-import csv
 import json
 import os
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from string import Template
 from typing import Literal
 
 import seran
-from seran import files
+from seran import files, io
 from seran.engines import Engine
-from seran.errors import BadInput
-from seran.grid import dimensions
-from seran.job import batch, dataset, record
+from seran.errors import BadInput, Incomplete
+from seran.job import batch, dataset, summary
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.dataset import Naming, Selection
 from seran.job.limits import Limits
 from seran.job.options import Options
 from seran.journal import Telling
-from seran.progress import plain
-from seran.quality import report
 
 BESIDE = {
     "uncertainty": "Half-widths of intervals for desc-{}: on average over scans like those of the "
@@ -33,23 +28,25 @@ BESIDE = {
 DESCRIPTION = "Images on a finer grid in the plane of their slices. Not for diagnosis."
 OWN = ("README.md", ".bidsignore")
 """What a user may have written, or write on, and is left as it is."""
-BAD = ("FAIL", "WARN")
-"""Verdicts that are counted, and whose checks are told in words."""
-MARKED = ("missing", *BAD)
-"""Cells of the page that stand out."""
-COLUMNS = (
-    "participant_id", "session_id", "source", "status", "verdict", "method", "weights", "weights_sha256",
-    "version", "voxel_before", "voxel_after", "kspace_support", "seconds", "checks",
-)  # fmt: skip
+FORMER = "group.*\n"
+"""`.bidsignore` as earlier versions wrote it."""
 
 
 def _planned(
     root: Path, out: Path, image: Path, names: Naming, wrong: str, said: Sequence[Path], work: Path | None
 ) -> Task:
-    """What becomes of an image that these JSON files say something of, or why nothing can."""
-    name = image.name if wrong else names.of(image)
-    made = out / image.relative_to(root).with_name(name)
-    return Task(image, made, partial(dataset.stated, root, image, names, said), wrong, work)
+    """What becomes of an image that these JSON files say something of, or why nothing can.
+
+    Its page lies at the top, reasons to fail in logs.
+    """
+    place = out / image.relative_to(root)
+    if wrong:
+        return Task(image, place, wrong=wrong)
+    made = place.with_name(names.of(image))
+    stem = io.stem(made)
+    page, log = out / f"{stem}.html", out / "logs" / f"{stem}.txt"
+    facts = partial(dataset.stated, root, image, names, said)
+    return Task(image, made, facts, work=work, page=page, log=log, shared=out)
 
 
 def _refuse_folder(root: Path, out: Path) -> None:
@@ -87,55 +84,32 @@ def _describe(root: Path, out: Path, names: Naming, beside: Sequence[str]) -> No
         described.name: "\n".join(["desc_id\tdescription", *rows, ""]),
         "README.md": f"# MR images on a finer grid\n\n{DESCRIPTION} Made by `seran bids`. "
         "Each image has a JSON file that states method, weights and their hash.\n",
-        ".bidsignore": "group.*\n",
+        ".bidsignore": "group.*\n*.html\nlogs/\nviewer\n",
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        if name in OWN and os.path.lexists(out / name):
+        kept = name in OWN and os.path.lexists(out / name)
+        if kept and not (name == ".bidsignore" and (out / name).read_bytes() == FORMER.encode()):
             continue
         with files.atomic(out / name) as part:
             part.write_text(text, encoding="utf-8")
 
 
-def _row(task: Task, root: Path) -> dict[str, str]:
-    """What the record of a task says, or that it is missing."""
-    inside, made = task.source.relative_to(root), None if task.wrong else record.read(task.out)
-    row: dict[str, object] = {
-        "participant_id": inside.parts[0],
-        "session_id": next((part for part in inside.parts[1:-1] if part.startswith("ses-")), None),
-        "source": inside.as_posix(),
-        "status": "done" if made else "missing",
-    }
-    if made:
-        bad = sorted((c.verdict, c.name, c.text) for c in made.checks if c.verdict in BAD)
-        row |= {name: getattr(made, name) for name in ("method", "weights", "weights_sha256", "version")} | {
-            "voxel_before": dimensions(made.voxel_size_before, ".3g", " x "),
-            "voxel_after": dimensions(made.voxel_size_after, ".3g", " x "),
-            "kspace_support": dimensions(made.kspace_support, ".3g", " x "),
-            "seconds": f"{made.seconds:.1f}",
-            "verdict": made.verdict,
-            "checks": " | ".join(f"{verdict} {name}: {text}" for verdict, name, text in bad),
-        }
-    cells = {name: " ".join(plain(str(row.get(name) or "n/a")).split()) for name in COLUMNS}
-    return {name: f"'{cell}" if cell[0] in "=+-@" else cell for name, cell in cells.items()}  # no formula
+def _scan(task: Task, root: Path) -> summary.Scan:
+    """What is told of a scan, with its participant and session."""
+    parts = task.source.relative_to(root).parts
+    session = next((part for part in parts[1:-1] if part.startswith("ses-")), None)
+    return {"participant_id": parts[0], "session_id": session, **summary.of(task, root)}
 
 
-def _counts(table: Sequence[dict[str, str]], what: str) -> str:
-    """How many scans have a result, and how many of these a FAIL or a WARN."""
-    done, verdicts = sum(row["status"] == "done" for row in table), [row["verdict"] for row in table]
-    bad = (f", {verdicts.count(verdict)} {verdict}" for verdict in BAD if verdict in verdicts)
-    return f"{done} of {len(table)} {what}{''.join(bad)}"
-
-
-def page(table: Sequence[dict[str, str]]) -> str:
-    """The rows as a page of its own; everything in it is escaped."""
-    rows = report.table([list(row.values()) for row in table], COLUMNS)
-    return Template(Path(__file__).with_suffix(".html").read_text()).substitute(
-        counts=_counts(table, "scans sharpened"),
-        description=DESCRIPTION,
-        version=seran.__version__,
-        table=re.sub(f"<td>({'|'.join(MARKED)})<", r'<td class="\1">\1<', rows),
-    )
+def _summed(scans: Sequence[summary.Scan], out: Path, strict: bool) -> str:
+    """Write the summary of a derivative data set and say it, by `Incomplete` if that is no success."""
+    page = out / "group.html"
+    summary.write(scans, page)
+    told = f"{summary.counts(scans)}; {', '.join(map(str, summary.names(page)))}"
+    if summary.wrong(scans, strict):
+        raise Incomplete(told)
+    return told
 
 
 def bids(
@@ -146,6 +120,7 @@ def bids(
     wanted: Selection = Selection(),  # noqa: B008
     limits: Limits = Limits(),  # noqa: B008
     verify: bool = False,
+    report: bool = False,
     telling: Telling = Telling(),  # noqa: B008
     options: Options = Options(),  # noqa: B008
     engine: Engine = Engine(),  # noqa: B008
@@ -155,8 +130,8 @@ def bids(
 
     `participant` writes derivatives (`…_res-x2_desc-seran_T2w.nii.gz` with its JSON; options other than the
     defaults go into the label of desc-); scans whose result is there, made from the same scan by the same
-    weights, options and version, are passed over. `group` writes group.tsv and group.html: every scan, done
-    or missing, with the results of the same options and what their checks say.
+    weights, options and version, are passed over. `group` writes group.html, group.tsv and group.json: every
+    scan with the result of the same options, what its checks say, or why it failed.
 
     Args:
         bids_dir: the raw data set.
@@ -166,6 +141,8 @@ def bids(
         limits: what may be used of the machine.
         verify: of participant, read and hash every scan and result that is there; without it only those whose
             size or modification time is not as recorded.
+        report: of participant: a page (.html) for each scan, at the top of output_dir: before and after with
+            a divider, difference, spectrum, checks; group.html has a picture of each and leads to it.
         telling: what is told.
         options: how.
         engine: how the network is run.
@@ -185,18 +162,12 @@ def bids(
     if level == "participant":
         limits.refuse_work(bids_dir)
         _describe(bids_dir, output_dir, names, options.beside)
+        if not report:
+            tasks = [replace(task, page=None) for task in tasks]
         stops = telling.strict == "on"
         with limits.bounded(where):
             return batch.run(tasks, options, engine, resume=True, where=where, strict=stops, verify=verify)
     if not (output_dir / "dataset_description.json").is_file():
         told = f"run `seran bids {bids_dir} {output_dir} participant` first"
         raise BadInput(f"{output_dir}: nothing is there yet; {told}")
-    table = [_row(task, bids_dir) for task in tasks]
-    paths = output_dir / "group.tsv", output_dir / "group.html"
-    with files.together(*paths) as (tsv, web):
-        with tsv.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table)
-        web.write_text(page(table), encoding="utf-8")
-    return f"{_counts(table, 'scans are sharpened')}; {paths[0]}, {paths[1]}"
+    return _summed([_scan(task, bids_dir) for task in tasks], output_dir, strict == "on")

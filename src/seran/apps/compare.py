@@ -1,70 +1,24 @@
-"""``seran compare``: two volumes on one page, and ``seran upscale --report``, which ends in it."""
+"""``seran compare``: two volumes on one page."""
 
+import json as notation
 import logging
 from pathlib import Path
 
-from seran import files, io, progress, scratch
-from seran.errors import BadInput, Incomplete
-from seran.job import record
+from seran import progress
+from seran.errors import Incomplete
+from seran.job import pages
 from seran.job.options import ReadOptions
-from seran.quality import checks, report
-from seran.quality.report import Side
 
 
-def refuse_page(out: Path, force: bool, *others: Path) -> None:
-    """Raise `BadInput` if the page could not be made or written, or would replace what must not go."""
-    report.viewer()
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise BadInput(f"{out}: must end in .html")
-    if not out.parent.is_dir():
-        raise BadInput(f"{out.parent}: no such folder; create it first")
-    if out.is_dir() or any(out.exists() and other.exists() and out.samefile(other) for other in others):
-        raise BadInput(f"{out}: the report would replace a folder or a scan; name another file")
-    if out.exists() and not force:
-        raise BadInput(f"{out} exists; give --force to replace it")
-
-
-def is_page(out: Path) -> bool:
-    """Whether there is a page that seran made."""
-    return out.is_file() and b"<p>Made by seran " in out.read_bytes()
-
-
-def write(before: Path, after: Path, out: Path, reading: ReadOptions) -> tuple[str, list[str]]:
-    """Check, draw and write; the checks in words, and the names of those that say FAIL.
-
-    Args:
-        before: the scan.
-        after: the other one.
-        out: the page.
-        reading: how ``before`` is read.
-    """
-    old, new, made = io.resolve(before, reading.series), io.resolve(after), record.read(after)
-    sides, notes = [], []
-    if made is not None and made.input_sha256 != files.sha256_of(old.files):
-        notes.append(f"The record beside {after.name} is of another scan: {made.input}.")
-        made = None
-    allocate, provenance = scratch.allocator(out.parent), made.provenance if made else None
-    for source, how in (old, reading), (new, ReadOptions(fill=reading.fill)):
-        series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
-        sides.append(Side(source.path.name, next(series.volumes), series.count))
-    first, second = sides
-    if max(first.count, second.count) > 1:
-        notes.append("A series: its first volume is shown and checked.")
-    found = checks.all_of(first.volume, second.volume, provenance)
-    stated = {k: v for k, v in made.stated().items() if k != "Checks"} if made else {}
-    off = None
-    if made is not None and "uncertainty" in made.maps:
-        beside = dict(zip(made.maps, record.outputs(after, made.maps)[1:], strict=True))
-        off = next(io.read_series(io.resolve(beside["uncertainty"]), allocate=allocate).volumes)
-    text = report.page(first, second, found, provenance, stated, notes, off)
-    with files.atomic(out) as part:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names of files
-    told = "\n".join([*(f"{c.verdict:9} {c.name}: {c.text}" for c in found), *notes])
-    told += f"\n{out}: {report.summary(found)}, {out.stat().st_size / 1e6:.1f} MB"
-    return told, [check.name for check in found if check.verdict == "FAIL"]
-
-
-def compare(before: Path, after: Path, out: Path, /, fill: float | None = None, force: bool = False) -> str:
+def compare(
+    before: Path,
+    after: Path,
+    out: Path,
+    /,
+    fill: float | None = None,
+    force: bool = False,
+    json: bool = False,
+) -> str:
     """Put two scans on one page that opens anywhere: planes with a divider, difference, spectrum, checks.
 
     If the record of `seran upscale` lies beside AFTER and is of BEFORE, the checks know how the one was made
@@ -76,10 +30,12 @@ def compare(before: Path, after: Path, out: Path, /, fill: float | None = None, 
         out: the page, a name ending in .html.
         fill: value for voxels that are NaN, infinite or beyond 1e30.
         force: replace an existing page.
+        json: say what the checks found as JSON, for programs: verdict, text and number of each.
     """
-    refuse_page(out, force, before, after)
-    told, failed = write(before, after, out, ReadOptions(fill=fill))
-    if failed:
-        progress.say(told, "stderr", logging.WARNING)
-        raise Incomplete(f"FAIL of {', '.join(failed)}; the report says more: {out}")
+    pages.refuse_page(out, force, before, after)
+    found = pages.write(before, after, out, ReadOptions(fill=fill))
+    told = notation.dumps(found.stated(), indent=1) if json else found.words()
+    if found.failed:
+        progress.say(told, "stdout" if json else "stderr", logging.WARNING)
+        raise Incomplete(f"FAIL of {', '.join(found.failed)}; the report says more: {out}")
     return told

@@ -4,17 +4,17 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from seran import files, io, progress
-from seran.apps import compare
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
 from seran.io.dicom.folder import ENDS
-from seran.job import batch, display, record
+from seran.job import batch, display, pages, record, summary
 from seran.job import run as job
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
@@ -93,6 +93,21 @@ def _planned(sources: list[Path], out: Path) -> list[Task]:
     return tasks
 
 
+def _with_page(task: Task, folder: Path) -> Task:
+    """With a page beside the result, and a text beside it if it fails; pages share the viewer of a folder."""
+    if task.wrong:
+        return task
+    stem = io.stem(task.out)
+    page, log = (task.out.with_name(stem + end) for end in (".html", ".failed.txt"))
+    return replace(task, page=page, log=log, shared=folder)
+
+
+def _summed(tasks: list[Task], root: Path, page: Path) -> str:
+    """Write the page of many scans, and what else is told of them; their names."""
+    summary.write([summary.of(task, root) for task in tasks], page)
+    return ", ".join(map(str, summary.names(page)))
+
+
 def upscale(
     paths: Annotated[tuple[Path, ...], "IN ... OUT"],
     /,
@@ -127,7 +142,9 @@ def upscale(
             options, device, precision, version); replace others that have a record of seran's.
         verify: with --resume, read and hash every scan and result; without it only those whose size or
             modification time is not as recorded.
-        report: a page (.html) about one scan: before and after with a divider, difference, spectrum, checks.
+        report: a page (.html): before and after with a divider, difference, spectrum, checks. Of several
+            scans such a page lies beside each result, and PAGE is a list of all with their pictures, verdicts
+            and reasons to fail; a table (.tsv) and all checks (.json) lie beside it.
         telling: what is told.
         options: how.
         engine: how the network is run.
@@ -142,22 +159,29 @@ def upscale(
     *sources, result = named
     chosen = options.read.series is not None  # of a DICOM folder, whatever else lies there
     if len(sources) > 1 or (not chosen and sources[0].is_dir() and _scans_in(sources[0])[0]):
-        if report is not None:
-            raise BadInput(
-                "--report is for one scan; `seran compare IN OUT PAGE.html` makes a page of a pair"
-            )
         if result.is_file() or io.format_of(result):
             raise BadInput(f"{result}: must be a folder; several scans are sharpened")
         tasks = _planned(sources, result)
-        return batch.run(tasks, options, engine, force, resume, where, telling.strict == "on", verify)
+        how = options, engine, force, resume, where, telling.strict == "on", verify
+        if report is None or where.cluster == "sbatch":
+            return batch.run(tasks, *how)
+        result.mkdir(parents=True, exist_ok=True)
+        tasks = [_with_page(task, result) for task in tasks]
+        summary.refuse(report, force, resume, tasks)
+        root = sources[0] if len(sources) == 1 else Path()
+        try:
+            told = batch.run(tasks, *how)
+        except Incomplete as error:
+            raise Incomplete(f"{error}; {_summed(tasks, root, report)}") from error
+        return f"{told}; {_summed(tasks, root, report)}"
     if where != Cluster():
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
     source = sources[0]
     if source.is_file() and result.is_dir():  # in the input's format, under its name
         result = result / io.result_name(source)
     if report is not None:
-        renew = force or (resume and compare.is_page(report))
-        compare.refuse_page(report, renew, source, result, record.sidecar(result))
+        renew = force or (resume and pages.is_page(report))
+        pages.refuse_page(report, renew, source, result, record.sidecar(result))
     if resume and (made := done(source, result, options, engine, verify)):
         told, kind = (
             f"{result} is there already, from the same scan and options{made.judged_as(result)}",
@@ -171,8 +195,9 @@ def upscale(
     progress.tell("scan", number=1, scans=1, **display.outcome(kind, source, result, made))
     failed, why = made.failed, f"Checks in {record.sidecar(result).name}"
     if report is not None:
-        words, shown = compare.write(source, result, report, options.read)
-        told, failed, why = f"{told}\n{words}", [*dict.fromkeys([*failed, *shown])], str(report)
+        found = pages.write(source, result, report, options.read)
+        told, failed = f"{told}\n{found.words()}", [*dict.fromkeys([*failed, *found.failed])]
+        why = str(report)
     if not failed or telling.strict == "off":
         return told
     progress.say(told)

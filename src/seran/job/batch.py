@@ -10,14 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seran import progress
+from seran import files, progress
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete, counted
-from seran.job import cluster, display, record
+from seran.job import cluster, display, pages, record
 from seran.job import run as job
 from seran.job.options import Options
 from seran.job.resume import done
 from seran.machine import cpus, told
+from seran.quality import report
 
 NAMED = 3
 """Results with a FAIL that are named in the summary; all of them have a line of their own."""
@@ -30,6 +31,8 @@ class Outcome(NamedTuple):
     text: str
     facts: dict[str, Any]  # see `display.outcome`
     fails: str = ""
+    log: Path | None = None  # where a reason to fail is noted
+    why: str = ""  # it failed
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,15 @@ class Task:
     facts: Callable[[], dict[str, Any]] = dict  # gives what the record states besides
     wrong: str = ""  # why nothing can become of it, where that is known before it is tried
     work: Path | None = None  # folder for arrays that are kept on disk; that of the result without it
+    page: Path | None = None  # about scan and result, if there shall be one
+    shared: Path | None = None  # a folder whose viewer this page shares with others; None: it has its own
+    log: Path | None = None  # a text that says why it failed when it was last tried, if that shall be noted
+
+    def refuse_page(self, force: bool, resume: bool) -> None:
+        """Raise `BadInput` if its page could not be written, or would replace what must not go."""
+        if self.page is not None:
+            renew = force or (resume and pages.is_page(self.page))
+            pages.refuse_page(self.page, renew, self.source, self.out, record.sidecar(self.out))
 
 
 def _one(task: Task, options: Options, engine: Engine, force: bool, resume: bool, verify: bool) -> Outcome:
@@ -48,12 +60,17 @@ def _one(task: Task, options: Options, engine: Engine, force: bool, resume: bool
     if task.wrong:
         return _failed(task, task.wrong)
     try:
-        if resume and (found := done(task.source, task.out, options, engine, verify)):
-            return _told("there", found, task)
-        task.out.parent.mkdir(parents=True, exist_ok=True)
-        display.begin(task.source)
-        made = job.run(task.source, task.out, options, engine, force, task.facts(), resume, task.work)
-        return _told("sharpened", made, task)
+        kind, made = "there", done(task.source, task.out, options, engine, verify) if resume else None
+        if made is None:
+            task.out.parent.mkdir(parents=True, exist_ok=True)
+            task.refuse_page(force, resume)
+            display.begin(task.source)
+            how = options, engine, force, task.facts(), resume, task.work
+            kind, made = "sharpened", job.run(task.source, task.out, *how)
+        if task.page is not None and pages.about(task.page)[0] != made.key:
+            task.refuse_page(force, resume)
+            pages.write(task.source, task.out, task.page, options.read, task.shared)
+        return _told(kind, made, task)
     except BadInput as error:
         return _failed(task, str(error))
 
@@ -72,7 +89,8 @@ def _refuse_twins(tasks: Sequence[Task], maps: Sequence[str]) -> None:
     taken: dict[Path, Path] = {}
     for task in (task for task in tasks if not task.wrong):
         with suppress(OSError):  # of a name that cannot be one: told when its turn comes
-            for beside in map(record.sidecar, record.outputs(task.out, maps)):
+            named = map(record.sidecar, record.outputs(task.out, maps))
+            for beside in (*named, *([task.page] if task.page else [])):
                 if taken.setdefault(beside, task.source) is not task.source:
                     both = f"{task.source} and {taken[beside]} would both become {task.out}"
                     raise BadInput(f"{both}, or share its record {beside.name}; sharpen them apart")
@@ -81,13 +99,26 @@ def _refuse_twins(tasks: Sequence[Task], maps: Sequence[str]) -> None:
 def _told(kind: str, made: record.Record, task: Task) -> Outcome:
     fails = f"{task.out} ({', '.join(made.failed)})" * bool(made.failed)
     facts = display.outcome(kind, task.source, task.out, made)
-    return Outcome(kind, facts["text"], facts, fails)
+    return Outcome(kind, facts["text"], facts, fails, task.log)
 
 
 def _failed(task: Task, why: str) -> Outcome:
     named = " ".join((why if str(task.source) in why else f"{task.source}: {why}").split())
     facts = display.outcome("failed", task.source, task.out, None, named)
-    return Outcome("failed", f"failed: {named}", facts)
+    return Outcome("failed", f"failed: {named}", facts, log=task.log, why=why)
+
+
+def _note(one: Outcome) -> None:
+    """Write down why a scan failed, for who sums up later; or remove what was written of an earlier try."""
+    if one.log is None:
+        return
+    with suppress(OSError):  # it has been said already
+        if one.why:
+            one.log.parent.mkdir(exist_ok=True)
+            with files.atomic(one.log) as part:
+                part.write_text(" ".join(one.why.split()) + "\n", "utf-8", "backslashreplace")
+        else:
+            one.log.unlink(missing_ok=True)
 
 
 def run(
@@ -114,6 +145,8 @@ def run(
         verify: of resuming, hash every scan and result, see `seran.job.resume.done`.
     """
     _refuse_twins(tasks, options.beside)
+    if any(task.page for task in tasks):
+        report.viewer()  # or it says what is missing
     first, step = where.share()
     tasks = tasks[first - 1 :: step]
     if where.cluster == "sbatch":  # for the command line that is running, without what asks for a script
@@ -122,6 +155,8 @@ def run(
             asking.add_argument(name)
         words = asking.parse_known_args(sys.argv[1:])[1]
         return where.script(["seran", *words, *["--resume"] * (not resume)], len(tasks))
+    for folder in {task.shared for task in tasks if task.page and task.shared}:
+        pages.share(folder)
     with display.shown(len(tasks)) as work:
         if where.cluster:
             outcomes = _spread(tasks, options, engine, force, resume, verify, where)
@@ -133,6 +168,7 @@ def run(
             work.made += one.kind != "there"
             progress.tell("scan", number=i + 1, scans=len(tasks), **one.facts)
             fails += [one.fails] * bool(one.fails)
+            _note(one)
             wrong = one.kind == "failed" or (one.fails and strict)
             if wrong or one.kind == "sharpened" or one.fails:
                 level = logging.WARNING if wrong else logging.INFO

@@ -5,10 +5,10 @@ forbids every request, and every script but the two it was made with. Every text
 """
 
 import base64
-import gzip
 import hashlib
 import html
 import json
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,29 +16,31 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from seran import __version__, files, grid, kspace, resample, scratch
+from seran import __version__, files, grid, kspace, scratch
 from seran.errors import BadInput
 from seran.io import describe
-from seran.quality.checks import Check, apart
-from seran.quality.provenance import Provenance, estimated
+from seran.quality import crops, drawn
+from seran.quality.checks import Check, worst
+from seran.quality.drawn import Shown, packed
+from seran.quality.provenance import Provenance
+from seran.quality.thumbnail import thumbnail
+from seran.quality.window import Window, window
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
 VIEWER = Path(__file__).parent / "viewer"
-SHOWN = 32 << 20  # voxels that a page holds at most, about 35 MB; beyond, it holds every n-th slice
 HEADROOM = 1.25  # greatest intensity shown, in 99.9th percentiles: above lie few vessels
+TISSUE = 0.15  # of the window: what is brighter counts where parts are chosen
 STEPS = 200  # of the difference in the range of the first scan: half a percent each, so that noise packs well
 GRAY, BLUE = "#7d8791", "#2f8be6"
 OVER = {
     "difference": "difference",
-    "estimated": "estimated, not measured",
+    "estimated": "added detail, not measured",
     "uncertainty": "how far it may be off",
 }
 """What is drawn over after, in the words of the page."""
-SAME = 1e-3  # voxels by which corners may differ for two grids to be drawn as they are, one over the other
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,6 @@ class Side:
     name: str
     volume: Volume
     count: int = 1
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What the page draws, and what must be said of it."""
-
-    before: Volume
-    after: Volume
-    over: dict[str, Volume]  # what may be drawn over after, see `OVER`
-    notes: list[str]
 
 
 def viewer() -> tuple[str, str]:
@@ -73,58 +65,9 @@ def viewer() -> tuple[str, str]:
     return version, path.read_text(encoding="utf-8")
 
 
-def _every(volume: Volume, axis: int, step: int) -> Volume:
-    """Every ``step``-th slice along ``axis``, from the middle of the first ``step``, where it lies."""
-    first = (min(step, volume.data.shape[axis]) - 1) // 2
-    at = tuple(slice(first, None, step) if i == axis else slice(None) for i in range(3))
-    change = np.eye(4)
-    change[axis, axis], change[axis, 3] = step, first
-    return volume.on(volume.data[at], volume.affine @ change)
-
-
-def shown(before: Volume, after: Volume, made: Provenance | None = None, off: Volume | None = None) -> Shown:
-    """What is drawn of two volumes: both on one field of view, and what the second adds, on its grid.
-
-    Args:
-        before: the scan.
-        after: what became of it.
-        made: how, if that is known.
-        off: half-widths of ``after``, if there are any (`seran.uncertainty`).
-    """
-    notes = []
-    axis = grid.slice_axis(after.affine, after.data.shape, named=after.slices)
-    step = -(-after.data.size // SHOWN)
-    old, new = (grid.corners(v.data.shape, v.affine) for v in (before, after))
-    together = np.linalg.norm(old - new, axis=1).max() <= SAME * grid.spacing(after.affine).min()
-    second = _every(after, axis, step)
-    if together and before.data.shape[axis] == after.data.shape[axis]:
-        first = _every(before, axis, step)
-    else:
-        first = _every(resample.onto(before, after.grid), axis, step)
-        far = f", whose field of view is up to {apart(old, new):.2g} mm off; what lies outside is 0"
-        notes.append(f"Before is drawn, interpolated, on the grid of after{'' if together else far}.")
-    if step > 1:
-        nth, count = {2: "2nd", 3: "3rd"}.get(step, f"{step}th"), second.data.shape[axis]
-        held = f"The page holds every {nth} slice, {count} of {after.data.shape[axis]}"
-        notes.append(f"{held}: all would be too many for a browser. Checks and spectrum are of all.")
-    added = second.data - resample.onto(first, second.grid).data
-    known = made is not None and made.weights and not resample.turned(before.grid, after.grid)
-    over = {"difference": second.on(added, second.affine)}
-    if made is not None and known:
-        over["estimated"] = _every(estimated(before, after, made), axis, step)
-    if off is not None and off.data.shape == after.data.shape:
-        over["uncertainty"] = _every(off, axis, step)
-    return Shown(first, second, over, notes)
-
-
-def _packed(volume: Volume, low: float, step: float, dtype: type) -> str:
-    """A NIfTI file in base64 of gzip, numbers from ``low`` on by ``step``; nothing of the old header."""
-    limit = np.iinfo(dtype)
-    steps = np.clip(np.rint((volume.data - np.float32(low)) / np.float32(step)), limit.min, limit.max)
-    image = nib.Nifti1Image(steps.astype(dtype), volume.affine)
-    image.header.set_slope_inter(step, low)
-    image.header.set_xyzt_units("mm")
-    return base64.b64encode(gzip.compress(image.to_bytes(), 6, mtime=0)).decode()
+def trust(text: str) -> str:
+    """The word of a Content-Security-Policy for a script or a style of this text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def in_script(value: Any) -> str:  # noqa: ANN401
@@ -146,6 +89,32 @@ def table(rows: Iterable[Sequence[object]], head: Sequence[str] = (), marks: Seq
         cells = "".join(f"<td>{html.escape(str(other))}</td>" for other in others)
         body += f'<tr class="{marks[i] if marks else ""}"><th>{html.escape(str(first))}</th>{cells}</tr>'
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _verdict(checks: Sequence[Check]) -> str:
+    """The worst verdict, how many there are of each, and what those that say FAIL or WARN found."""
+    found = worst(checks).verdict
+    told = "".join(
+        f'<li class="{c.verdict}"><b>{c.verdict}</b> {html.escape(f"{c.name}: {c.text}")}</li>'
+        for verdict in ("FAIL", "WARN")
+        for c in checks
+        if c.verdict == verdict
+    )
+    return f'<p><b class="{found[:4]}">{found}</b> {summary(checks)}</p><ul>{told}</ul>'
+
+
+def _crops(drew: Shown, before: Volume, made: Provenance | None, shown: Window, gain: float) -> str:
+    """Parts that changed most, and, where half-widths are known, those that are least certain."""
+    after, known = drew.after, made is not None and made.across is not None
+    axis = grid.slice_axis(after.affine, after.data.shape, named=after.slices)
+    if known and drew.own:  # thin slices show in a plane across them
+        axis = (axis + 1) % 3
+    least, told = shown.low + TISSUE * (shown.high - shown.low), ""
+    for why, name in (("changed", "difference"), ("unsure", "uncertainty")):
+        if name in drew.over:
+            found = crops.crops(why, drew.over[name], after, least, gain, axis)
+            told += crops.figures(found, before, after, shown, gain)
+    return told or f"<p>Nothing changed by more than {crops.LEAST:.1%} of the range.</p>"
 
 
 def summary(checks: Sequence[Check]) -> str:
@@ -197,6 +166,16 @@ def _chart(normal: int, *volumes: Volume) -> str:
     return f'<img alt="{label}" src="data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}">'
 
 
+def _draws(niivue: str, shared: str) -> tuple[str, str, str]:
+    """What the policy trusts, the element of the viewer, and what the page says of it."""
+    if not shared:
+        said = "The page is complete in itself and asks for nothing from the network."
+        return trust(niivue), f"<script>{niivue}</script>", said
+    word = secrets.token_urlsafe(16)  # known to nobody before; browsers compare no hash with a file on disk
+    said = "The page asks for nothing but its viewer, which it shares with others: keep its folder with it."
+    return f"'nonce-{word}'", f'<script nonce="{word}" src="{html.escape(shared)}"></script>', said
+
+
 def page(
     before: Side,
     after: Side,
@@ -205,6 +184,7 @@ def page(
     record: Mapping[str, Any],
     notes: Sequence[str] = (),
     off: Volume | None = None,
+    shared: str = "",
 ) -> str:
     """The report, or `BadInput` if the viewer is not here.
 
@@ -216,43 +196,52 @@ def page(
         record: what is stated of it; shown as it is.
         notes: what must be said besides.
         off: half-widths of ``after``, if there are any.
+        shared: address of the viewer that it shares with other pages; if empty, it lies in the page.
     """
     version, niivue = viewer()
     names = ("report.html", "report.css", "report.js", "niivue.LICENSE")
     template, style, script, licence = ((VIEWER / name).read_text() for name in names)
-    hashes = [hashlib.sha256(text.encode()).digest() for text in (niivue, script, style)]
-    trusted = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes]
-    drawn = shown(before.volume, after.volume, made, off)
+    trusted, element, whole = _draws(niivue, shared)
+    drew = drawn.shown(before.volume, after.volume, made, off, bool(shared))
     scan = before.volume
     axis = made.axis if made else grid.slice_axis(scan.affine, scan.data.shape, named=scan.slices)
     normal = grid.world_axes(scan.affine)[axis]
     norm = Normalisation.of(before.volume.data)
     offset, gain = norm.offset, norm.gain or 1.0
-    step, top, line = HEADROOM * gain / 255, offset + HEADROOM * gain, grid.spacing(after.volume.affine).min()
-    facts = {"low": offset, "high": offset + gain, "top": top, "range": gain, "line": float(line)}
+    step, line, shown = HEADROOM * gain / 255, grid.spacing(after.volume.affine).min(), window(scan, norm)
+    facts = {**shown._asdict(), "least": offset, "top": offset + HEADROOM * gain, "range": gain}
+    facts |= {"line": float(line), "own": drew.own}
     one, two = _described(before), _described(after)
-    texts = {"title": f"{before.name} → {after.name}", "summary": summary(checks), "licence": licence}
-    texts |= {"version": __version__, "niivue_version": version}
+    texts = {"title": f"{before.name} → {after.name}", "licence": licence}
+    texts |= {
+        "whole": whole,
+        "version": __version__,
+        "niivue_version": version,
+        "key": str(record.get("Key", "")),
+    }
     unknown = [("not known", "no record of seran lies beside the second file, or it is of another input")]
     nested = {k: json.dumps(v, ensure_ascii=False) for k, v in record.items() if isinstance(v, list | dict)}
     return Template(template).substitute(
-        trusted_scripts=" ".join(trusted[:2]),
-        trusted_style=trusted[2],
+        trusted_scripts=f"{trusted} {trust(script)}",
+        trusted_style=trust(style),
         **{name: html.escape(text) for name, text in texts.items()},
-        notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drawn.notes)),
+        thumbnail=thumbnail(before.volume, after.volume, norm, shown),
+        verdict=_verdict(checks),
+        crops=_crops(drew, before.volume, made, shown, gain),
+        notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drew.notes)),
         checks=table([(c.name, c.verdict, c.text) for c in checks], marks=[c.verdict[:4] for c in checks]),
         spectrum=_chart(normal, before.volume, after.volume),
         headers=table([(n, one.get(n, ""), two.get(n, "")) for n in one | two], ("", "before", "after")),
         provenance=table(({**record} | nested).items() or unknown),
         facts=in_script(facts),
         style=style,
-        niivue=niivue,
+        niivue=element,
         script=script,
-        before=_packed(drawn.before, offset, step, np.uint8),
-        after=_packed(drawn.after, offset, step, np.uint8),
-        over="".join(f'<option value="{name}">{OVER[name]}</option>' for name in drawn.over),
+        before=packed(drew.before, offset, step, np.uint8),
+        after=packed(drew.after, offset, step, np.uint8),
+        over="".join(f'<option value="{name}">{OVER[name]}</option>' for name in drew.over),
         packed="\n".join(
-            f'<script type="text/plain" id="{name}-data">{_packed(one, 0.0, gain / STEPS, np.int8)}</script>'
-            for name, one in drawn.over.items()
+            f'<script type="text/plain" id="{name}-data">{packed(one, 0.0, gain / STEPS, np.int8)}</script>'
+            for name, one in drew.over.items()
         ),
     )

@@ -6,7 +6,19 @@
   const stage = at("stage"), state = at("state");
   const PLANES = ["axial", "coronal", "sagittal"];
 
-  async function unpacked(id) {
+  if (typeof niivue === "undefined") {
+    state.textContent = "The slices cannot be drawn: the folder “viewer”, which this page shares with others, is not "
+      + "where it was. Move it with the page, or make a page that is complete in itself by seran compare.";
+    return;
+  }
+
+  const held = new Map();  // what was unpacked: the cubic enlargement is made of two of these
+  function unpacked(id) {
+    if (!held.has(id)) held.set(id, unpack(id));
+    return held.get(id);
+  }
+
+  async function unpack(id) {
     const text = atob(at(id).textContent);
     at(id).remove();
     const bytes = new Uint8Array(text.length);
@@ -24,10 +36,10 @@
   async function viewer(id, interactive) {
     const nv = new niivue.Niivue({
       logLevel: "error", interactive, dragAndDropEnabled: false, dragMode: niivue.DRAG_MODE.none,
-      multiplanarLayout: niivue.MULTIPLANAR_TYPE.ROW, multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
-      sliceType: niivue.SLICE_TYPE.MULTIPLANAR, tileMargin: 6, crosshairColor: [1, 0.85, 0.3, 0.55],
+      multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
+      sliceType: niivue.SLICE_TYPE.MULTIPLANAR, crosshairColor: [1, 0.85, 0.3, 0.55],
       crosshairWidth: 0, crosshairWidthUnit: "mm",
-      backColor: [0, 0, 0, 1], fontColor: [0.65, 0.65, 0.65, 1], viewModeHotKey: "", clipPlaneHotKey: "",
+      backColor: ground, fontColor: [0.65, 0.65, 0.65, 1], viewModeHotKey: "", clipPlaneHotKey: "",
       cycleClipPlaneHotKey: "",
     });
     await nv.attachToCanvas(at(id));
@@ -35,10 +47,24 @@
     return nv;
   }
 
+  // The cubic enlargement of before is after less the difference, on the grid of after: the same steps, no more bytes.
+  async function cubic() {
+    const buffer = (await unpacked("after-data")).slice(0), difference = await unpacked("difference-data");
+    const start = new DataView(buffer).getFloat32(108, true);
+    const [step, unit] = [buffer, difference].map((one) => new DataView(one).getFloat32(112, true));
+    const steps = new Uint8Array(buffer, start), less = new Int8Array(difference, start), ratio = unit / step;
+    for (let i = 0; i < steps.length; i++) steps[i] = Math.min(255, Math.max(0, Math.round(steps[i] - ratio * less[i])));
+    return image(buffer, "cubic.nii", "gray", facts.low, facts.high);
+  }
+
   const faint = { A: [0, 230], I: [0, 255] };
   niivue.cmapper.addColormap("brighter", { R: [255, 255], G: [170, 30], B: [120, 30], ...faint });
   niivue.cmapper.addColormap("darker", { R: [120, 40], G: [180, 90], B: [255, 255], ...faint });
 
+  niivue.cmapper.addColormap("unsure", { R: [120, 255], G: [20, 235], B: [130, 90], ...faint });
+
+  const ground = (getComputedStyle(document.body).backgroundColor.match(/[\d.]+/g) || [0, 0, 0]).slice(0, 3).map((n) => n / 255);
+  ground.push(1);
   let before, after;
   try {
     after = await viewer("after", true);
@@ -82,6 +108,46 @@
       divider.setAttribute("aria-valuenow", String(Math.round(100 * fraction)));
     });
     at("before").style.clipPath = `path("${path || "M0 0Z"}")`;
+  }
+
+  // Every plane has the width and height that it has in mm, in whichever arrangement lets the three be largest.
+  const GAP = 6;
+  function boxes([a, c, s], three) {
+    if (three < 3) return [[[three, 0, 0, [a, c, s][three], 1]]];
+    const aspects = [a, c, s], made = [[[0, 0, 0, a, 1], [1, a, 0, c, 1], [2, a + c, 0, s, 1]]];
+    made.push([[0, 0, 0, 1, 1 / a], [1, 0, 1 / a, 1, 1 / c], [2, 0, 1 / a + 1 / c, 1, 1 / s]]);
+    for (const big of [0, 1, 2]) {
+      const [p, q] = [0, 1, 2].filter((plane) => plane !== big), [m, n, o] = [aspects[big], aspects[p], aspects[q]];
+      const w = 1 / (1 / n + 1 / o), h = 1 / (n + o);
+      made.push([[big, 0, 0, m, 1], [p, m, 0, w, w / n], [q, m, w / n, w, w / o]]);
+      made.push([[big, 0, 0, 1, 1 / m], [p, 0, 1 / m, n * h, h], [q, n * h, 1 / m, o * h, h]]);
+    }
+    return made;
+  }
+
+  function arrange() {
+    const [x, y, z] = after.sliceScale().volScale, width = stage.parentElement.clientWidth;
+    const above = stage.getBoundingClientRect().top + window.scrollY, room = window.innerHeight - 12;
+    const height = room - above >= 480 ? room - above : Math.max(260, room - at("controls").offsetHeight);
+    let best = null;
+    for (const made of boxes([x / y, x / z, y / z], Number(at("view").value))) {
+      const wide = Math.max(...made.map(([, l, , w]) => l + w)), high = Math.max(...made.map(([, , t, , h]) => t + h));
+      const scale = Math.min(width / wide, height / high);
+      const score = made.reduce((sum, [, , , w, h]) => sum + Math.log(w * h * scale * scale), 0);
+      if (!best || score > best.score + 1e-9) best = { made, wide, high, scale, score };
+    }
+    const [w, h] = [best.wide * best.scale, best.high * best.scale].map(Math.floor);
+    stage.style.width = `${w}px`;
+    stage.style.height = `${h}px`;
+    const inset = (start, size, whole, pixels) => [
+      start / whole + (start > 1e-6 ? GAP / 2 / pixels : 0),
+      size / whole - (start > 1e-6 ? GAP / 2 / pixels : 0) - (start + size < whole - 1e-6 ? GAP / 2 / pixels : 0),
+    ];
+    const layout = best.made.map(([sliceType, l, t, wide, high]) => {
+      const [left, width] = inset(l, wide, best.wide, w), [top, height] = inset(t, high, best.high, h);
+      return { sliceType, position: [left, top, width, height] };
+    });
+    both((nv) => { nv.resizeListener(); nv.setCustomLayout(layout); });
   }
 
   const draw = after.drawScene.bind(after);
@@ -138,22 +204,57 @@
   }
   after.onLocationChange = locate;
 
-  const both = (change) => { change(before); change(after); };
-  at("view").addEventListener("change", (event) => {
-    const type = Number(event.target.value);
-    stage.classList.toggle("single", type < 3);
-    both((nv) => nv.setSliceType(type));
-  });
-  at("zoom").addEventListener("change", (event) => {
-    const zoom = Number(event.target.value), mm = after.frac2mm(after.scene.crosshairPos);
+  function both(change) { change(before); change(after); }
+  at("view").addEventListener("change", arrange);
+  window.addEventListener("resize", arrange);
+  function enlarge() {
+    const zoom = Number(at("zoom").value), mm = after.frac2mm(after.scene.crosshairPos);
     const [x, y, z] = after.frac2mm([0.5, 0.5, 0.5]).map((middle, i) => (zoom === 1 ? 0 : middle - mm[i]));
     after.setPan2Dxyzmm([x, y, z, zoom]);
-  });
-  at("bright").addEventListener("input", (event) => {
-    const high = facts.low + (150 - Number(event.target.value)) / 50 * facts.range;
-    both((nv) => { nv.volumes[0].cal_max = Math.min(high, facts.top); nv.updateGLVolume(); });
-  });
-  at("voxels").addEventListener("change", (event) => both((nv) => nv.setInterpolation(event.target.checked)));
+  }
+  at("zoom").addEventListener("change", enlarge);
+  for (const button of document.querySelectorAll(".lead")) {
+    button.addEventListener("click", () => {
+      after.scene.crosshairPos = after.mm2frac(button.dataset.mm.split(" ").map(Number));
+      at("zoom").value = "4";
+      enlarge();
+      locate();
+      at("controls").scrollIntoView({ block: "start" });
+    });
+  }
+
+  const percent = (value) => Math.round(100 * value / facts.range);
+  function shade() {
+    const middle = Number(at("level").value) / 100, half = Number(at("window").value) / 200;
+    const [low, high] = [middle - half, middle + half].map((part) => facts.least + part * facts.range);
+    both((nv) => { Object.assign(nv.volumes[0], { cal_min: low, cal_max: high }); nv.updateGLVolume(); });
+  }
+  function tissue() {
+    at("level").value = percent((facts.low + facts.high) / 2 - facts.least);
+    at("window").value = percent(facts.high - facts.low);
+    shade();
+  }
+  for (const id of ["level", "window"]) at(id).addEventListener("input", shade);
+  at("tissue").addEventListener("click", tissue);
+
+  const drawn = { voxels: before.volumes[0], cubic: null };  // before, as the reader chooses
+  const sharp = () => both((nv) => nv.setInterpolation(at("voxels").checked || (nv === before && at("drawn").value === "voxels")));
+  async function choose() {
+    const wanted = facts.own ? at("drawn").value : "voxels";
+    drawn[wanted] ??= await cubic();
+    if (before.volumes[0] !== drawn[wanted]) {
+      before.removeVolume(before.volumes[0]);
+      before.addVolume(drawn[wanted]);
+    }
+    sharp();
+    shade();
+  }
+  if (!facts.own) {
+    at("drawn").disabled = true;
+    at("drawn").title = "Before is not on the field of view of after: it is drawn interpolated.";
+  }
+  at("drawn").addEventListener("change", choose);
+  at("voxels").addEventListener("change", sharp);
   at("cross").addEventListener("change", (event) => both((nv) => nv.setCrosshairWidth(event.target.checked ? facts.line : 0)));
 
   const overlays = [];  // in the order of their volumes, from 1 on
@@ -162,8 +263,11 @@
     if (wanted && !overlays.includes(what)) {
       overlays.push(what);
       const buffer = await unpacked(`${what}-data`);
-      after.addVolume(await image(buffer, `${what}.nii`, "brighter", least, 5 * least, "darker"));
+      const colours = what === "uncertainty" ? ["unsure", ""] : ["brighter", "darker"];
+      after.addVolume(await image(buffer, `${what}.nii`, colours[0], least, 5 * least, colours[1]));
     }
+    const said = [least, 5 * least].map((part) => (100 * part / facts.range).toFixed(0)).join(" to ");
+    at("legend").textContent = wanted ? `colours: ${said} % of the range` : "";
     if (after.volumes.length <= overlays.length) return;
     overlays.forEach((name, i) => Object.assign(after.volumes[i + 1], {
       cal_min: least, cal_max: 5 * least, opacity: wanted && name === what ? 0.8 : 0,
@@ -172,7 +276,9 @@
   }
   for (const id of ["changes", "least", "what"]) at(id).addEventListener("change", changes);
 
-  after.drawScene();
+  await choose();
+  tissue();
+  arrange();
   locate();
   stage.dataset.ready = "true";
 })();

@@ -1,0 +1,136 @@
+"""Pages about results (`seran.quality.report`): made of files, and found again beside them."""
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from seran import __version__, files, io, scratch
+from seran.errors import BadInput
+from seran.job import record
+from seran.job.options import ReadOptions
+from seran.quality import checks, report
+from seran.quality.checks import Check
+from seran.quality.report import Side
+
+VIEWER = "viewer"  # the folder of what pages share
+HEAD = 1 << 16  # bytes of a page in which lies what `about` reads
+KEY = re.compile(r'<meta name="key" content="(\w+)">')
+THUMBNAIL = re.compile(r'<meta name="thumbnail" content="(data:image/jpeg;base64,[A-Za-z0-9+/=]+)">')
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was checked when a page was made."""
+
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]  # what must be said besides
+    page: Path
+
+    def words(self) -> str:
+        """A line for each check, and for the page."""
+        told = [*(f"{c.verdict:9} {c.name}: {c.text}" for c in self.checks), *self.notes]
+        size = self.page.stat().st_size / 1e6
+        return "\n".join([*told, f"{self.page}: {report.summary(self.checks)}, {size:.1f} MB"])
+
+    def stated(self) -> dict[str, Any]:
+        """The same for programs, in the names of a record."""
+        told = {"Software": "seran", "Version": __version__, "Verdict": checks.worst(self.checks).verdict}
+        listed = [asdict(check) for check in self.checks]
+        return {**told, "Checks": listed, "Notes": list(self.notes), "Page": str(self.page)}
+
+    @property
+    def failed(self) -> list[str]:
+        """The checks that say FAIL."""
+        return [check.name for check in self.checks if check.verdict == "FAIL"]
+
+
+def refuse_page(out: Path, force: bool, *others: Path) -> None:
+    """Raise `BadInput` if the page could not be made or written, or would replace what must not go."""
+    report.viewer()
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise BadInput(f"{out}: must end in .html")
+    if not out.parent.is_dir():
+        raise BadInput(f"{out.parent}: no such folder; create it first")
+    if out.is_dir() or any(out.exists() and other.exists() and out.samefile(other) for other in others):
+        raise BadInput(f"{out}: the report would replace a folder or a scan; name another file")
+    if out.exists() and not force:
+        raise BadInput(f"{out} exists; give --force to replace it")
+
+
+def is_page(out: Path) -> bool:
+    """Whether there is a page that seran made."""
+    return out.is_file() and b"<p>Made by seran " in out.read_bytes()
+
+
+def share(folder: Path) -> None:
+    """Put the viewer, with its licence, where the pages below a folder look for it; one for all of them."""
+    version, source = report.viewer()
+    place = folder / VIEWER
+    script, licence = place / _script(version), place / "niivue.LICENSE"
+    if script.is_file() and licence.is_file() and script.read_bytes() == source.encode():
+        return
+    place.mkdir(parents=True, exist_ok=True)
+    with files.together(script, licence) as (one, other):
+        one.write_bytes(source.encode())
+        other.write_text((report.VIEWER / licence.name).read_text())
+
+
+def _script(version: str) -> str:
+    return f"niivue-{version}.js"
+
+
+def about(out: Path) -> tuple[str, str]:
+    """The key of the result that a page is about, and its picture as a data URI; empty if it is none."""
+    if not out.is_file():
+        return "", ""
+    with out.open("rb") as file:
+        head = file.read(HEAD).decode("utf-8", "replace")
+    key, picture = KEY.search(head), THUMBNAIL.search(head)
+    return (key[1], picture[1]) if key and picture else ("", "")
+
+
+def write(
+    before: Path,
+    after: Path,
+    out: Path,
+    reading: ReadOptions,
+    shared: Path | None = None,
+) -> Found:
+    """Check, draw and write.
+
+    Args:
+        before: the scan.
+        after: the other one.
+        out: the page.
+        reading: how ``before`` is read.
+        shared: a folder whose viewer (`share`) the page uses; None: the page is complete in itself.
+    """
+    old, new, made = io.resolve(before, reading.series), io.resolve(after), record.read(after)
+    sides, notes = [], []
+    if made is not None and made.input_sha256 != files.sha256_of(old.files):
+        notes.append(f"The record beside {after.name} is of another scan: {made.input}.")
+        made = None
+    allocate, provenance = scratch.allocator(out.parent), made.provenance if made else None
+    for source, how in (old, reading), (new, ReadOptions(fill=reading.fill)):
+        series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
+        sides.append(Side(source.path.name, next(series.volumes), series.count))
+    first, second = sides
+    if max(first.count, second.count) > 1:
+        notes.append("A series: its first volume is shown and checked.")
+    found = checks.all_of(first.volume, second.volume, provenance)
+    stated = {k: v for k, v in made.stated().items() if k != "Checks"} if made else {}
+    off = None
+    if made is not None and "uncertainty" in made.maps:
+        beside = dict(zip(made.maps, record.outputs(after, made.maps)[1:], strict=True))
+        off = next(io.read_series(io.resolve(beside["uncertainty"]), allocate=allocate).volumes)
+    address = ""
+    if shared is not None:
+        script = shared / VIEWER / _script(report.viewer()[0])
+        address = quote(Path(os.path.relpath(script, out.parent)).as_posix(), errors="surrogateescape")
+    text = report.page(first, second, found, provenance, stated, notes, off, address)
+    with files.atomic(out) as part:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names of files
+    return Found(tuple(found), tuple(notes), out)
