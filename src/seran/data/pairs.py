@@ -36,6 +36,7 @@ class Packed:
     unit: dict[str, list[float]]  # per scale, the offset and gain that normalise the low slices
     sha256: str  # of the source file
     high_sha256: str  # of ``high/NAME.npy``
+    affine: list[list[float]] | None = None  # (slice, row, column) of that stack to mm (RAS+), 4x4
 
     @property
     def span(self) -> float:
@@ -107,10 +108,14 @@ def load_prepared(root: Path | str) -> PreparedSet:
 def _refuse_impossible(volume: Packed) -> None:
     """Raise `ValueError` for what `seran prepare` never states."""
     numbers = [*volume.range, *volume.spacing, *(one for pair in volume.unit.values() for one in pair)]
-    pairs = all(len(pair) == 2 for pair in volume.unit.values())
+    rows = volume.affine or np.eye(4).tolist()
+    numbers += [one for row in rows for one in row]
+    pairs = all(len(pair) == 2 for pair in volume.unit.values()) and [len(row) for row in rows] == [4] * 4
     if volume.split not in SPLITS or Path(volume.name).name != volume.name:
         raise ValueError(f"a volume {volume.name!r} in the split {volume.split!r}")
     if min(volume.shape) < 1 or not pairs or not all(map(math.isfinite, numbers)):
         raise ValueError(
             f"{volume.name} of shape {volume.shape}, range {volume.range} and units {volume.unit}"
         )
+    if np.linalg.det(rows) == 0:
+        raise ValueError(f"{volume.name} with the affine {rows}")
