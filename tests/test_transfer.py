@@ -240,12 +240,12 @@ def test_what_upscale_refuses_goes_onto_its_result(
     np.testing.assert_array_equal(nib.load(out).dataobj, PARTS.repeat(2, 0).repeat(2, 1))
     np.testing.assert_array_equal(nib.load(out).affine, nib.load(sharp).affine)
     series(tmp_path / "in", DATA, oblique(), Modality="MR")
-    on = save((DATA > DATA.mean()).astype(np.uint8), oblique(), tmp_path / "in_mask.nii")
+    on = save((DATA.mean() < DATA).astype(np.uint8), oblique(), tmp_path / "in_mask.nii")
     assert cli.run(["upscale", str(tmp_path / "in"), str(tmp_path / "dicom"), "--method", "bicubic"]) == 0
     assert command(on, tmp_path / "on.mha", tmp_path / "dicom") == 0
     made, where = load(tmp_path / "on.mha")
     np.testing.assert_allclose(where, io.read(tmp_path / "dicom").affine, atol=1e-4)
-    assert made.sum() == 4 * (DATA > DATA.mean()).sum()
+    assert made.sum() == 4 * (DATA.mean() < DATA).sum()
 
 
 def test_a_scan_of_whole_numbers_is_taken_and_said(
@@ -318,7 +318,7 @@ def test_a_result_of_upscale_is_not_replaced(
 
 @pytest.mark.slow
 def test_a_mask_of_a_real_scan_covers_it_on_its_result(shared: Path, tmp_path: Path) -> None:
-    """Tissue of a scan and of its result, each by its own brightness, overlap as well as sharpening lets them."""
+    """What is bright in a scan and what is bright in its result overlap as well as sharpening lets them."""
     from seran.data.sources import find
 
     source = next(s for s in find(shared) if s.split == "test")
