@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from seran import files
+from seran import files, grid
 from seran.errors import BadInput
 
 CODE = 2048

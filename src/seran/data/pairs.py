@@ -108,14 +108,20 @@ def load_prepared(root: Path | str) -> PreparedSet:
 def _refuse_impossible(volume: Packed) -> None:
     """Raise `ValueError` for what `seran prepare` never states."""
     numbers = [*volume.range, *volume.spacing, *(one for pair in volume.unit.values() for one in pair)]
-    rows = volume.affine or np.eye(4).tolist()
-    numbers += [one for row in rows for one in row]
-    pairs = all(len(pair) == 2 for pair in volume.unit.values()) and [len(row) for row in rows] == [4] * 4
+    pairs = all(len(pair) == 2 for pair in volume.unit.values())
     if volume.split not in SPLITS or Path(volume.name).name != volume.name:
         raise ValueError(f"a volume {volume.name!r} in the split {volume.split!r}")
     if min(volume.shape) < 1 or not pairs or not all(map(math.isfinite, numbers)):
         raise ValueError(
             f"{volume.name} of shape {volume.shape}, range {volume.range} and units {volume.unit}"
         )
-    if np.linalg.det(rows) == 0:
-        raise ValueError(f"{volume.name} with the affine {rows}")
+    if volume.affine is not None and not _places(volume.affine):
+        raise ValueError(f"{volume.name} with the affine {volume.affine}")
+
+
+def _places(rows: list[list[float]]) -> bool:
+    """Whether these are the rows of an affine."""
+    if [len(row) for row in rows] != [4] * 4:
+        return False
+    with np.errstate(all="ignore"):
+        return 0 < abs(float(np.linalg.det(rows))) < math.inf
