@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from acquisitions import CASES, Case, acquired, aligned, psnr, sources, truth
-from cards import FEWEST
 from gains import picture, table
 from jaxtyping import Float
 from numpy import ndarray
@@ -28,6 +27,7 @@ from ways import BASE, WAYS, digest, found, runs, stated, through
 from seran.data.sources import Source
 from seran.engines import Engine
 from seran.errors import BadInput
+from seran.quality.paired import FEWEST
 
 PROTOCOL = (
     "Gain over zero-filling in dB, x2; split {split}, the {slices} central slices of each volume, PSNR of "

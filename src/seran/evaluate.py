@@ -1,12 +1,9 @@
 """Methods × the volumes of a split -> a report, with the protocol in its head."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,61 +14,16 @@ from seran.data import exchange
 from seran.data.exchange import Images
 from seran.data.pairs import Packed, PreparedSet
 from seran.errors import BadInput
-from seran.quality import metrics
+from seran.quality import metrics, paired
 from seran.quality.metrics import Mask, Stack
+from seran.quality.scores import Report, Row
 from seran.sharpen import Method, Normalisation, Progress, sharpen
 from seran.uncertainty import TISSUE
 
-Row = dict[str, Any]
 TISSUE_MASK = Path("tissue")
 """Instead of a folder of masks: what is tissue, by the truth."""
 MASK_OFF = 0.5  # voxels by which the affine of a mask may leave the grid of the truth
 UNKNOWN = "what it was trained on is not known here, so whether it saw these scans cannot be checked"
-
-
-@dataclass(frozen=True)
-class Report:
-    """Scores: one row per volume and method."""
-
-    protocol: list[str]  # how the pairs and the scores were made, in words
-    baseline: str  # the method that gains are counted from
-    methods: list[Row]  # what was run, without the predictors
-    rows: list[
-        Row
-    ]  # volume, name, subject, contrast, method, voxels that count, the metrics, seconds it took
-
-    def json(self) -> str:
-        """Everything."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
-
-    def means(self) -> list[Row]:
-        """Mean over the volumes of a contrast, per method, in the rows' order."""
-        groups: dict[tuple[str, str], list[Row]] = {}
-        for r in self.rows:
-            groups.setdefault((r["contrast"], r["method"]), []).append(r)
-        return [
-            {"contrast": contrast, "method": name, "volumes": len(group)}
-            | {m: float(np.mean([r[m] for r in group])) for m in metrics.METRICS}
-            for (contrast, name), group in sorted(groups.items(), key=lambda item: item[0][0])
-        ]
-
-    def markdown(self) -> str:
-        """The protocol, the table of means and the table of volumes."""
-        psnr = {"method": "{method}", "PSNR": "{psnr:.2f}", f"over {self.baseline}": "{gain:+.2f}"}
-        more = {"SSIM 3-D": "{ssim_volume:.4f}", "SSIM 2-D": "{ssim_slice:.4f}"}
-        more |= {"HFEN": "{hfen:.4f}", "GMSD": "{gmsd:.4f}"}
-        means = {"contrast": "{contrast}", "volumes": "{volumes}", **psnr, **more}
-        volumes = {"volume": "{volume}", "contrast": "{contrast}", **psnr}
-        lines = [f"- {text}" for text in self.protocol]
-        lines += self._table(means, self.means(), "contrast") + self._table(volumes, self.rows, "name")
-        return "\n".join(lines) + "\n"
-
-    def _table(self, columns: dict[str, str], rows: list[Row], key: str) -> list[str]:
-        """Columns by title, each with the format of its cells; rows with one ``key`` share a baseline."""
-        base = {r[key]: r["psnr"] for r in rows if r["method"] == self.baseline}
-        head, line = (f"| {' | '.join(cells)} |" for cells in (columns, columns.values()))
-        cells = [line.format(**r, gain=r["psnr"] - base[r[key]]) for r in rows]
-        return ["", head, "|---" * len(columns) + "|", *cells]
 
 
 def protocol(data: PreparedSet, scale: int, split: str, slices: int = 0, inside: str = "") -> list[str]:
@@ -137,13 +89,16 @@ def refuse_trained_on(method: Method, volumes: Sequence[Packed]) -> None:
         )
 
 
-def refuse_unfit(data: PreparedSet, methods: Sequence[Method], predictions: Sequence[Path]) -> None:
+def refuse_unfit(
+    data: PreparedSet, methods: Sequence[Method], predictions: Sequence[Path], baseline: str
+) -> None:
     """Raise `BadInput` for methods that do not fit pairs or each other, or without the baseline.
 
     Args:
         data: the pairs.
         methods: what is run.
         predictions: folders of what others made.
+        baseline: the method that differences are from; one of these.
     """
     if not methods:
         raise BadInput("--methods: name at least one")
@@ -154,12 +109,15 @@ def refuse_unfit(data: PreparedSet, methods: Sequence[Method], predictions: Sequ
             raise BadInput(
                 f"{m.name} undoes {m.degradation} at x{m.scale}; the data are {data.degradation} at x{scale}"
             )
-    names = [m.name for m in methods]
-    if undone.baseline not in names:
-        raise BadInput(f"--methods: must include {undone.baseline}, from which gains are counted")
-    names += [exchange.called(folder) for folder in predictions]
+    names = [*(m.name for m in methods), *map(exchange.called, predictions)]
+    if baseline not in names and baseline == undone.baseline:
+        raise BadInput(
+            f"--methods: must include {baseline}, from which gains are counted; or give --baseline"
+        )
+    if baseline not in names:
+        raise BadInput(f"--baseline {baseline}: expected one of what is scored: {', '.join(names)}")
     if twice := [name for name in names if names.count(name) > 1]:
-        raise BadInput(f"{twice[0]}: named twice; rename the folder of --predictions, or name a method once")
+        raise BadInput(f"{twice[0]}: named twice; rename the folder or file, or name a method once")
 
 
 def _checked(
@@ -224,6 +182,7 @@ def evaluate(
     slices: int = 0,
     predictions: Sequence[Path] = (),
     mask: Path | None = None,
+    baseline: str = "",
 ) -> Report:
     """Run every method on every volume of a split, and score what it makes.
 
@@ -236,12 +195,15 @@ def evaluate(
         slices: how many central slices of each volume are scored; 0 for all.
         predictions: folders of what other programs made, see `seran.data.exchange`.
         mask: a folder of masks, or `TISSUE_MASK`; None: every voxel counts.
+        baseline: the method, or folder of predictions, that differences are from; empty: that of the
+            degradation, bicubic or zero-filling.
 
     Raises:
         BadInput: if the methods or the images do not fit, one was trained on subjects of the split, or it is
             empty.
     """
-    refuse_unfit(data, methods, predictions)
+    baseline = baseline or degrade.named(data.degradation).baseline
+    refuse_unfit(data, methods, predictions, baseline)
     if slices < 0:
         raise BadInput(f"--slices {slices}: must be 0 (all) or more")
     volumes, scale = data.pick(split), methods[0].scale
@@ -257,7 +219,7 @@ def evaluate(
         truth, low = (np.asarray(s[at], np.float32) for s in (data.high(volume), data.low(volume, scale)))
         inside = None if drawn is None else _inside(data, volume, drawn, at)
         about: Row = {"volume": volume.source.split(".")[0]}
-        about |= {name: getattr(volume, name) for name in ("name", "subject", "contrast")}
+        about |= {n: getattr(volume, n) for n in ("name", "subject", "repository", "contrast")}
         about["voxels"] = truth.size if inside is None else int(inside.sum())
 
         def score(name: str, made: Stack, seconds: float | None) -> None:
@@ -268,6 +230,8 @@ def evaluate(
         for m in methods:
             began = time.perf_counter()
             made = sharpen(low, m).image
+            if not np.isfinite(made).all():
+                raise BadInput(f"{m.name}: made NaN or infinite values of {volume.name}; nothing is scored")
             score(m.name, made, round(time.perf_counter() - began, 6))
         for images in others:
             made, _ = exchange.stack_of(data, volume, images.paths[volume.name], scale / 2)
@@ -275,8 +239,9 @@ def evaluate(
     told = protocol(data, scale, split, slices, "" if drawn is None else _words(drawn))
     told += [*_edges(drawn is not None), *map(_told, others)]
     told += [f"{m.name}: {UNKNOWN}" for m in methods if m.weights and not m.scans]
+    told += [paired.words(baseline)] * (len({r["method"] for r in rows}) > 1)
     stated = [*map(_stated, methods), *(_images(images, scale) for images in others)]
-    return Report(told, degrade.named(data.degradation).baseline, stated, rows)
+    return Report(told, baseline, stated, rows)
 
 
 def _told(images: Images) -> str:

@@ -1,9 +1,9 @@
 """Volumes of a prepared set as images for other programs, and what those make of them as stacks again.
 
 An image is called as its volume in the manifest: ``NAME.nii.gz``, or another format of `seran.io`. Its axes
-are rows, columns and slices, and it lies where the scan lies. What other programs make of it may have its axes
-in another order or direction, as its affine says; nothing is interpolated. An array, ``NAME.npy``, is a stack
-as `seran.data.pairs` has them: slices, rows, columns.
+are rows, columns and slices, and it lies where the scan lies. What other programs make of it may have its
+axes in another order or direction, as its affine says; nothing is interpolated. An array, ``NAME.npy``, is a
+stack as `seran.data.pairs` has them: slices, rows, columns.
 """
 
 from collections.abc import Sequence
@@ -78,10 +78,10 @@ def write(data: PreparedSet, volume: Packed, scale: int, path: Path) -> None:
 
 
 def images(folder: Path, volumes: Sequence[Packed], what: str) -> Images:
-    """The images in a folder, one for each volume; `BadInput` names those that are missing or too many.
+    """The images in a folder, one for each volume; `BadInput` names those that are missing or there twice.
 
     Args:
-        folder: of the images; what is neither image nor array (a log, a JSON file) is left out.
+        folder: of the images; what is neither image nor array (a log), or of another name, is left out.
         volumes: that are to be scored.
         what: names the folder in errors, as ``--predictions``.
     """
@@ -95,15 +95,14 @@ def images(folder: Path, volumes: Sequence[Packed], what: str) -> Images:
             found.setdefault(path.name[: -len(end)], []).append(path)
     wanted = [v.name for v in volumes]
     missing, extra = [n for n in wanted if n not in found], [n for n in found if n not in wanted]
-    twice = next((paths for paths in found.values() if len(paths) > 1), None)
-    if missing or extra:
-        parts = {"missing": [f"{n}.nii.gz or {n}{ARRAY}" for n in missing], "not of these": extra}
-        told = "; ".join(f"{words}: {_some(names)}" for words, names in parts.items() if names)
-        there = f"{len(found)} there" + f" ({_some(list(found))})" * bool(found and not extra)
+    if missing:
+        names = _some([f"{n}.nii.gz or {n}{ARRAY}" for n in missing])
+        others = f"; it has others: {_some(extra)}" * bool(extra)
         raise BadInput(
-            f"{what} {folder}: expected one image for each of {len(wanted)} volumes, {there}; {told}"
+            f"{what} {folder}: expected one image for each of {len(wanted)} volumes, {len(missing)} missing: "
+            f"{names}{others}"
         )
-    if twice:
+    if twice := next((found[name] for name in wanted if len(found[name]) > 1), None):
         raise BadInput(
             f"{what} {folder}: expected one image for each volume, got {_some([p.name for p in twice])}"
         )
