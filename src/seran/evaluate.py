@@ -16,7 +16,8 @@ from seran.data.pairs import Packed, PreparedSet
 from seran.errors import BadInput
 from seran.quality import metrics, paired
 from seran.quality.metrics import Mask, Stack
-from seran.quality.scores import Report, Row
+from seran.quality.paired import Row
+from seran.quality.scores import Report
 from seran.sharpen import Method, Normalisation, Progress, sharpen
 from seran.uncertainty import TISSUE
 
