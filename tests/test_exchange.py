@@ -293,7 +293,7 @@ def test_networks_that_cannot_be_scored(
     assert "expected one input of (slices, 1, rows, columns)" in said(net(tmp_path / "rgb.onnx", channels=3))
     assert "it must take slices of any size" in said(net(tmp_path / "fixed.onnx", fixed=True))
     nan = said(net(tmp_path / "nan.onnx", weight=float("nan")))
-    assert "nan: made NaN or infinite values" in nan
+    assert "the network's result is no image of finite values" in nan
     (tmp_path / "broken.onnx").write_bytes(b"no network")
     assert "cannot be run" in said(tmp_path / "broken.onnx")
     assert "no such file" in said(tmp_path / "none.onnx")
