@@ -33,7 +33,7 @@ train:
   train      pairs -> a training run (needs seran[train])
   export     a training run -> a weights file (needs seran[train])
   calibrate  make a weights file ready for --precision int8
-  evaluate   methods x a prepared set -> PSNR and SSIM, with the protocol stated
+  evaluate   methods x a prepared set -> scores and paired differences, with the protocol stated
 
 maintain:
   weights    list, pull, verify or export the weights of this version
