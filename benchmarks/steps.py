@@ -36,7 +36,7 @@ def main(repeats: int = 3) -> None:
         ways = {
             "NLM x2": lambda: sharpen.sharpen(low, nlm),
             "bicubic x2": lambda: sharpen.sharpen(low, bicubic).image,
-            "PSNR and both SSIMs": lambda: metrics.scores(high, near, float(np.ptp(high))),
+            "metrics of evaluate": lambda: metrics.scores(high, near, float(np.ptp(high))),
             "bicubic degradation x2": lambda: DEGRADATIONS["bd"]((2, 2))(high),
             "k-space truncation x2": lambda: DEGRADATIONS["td"]((2, 2))(high),
             "k-space support": lambda: kspace.support(high),

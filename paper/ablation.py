@@ -7,10 +7,10 @@ from statistics import fmean
 
 import tyro
 from budget import fitted, lasting, trained
-from results import Rows, heading, load, markdown, score, write
+from results import Rows, heading, load, markdown, needed, score, write
 
 from seran import evaluate
-from seran.data.pairs import PreparedSet, load_prepared
+from seran.data.pairs import PreparedSet
 from seran.methods import method
 from seran.models import build
 from seran.recipes import RECIPES
@@ -79,7 +79,7 @@ def compare(
         machine: what it runs on, in words, for the table.
         out: folder of the table.
     """
-    pairs = load_prepared(data)
+    pairs = needed(data, 2, ("train", "val", "test"))
     pace = fitted(RECIPES[PACE], PACE, pairs, runs, budget)
     stated = PROTOCOL.format(budget=budget, machine=machine, steps=pace.steps)
     protocol = [stated, *evaluate.protocol(pairs, 2, "test", slices)]

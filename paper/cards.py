@@ -22,16 +22,14 @@ from scipy import ndimage
 from seran import evaluate, files, weights
 from seran.data.pairs import PreparedSet, load_prepared
 from seran.degrade import DEGRADATIONS
-from seran.evaluate import Report
 from seran.methods import Method, method
 from seran.quality import metrics
+from seran.quality.paired import DRAWS, FEWEST, interval
+from seran.quality.scores import Report
 from seran.sharpen import sharpen
 from seran.systems import SYSTEMS
 from seran.weights import Spacings, Weights
 
-DRAWS = 10_000
-FEWEST = 3
-"""Subjects below which an interval over subjects says nothing."""
 NOISE = 0.05
 """Standard deviation of the noise in a failure case, as a part of the slice's range."""
 
@@ -43,15 +41,6 @@ segmentations, phase or quantitative maps, nor across thick slices."""
 FAILURES = """On matplotlib's sample slice, the centre enlarged: noise is taken for structure; what is finer
 than the input's grid comes back as something else, without a sign of doubt; blur that was not in the training
 pairs (a soft reconstruction, motion, interpolated data) stays."""
-
-
-def interval(values: list[float], subjects: list[str]) -> tuple[float, float]:
-    """95 % percentile interval of the mean of all values; whole subjects are drawn."""
-    _, of = np.unique(subjects, return_inverse=True)
-    sums, counts = np.bincount(of, values), np.bincount(of)
-    drawn = np.random.default_rng(0).integers(len(sums), size=(DRAWS, len(sums)))
-    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5))
-    return float(low), float(high)
 
 
 def scores(report: Report, name: str) -> list[str]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from acquisitions import sources
-from cards import FEWEST, interval
 from errors import Drawn, Plane, Thick
 from jaxtyping import Bool
 from numpy import ndarray
@@ -28,6 +27,7 @@ from seran.acquisition import Window
 from seran.data.sources import Source
 from seran.engines import Engine
 from seran.errors import BadInput
+from seran.quality.paired import FEWEST, interval
 from seran.uncertainty import COVERED, TISSUE, Widths, contrast_of
 
 PROTOCOL = (

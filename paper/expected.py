@@ -107,13 +107,14 @@ def text(folder: Path) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def main(folder: Path = Path(__file__).parent) -> None:
+def main(folder: Path = Path(__file__).parent, out: Path | None = None) -> None:
     """Write EXPECTED.md.
 
     Args:
-        folder: of the tables, and of EXPECTED.md.
+        folder: of the tables.
+        out: folder of EXPECTED.md; that of the tables if none is named.
     """
-    with files.atomic(folder / "EXPECTED.md") as part:
+    with files.atomic((out or folder) / "EXPECTED.md") as part:
         part.write_text(text(folder))
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from acquisitions import CASES
-from cards import FEWEST, interval
 from figures import save
 from matplotlib.figure import Figure
 from results import Rows, markdown
 from ways import BASE, WAYS
+
+from seran.quality.paired import FEWEST, interval
 
 LOSS = 0.05
 """dB that a volume may lose against zero-filling."""

@@ -1,6 +1,6 @@
 """Lesions, in the plane and across slices: whether they stay as bright and as large, vanish or appear.
 
-    python paper/lesions.py MANIFEST.csv --out pictures
+    python paper/lesions.py MANIFEST.csv --pictures pictures
 
 A truth (see `acquisitions`) is acquired at half of its resolution in the plane and, apart from that, loses
 slices along an axis of its plane as in `isotropic`. Patients of the training split, whom the weights have
@@ -292,8 +292,8 @@ def main(
     lists: Positional[tuple[Path, ...]],
     splits: tuple[str, ...] = tuple(LESIONS),
     threads: int = 0,
-    out: Path | None = None,
-    results: Path = Path(__file__).parent,
+    out: Path = Path(__file__).parent,
+    pictures: Path | None = None,
 ) -> None:
     """Measure and draw.
 
@@ -301,8 +301,8 @@ def main(
         lists: CSV files of scans, as ``shared/data`` has them.
         splits: whose lesions.
         threads: of the CPU; 0: all.
-        out: folder of a picture for each scan.
-        results: folder of ``lesions.json`` and ``.md``.
+        out: folder of ``lesions.json`` and ``.md``.
+        pictures: folder of a picture for each scan; without it none is drawn.
     """
     engine, rows = Engine(threads=threads), {}
     digests = {"bd": digest("seran-bd"), "native": digest("native")}
@@ -316,10 +316,10 @@ def main(
             images = made(x, engine)
             rows[scan] = {"split": split, "contrast": source.contrast, **scored(x, images, own)}
             sys.stderr.write(f"{scan}: {rows[scan]['ways']}\n")
-            if out:
-                out.mkdir(parents=True, exist_ok=True)
-                draw({"truth": x, **images}, own, out / f"lesions-{scan}.png")
-    write(results / "lesions.json", protocol, rows, table)
+            if pictures:
+                pictures.mkdir(parents=True, exist_ok=True)
+                draw({"truth": x, **images}, own, pictures / f"lesions-{scan}.png")
+    write(out / "lesions.json", protocol, rows, table)
 
 
 if __name__ == "__main__":

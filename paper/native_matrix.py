@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from acquisitions import CASES, Case, acquired, aligned, psnr, sources, truth
-from cards import FEWEST
 from gains import picture, table
 from jaxtyping import Float
 from numpy import ndarray
-from results import Rows, load, ordered, program, write
+from results import PAPER, Rows, load, ordered, program, shown, write
 from tyro.conf import Positional
 from ways import BASE, WAYS, digest, found, runs, stated, through
 
 from seran.data.sources import Source
 from seran.engines import Engine
 from seran.errors import BadInput
+from seran.quality.paired import FEWEST
 
 PROTOCOL = (
     "Gain over zero-filling in dB, x2; split {split}, the {slices} central slices of each volume, PSNR of "
@@ -121,7 +121,7 @@ def main(
     stored: bool = False,
     threads: int = 0,
     out: Path = Path(__file__).parent,
-    figures: Path = Path(__file__).parents[1] / "docs",
+    figures: Path | None = None,
 ) -> None:
     """Fill the matrix; what is done already is kept.
 
@@ -136,7 +136,7 @@ def main(
         stored: take scans as they are, with the zeros that a scanner filled in.
         threads: of the CPU; 0: all.
         out: folder of ``native_matrix.json`` and ``.md``; those of other splits bear their names.
-        figures: folder of the heat map.
+        figures: folder of the heat map; without it ``docs`` for the paper's own table, else ``out``.
     """
     for word, known in ((ways, WAYS), (columns, CASES)):
         if set(word) - set(known):
@@ -168,6 +168,7 @@ def main(
         write(path, protocol, ordered(rows, every), table)
     rows = ordered(rows, every)
     write(path, protocol, rows, table)
+    figures = shown(figures, out, PAPER.parent / "docs")
     figures.mkdir(parents=True, exist_ok=True)
     picture(rows, figures / f"{name}.png")
     sys.stdout.write("\n".join(table(rows)) + "\n")

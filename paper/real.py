@@ -1,7 +1,7 @@
 """Real scans, at x2: phantoms, scan and rescan, low against high field, noise and overshoot, pictures.
 
-    python paper/real.py MANIFEST.csv NATIVE.csv --out pictures             # all parts, the test split
-    python paper/real.py NATIVE.csv --parts phantom rescan --out pictures
+    python paper/real.py MANIFEST.csv NATIVE.csv --pictures pictures             # all parts, the test split
+    python paper/real.py NATIVE.csv --parts phantom rescan --pictures pictures
 
 There is no truth. What counts as evidence:
 
@@ -28,7 +28,7 @@ import phantom
 import rescan
 import sheet
 from acquisitions import sources
-from results import Rows, load, program, write
+from results import PAPER, Rows, load, program, shown, write
 from tyro.conf import Positional
 from ways import digests
 
@@ -67,8 +67,8 @@ def main(
     only: str = "",
     seed: int = 0,
     threads: int = 0,
-    out: Path = Path("real"),
-    results: Path = Path(__file__).parent,
+    out: Path = PAPER,
+    pictures: Path | None = None,
 ) -> None:
     """Measure; a part that is done again replaces what was there of it.
 
@@ -80,15 +80,15 @@ def main(
         only: scans of the split whose file names contain this.
         seed: of the order of the blind sheet.
         threads: of the CPU; 0: all.
-        out: folder of the pictures.
-        results: folder of ``real.json`` and ``real.md``; those of other splits bear their names.
+        out: folder of ``real.json`` and ``real.md``; those of other splits bear their names.
+        pictures: folder of the pictures; without it ``real`` for the paper's own table, else ``out``.
     """
     if set(parts) - set(TABLES):
         raise BadInput(f"expected some of {', '.join(TABLES)}, got {', '.join(parts)}")
     engine = Engine(threads=threads)
     facts = {"split": split, "slices": slices or "all", "seed": seed, "weights": digests()}
     protocol = [line.format(**facts) for line in PROTOCOL]
-    path = results / f"real{f'-{split}' * (split != 'test')}.json"
+    path, drawn = out / f"real{f'-{split}' * (split != 'test')}.json", shown(pictures, out, Path("real"))
     rows = load(path, protocol)
 
     def of(name: str) -> list[Source]:
@@ -98,14 +98,14 @@ def main(
         return chosen
 
     work: dict[str, Callable[[], dict[str, Any]]] = {
-        "phantom": lambda: phantom.compute(of("phantom"), out, engine),
+        "phantom": lambda: phantom.compute(of("phantom"), drawn, engine),
         "rescan": lambda: rescan.compute(of("pair"), slices, engine),
         "field": lambda: field.compute(of("pair"), engine),
         "noise": lambda: noise.compute(of(split), slices, engine),
-        "sheet": lambda: sheet.compute(of(split), seed, out, engine),
+        "sheet": lambda: sheet.compute(of(split), seed, drawn, engine),
     }
     if {"sheet", "phantom"} & set(parts):
-        out.mkdir(parents=True, exist_ok=True)
+        drawn.mkdir(parents=True, exist_ok=True)
     for part in parts:
         rows[part] = work[part]()
         write(path, protocol, {p: rows[p] for p in TABLES if p in rows}, table)

@@ -2,18 +2,68 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from seran import evaluate, files
-from seran.data.pairs import PreparedSet
+from seran.data.pairs import PreparedSet, load_prepared
 from seran.errors import BadInput
+from seran.grid import dimensions
 from seran.methods import Method, method
 
 Rows = dict[str, dict[str, Any]]
+PAPER = Path(__file__).parent
+TIMED = (96, 240, 240)
+"""Slices, rows and columns of a validation scan that methods are timed on."""
+
+
+def needed(data: Path, scale: int, splits: Sequence[str], timed: bool = False) -> PreparedSet:
+    """The pairs of a table, looked at before any work.
+
+    Args:
+        data: a folder made by `seran prepare`.
+        scale: of its low slices.
+        splits: which must have volumes.
+        timed: whether a validation scan must be as large as `TIMED`.
+
+    Raises:
+        BadInput: in one line, what the table needs and what is lacking.
+    """
+    need = f"a set made by `seran prepare` (bicubic, x{scale}) with scans of the splits {', '.join(splits)}"
+    size = dimensions(TIMED[::-1])
+    need += f", one of val with {size} voxels to time methods on" * timed
+    how = f"seran prepare open {data}, or seran prepare SCANS {data}"
+
+    def lacks(what: str) -> BadInput:
+        return BadInput(f"--data {data}: expected {need}; {what}; make one: {how}")
+
+    if not (data / "manifest.json").is_file():
+        raise lacks("it is not there" if not data.exists() else "it has no manifest.json")
+    pairs = load_prepared(data)
+    if pairs.degradation != "bd":
+        raise lacks(f"its degradation is {pairs.degradation}")
+    for split in splits:
+        if not pairs.pick(split):
+            raise lacks(f"it has no scan of the split {split}")
+    if any(str(scale) not in volume.unit for volume in pairs.volumes):
+        raise lacks(f"it was prepared without x{scale}")
+    if timed and not any(all(n >= m for n, m in zip(v.shape, TIMED, strict=True)) for v in pairs.pick("val")):
+        raise lacks("no scan of val is that large (--stages train score does without)")
+    return pairs
+
+
+def shown(pictures: Path | None, out: Path, usual: Path) -> Path:
+    """Where pictures go: into the folder that is named for them, else into that of the tables.
+
+    Args:
+        pictures: the folder, if it is named.
+        out: the folder of the tables.
+        usual: where pictures beside the paper's own tables lie.
+    """
+    return pictures or (usual if out == PAPER else out)
 
 
 def load(path: Path, protocol: list[str]) -> Rows:

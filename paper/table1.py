@@ -1,5 +1,7 @@
 """Table 1: the residual baseline, squeeze and excitation attention without and with residual scaling, SERAN.
 
+Needs a set of `seran prepare` with the splits train, val and test at x2:
+
 seran prepare DATA open
 python paper/table1.py --data open --budget 12        # resumes; writes table1.json and table1.md
 """

@@ -1,5 +1,7 @@
 """Table 2: one, two or three attention blocks, after residual blocks 1 (low), 20 (mid) and 40 (high).
 
+Needs a set of `seran prepare` with the splits train, val and test at x2:
+
 seran prepare DATA open
 python paper/table2.py --data open --budget 12        # resumes; writes table2.json and table2.md
 """

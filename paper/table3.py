@@ -1,5 +1,8 @@
 """Table 3 on data of your own: every system, trained alike for the same minutes, scored alike.
 
+Needs a set of `seran prepare` with the splits train, val and test at the scale, and for timing a scan of val
+with 240x240x96 voxels:
+
     seran prepare DATA open
     python paper/table3.py --data open --budget 12.2     # trains, scores, times; resumes; table3-x2.*
     python paper/table3.py --data open --scale 4 --budget 30 --slices 0
@@ -22,16 +25,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from budget import fitted, lasting, trained
-from cards import FEWEST, interval
-from results import Rows, heading, load, markdown, ordered, program, score, write
+from results import TIMED, Rows, heading, load, markdown, needed, ordered, program, score, write
 from torch.utils.flop_counter import FlopCounterMode
 
 from seran import evaluate, weights
-from seran.data.pairs import PreparedSet, load_prepared
+from seran.data.pairs import PreparedSet
 from seran.degrade import Bicubic
 from seran.errors import BadInput
 from seran.methods import Method, is_network, method
 from seran.models import build
+from seran.quality.paired import FEWEST, interval
 from seran.recipes import RECIPES
 from seran.sharpen import sharpen
 from seran.systems import SYSTEMS, title
@@ -79,8 +82,8 @@ def seconds(chosen: Method, data: PreparedSet) -> float:
     """For the central 240x240x96 voxels of a validation scan, without reading and writing it."""
     for volume in data.pick("val"):
         high = data.high(volume)
-        if high.shape[0] >= 96 and min(high.shape[1:]) >= 240:
-            a, b, c = ((n - m) // 2 for n, m in zip(high.shape, (96, 240, 240), strict=True))
+        if all(n >= m for n, m in zip(high.shape, TIMED, strict=True)):
+            a, b, c = ((n - m) // 2 for n, m in zip(high.shape, TIMED, strict=True))
             degrade = Bicubic((chosen.scale, chosen.scale))
             low = degrade(np.asarray(high[a : a + 96, b : b + 240, c : c + 240], np.float32))
             sharpen(low[:2], chosen)
@@ -184,7 +187,8 @@ def main(
         stages: what to do; training and timing want a quiet machine.
         out: folder of the table.
     """
-    pairs = load_prepared(data)
+    splits = {"train": ("train", "val"), "score": ("test",), "time": ("val",)}
+    pairs = needed(data, scale, [*dict.fromkeys(s for one in stages for s in splits[one])], "time" in stages)
     path = out / f"table3-x{scale}.json"
     words = (
         f"{patches:,} patches" if patches else f"as many steps as a pilot made in {budget:g} quiet minutes"

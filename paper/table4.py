@@ -1,5 +1,7 @@
 """Table 4: seconds per volume, of what a user waits for the network: no reading, no writing.
 
+Needs no data:
+
     python paper/table4.py          # on a quiet machine; writes table4.json and table4.md
 
 120x120x96 voxels at x2, 80x80x96 at x3 and 60x60x96 at x4, so that the result always has 240x240x96. The time

@@ -79,7 +79,9 @@ def test_it_knows_what_help_says(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(known["help"].words) == set(cli.COMMANDS)
     for name in cli.COMMANDS:
         text = ""
-        for words in {"train": [["seran-x2-bd"]], "prepare": [[], ["ixi"], ["open"]]}.get(name, [[]]):
+        for words in {"train": [["seran-x2-bd"]], "prepare": [[], ["ixi"], ["open"], ["to-nifti"]]}.get(
+            name, [[]]
+        ):
             assert cli.run([name, *words, "--help"]) == 0
             text += capsys.readouterr().out
         options = [line.strip() for line in text.splitlines() if line[:3] == "  -"]

@@ -57,6 +57,9 @@ def test_scores_means_and_gains(pairs: PreparedSet) -> None:
     assert mean["psnr"] == pytest.approx((report.rows[0]["psnr"] + report.rows[2]["psnr"]) / 2)
     text = report.markdown()
     assert "range max - min of the truth" in text
+    assert "| SSIM 3-D | SSIM 2-D | HFEN | GMSD |" in text
+    assert "HFEN: slices less the truth" in text
+    assert all(r["hfen"] < 1e-3 for r in report.rows if r["method"] == "perfect")
     assert "cropped to its measured k-space support" in text
     assert f"| T2 | 2 | bicubic | {mean['psnr']:.2f} | +0.00 |" in text
     assert all(r["seconds"] > 0 for r in report.rows)

@@ -38,7 +38,7 @@ def test_a_few_whole_numbers_are_labels_unless_the_user_says_otherwise(
     path = save(PARTS, oblique(), tmp_path / f"in{end}")
     said = refused(path, capsys)
     assert f"{len(np.unique(PARTS))} different values" in said
-    assert "nearest neighbour" in said
+    assert "seran resample LABELS OUT --like SHARP" in said
     out = tmp_path / "out.nii"
     assert cli.run(["upscale", str(path), str(out), "--method", "bicubic", "--no-label-check"]) == 0
     assert io.read(out).data.shape == (52, 68, 5)

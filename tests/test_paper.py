@@ -62,8 +62,10 @@ def test_table3_trains_scores_and_resumes(pairs: Path, tmp_path: Path) -> None:
     options = ["--data", pairs, "--runs", tmp_path / "runs", "--out", tmp_path, "--slices", "3"]
     options += ["--stages", "train", "score"]
     late = run("table3", *options[:-2], "score", "time", "--budget", "0.1", "--systems", "nlm")
-    assert late.returncode == 2  # what was scored is kept though it cannot be timed
-    assert "expected a validation scan of 240x240x96 voxels" in late.stderr
+    assert late.returncode == 2  # before anything is scored that could not be timed
+    assert "one of val with 240x240x96 voxels to time methods on; no scan of val is that large" in late.stderr
+    assert not [*tmp_path.iterdir()]
+    made("table3", *options, "--budget", "0.1", "--systems", "nlm")
     for systems in (["bicubic", "srcnn"], ["srcnn", "vdsr"]):
         made("table3", *options, "--budget", "0.1", "--systems", *systems)
     kept = json.loads((tmp_path / "table3-x2.json").read_text())
@@ -178,6 +180,54 @@ def test_variants_and_seeds_make_the_steps_of_seran(
     text = (tmp_path / "EXPECTED.md").read_text()
     assert "| seran | +0.85 | – | +0.84 | – | +1.30 | " in text
     assert "Not made yet: see `paper/table2.py`." in text
+
+
+def test_a_table_says_what_it_needs(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line: no such folder, another folder, a set without a split or a scale."""
+    monkeypatch.syspath_prepend(str(PAPER))
+    import results
+
+    (tmp_path / "empty").mkdir()
+    lacking = tmp_path / "lacking"
+    shutil.copytree(pairs, lacking)
+    manifest = json.loads((lacking / "manifest.json").read_text())
+    manifest["volumes"] = [v for v in manifest["volumes"] if v["split"] != "val"]
+    (lacking / "manifest.json").write_text(json.dumps(manifest))
+    splits = ("train", "val", "test")
+    for data, scale, why in (
+        (tmp_path / "none", 2, "it is not there"),
+        (tmp_path / "empty", 2, "it has no manifest.json"),
+        (lacking, 2, "it has no scan of the split val"),
+        (pairs, 3, "it was prepared without x3"),
+    ):
+        with pytest.raises(results.BadInput) as error:
+            results.needed(data, scale, splits)
+        need = (
+            f"expected a set made by `seran prepare` (bicubic, x{scale}) with scans of the splits train, val"
+        )
+        assert str(error.value).startswith(
+            f"--data {data}: {need}, test; {why}; make one: seran prepare open"
+        )
+    assert len(results.needed(pairs, 2, splits).volumes) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["table1", "table2", "table3"])
+def test_a_table_says_so_before_any_work(program: str, tmp_path: Path) -> None:
+    done = run(program, "--data", tmp_path / "none", "--runs", tmp_path / "runs", "--out", tmp_path)
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith(f"{program}.py: --data {tmp_path / 'none'}: expected a set made by")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_page_names_every_program() -> None:
+    """And nothing else; its commands take what it says that they take."""
+    page = (PAPER / "README.md").read_text()
+    programs = {p.name for p in PAPER.glob("*.py") if '__name__ == "__main__"' in p.read_text()}
+    assert set(re.findall(r"^\| `(\w+\.py)` \|", page, re.MULTILINE)) == programs
+    others = {p.stem for p in PAPER.glob("*.py")} - {name[:-3] for name in programs}
+    assert set(re.findall(r"`(\w+)`", page.rpartition("of their own:")[2])) == others
 
 
 @pytest.mark.parametrize("program", ["table1", "table2"])

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from seran import files
+from seran import files, grid
 from seran.errors import BadInput
 
 CODE = 2048
@@ -84,12 +84,13 @@ def scans(lists: Sequence[Path], splits: Sequence[str], most: int) -> Iterator[t
     from seran.data.sources import find, read_source
 
     for source in [s for one in lists for s in find(one) if s.split in splits]:
-        stack, band, size = high_resolution(read_source(source), PrepareOptions(), None)
+        stack, band, affine = high_resolution(read_source(source), PrepareOptions(), None)
         stack = stack / np.float32(np.percentile(stack, 99.9))
         if 0 < most < len(stack):
             stack = stack[np.linspace(0, len(stack) - 1, most).round().astype(int)]
         row = {"split": source.split, "contrast": source.contrast, "source": source.path.name}
         row |= {"sha256": source.sha256, "repository": source.repository, "licence": source.licence}
+        size = tuple(grid.spacing(affine).tolist())
         yield row | {"subject": source.subject, "band": band, "shape": stack.shape, "spacing": size}, stack
 
 

@@ -22,6 +22,7 @@ MR image super-resolution (SERAN, CVPR 2021). Research use, not a medical device
 
 use:
   upscale    sharpen a scan: NIfTI, DICOM, MGH, NRRD in and out, on exactly the right grid
+  resample   masks and segmentations onto the grid of a sharpened image, label by label
   bids       a BIDS App: the scans of a BIDS data set -> a derivative data set
   compare    two volumes -> one page: slices with a divider, difference, spectrum, checks
   info       describe a scan, list the series of a DICOM folder, or describe this installation
@@ -33,7 +34,7 @@ train:
   train      pairs -> a training run (needs seran[train])
   export     a training run -> a weights file (needs seran[train])
   calibrate  make a weights file ready for --precision int8
-  evaluate   methods x a prepared set -> PSNR and SSIM, with the protocol stated
+  evaluate   methods x a prepared set -> scores and paired differences, with the protocol stated
 
 maintain:
   weights    list, pull, verify or export the weights of this version

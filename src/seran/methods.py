@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy import ndarray
 
-from seran import weights
+from seran import files, weights
 from seran.classical import CLASSICAL, VOLUMETRIC
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine, Running
@@ -98,6 +98,32 @@ def method(
     if not name.endswith("+"):
         return found
     return replace(found if found.heads else ensembled(found), name=name)
+
+
+def foreign(path: Path, scale: int, degradation: str, engine: Engine = AUTO) -> Method:
+    """A network in an ONNX file that is not seran's, called as the file; for scoring alone.
+
+    Args:
+        path: the file.
+        scale: 2, 3 or 4.
+        degradation: what it is taken to undo: that of the pairs it is scored on.
+        engine: how it is run.
+    """
+    from seran.engines import foreign as runner
+
+    if not path.is_file():
+        raise BadInput(f"--onnx {path}: no such file")
+    try:
+        card = weights.read(path).card
+    except BadInput:  # what is no weights file of seran's
+        running, anchor = runner.load(path, scale, engine), DEGRADATIONS[degradation].anchor
+        facts: dict[str, Any] = {"weights": path.name, "sha256": files.sha256(path)}
+        facts |= {"engine": running.engine, "precision": running.precision}
+        return Method(path.stem, (scale, scale), running.predict, degradation, anchor, **facts)
+    raise BadInput(
+        f"--onnx {path}: is a weights file of seran's, which says what it was trained on; give "
+        f"--methods {card.model} --weights {path}"
+    )
 
 
 def across(name: str, file: Path | None = None, engine: Engine = AUTO) -> Across:

@@ -1,7 +1,8 @@
 """A volume on another grid, in one step: from a network's whole factor to the grid that is wanted.
 
 Parallel axes: Keys' cubic, stretched where the new grid is coarser (`seran.resize`); turned grids: cubic
-B-splines after the same smoothing. Where the source has no negative voxel, the result has none.
+B-splines after the same smoothing. Where the source has no negative voxel, the result has none. Labels, which
+are names, are not interpolated: `nearest`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from seran.volume import Volume
 
 Voxels = Float[ndarray, "_ _ _"]
 TURNED = 0.01  # voxels by which a grid may leave the axes of another one and still count as parallel to it
+TIE = 0.01  # voxels of labels: a point so near to the border of one counts as on it
 APART = 0.02  # part of the smaller of two fields of view that is too little to share
 LARGEST = 4.0  # the largest scale that there are networks for
 
@@ -123,6 +125,42 @@ def onto(volume: Volume, target: Grid, allocate: Allocator = memory) -> Volume:
         for part in scratch.parts(data):
             np.maximum(part, 0, out=part)
     return replace(volume.on(data, target.affine), slices=None, thickness=None)  # its axes may be others
+
+
+def nearest(labels: Volume, target: Grid, allocate: Allocator = memory) -> tuple[Volume, int]:
+    """Labels on another grid, and how many of its voxels lie outside their field of view, which are 0.
+
+    A voxel takes the label of the voxel that its centre lies in. A centre on the border of two (to `TIE`)
+    counts as lying in the one towards the target's first voxel, however the labels are stored: where the
+    target is k times as fine and keeps the centre of the first voxel, every voxel of the labels between the
+    ends becomes k along each axis.
+
+    Args:
+        labels: of any type, which stays.
+        target: where they go.
+        allocate: makes the array.
+    """
+    to = np.linalg.inv(labels.affine) @ target.affine  # index on the target -> index on the labels
+    order = list(grid.world_axes(to))
+    axes = np.zeros((3, 3))
+    axes[order, range(3)] = np.sign(to[order, range(3)])
+    offset = to[:3, 3] - TIE * axes.sum(1)
+    if not turned(labels.grid, target):
+        to[:3, :3] *= np.abs(axes)  # the rest is rounding
+    made, outside = scratch.typed(allocate, target.shape, labels.data.dtype), 0
+    for at in scratch.blocks(made, 100):  # indices, and what is compared with them
+        cuts = zip((*at, slice(None), slice(None)), target.shape, strict=False)
+        index = np.ogrid[tuple(slice(*cut.indices(n)) for cut, n in cuts)]
+        u = [sum(to[i, j] * index[j] for j in range(3) if to[i, j]) + offset[i] for i in range(3)]
+        voxel = [np.floor(one + 0.5).astype(int) for one in u]
+        x, y, z = ((v >= 0) & (v < n) for v, n in zip(voxel, labels.data.shape, strict=True))
+        inside = x & y & z
+        held = [v.clip(0, n - 1) for v, n in zip(voxel, labels.data.shape, strict=True)]
+        made[at] = np.where(inside, labels.data[tuple(held)], made.dtype.type(0))
+        outside += inside.size - int(np.count_nonzero(inside))
+        for array in (labels.data, made):
+            scratch.release(array)
+    return replace(labels.on(made, target.affine), slices=None, thickness=None), outside
 
 
 def along_blocks(data: Voxels, i: int, weights: Matrix, allocate: Allocator) -> Voxels:

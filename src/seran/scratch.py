@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numpy import ndarray
 
 LARGE = 1 << 27  # bytes from which an array is kept on disk
@@ -48,6 +48,18 @@ def turned(allocate: Allocator) -> Allocator:
         return allocate((n, w, h)).swapaxes(1, 2)
 
     return make
+
+
+def typed(allocate: Allocator, shape: tuple[int, ...], dtype: np.dtype) -> Shaped[ndarray, "*n"]:
+    """An array of any type, whose first axis varies fastest.
+
+    Args:
+        allocate: what gives the room for it.
+        shape: of the array.
+        dtype: of its values.
+    """
+    need = math.prod(shape) * dtype.itemsize
+    return allocate((-(-need // 4),)).view(np.uint8)[:need].view(dtype).reshape(shape, order="F")
 
 
 def blocks(array: ndarray, voxel: int = 4) -> Iterator[tuple[slice, ...]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from numpy import ndarray
 
 from seran.grid import Grid, dimensions, orientation, spacing
@@ -14,7 +14,7 @@ from seran.grid import Grid, dimensions, orientation, spacing
 class Volume:
     """A 3-D scan; the header is what its format needs to write it back, opaque to all but `seran.io`."""
 
-    data: Float[ndarray, "x y z"]  # in the file's own units and axis order
+    data: Real[ndarray, "x y z"]  # in the file's own units and axis order; float32, but for labels
     affine: Float[ndarray, "4 4"]  # voxel index to mm (RAS+)
     header: Any = None
     slices: int | None = None  # the array axis that its file says 2-D slices were acquired along, if it does
@@ -25,7 +25,7 @@ class Volume:
         """Where its voxels lie."""
         return Grid(self.data.shape, self.affine)
 
-    def on(self, data: Float[ndarray, "a b c"], affine: Float[ndarray, "4 4"]) -> "Volume":
+    def on(self, data: Real[ndarray, "a b c"], affine: Float[ndarray, "4 4"]) -> "Volume":
         """The same scan with other voxels on another grid."""
         return replace(self, data=data, affine=affine)
 

@@ -18,9 +18,9 @@ from seran.degrade import DEGRADATIONS
 from seran.recipes import RECIPES
 from seran.systems import SYSTEMS
 
-OTHERS = {"prepare": ("ixi", "benchmark")}
+OTHERS = {"prepare": ("ixi", "benchmark", "to_nifti")}
 """Functions of a command's module whose options it has, too, after some first words."""
-FIRST = {"prepare": ("ixi", "open"), "train": tuple(RECIPES)}
+FIRST = {"prepare": ("ixi", "open", "to-nifti"), "train": tuple(RECIPES)}
 """First words of a command that its signature does not list."""
 VALUES = {"--method": tuple(SYSTEMS), "--methods": tuple(SYSTEMS), "--degradation": tuple(DEGRADATIONS)}
 """Words that an option takes one of though its type does not list them."""

@@ -4,19 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from seran import progress
+from seran import files, progress
+from seran.data import exchange, open_set
 from seran.data import ixi as ixi_set
-from seran.data import open_set
 from seran.data import prepare as library
 from seran.data.fetch import fetch
-from seran.data.pairs import SPLITS, PreparedSet
+from seran.data.pairs import SPLITS, PreparedSet, load_prepared
 from seran.data.prepare import PrepareOptions
-from seran.errors import counted
+from seran.errors import BadInput, counted
 
 
 def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
-    """``seran prepare ixi …`` and ``seran prepare open …`` are commands of their own."""
-    own: dict[str, Callable[..., str]] = {"ixi": ixi, "open": benchmark}
+    """``seran prepare ixi …``, ``open …`` and ``to-nifti …`` are commands of their own."""
+    own: dict[str, Callable[..., str]] = {"ixi": ixi, "open": benchmark, "to-nifti": to_nifti}
     return (own[args[0]], args[1:]) if args and args[0] in own else (prepare, args)
 
 
@@ -86,10 +86,42 @@ def benchmark(
     return _summary(library.prepare(found, out, options, progress.say), out)
 
 
+def to_nifti(
+    pairs: Path,
+    out: Path,
+    /,
+    scale: Literal[1, 2, 3, 4] = 2,
+    split: Literal["train", "val", "test"] = "test",
+) -> str:
+    """Write the low slices of a prepared set as NIfTI files, for programs that `seran evaluate` is to score.
+
+    Each is called NAME.nii.gz, by the name of its volume, and lies where the scan lies. What another program
+    makes of them is scored under the same names: `seran evaluate PAIRS --predictions FOLDER`.
+
+    Args:
+        pairs: a folder made by `seran prepare`.
+        out: the folder of the files; must not exist.
+        scale: which low-resolution set; 1 for the truth, as to draw masks on, or to train on.
+        split: of which volumes.
+    """
+    library.refuse_existing(out)
+    data = load_prepared(pairs)
+    chosen = data.pick(split)
+    if not chosen:
+        raise BadInput(f"{pairs}: the split {split!r} is empty")
+    with files.together(out, force=False) as (folder,), progress.bar(len(chosen), "volume") as bar:
+        folder.mkdir()
+        for volume in chosen:
+            exchange.write(data, volume, scale, folder / f"{volume.name}.nii.gz")
+            bar.update()
+    return f"{counted(len(chosen), 'image')} of the split {split} in {out}"
+
+
 def prepare(source: Path, out: Path, /, options: PrepareOptions = PrepareOptions()) -> str:  # noqa: B008
     """Pack scans into pairs of high- and low-resolution slices for training and evaluation.
 
-    `seran prepare ixi --help` and `seran prepare open --help` tell of the public sets.
+    `seran prepare ixi --help` and `seran prepare open --help` tell of the public sets, and
+    `seran prepare to-nifti --help` of images for other programs.
 
     Args:
         source: a folder of scans, or a CSV manifest with the columns split, path, contrast, subject.

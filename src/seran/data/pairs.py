@@ -36,6 +36,7 @@ class Packed:
     unit: dict[str, list[float]]  # per scale, the offset and gain that normalise the low slices
     sha256: str  # of the source file
     high_sha256: str  # of ``high/NAME.npy``
+    affine: list[list[float]] | None = None  # (slice, row, column) of that stack to mm (RAS+), 4x4
 
     @property
     def span(self) -> float:
@@ -114,3 +115,13 @@ def _refuse_impossible(volume: Packed) -> None:
         raise ValueError(
             f"{volume.name} of shape {volume.shape}, range {volume.range} and units {volume.unit}"
         )
+    if volume.affine is not None and not _places(volume.affine):
+        raise ValueError(f"{volume.name} with the affine {volume.affine}")
+
+
+def _places(rows: list[list[float]]) -> bool:
+    """Whether these are the rows of an affine."""
+    if [len(row) for row in rows] != [4] * 4:
+        return False
+    with np.errstate(all="ignore"):
+        return 0 < abs(float(np.linalg.det(rows))) < math.inf

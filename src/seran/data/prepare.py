@@ -14,6 +14,7 @@ from seran import degrade, files, grid, kspace, resample
 from seran.data.pairs import Packed, PreparedSet, load_prepared
 from seran.data.sources import Source, find, read_source
 from seran.errors import BadInput
+from seran.grid import Affine
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
@@ -48,8 +49,8 @@ class PrepareOptions:
 
 def high_resolution(
     volume: Volume, options: PrepareOptions, shape: Shape | None
-) -> tuple[Float[ndarray, "n h w"], tuple[float, float], tuple[float, float, float]]:
-    """Ground-truth stack of a scan, its measured k-space support, and its spacing in mm.
+) -> tuple[Float[ndarray, "n h w"], tuple[float, float], Affine]:
+    """Ground-truth stack of a scan, its measured k-space support, and where its voxels lie.
 
     Args:
         volume: the scan; `BadInput` if it is too small.
@@ -71,15 +72,18 @@ def high_resolution(
     stack = np.ascontiguousarray(stack[first : first + n, top : top + h, left : left + w])
     if options.integer:
         stack = np.maximum(np.floor(stack + 0.5), 0)
-    mm = grid.spacing(volume.affine).tolist()
-    return stack, band, (mm.pop(axis), *mm)
+    order = [axis, *(i for i in range(3) if i != axis), 3]
+    affine = volume.affine[:, order]
+    affine[:3, 3] += affine[:3, :3] @ (first, top, left)
+    return stack, band, affine
 
 
 def _pack(
     source: Source, made: PreparedSet, name: str, options: PrepareOptions, shape: Shape | None
 ) -> list[Packed]:
     """Read a source and write its stacks: once, or twice for `PrepareOptions.also_stored`."""
-    stack, band, spacing = high_resolution(read_source(source), options, shape)
+    stack, band, affine = high_resolution(read_source(source), options, shape)
+    deep, tall, wide = grid.spacing(affine).tolist()
     dtype = np.int32 if options.integer else np.float32
     np.save(made.file(name), stack.astype(dtype))
     units = {}
@@ -95,11 +99,12 @@ def _pack(
         **{fact: getattr(source, fact) for fact in ("subject", "contrast", "split", "licence", "repository")},
         band=band,
         shape=stack.shape,
-        spacing=spacing,
+        spacing=(deep, tall, wide),
         range=(float(stack.min()), float(stack.max())),
         unit=units,
         sha256=source.sha256 or files.sha256(source.path),
         high_sha256=files.sha256(made.file(name)),
+        affine=affine.tolist(),
     )
     if options.also_stored and options.fourier_crop and min(band) < 1 and source.split == "train":
         stored = replace(options, fourier_crop=False)

@@ -1,8 +1,8 @@
-"""Reading and writing scans: one module per format, each with ``read`` and ``receive``."""
+"""Reading and writing scans: one module per format, each with ``read``, ``receive`` and ``labelled``."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -96,6 +96,7 @@ def read_series(
     only: int | None = None,
     pick: str | None = None,
     voxels: bool = True,
+    labels: bool = False,
 ) -> Series:
     """Read a scan, or a series of volumes on one grid (4-D), as float32 in its own units; else `BadInput`.
 
@@ -108,14 +109,17 @@ def read_series(
         only: which volume of a series, counted from 0; all without it.
         pick: which series of a folder, by number or UID, where ``scan`` is a path.
         voxels: else only the grid is wanted, and voxels of files are 0.
+        labels: whether voxels are names: whole numbers, which stay as they are, in the type that they have.
     """
     if fill is not None and not np.isfinite(np.float32(fill)):
         raise BadInput(f"--fill {fill}: must be finite")
+    if labels and isinstance(scan, Path) and scan.is_dir():
+        raise BadInput(f"{scan}: labels are read from a file, not from DICOM; save them as NIfTI or NRRD")
     source = scan if isinstance(scan, Source) else resolve(scan, pick)
     if source.series:
         count, volume = dicom.read(source.series, only)
     else:
-        how = Reading(affine, fill, allocate, voxels)
+        how = Reading(affine, fill, allocate, voxels, labels)
         count, volume = _module(source.path).read(source.path, how)
     if only is None:
         return Series(count, map(volume, range(count)))
@@ -161,6 +165,19 @@ def writer(path: Path, count: int, dtype: str = "float32") -> Iterator[Writer]:
         yield made
         if made.added != count:
             raise ValueError(f"{path}: expected {count} volumes, got {made.added}")
+
+
+def relabelled(path: Path, labels: Volume, like: Volume) -> Volume:
+    """Labels as they are written to a file on the grid of another volume, on which they lie.
+
+    Both NIfTI transforms and their codes are the other volume's; what else a header says is the labels' own.
+
+    Args:
+        path: the file; its format decides which of both headers says what.
+        labels: on the grid, with the header that they came with.
+        like: whose grid it is.
+    """
+    return replace(labels, header=_module(path).labelled(labels, like))
 
 
 def write(volume: Volume, path: Path) -> None:

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from seran.volume import Volume
 HEADER_BYTES, LINE_BYTES = 1 << 20, 1 << 16  # that a header and a line of it may have
 PART, PACKED_PART = 1 << 20, 1 << 16  # bytes of voxels, and of packed ones, that are held at a time
 OWN = ("ITK_", "NRRD_")  # beginnings of the names of texts that ITK writes itself
+EXTENT = re.compile(r"Segment\d+_Extent")  # Slicer's text of the voxels that a segment lies in
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 UNITS = {  # of length: how many millimetres each is
     r"|\?+|none|mm|millimet(er|re)s?": 1.0,
@@ -177,6 +178,19 @@ def to_write(volume: Volume, n: int) -> tuple[Kept, ndarray, ndarray]:
     vectors = np.diag([1.0, 1, 1, header.step])
     vectors[:3, :3] = lps[:3, :3].T
     return header, vectors[:n, :n], np.array([*lps[:3, 3], header.start])[:n]
+
+
+def labelled(labels: Volume, like: Volume) -> Kept | None:
+    """What is written with labels on the grid of another volume, see `seran.io.relabelled`.
+
+    Of texts that count voxels, which others crop segments by, it has those that crop nothing.
+    """
+    if not isinstance(labels.header, Kept):
+        return None
+    texts, all_of_it = dict(labels.header.texts), " ".join(f"0 {n - 1}" for n in like.data.shape)
+    texts |= {name: all_of_it for name in texts if EXTENT.fullmatch(name)}
+    texts |= {name: "0 0 0" for name in texts if name == "Segmentation_ReferenceImageExtentOffset"}
+    return replace(labels.header, texts=texts)
 
 
 def found(path: Path, form: str, stored: Stored, affine: grid.Affine, kept: Kept, how: Reading) -> Found:

@@ -39,6 +39,8 @@ PER_AXIS = "CenterOfRotation", "ElementSize", "SequenceID"
 LAST = "ElementDataFile"
 LATER = " " * 19 + "0"  # the place of a number that is known only at the end
 
+labelled = itk.labelled
+
 
 def read(path: Path, how: Reading) -> Found:
     """Read a scan or a series; see `seran.io.read_series`."""

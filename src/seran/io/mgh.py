@@ -13,6 +13,7 @@ from seran.volume import Volume
 
 FORM = "MGH", voxels.UNREADABLE
 DTYPES = ("uint8", "int16", "int32", "float32")  # of a voxel that MGH has
+TIMES = "tr", "te", "ti", "flip_angle"
 CORONAL = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # where a scan without directions lies
 
 
@@ -42,7 +43,8 @@ def receive(out: Writer) -> Receiver:
     """Write volumes with the times of the header that the first came with."""
     if out.dtype.name not in DTYPES:
         raise BadInput(
-            f"{out.path}: MGH has voxels of {', '.join(DTYPES)}, not {out.dtype.name}; choose another --dtype"
+            f"{out.path}: MGH has voxels of {', '.join(DTYPES)}, not {out.dtype.name}; "
+            "choose another type (upscale --dtype) or format"
         )
     with voxels.created(out.path) as file:
         first = yield
@@ -53,3 +55,12 @@ def receive(out: Writer) -> Receiver:
         file.write(bytes(header.get_data_offset() - file.tell()))
         yield from voxels.stream(first, out.count, out.dtype.newbyteorder(">"), file.write)
         header.writeftr_to(file)
+
+
+def labelled(labels: Volume, like: Volume) -> MGHHeader:
+    """The header of labels on the grid of another volume, see `seran.io.relabelled`."""
+    source = labels.header if isinstance(labels.header, MGHHeader) else MGHHeader()
+    header = like.header.copy() if isinstance(like.header, MGHHeader) else source.copy()
+    for name in TIMES:
+        header[name] = source[name]
+    return header

@@ -6,6 +6,7 @@ chose the qform before an sform in another space, the code of that is negative i
 """
 
 from contextlib import ExitStack
+from dataclasses import replace
 from io import SEEK_END, BufferedIOBase
 from pathlib import Path
 
@@ -33,6 +34,8 @@ KINDS = {
 }  # by the size of a header; of a single file, and of a pair
 NOT_SCALAR = {*range(1004, 1011), 2002, 2003, 2004, *range(2006, 2010), 2016, 2017, *range(3000, 3100)}
 """Intents of vectors, matrices, points, coefficients and CIFTI's tables."""
+MEANING = *(f"intent_{end}" for end in ("code", "name", "p1", "p2", "p3")), "descrip", "aux_file", "toffset"
+"""Fields of a header that say what voxels mean, and not where they lie."""
 
 
 def read(path: Path, how: Reading) -> Found:
@@ -192,6 +195,22 @@ def receive(out: Writer) -> Receiver:
         if head is body:
             body.write(bytes(header.get_data_offset() - body.tell()))
         yield from voxels.stream(first, out.count, header.get_data_dtype(), body.write)
+
+
+def labelled(labels: Volume, like: Volume) -> nib.Nifti1Header:
+    """The header of labels on the grid of another volume, see `seran.io.relabelled`."""
+    header, source = like.header, labels.header
+    if not isinstance(header, nib.Nifti1Header):
+        header = _blank(replace(like, header=None), like.data.shape, np.dtype(np.float32), False).header
+    if not isinstance(source, nib.Nifti1Header):
+        source = nib.Nifti1Header()
+    header = header.copy()
+    for name in MEANING:
+        header[name] = source[name]
+    header["pixdim"][4:] = source["pixdim"][4:]
+    header["xyzt_units"] = int(header["xyzt_units"]) & 7 | int(source["xyzt_units"]) & ~7
+    header.extensions[:] = source.extensions
+    return header
 
 
 def image(volume: Volume) -> nib.Nifti1Image:

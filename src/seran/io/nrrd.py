@@ -39,6 +39,8 @@ SPACES = {  # the signs of their axes in LPS+
 SAMPLED = ("domain", "space", "none", "???")  # kinds of axes that are of space where nothing else says
 WRITTEN = {f"f{n}": name for n, name in ((4, "float"), (8, "double"))}
 
+labelled = itk.labelled
+
 
 def read(path: Path, how: Reading) -> Found:
     """Read a scan or a series; see `seran.io.read_series`."""

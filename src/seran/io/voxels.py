@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 from isal import igzip, isal_zlib
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from nibabel import arrayproxy, filebasedimages, freesurfer, spatialimages, wrapstruct
 from numpy import ndarray
 
 from seran import progress, scratch
 from seran.errors import BadInput, counted
 from seran.grid import dimensions, spacing
+from seran.io import labels
 from seran.machine import short_of_memory
 from seran.scratch import Allocator
 from seran.volume import Volume
@@ -54,6 +55,7 @@ class Reading:
     fill: float | None
     allocate: Allocator
     voxels: bool = True  # else the grid is enough, and all voxels are 0
+    labels: bool = False  # whether they are names, and not intensities
 
 
 def packed(path: Path) -> bool:
@@ -193,8 +195,8 @@ def filled(
     how: Reading,
     form: Form = ("", ()),
     scaling: tuple[float, float] = (1, 0),
-) -> Float[ndarray, "x y z"]:
-    """The voxels of one volume as float32, read part by part.
+) -> Real[ndarray, "x y z"]:
+    """The voxels of one volume as float32, or labels in the type that they are stored in, read part by part.
 
     Args:
         path: the file.
@@ -206,14 +208,24 @@ def filled(
     """
     if not how.voxels:
         return np.broadcast_to(np.float32(0), array.shape[:3])
+
+    def stored_at(at: tuple[slice, ...]) -> ndarray:
+        x, y, z = (*at, slice(None), slice(None))[:3]
+        with readable(path, form):
+            return np.asarray(array[x, y, z, t])
+
+    if how.labels:
+        with readable(path, ("", ())):
+            named = scratch.typed(how.allocate, array.shape[:3], array.dtype.newbyteorder("="))
+        labels.put(path, named, stored_at, scaling)
+        return named
     with readable(path, ("", ())):
         data, bad = how.allocate(array.shape[2::-1]).T, 0
     slope, intercept = map(np.float64, scaling)
     exact, seen = scaling == (1, 0) and np.can_cast(array.dtype, np.float32), Seen()
     for at in scratch.blocks(data):
-        x, y, z = (*at, slice(None), slice(None))[:3]
         with readable(path, form), np.errstate(over="ignore", invalid="ignore"):  # too large is infinite
-            stored = np.asarray(array[x, y, z, t])
+            stored = stored_at(at)
             values = stored if scaling == (1, 0) else stored * slope + intercept
             block = values.astype(np.float32)
         wrong = ~(np.abs(block) <= MAXIMUM)
@@ -347,9 +359,9 @@ def stream(volume: Volume, count: int, dtype: np.dtype, write: Callable[[bytes],
             volume = yield
 
 
-def cast(values: Float[ndarray, "*n"], dtype: np.dtype) -> ndarray:
+def cast(values: Real[ndarray, "*n"], dtype: np.dtype) -> ndarray:
     """As another type: rounded, and held at its limits where it is an integer."""
-    if dtype.kind == "f":
+    if dtype.kind == "f" or values.dtype == dtype.newbyteorder("="):
         return values.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
     return np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max).astype(dtype)

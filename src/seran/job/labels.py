@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pydicom
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from numpy import ndarray
 
 from seran import io, scratch
@@ -39,7 +39,7 @@ Scans have at most 0.0011, cut off at any brightness or not."""
 FILLED = 0.002  # part of the voxels that every twentieth of the range has in phase; pure noise has fewer
 KINDS = {
     "a result of seran's": "sharpen the scan that it was made from",
-    "labels": "a segmentation or mask wants nearest neighbour, on the grid of the sharpened image",
+    "labels": "sharpen the scan, then: seran resample LABELS OUT --like SHARP (a mask or segmentation)",
     "phase, or a part of a complex image": "sharpen the magnitude (of several volumes --volume chooses one)",
 }
 
@@ -79,7 +79,17 @@ def _labels(path: Path, name: str, volume: Volume) -> str:
     return _names(volume.data, HINTED_ALIKE if HINT.search(name) else ALIKE)
 
 
-def _names(data: Float[ndarray, "x y z"], limit: float) -> str:
+def look_like_a_scan(data: Real[ndarray, "x y z"]) -> bool:
+    """Whether whole numbers are hardly labels: many of them, few like their neighbour."""
+    seen: set[float] = set()
+    for block in scratch.parts(data):
+        seen.update(np.unique(block).tolist())
+        if len(seen) > FEW:
+            return not _names(data, HINTED_ALIKE)
+    return False
+
+
+def _names(data: Real[ndarray, "x y z"], limit: float) -> str:
     """Values that are names: few, each on two voxels or more, or in large patches.
 
     They need not be whole numbers: what scales them to fit a type of voxel makes 0.988 of 1.
