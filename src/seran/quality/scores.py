@@ -46,7 +46,8 @@ class Report:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(head)
         for key, mean in sorted(means.items(), key=lambda item: item[0][:3]):
-            base = means[(*key[:3], self.baseline)]
+            contrast, repository, subject, _ = key
+            base = means[contrast, repository, subject, self.baseline]
             differences = [mean[m] - base[m] if np.isfinite(mean[m] + base[m]) else "" for m in mean]
             table.writerow([*key, len(groups[key]), *mean.values(), *differences])
         return text.getvalue()
