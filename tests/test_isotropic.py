@@ -17,6 +17,7 @@ from seran.errors import BadInput
 from seran.grid import Grid
 from seran.job import run as job
 from seran.job.options import Options, Scanner, Target
+from seran.job.resume import slice_thickness
 from seran.profiles import Profile
 from seran.quality import checks
 from seran.quality.provenance import Acquired, Provenance
@@ -242,12 +243,12 @@ def test_thickness_is_known_by_what_says_it(tmp_path: Path) -> None:
         Scanner().profile(4.0, 1.0)
     scan = tmp_path / "scan.nii.gz"
     scan.write_bytes(b"")
-    assert job.slice_thickness(scan) is None
+    assert slice_thickness(scan) is None
     (tmp_path / "scan.json").write_text('{"SliceThickness": 3.6}')
-    assert job.slice_thickness(scan) == 3.6
+    assert slice_thickness(scan) == 3.6
     (tmp_path / "scan.json").write_text('{"SliceThickness": "thick"}')
     with pytest.raises(BadInput, match="give --slice-thickness"):
-        job.slice_thickness(scan)
+        slice_thickness(scan)
     assert profiles.profile("gaussian:0.9") == Profile("gaussian", 0.9)
     with pytest.raises(ValueError, match="expected one of rect, gaussian, slr, got sinc"):
         profiles.profile("sinc:1")

@@ -365,13 +365,13 @@ def test_a_folder_that_many_images_look_into_is_listed_once(
     ]  # fmt: skip
 
 
-def test_a_finished_scan_costs_less_than_5_ms(finished: Path) -> None:
-    """Of the processor: the best of a few rounds, because others use it, too."""
-    scan, out = finished / "in" / "a.nii", finished / "out" / "a.nii"
-    options, best = Options(method="bicubic"), 1.0
-    for _ in range(5):
-        began = time.process_time()
-        for _ in range(20):
-            assert resume.done(scan, out, options, Engine())
-        best = min(best, (time.process_time() - began) / 20)
-    assert best <= 0.005
+def test_the_thickness_that_is_said_beside_a_scan_decides(tmp_path: Path) -> None:
+    """Where thick slices become thin, and nowhere else; what the data set says comes first."""
+    scan, thin, plain = tmp_path / "a.nii", Options(target=Target(isotropic="auto")), Options()
+    scan.write_bytes(b"")
+    (tmp_path / "a.json").write_text('{"SliceThickness": 3.0}')
+    assert resume.thickness_for(scan, thin, {}) == 3.0
+    assert resume.thickness_for(scan, thin, {"SliceThickness": 2.5}) == 2.5
+    assert resume.thickness_for(scan, plain, {}) is None
+    keys = {resume.key("1", thin, Engine(), thickness=mm) for mm in (None, 3.0, 2.5)}
+    assert len(keys) == 3

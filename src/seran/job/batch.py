@@ -60,7 +60,8 @@ def _one(task: Task, options: Options, engine: Engine, force: bool, resume: bool
     if task.wrong:
         return _failed(task, task.wrong)
     try:
-        kind, made = "there", done(task.source, task.out, options, engine, verify) if resume else None
+        there = (task.source, task.out, options, engine, verify, task.facts)
+        kind, made = "there", done(*there) if resume else None
         if made is None:
             task.out.parent.mkdir(parents=True, exist_ok=True)
             task.refuse_page(force, resume)

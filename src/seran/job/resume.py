@@ -7,14 +7,16 @@ where it is asked for, every byte of them is hashed.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seran import __version__, files, io, methods, weights
 from seran.engines import Engine
+from seran.errors import BadInput
+from seran.facts import parsed, typed
 from seran.job import record
 from seran.job.options import Options
 from seran.job.record import Record
@@ -65,7 +67,31 @@ def _weights(path: Path, _: tuple[Seen, ...]) -> str:
     return files.sha256(path)
 
 
-def key(scan: str, options: Options, engine: Engine, name: str = "") -> str:
+def slice_thickness(source: Path) -> float | None:
+    """What the JSON beside an image says of its slices' thickness in mm (BIDS, dcm2niix), if it says it."""
+    beside = record.sidecar(source)
+    if not source.is_file() or not beside.is_file():
+        return None
+    try:
+        found = parsed(beside.read_bytes())
+        thickness = found.get("SliceThickness") if isinstance(found, dict) else None
+        return None if thickness is None else typed(thickness, float, "SliceThickness")
+    except ValueError as error:
+        raise BadInput(f"{beside}: {error}; mend it, or give --slice-thickness") from error
+
+
+def thickness_for(source: Path, options: Options, said: Mapping[str, Any]) -> float | None:
+    """The thickness of slices in mm that is said beside a scan, where a result depends on it.
+
+    Args:
+        source: the scan.
+        options: how it is sharpened.
+        said: what its data set says of it.
+    """
+    return said.get("SliceThickness") or slice_thickness(source) if options.thin else None
+
+
+def key(scan: str, options: Options, engine: Engine, name: str = "", thickness: float | None = None) -> str:
     """Hex digest of all that decides a result: scan, weights, options, engine as asked for, version.
 
     Args:
@@ -73,6 +99,7 @@ def key(scan: str, options: Options, engine: Engine, name: str = "") -> str:
         options: how it is sharpened.
         engine: how the network is run; threads change when a result is there, not what it is.
         name: of the scan, which says what half-widths are calibrated for.
+        thickness: see `thickness_for`.
     """
     contrast = contrast_of(name) if options.uncertainty else ""
     name, _ = options.implied()
@@ -85,6 +112,7 @@ def key(scan: str, options: Options, engine: Engine, name: str = "") -> str:
         "source": scan,
         "version": __version__,
         "contrast": contrast,
+        "thickness": thickness,
     }
     del stated["fast"]  # the method says so
     if like is not None:
@@ -93,7 +121,14 @@ def key(scan: str, options: Options, engine: Engine, name: str = "") -> str:
     return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
 
-def done(source: Path, out: Path, options: Options, engine: Engine, verify: bool = False) -> Record | None:
+def done(
+    source: Path,
+    out: Path,
+    options: Options,
+    engine: Engine,
+    verify: bool = False,
+    facts: Callable[[], Mapping[str, Any]] = dict,
+) -> Record | None:
     """The record of the result at ``out``, if all of it is there, and this run would make the same.
 
     `BadInput` if that is not known. Where it is done nothing is written, so what a killed run left goes here.
@@ -104,11 +139,13 @@ def done(source: Path, out: Path, options: Options, engine: Engine, verify: bool
         options: how the scan is sharpened.
         engine: how the network is run.
         verify: hash scan and result even if their sizes and times are those of the record.
+        facts: gives what its data set says of the scan; asked where a result depends on it.
     """
     if (found := record.read(out)) is None:
         return None
     before = listed(source)
-    if found.key != key(found.input_sha256, options, engine, source.name):
+    thickness = thickness_for(source, options, facts() if options.thin else {})
+    if found.key != key(found.input_sha256, options, engine, source.name, thickness):
         return None
     images = record.outputs(out, found.maps)
     if verify or not found.stamp or found.stamp != stamp(before, images):

@@ -33,7 +33,6 @@ from seran import (
     sharpen,
     uncertainty,
 )
-from seran import facts as stated
 from seran.acquisition import Acquisition
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
@@ -43,7 +42,7 @@ from seran.job import labels, record
 from seran.job.advice import faster
 from seran.job.options import Options, Scanner
 from seran.job.record import Record, sidecar
-from seran.job.resume import key, listed, stamp
+from seran.job.resume import key, listed, stamp, thickness_for
 from seran.measure import Band, Measured
 from seran.progress import enter, unseen
 from seran.quality import checks
@@ -313,19 +312,6 @@ def band(stacks: Sequence[Float[ndarray, "_ h w"]], scanner: Scanner) -> Band:
     return scanner.known(np.concatenate([kspace.strong(stack) for stack in stacks]), 0.0).band
 
 
-def slice_thickness(source: Path) -> float | None:
-    """What the JSON beside an image says of its slices' thickness in mm (BIDS, dcm2niix), if it says it."""
-    beside = sidecar(source)
-    if not source.is_file() or not beside.is_file():
-        return None
-    try:
-        found = stated.parsed(beside.read_bytes())
-        thickness = found.get("SliceThickness") if isinstance(found, dict) else None
-        return None if thickness is None else stated.typed(thickness, float, "SliceThickness")
-    except ValueError as error:
-        raise BadInput(f"{beside}: {error}; mend it, or give --slice-thickness") from error
-
-
 def varies(volume: Volume) -> bool:
     """Whether there is more than one value in it."""
     low, high = scratch.limits(volume.data)
@@ -404,7 +390,7 @@ def run(
     if reading.label_check:
         labels.refuse_other_kinds(source, held[0], made_here)
     with progress.stage("plan, and load the method", "load"):
-        thickness = facts.get("SliceThickness") or slice_thickness(source) if options.thin else None
+        thickness = thickness_for(source, options, facts)
         steps = Steps(held[0], options, engine, more=held[1:], scan=str(source), thickness=thickness)
         steps.sharpened = made_here
     progress.advise(faster(options, engine))
@@ -442,7 +428,10 @@ def run(
         made = functools.reduce(Record.joined, found)
         progress.log.info("%s in %s", made.engine, made.precision)
         made = replace(
-            made, input=source.name, input_sha256=digest, key=key(digest, options, engine, source.name)
+            made,
+            input=source.name,
+            input_sha256=digest,
+            key=key(digest, options, engine, source.name, thickness),
         )
         took = round(time.perf_counter() - began, 3)
         if steps.across is not None or options.target.like is not None:  # its slices are others
