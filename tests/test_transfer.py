@@ -304,6 +304,31 @@ def test_what_is_refused(sharp: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "resample needs --like" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("choice", ["sform", "qform"])
+def test_transforms_that_disagree_are_chosen_of(
+    choice: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of LABELS; the other image has one transform, and keeps it."""
+    places = {"sform": oblique(), "qform": shifted(oblique(), (4, -3, 1))}
+    image = nib.Nifti1Image(PARTS, None)
+    image.set_sform(places["sform"], 1)
+    image.set_qform(places["qform"], 1)
+    nib.save(image, tmp_path / "in.nii")
+    only = nib.Nifti1Image(np.zeros((40, 50, 9), np.float32), None)
+    only.set_sform(oblique((0.5, 0.45, 1.7)), 1)
+    only.set_qform(None, 0)
+    nib.save(only, tmp_path / "like.nii")
+    assert command(tmp_path / "in.nii", tmp_path / "out.nii", tmp_path / "like.nii") == 2
+    assert "say which is right with --affine sform or --affine qform" in capsys.readouterr().err
+    words = ["--affine", choice]
+    assert command(tmp_path / "in.nii", tmp_path / "out.nii", tmp_path / "like.nii", *words) == 0
+    target = Grid((40, 50, 9), oblique((0.5, 0.45, 1.7)))
+    expected = by_itk(PARTS, places[choice], target)
+    made = np.asanyarray(nib.load(tmp_path / "out.nii").dataobj)
+    assert np.count_nonzero(made != expected) <= 0.02 * made.size
+    assert (made == expected)[expected > 0].mean() > 0.95
+
+
 def test_a_result_of_upscale_is_not_replaced(
     scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

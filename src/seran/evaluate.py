@@ -158,14 +158,15 @@ def _inside(data: PreparedSet, volume: Packed, mask: Images | Path, at: slice) -
         at: the slices.
     """
     if isinstance(mask, Images):
-        path = mask.paths[volume.name]
-        inside = exchange.stack_of(data, volume, path, MASK_OFF)[0][at] > 0
-        if not inside.any():
-            raise BadInput(f"{path}: expected a mask of some voxels, got none above 0")
-        return inside
-    truth = np.asarray(data.high(volume), np.float32)
-    norm = Normalisation.of(truth)
-    return truth[at] > norm.offset + TISSUE * norm.gain
+        where = str(mask.paths[volume.name])
+        inside = exchange.stack_of(data, volume, mask.paths[volume.name], MASK_OFF)[0][at] > 0
+    else:
+        where, truth = f"--mask {TISSUE_MASK}: {volume.name}", np.asarray(data.high(volume), np.float32)
+        norm = Normalisation.of(truth)
+        inside = truth[at] > norm.offset + TISSUE * norm.gain
+    if not inside.any():
+        raise BadInput(f"{where}: expected a mask of some voxels in the slices that are scored, got none")
+    return inside
 
 
 def central(length: int, slices: int) -> slice:

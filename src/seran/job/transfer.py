@@ -2,6 +2,7 @@
 
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from seran import files, io, resample, scratch
 from seran.errors import BadInput
@@ -10,6 +11,7 @@ from seran.job import labels as kinds
 from seran.job import record
 from seran.job.options import Transform
 from seran.job.run import refuse_output
+from seran.volume import Series
 
 
 def run(source: Path, out: Path, like: Path, affine: Transform = "auto", force: bool = False) -> str:
@@ -27,8 +29,8 @@ def run(source: Path, out: Path, like: Path, affine: Transform = "auto", force: 
     if record.is_ours(out):
         raise BadInput(f"{out}: would replace a result of seran's, by the record beside it; name another")
     allocate = scratch.allocator(out.parent)
-    target = next(io.read_series(like, affine, voxels=False).volumes)
-    series = io.read_series(source, affine, allocate=allocate, labels=True)
+    target = next(_read(like, affine, voxels=False).volumes)
+    series = _read(source, affine, allocate=allocate, labels=True)
     first = next(series.volumes)
     resample.refuse_apart(first.grid, target.grid, f"--like {like}")
     scan = kinds.look_like_a_scan(first.data)
@@ -46,3 +48,11 @@ def run(source: Path, out: Path, like: Path, affine: Transform = "auto", force: 
     told += " and are 0" * bool(outside)
     warning = f"; WARN, {source.name} looks like a scan; to interpolate it: seran upscale IN OUT --like SHARP"
     return told + warning * scan
+
+
+def _read(path: Path, affine: Transform, **how: Any) -> Series:  # noqa: ANN401
+    """Read one of the two; a file that lacks the transform that is chosen has nothing to choose from."""
+    try:
+        return io.read_series(path, affine, **how)
+    except BadInput:
+        return io.read_series(path, **how)
