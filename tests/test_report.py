@@ -24,11 +24,12 @@ from seran.engines import Engine
 from seran.job import record
 from seran.job.options import Options
 from seran.job.run import Steps
-from seran.quality import checks, drawn, report
+from seran.quality import checks, crops, drawn, report
 from seran.quality.checks import Check
 from seran.quality.provenance import Acquired, Provenance
+from seran.quality.window import LEAST, Window, window
 from seran.resize import imresize
-from seran.sharpen import Method
+from seran.sharpen import Method, Normalisation
 from seran.volume import Volume
 from tests import browser
 from tests.conftest import bare, oblique, phantom, planned, shifted
@@ -229,7 +230,7 @@ def page(path: Path) -> Elements:
     assert tags.count("script") == 5 + len(over)
     assert not {"iframe", "object", "link", "a"} & set(tags)
     images = [attributes for tag, attributes in got.found if tag == "img"]
-    assert [(src or "").split(",")[0] for src in (i.pop("src") for i in images)] == ["data:image/png;base64"]
+    assert {(src or "").split(",")[0] for src in (i.pop("src") for i in images)} == {"data:image/png;base64"}
     for _, attributes in got.found:
         assert not {"src", "href", "srcset", "style"} & set(attributes)
         assert not [name for name in attributes if name.startswith("on")]
@@ -388,6 +389,58 @@ def test_the_difference_is_against_cubic_enlargement() -> None:
     drew = drawn.shown(before, after)
     assert np.abs(drew.over["difference"].data).max() < 2e-3 * after.data.max()  # it is bicubic itself
     assert drew.over["difference"].data.shape == after.data.shape
+
+
+def test_parts_are_where_most_changed_and_apart() -> None:
+    rng = np.random.default_rng(0)
+    flat = Volume(np.full((120, 110, 6), 100, np.float32), oblique())
+    change = rng.normal(0, 0.01, flat.data.shape).astype(np.float32)
+    for value, (x, y, z) in ((9, (30, 40, 1)), (-40, (90, 80, 4)), (15, (31, 43, 1)), (50, (100, 20, 2))):
+        change[x : x + 6, y : y + 6, z] = value
+    scan = flat.on(flat.data.copy(), flat.affine)
+    scan.data[95:, :30] = 1  # air
+    found = crops.crops("changed", flat.on(change, flat.affine), scan, 10, 100, 2)
+    assert len(found) == 2, "neither in air, nor twice the same place, nor mere noise"
+    for crop, middle in zip(found, ((93, 83, 4), (33, 43, 1)), strict=True):
+        assert np.linalg.norm(np.linalg.solve(flat.affine, [*crop.mm, 1])[:3] - middle) < 5
+        assert [s.stop - s.start for s in crop.at] == [36, 40, 1]  # of one length in mm
+        assert all(s.start <= m < s.stop for s, m in zip(crop.at, middle, strict=True))
+    text = crops.figures(found, scan, scan, Window(0, 200), 100)
+    assert text.count("<img") == 6
+    assert "changed most: 20.0% of the range" in text
+
+
+@pytest.mark.parametrize("fat", [250, 400, 1600])
+def test_the_window_is_that_of_tissue_whatever_fat_is(fat: float) -> None:
+    rng = np.random.default_rng(0)
+    data = np.abs(rng.normal(0, 3, (80, 90, 8))).astype(np.float32)
+    data[15:65, 15:75] = rng.normal(100, 12, (50, 60, 8))
+    data[15:21, 15:75] = fat  # 12 % of what is not air
+    scan = Volume(data, oblique())
+    low, high = window(scan, Normalisation.of(data))
+    assert 0 <= low <= 75
+    gain = np.percentile(data, 99.9)
+    assert 120 <= high <= max(170, LEAST * gain + 1)
+
+
+def test_compare_for_programs(
+    scan: Path, stub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    web = tmp_path / "o.html"
+    assert cli.run(["compare", str(scan), str(scan), str(web), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["Page"] == str(web)
+    assert told["Verdict"] in ("PASS", "not known")
+    assert {"name", "verdict", "text", "value"} == set(told["Checks"][0])
+    image = nib.load(scan)
+    moved = tmp_path / "moved.nii.gz"
+    nib.save(nib.Nifti1Image(image.get_fdata(), shifted(image.affine, (900, 0, 0))), moved)
+    assert cli.run(["compare", str(scan), str(moved), str(web), "--json", "--force"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["Verdict"] == "FAIL"
+    first = web.read_text().split('<div id="verdict">')[1].split("</div>")[0]
+    assert first.startswith('<p><b class="FAIL">FAIL</b>')
+    assert "<b>FAIL</b> geometry: " in first
 
 
 def test_another_field_of_view_is_drawn_on_the_grid_of_the_second_and_said_so() -> None:

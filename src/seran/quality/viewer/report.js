@@ -105,6 +105,7 @@
       divider.style.left = `${x + cut}px`;
       divider.style.top = `${y}px`;
       divider.style.height = `${h}px`;
+      divider.classList.toggle("low", h < 80);
       divider.setAttribute("aria-valuenow", String(Math.round(100 * fraction)));
     });
     at("before").style.clipPath = `path("${path || "M0 0Z"}")`;
