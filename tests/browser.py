@@ -30,6 +30,7 @@ class Browser:
         self.address = address
         wanted = {
             "browserName": "chrome",
+            "timeouts": {"script": 300_000},
             "goog:chromeOptions": {
                 "binary": CHROMIUM,
                 "args": [*FLAGS, f"--window-size={size[0]},{size[1]}"],

@@ -1,5 +1,6 @@
 """The wheel and the sdist, built, looked into, installed where nothing else is, and used there."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -68,6 +69,8 @@ def test_what_is_in_them(built: Path) -> None:
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
         metadata = wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode()
+        script = "seran/quality/viewer/niivue.umd.js"
+        viewer = wheel.read(script) if script in names else b""
     assert {name.split("/")[0] for name in names} == {"seran", f"seran-{seran.__version__}.dist-info"}
     assert names >= SHIPPED
     assert "seran/weights/shipped/registry.csv" in names
@@ -77,6 +80,11 @@ def test_what_is_in_them(built: Path) -> None:
     assert {n for n in names if n.startswith("seran/")} == {n for n in tree if "__pycache__" not in n}
     assert not [n for n in names if n.endswith((".nii", ".nii.gz", ".dcm"))]
     assert any(n.endswith("licenses/LICENSE") for n in names)
+    if (ROOT / "src/seran/quality/viewer/niivue.umd.js").is_file():  # `make viewer` brings it
+        _, digest = (ROOT / "src/seran/quality/viewer/niivue.lock").read_text().split()
+        assert hashlib.sha256(viewer).hexdigest() == digest, "a wheel needs no npm for reports"
+    assert {"niivue.LICENSE", "report.html", "group.html"} <= {n.split("/")[-1] for n in names}
+    assert any(n.endswith("licenses/src/seran/quality/viewer/niivue.LICENSE") for n in names)
     for extra in EXTRAS:
         assert f"Provides-Extra: {extra}" in metadata
     tree_of_sdist = next((built / "unpacked").iterdir())
@@ -125,6 +133,9 @@ def test_it_works_where_nothing_else_is(built: Path, scan: Path, tmp_path: Path,
     assert all(kept["verified"] for kept in found["weights"].values())
     said(python, "-c", "import torch", status=1)
     assert "No broken requirements" in said(python, "-m", "pip", "check")
+    if (ROOT / "src/seran/quality/viewer/niivue.umd.js").is_file():  # what `make viewer` brought is in both
+        said(command, "compare", scan, "sharp.nii.gz", "page.html", cwd=tmp_path, PATH="/nowhere")
+        assert "BSD-2-Clause" in (tmp_path / "page.html").read_text()
     if kind == "wheel":
         (tmp_path / "scans").mkdir()
         for i in range(2):

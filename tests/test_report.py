@@ -24,11 +24,12 @@ from seran.engines import Engine
 from seran.job import record
 from seran.job.options import Options
 from seran.job.run import Steps
-from seran.quality import checks, drawn, report
+from seran.quality import checks, crops, drawn, report
 from seran.quality.checks import Check
 from seran.quality.provenance import Acquired, Provenance
+from seran.quality.window import LEAST, Window, window
 from seran.resize import imresize
-from seran.sharpen import Method
+from seran.sharpen import Method, Normalisation
 from seran.volume import Volume
 from tests import browser
 from tests.conftest import bare, oblique, phantom, planned, shifted
@@ -229,7 +230,7 @@ def page(path: Path) -> Elements:
     assert tags.count("script") == 5 + len(over)
     assert not {"iframe", "object", "link", "a"} & set(tags)
     images = [attributes for tag, attributes in got.found if tag == "img"]
-    assert [(src or "").split(",")[0] for src in (i.pop("src") for i in images)] == ["data:image/png;base64"]
+    assert {(src or "").split(",")[0] for src in (i.pop("src") for i in images)} == {"data:image/png;base64"}
     for _, attributes in got.found:
         assert not {"src", "href", "srcset", "style"} & set(attributes)
         assert not [name for name in attributes if name.startswith("on")]
@@ -390,12 +391,75 @@ def test_the_difference_is_against_cubic_enlargement() -> None:
     assert drew.over["difference"].data.shape == after.data.shape
 
 
+def test_parts_are_where_most_changed_and_apart() -> None:
+    rng = np.random.default_rng(0)
+    flat = Volume(np.full((120, 110, 6), 100, np.float32), oblique())
+    change = rng.normal(0, 0.01, flat.data.shape).astype(np.float32)
+    for value, (x, y, z) in ((9, (30, 40, 1)), (-40, (90, 80, 4)), (15, (31, 43, 1)), (50, (100, 20, 2))):
+        change[x : x + 6, y : y + 6, z] = value
+    scan = flat.on(flat.data.copy(), flat.affine)
+    scan.data[95:, :30] = 1  # air
+    found = crops.crops("changed", flat.on(change, flat.affine), scan, 10, 100, 2)
+    assert len(found) == 2, "neither in air, nor twice the same place, nor mere noise"
+    for crop, middle in zip(found, ((93, 83, 4), (33, 43, 1)), strict=True):
+        assert np.linalg.norm(np.linalg.solve(flat.affine, [*crop.mm, 1])[:3] - middle) < 5
+        assert [s.stop - s.start for s in crop.at] == [36, 40, 1]  # of one length in mm
+        assert all(s.start <= m < s.stop for s, m in zip(crop.at, middle, strict=True))
+    text = crops.figures(found, scan, scan, Window(0, 200), 100)
+    assert text.count("<img") == 6
+    assert "changed most: 20.0% of the range" in text
+
+
+@pytest.mark.parametrize("fat", [250, 400, 1600])
+def test_the_window_is_that_of_tissue_whatever_fat_is(fat: float) -> None:
+    rng = np.random.default_rng(0)
+    data = np.abs(rng.normal(0, 3, (80, 90, 8))).astype(np.float32)
+    data[15:65, 15:75] = rng.normal(100, 12, (50, 60, 8))
+    data[15:21, 15:75] = fat  # 12 % of what is not air
+    scan = Volume(data, oblique())
+    low, high = window(scan, Normalisation.of(data))
+    assert 0 <= low <= 75
+    gain = np.percentile(data, 99.9)
+    assert 120 <= high <= max(170, LEAST * gain + 1)
+
+
+def test_compare_for_programs(
+    scan: Path, stub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    web = tmp_path / "o.html"
+    assert cli.run(["compare", str(scan), str(scan), str(web), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["Page"] == str(web)
+    assert told["Verdict"] in ("PASS", "not known")
+    assert {"name", "verdict", "text", "value"} == set(told["Checks"][0])
+    image = nib.load(scan)
+    moved = tmp_path / "moved.nii.gz"
+    nib.save(nib.Nifti1Image(image.get_fdata(), shifted(image.affine, (900, 0, 0))), moved)
+    assert cli.run(["compare", str(scan), str(moved), str(web), "--json", "--force"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["Verdict"] == "FAIL"
+    first = web.read_text().split('<div id="verdict">')[1].split("</div>")[0]
+    assert first.startswith('<p><b class="FAIL">FAIL</b>')
+    assert "<b>FAIL</b> geometry: " in first
+
+
 def test_another_field_of_view_is_drawn_on_the_grid_of_the_second_and_said_so() -> None:
     before, after = pair()
     moved = after.on(after.data, shifted(after.affine, (2, 0, 0)))
     drew = drawn.shown(before, moved)
-    assert drew.before.data.shape == moved.data.shape
-    assert "field of view" in drew.notes[0]
+    assert (drew.before is not before, drew.voxels) == (True, "other")
+    assert drew.over["difference"].data.shape == moved.data.shape
+    assert "The field of view of after is up to" in drew.notes[0]
+
+
+def test_of_many_slices_on_another_grid_before_is_drawn_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = pair()
+    monkeypatch.setattr(drawn, "SHOWN", after.data.size // 2)
+    moved = after.on(after.data, shifted(after.affine, (2, 0, 0)))
+    drew = drawn.shown(before, moved)
+    assert drew.voxels == "none"
+    assert drew.before.data.shape == drew.after.data.shape
+    assert drew.notes[0] == "Before is drawn, interpolated, on the grid of after."
 
 
 def test_packed_voxels_are_right_to_a_step() -> None:
@@ -429,6 +493,7 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
         window.open(web)
         window.wait("document.getElementById('stage').dataset.ready")
         assert window.run("return document.title") == "scan.nii.gz → out.nii.gz"
+        assert not window.run("return 'owned' in window")
         box = "document.getElementById('stage').getBoundingClientRect()"
         left, top, wide, high = (window.run(f"return {box}.{n}") for n in ("left", "top", "width", "height"))
 
@@ -442,13 +507,14 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
 
         window.run("document.getElementById('voxels').click()")
         first, x = stage(), divider()[0]
+        edge = 2 * int(x - left) - 10  # of the first plane
         assert first.std() > 0.1  # something is drawn
         window.drag(divider(), (x + 90, divider()[1]))
         second = stage()
         assert abs(divider()[0] - x - 90) <= 2
-        between = np.s_[60:330, int(x - left) + 20 : int(x - left) + 60]
+        between = np.s_[60:300, int(x - left) + 20 : int(x - left) + 60]
         assert (np.abs(first[between] - second[between]).max(-1) > 0.02).mean() > 0.1
-        assert np.array_equal(first[60:330, : int(x - left) - 70], second[60:330, : int(x - left) - 70])
+        assert np.array_equal(first[60:300, : int(x - left) - 70], second[60:300, : int(x - left) - 70])
         # all three dividers moved, and the keyboard moves them too
         cuts = "[...document.querySelectorAll('.divider')].map((d) => d.getAttribute('aria-valuenow'))"
         now = window.run(f"return {cuts}")
@@ -463,14 +529,14 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
         assert window.run(f"return {where}") != at
         moved = np.abs(stage() - still).max(-1) > 0.02
         cut = int(divider()[0] - left)
-        assert moved[60:400, 40 : cut - 20].mean() > 0.05
-        assert moved[60:400, cut + 20 : 390].mean() > 0.05
+        assert moved[60:300, 40 : cut - 20].mean() > 0.05
+        assert moved[60:300, cut + 10 : edge].mean() > 0.05
 
         def overlay(former: np.ndarray) -> np.ndarray:
             """Where the stage differs from before, as soon as it does beside the divider."""
             for _ in range(20):
                 drawn = np.abs(stage() - former).max(-1) > 0.02
-                if drawn[60:400, cut + 20 : 390].any():
+                if drawn[60:300, cut + 10 : edge].any():
                     break
             return drawn
 
@@ -479,20 +545,105 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
         window.run("document.getElementById('changes').click()")
         window.wait("!document.getElementById('difference-data')")
         drawn = overlay(still)
-        assert drawn[60:400, cut + 20 : 390].mean() > 0.01
-        assert not drawn[60:400, 40 : cut - 20].any()
+        assert drawn[60:300, cut + 10 : edge].mean() > 0.01
+        assert not drawn[60:300, 40 : cut - 20].any()
         # and, in its place, what was estimated; then neither
         difference = stage()
         window.run("document.getElementById('what').value = 'estimated'")
         window.run("document.getElementById('what').dispatchEvent(new Event('change'))")
         window.wait("!document.getElementById('estimated-data')")
         drawn = overlay(difference)
-        assert drawn[60:400, cut + 20 : 390].mean() > 0.001
+        assert drawn[60:300, cut + 10 : edge].mean() > 0.001
         window.run("document.getElementById('changes').click()")
         assert (np.abs(stage() - still).max(-1) > 0.02).mean() < 0.001
         assert [e for e in window.log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
         asked = [u for u in window.requests() if not u.startswith(("data:", "blob:"))]
         assert asked == [web.as_uri()]
+
+
+@pytest.mark.slow
+def test_what_is_drawn_at_900_pixels(shared: Path, tmp_path: Path) -> None:
+    """Before as voxels or cubic, parts that lead to their place, and controls that stay at a zoom of 4."""
+    if browser.CHROMIUM is None or browser.DRIVER is None:
+        pytest.skip("no chromium with its driver")
+    if not (report.VIEWER / "niivue.umd.js").is_file():
+        pytest.skip("no viewer; `make viewer` brings it")
+    scan = shared / "test" / "ds000011_sub-12_inplaneT2.nii.gz"
+    out, web = tmp_path / "out.nii.gz", tmp_path / "o.html"
+    told = ["--method", "zerofill", "--report", str(web), "--strict", "off"]  # the centre of voxel 0 stays
+    assert cli.run(["upscale", str(scan), str(out), *told]) == 0
+    data, inverse = nib.load(scan).get_fdata(), np.linalg.inv(nib.load(scan).affine)
+    get = "document.getElementById"
+    with browser.browser(tmp_path, (900, 700)) as window:
+
+        def choose(name: str, value: str) -> None:
+            window.run(
+                f"{get}('{name}').value = '{value}'; {get}('{name}').dispatchEvent(new Event('change'))"
+            )
+
+        def before() -> tuple[list[float], float]:
+            place, value = re.fullmatch(
+                r"(.*) mm: before ([-\d.e+]+), after .*", window.run(f"return {get}('where').textContent")
+            ).groups()
+            return [float(x) for x in place.split(", ")], float(value)
+
+        window.open(web)
+        window.wait(f"{get}('stage').dataset.ready")
+        assert window.run("return document.documentElement.scrollWidth") <= 900
+        choose("drawn", "voxels")
+        window.wait(f"{get}('stage').dataset.before === 'voxels'")
+        for i in range(3):
+            window.run(f"document.querySelectorAll('.lead')[{i}].click()")
+            lead = [
+                float(x)
+                for x in window.run(f"return document.querySelectorAll('.lead')[{i}].dataset.mm").split()
+            ]
+            mm, value = before()
+            np.testing.assert_allclose(mm, lead, atol=0.8)
+            at = np.rint(inverse @ [*mm, 1])[:3].astype(int)
+            near = data[tuple(slice(max(0, a - 1), a + 2) for a in at)]
+            drawn_as = np.minimum(near, 1.25 * np.percentile(data, 99.9))
+            assert np.abs(drawn_as - value).min() <= 8, "one of the scan's own voxels"
+        assert window.run(f"return {get}('zoom').value") == "4"
+        box = "getBoundingClientRect()"
+        stage = window.run(f"const s = {get}('stage').{box}; return [s.left, s.top, s.right, s.bottom]")
+        controls = window.run(f"const s = {get}('controls').{box}; return [s.top, s.bottom]")
+        high = window.run("return innerHeight")
+        assert 0 <= controls[0] < controls[1] <= stage[1] + 1
+        assert stage[3] <= high
+        cuts = window.run(
+            f"return [...document.querySelectorAll('.divider')].map((d) => {{ const s = d.{box}; "
+            "return [s.left, s.top, s.right, s.bottom]; })"
+        )
+        assert len(cuts) == 3
+        for left, top, right, bottom in cuts:
+            assert stage[0] - 1 <= left
+            assert right <= stage[2] + 1
+            assert stage[1] - 1 <= top < bottom <= stage[3] + 1
+        shot = pixels(window.png())[
+            round(stage[1]) + 1 : int(stage[3]) - 1, round(stage[0]) + 1 : int(stage[2]) - 1
+        ]
+        voxels = shot.copy()
+        assert (shot[:, :, :].max(-1) < 0.02).mean() < 0.25, (
+            "tissue, enlarged, and no black beside the planes"
+        )
+        choose("drawn", "cubic")
+        window.wait(f"{get}('stage').dataset.before === 'cubic'")
+        shot = pixels(window.png())[
+            round(stage[1]) + 1 : int(stage[3]) - 1, round(stage[0]) + 1 : int(stage[2]) - 1
+        ]
+        cut = int(cuts[0][0] + 12 - stage[0])
+        changed = np.abs(shot - voxels).max(-1) > 0.02
+        assert changed[40:200, 5 : cut - 20].mean() > 0.1
+        assert changed[40:200, cut + 20 : 2 * cut - 40].mean() < 0.001, "after stays as it was"
+        # level and window move, and come back to the tissue's
+        was = window.run(f"return [{get}('level').value, {get}('window').value]")
+        choose("window", "120")
+        window.run(f"{get}('window').dispatchEvent(new Event('input'))")
+        assert np.abs(pixels(window.png())[-200:-20, 40:200] - shot[-200:-20, 40:200][:180]).max() > 0.02
+        window.run(f"{get}('tissue').click()")
+        assert window.run(f"return [{get}('level').value, {get}('window').value]") == was
+        assert [e for e in window.log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -3,6 +3,7 @@
 import base64
 import gzip
 from dataclasses import dataclass
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +15,7 @@ from seran.volume import Volume
 
 SHOWN = 32 << 20  # voxels that a page holds at most, about 35 MB; beyond, it holds every n-th slice
 SHOWN_OF_MANY = 4 << 20  # the same of one of many pages, which has 2 to 6 MB
+ANCHORED = 0.51  # voxels of before that fields of view lie apart where the first voxels have one centre
 SAME = 1e-3  # voxels by which corners may differ for two grids to be drawn as they are, one over the other
 
 
@@ -25,7 +27,7 @@ class Shown:
     after: Volume
     over: dict[str, Volume]  # what may be drawn over after, see `report.OVER`
     notes: list[str]
-    own: bool  # before is drawn on its own grid
+    voxels: Literal["same", "other", "none"]  # before has its own, on the field of view of after or another
 
 
 def _every(volume: Volume, axis: int, step: int) -> Volume:
@@ -59,13 +61,16 @@ def shown(
     old, new = (grid.corners(v.data.shape, v.affine) for v in (before, after))
     together = np.linalg.norm(old - new, axis=1).max() <= SAME * grid.spacing(after.affine).min()
     second = _every(after, axis, step)
-    own = together and (step == 1 or before.data.shape[axis] == after.data.shape[axis])
-    if own:
+    lies: Literal["same", "other", "none"] = "same" if together else "other"
+    if step == 1 or (together and before.data.shape[axis] == after.data.shape[axis]):
         first = _every(before, axis, step)
     else:
-        first = _every(resample.onto(before, after.grid), axis, step)
-        far = f", whose field of view is up to {apart(old, new):.2g} mm off; what lies outside is 0"
-        notes.append(f"Before is drawn, interpolated, on the grid of after{'' if together else far}.")
+        first, lies = _every(resample.onto(before, after.grid), axis, step), "none"
+        notes.append("Before is drawn, interpolated, on the grid of after.")
+    voxels = np.linalg.solve(before.affine[:3, :3], (new - old).T)
+    if resample.turned(before.grid, after.grid) or np.abs(voxels).max() > ANCHORED:
+        off_by = f"{apart(old, new):.2g} mm off"
+        notes.append(f"The field of view of after is up to {off_by} that of before; outside, before is 0.")
     if step > 1:
         nth, count = {2: "2nd", 3: "3rd"}.get(step, f"{step}th"), second.data.shape[axis]
         held = f"The page holds every {nth} slice, {count} of {after.data.shape[axis]}"
@@ -78,7 +83,7 @@ def shown(
         over["estimated"] = _every(estimated(before, after, made), axis, step)
     if off is not None and off.data.shape == after.data.shape:
         over["uncertainty"] = _every(off, axis, step)
-    return Shown(first, second, over, notes, bool(own))
+    return Shown(first, second, over, notes, lies)
 
 
 def packed(volume: Volume, low: float, step: float, dtype: type) -> str:

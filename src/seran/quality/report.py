@@ -107,7 +107,7 @@ def _crops(drew: Shown, before: Volume, made: Provenance | None, shown: Window, 
     """Parts that changed most, and, where half-widths are known, those that are least certain."""
     after, known = drew.after, made is not None and made.across is not None
     axis = grid.slice_axis(after.affine, after.data.shape, named=after.slices)
-    if known and drew.own:  # thin slices show in a plane across them
+    if known and drew.voxels != "none":  # thin slices show in a plane across them
         axis = (axis + 1) % 3
     least, told = shown.low + TISSUE * (shown.high - shown.low), ""
     for why, name in (("changed", "difference"), ("unsure", "uncertainty")):
@@ -210,7 +210,7 @@ def page(
     offset, gain = norm.offset, norm.gain or 1.0
     step, line, shown = HEADROOM * gain / 255, grid.spacing(after.volume.affine).min(), window(scan, norm)
     facts = {**shown._asdict(), "least": offset, "top": offset + HEADROOM * gain, "range": gain}
-    facts |= {"line": float(line), "own": drew.own}
+    facts |= {"line": float(line), "voxels": drew.voxels}
     one, two = _described(before), _described(after)
     texts = {"title": f"{before.name} → {after.name}", "licence": licence}
     texts |= {

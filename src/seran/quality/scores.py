@@ -46,13 +46,8 @@ class Report:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(head)
         for key, mean in sorted(means.items(), key=lambda item: item[0][:3]):
-<<<<<<< ours
             contrast, repository, subject, _ = key
             base = means[contrast, repository, subject, self.baseline]
-=======
-            its_baseline = *key[:3], self.baseline
-            base = means[its_baseline]
->>>>>>> theirs
             differences = [mean[m] - base[m] if np.isfinite(mean[m] + base[m]) else "" for m in mean]
             table.writerow([*key, len(groups[key]), *mean.values(), *differences])
         return text.getvalue()

@@ -105,13 +105,53 @@
       divider.style.left = `${x + cut}px`;
       divider.style.top = `${y}px`;
       divider.style.height = `${h}px`;
+      divider.classList.toggle("low", h < 80);
       divider.setAttribute("aria-valuenow", String(Math.round(100 * fraction)));
     });
     at("before").style.clipPath = `path("${path || "M0 0Z"}")`;
   }
 
+  // The voxels of before where its field of view is not that of after: the nearest of each half voxel of after, in which
+  // the edges of voxels of 2, 3 and 4 times the size lie between two; of each voxel, where halves would be too many.
+  async function nearest() {
+    const [low, high] = [new DataView(await unpacked("before-data")), new DataView(await unpacked("after-data"))];
+    const shape = (view) => [42, 44, 46].map((place) => view.getInt16(place, true));
+    const rows = (view) => [280, 296, 312].map((place) => [0, 4, 8, 12].map((next) => view.getFloat32(place + next, true)));
+    const [n, m, a, b] = [shape(low), shape(high), rows(low), rows(high)], c = inverse(a);
+    let to = [0, 1, 2].map((i) => [0, 1, 2, 3].map((j) => c[i].reduce((sum, value, k) => sum + value * (b[k][j] - (j === 3 ? a[k][3] : 0)), 0)));
+    const halves = [0, 1, 2].map((j) => (Math.hypot(...to.map((row) => row[j])) < 0.99 ? 2 : 1));
+    const split = halves.reduce((product, half, i) => product * half * m[i], 1) <= HALVES ? halves : [1, 1, 1];
+    const start = low.getFloat32(108, true), size = m.map((count, i) => count * split[i]);
+    to = to.map((row) => [...split.map((half, j) => row[j] / half), row[3] + split.reduce((sum, half, j) => sum + row[j] * (1 / half - 1) / 2, 0)]);
+    const made = new ArrayBuffer(start + size[0] * size[1] * size[2]), view = new DataView(made);
+    new Uint8Array(made).set(new Uint8Array(high.buffer, 0, start));
+    size.forEach((count, i) => {
+      view.setInt16(42 + 2 * i, count, true);
+      view.setFloat32(80 + 4 * i, high.getFloat32(80 + 4 * i, true) / split[i], true);
+    });
+    b.forEach((row, i) => {
+      split.forEach((half, j) => view.setFloat32(280 + 16 * i + 4 * j, row[j] / half, true));
+      view.setFloat32(292 + 16 * i, row[3] + split.reduce((sum, half, j) => sum + row[j] * (1 / half - 1) / 2, 0), true);
+    });
+    const from = new Uint8Array(low.buffer, start), steps = new Uint8Array(made, start);
+    const [p, q, r] = to;
+    let at = 0;
+    for (let z = 0; z < size[2]; z++) for (let y = 0; y < size[1]; y++) for (let x = 0; x < size[0]; x++, at++) {
+      const i = Math.round(p[0] * x + p[1] * y + p[2] * z + p[3]), j = Math.round(q[0] * x + q[1] * y + q[2] * z + q[3]);
+      const k = Math.round(r[0] * x + r[1] * y + r[2] * z + r[3]);
+      if (i >= 0 && j >= 0 && k >= 0 && i < n[0] && j < n[1] && k < n[2]) steps[at] = from[i + n[0] * (j + n[1] * k)];
+    }
+    return image(made, "voxels.nii", "gray", facts.low, facts.high);
+  }
+
+  function inverse([a, b, c]) {
+    const cross = (u, v) => [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
+    const columns = [cross(b, c), cross(c, a), cross(a, b)], determinant = a[0] * columns[0][0] + a[1] * columns[0][1] + a[2] * columns[0][2];
+    return [0, 1, 2].map((i) => columns.map((column) => column[i] / determinant));
+  }
+
   // Every plane has the width and height that it has in mm, in whichever arrangement lets the three be largest.
-  const GAP = 6;
+  const GAP = 6, HALVES = 48 << 20;
   function boxes([a, c, s], three) {
     if (three < 3) return [[[three, 0, 0, [a, c, s][three], 1]]];
     const aspects = [a, c, s], made = [[[0, 0, 0, a, 1], [1, a, 0, c, 1], [2, a + c, 0, s, 1]]];
@@ -129,11 +169,12 @@
     const [x, y, z] = after.sliceScale().volScale, width = stage.parentElement.clientWidth;
     const above = stage.getBoundingClientRect().top + window.scrollY, room = window.innerHeight - 12;
     const height = room - above >= 480 ? room - above : Math.max(260, room - at("controls").offsetHeight);
+    const areas = [x * y, x * z, y * z].map((area) => area / (x * y + x * z + y * z));  // the largest counts most
     let best = null;
     for (const made of boxes([x / y, x / z, y / z], Number(at("view").value))) {
       const wide = Math.max(...made.map(([, l, , w]) => l + w)), high = Math.max(...made.map(([, , t, , h]) => t + h));
       const scale = Math.min(width / wide, height / high);
-      const score = made.reduce((sum, [, , , w, h]) => sum + Math.log(w * h * scale * scale), 0);
+      const score = made.reduce((sum, [plane, , , w, h]) => sum + areas[plane] * Math.log(w * h * scale * scale), 0);
       if (!best || score > best.score + 1e-9) best = { made, wide, high, scale, score };
     }
     const [w, h] = [best.wide * best.scale, best.high * best.scale].map(Math.floor);
@@ -207,6 +248,7 @@
   function both(change) { change(before); change(after); }
   at("view").addEventListener("change", arrange);
   window.addEventListener("resize", arrange);
+  new ResizeObserver(arrange).observe(at("controls"));
   function enlarge() {
     const zoom = Number(at("zoom").value), mm = after.frac2mm(after.scene.crosshairPos);
     const [x, y, z] = after.frac2mm([0.5, 0.5, 0.5]).map((middle, i) => (zoom === 1 ? 0 : middle - mm[i]));
@@ -224,37 +266,38 @@
   }
 
   const percent = (value) => Math.round(100 * value / facts.range);
-  function shade() {
+  function ends() {
     const middle = Number(at("level").value) / 100, half = Number(at("window").value) / 200;
     const [low, high] = [middle - half, middle + half].map((part) => facts.least + part * facts.range);
-    both((nv) => { Object.assign(nv.volumes[0], { cal_min: low, cal_max: high }); nv.updateGLVolume(); });
+    return { cal_min: low, cal_max: high };
+  }
+  function shade() {
+    both((nv) => { Object.assign(nv.volumes[0], ends()); nv.updateGLVolume(); });
   }
   function tissue() {
     at("level").value = percent((facts.low + facts.high) / 2 - facts.least);
     at("window").value = percent(facts.high - facts.low);
-    shade();
   }
   for (const id of ["level", "window"]) at(id).addEventListener("input", shade);
-  at("tissue").addEventListener("click", tissue);
+  at("tissue").addEventListener("click", () => { tissue(); shade(); });
 
-  const drawn = { voxels: before.volumes[0], cubic: null };  // before, as the reader chooses
-  const sharp = () => both((nv) => nv.setInterpolation(at("voxels").checked || (nv === before && at("drawn").value === "voxels")));
+  const drawn = { voxels: facts.voxels === "other" ? null : before.volumes[0], cubic: null };  // as the reader chooses
+  const nearestOf = (nv) => at("voxels").checked || (nv === before && at("drawn").value === "voxels");
   async function choose() {
-    const wanted = facts.own ? at("drawn").value : "voxels";
-    drawn[wanted] ??= await cubic();
+    const wanted = facts.voxels === "none" ? "voxels" : at("drawn").value;
+    drawn[wanted] ??= await (wanted === "cubic" ? cubic() : nearest());
+    Object.assign(drawn[wanted], ends());
+    before.opts.isNearestInterpolation = nearestOf(before);
     if (before.volumes[0] !== drawn[wanted]) {
       before.removeVolume(before.volumes[0]);
       before.addVolume(drawn[wanted]);
     }
-    sharp();
-    shade();
+    after.drawScene();
+    stage.dataset.before = wanted;
   }
-  if (!facts.own) {
-    at("drawn").disabled = true;
-    at("drawn").title = "Before is not on the field of view of after: it is drawn interpolated.";
-  }
+  at("drawn").disabled = facts.voxels === "none";
   at("drawn").addEventListener("change", choose);
-  at("voxels").addEventListener("change", sharp);
+  at("voxels").addEventListener("change", () => both((nv) => nv.setInterpolation(nearestOf(nv))));
   at("cross").addEventListener("change", (event) => both((nv) => nv.setCrosshairWidth(event.target.checked ? facts.line : 0)));
 
   const overlays = [];  // in the order of their volumes, from 1 on
@@ -276,8 +319,8 @@
   }
   for (const id of ["changes", "least", "what"]) at(id).addEventListener("change", changes);
 
-  await choose();
   tissue();
+  await choose();
   arrange();
   locate();
   stage.dataset.ready = "true";
