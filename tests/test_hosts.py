@@ -34,7 +34,7 @@ class Trait:
 
 @pytest.fixture
 def traits(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Trait]]:
-    """The inputs of `seran.hosts.nipype`, by name, whether Nipype is installed or not."""
+    """The inputs of `seran.nipype`, by name, whether Nipype is installed or not."""
     base, extension = types.ModuleType("nipype.interfaces.base"), types.ModuleType("extension")
     kinds = {name: type(name, (Trait,), {}) for name in ("Bool", "Enum", "Tuple", "Either", "Int", "Float")}
     names = ("CommandLine", "CommandLineInputSpec", "TraitedSpec")
@@ -43,11 +43,11 @@ def traits(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Trait]]:
     vars(extension).update(BasePath=Trait)
     monkeypatch.setitem(sys.modules, "nipype.interfaces.base", base)
     monkeypatch.setitem(sys.modules, "nipype.interfaces.base.traits_extension", extension)
-    monkeypatch.delitem(sys.modules, "seran.hosts.nipype", raising=False)
-    from seran.hosts import nipype
+    monkeypatch.delitem(sys.modules, "seran.nipype", raising=False)
+    from seran import nipype
 
     yield {name: trait for name, trait in vars(nipype.UpscaleInputSpec).items() if isinstance(trait, Trait)}
-    sys.modules.pop("seran.hosts.nipype", None)
+    sys.modules.pop("seran.nipype", None)
 
 
 def test_every_trait_of_nipype_is_an_option(traits: dict[str, Trait]) -> None:
@@ -66,7 +66,7 @@ def test_every_trait_of_nipype_is_an_option(traits: dict[str, Trait]) -> None:
 
 NODE = """
 import ast, json, sys, nipype
-from seran.hosts.nipype import Upscale
+from seran.nipype import Upscale
 
 node = nipype.Node(Upscale(**ast.literal_eval(sys.argv[2])), "sharpen", base_dir=".")
 node.inputs.in_file = sys.argv[1]

@@ -18,6 +18,8 @@ from seran.machine import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {f"seran/weights/shipped/{p.name}" for p in (ROOT / "src/seran/weights/shipped").iterdir()}
+LARGEST = 60e6  # bytes of a wheel, with weights and viewer
+CITATION = ROOT / "CITATION.cff"
 pytestmark = pytest.mark.slow
 PIP = (
     "-m",
@@ -65,6 +67,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_in_them(built: Path) -> None:
+    assert next(built.glob("*.whl")).stat().st_size <= LARGEST
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
         metadata = wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode()
@@ -91,6 +94,10 @@ def test_what_is_in_them(built: Path) -> None:
         }
         assert tracked <= held, "what is tracked, and so what the tests need, travels"
     assert not [n for n in held if n.startswith((".venv", "dist/", "pairs")) or "__pycache__" in n]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert f"\nversion: {seran.__version__}\n" in CITATION.read_text()
 
 
 LACKING = {
