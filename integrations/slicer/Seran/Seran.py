@@ -117,9 +117,8 @@ class Run:
             slicer.util.exportNode(self.node, str(scan))
             start = command.program(self.named, shutil.which("PythonSlicer") or sys.executable)
             line = command.words(start, scan, result, self.grid, self.more)
-            with contextlib.closing(
-                command.running(line, command.environment(self.named, os.environ))
-            ) as run:
+            variables = command.environment(self.named, os.environ)
+            with contextlib.closing(command.running(line, variables)) as run:
                 for text in run:
                     if text:
                         say(text)
