@@ -100,6 +100,15 @@ def test_the_citation_is_of_this_version() -> None:
     assert f"\nversion: {seran.__version__}\n" in CITATION.read_text()
 
 
+@pytest.mark.parametrize("words", ["pipx run --spec", "uvx --from"])
+def test_one_line_runs_the_wheel(built: Path, tmp_path: Path, words: str) -> None:
+    if not shutil.which(words.split()[0]):
+        pytest.skip(f"{words.split()[0]} is not installed: pip install pipx uv")
+    own = {"PIPX_HOME": str(tmp_path / "pipx"), "UV_TOOL_DIR": str(tmp_path / "uv")}
+    text = said(*words.split(), next(built.glob("*.whl")), "seran", "--version", cwd=tmp_path, **own)
+    assert f"seran {seran.__version__}\n" in text
+
+
 LACKING = {
     ("train", "seran-x2-bd", "pairs", "run"): "train",
     ("export", "run", "own.onnx"): "train",
