@@ -218,8 +218,9 @@ def page(
         off: half-widths of ``after``, if there are any.
     """
     version, niivue = viewer()
-    names = ("report.html", "report.css", "report.js", "niivue.LICENSE")
-    template, style, script, licence = ((VIEWER / name).read_text() for name in names)
+    names = ("report.html", "report.css", "view.js", "report.js", "niivue.LICENSE")
+    template, style, draw, script, licence = ((VIEWER / name).read_text() for name in names)
+    script = draw + script
     hashes = [hashlib.sha256(text.encode()).digest() for text in (niivue, script, style)]
     trusted = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes]
     drawn = shown(before.volume, after.volume, made, off)
