@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint quick viewer web dist clean
+.PHONY: demo test lint quick docs viewer web dist clean
 
 demo: .venv/user.stamp
 	$(BIN)/seran demo
@@ -18,6 +18,16 @@ lint: .venv/developer.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site of the pages, in build/site; nothing in it is loaded from another address. What makes it has an environment of its own.
+SITE := build/docs-venv
+docs: $(SITE)/stamp
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
+
+$(SITE)/stamp: docs/requirements.txt constraints.txt
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $<
+	@touch $@
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

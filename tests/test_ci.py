@@ -179,16 +179,17 @@ def test_no_tool_of_the_tests_is_forgotten() -> None:
     assert names - {"npm"} <= wanted
 
 
-@pytest.mark.parametrize("fails", ["", "demo", "test"])
+@pytest.mark.parametrize("fails", ["", "demo", "docs", "test"])
 def test_a_run_ends_as_make_does(machine: Machine, fails: str) -> None:
-    """Tools that cannot be had do not matter; the demo and the tests do."""
+    """Tools that cannot be had do not matter; the demo, the site and the tests do."""
     shutil.copytree(ROOT / ".ci", machine.folder / ".ci")
     machine.has("id", "echo 1000")
     machine.has("make", f'echo make "$@"; [ "$1" != "{fails}" ]')
     done = machine.run(machine.bin / "bash", ".ci/run")
     assert (done.returncode == 0) == (fails == "")
     made = [line for line in done.stdout.splitlines() if line.startswith("make")]
-    assert made == (["make demo"] if fails == "demo" else ["make demo", "make test"])
+    steps = ["demo", "docs", "test"]
+    assert made == [f"make {step}" for step in steps[: steps.index(fails or "test") + 1]]
     assert os.access(ROOT / ".ci" / "tools", os.X_OK)
 
 
