@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint quick viewer dist clean
+.PHONY: demo test lint quick docs viewer web dist clean
 
 demo: .venv/user.stamp
 	$(BIN)/seran demo
@@ -19,6 +19,16 @@ lint: .venv/developer.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site of the pages, in build/site; nothing in it is loaded from another address. What makes it has an environment of its own.
+SITE := build/docs-venv
+docs: $(SITE)/stamp
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
+
+$(SITE)/stamp: docs/requirements.txt constraints.txt
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $<
+	@touch $@
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -32,6 +42,8 @@ lint: .venv/developer.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchsr
 	@# The viewer of reports; where npm does not bring it, tests that need it say so when they skip.
 	@$(MAKE) --no-print-directory viewer WITHOUT_NPM=0
+	@# The page for the browser, the same.
+	@$(MAKE) --no-print-directory web WITHOUT_NPM=0
 	@touch $@ .venv/user.stamp
 
 # NiiVue, which reports carry inside them: one version, known by its SHA-256. Other bytes are always an error; where npm is
@@ -51,7 +63,20 @@ $(VIEWER)/niivue.umd.js: $(VIEWER)/niivue.lock
 	sys.exit(hashlib.sha256(data).hexdigest() != '$$digest' and '@niivue/niivue: not the bytes in $<')" && \
 	mv package/dist/niivue.umd.js ../../$@ && touch ../../$@
 
-dist: .venv/user.stamp viewer
+# The page that sharpens in the browser (docs/browser.md), in a folder for any web server. ONNX Runtime comes from npm, one version
+# whose files are known by their SHA-256; the rest as above.
+PAGE := src/seran/apps/page
+web: $(PAGE)/index.html
+
+$(PAGE)/index.html: $(VIEWER)/niivue.umd.js $(wildcard web/*.* web/core/*) $(VIEWER)/view.js $(VIEWER)/report.css
+	@mkdir -p build/web
+	@read version < web/onnxruntime-web.lock && package=build/web/onnxruntime-web-$$version.tgz && \
+	if ! { [ -f $$package ] || (cd build/web && npm pack --silent --fetch-retries=1 onnxruntime-web@$$version >/dev/null 2>&1); }; then \
+	echo "no page for the browser: npm is missing or did not bring onnxruntime-web@$$version (make web tries again)"; \
+	exit $(WITHOUT_NPM); fi && \
+	$(PYTHON) web/build.py $$package $(PAGE)
+
+dist: .venv/user.stamp viewer web
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling
 	$(BIN)/python -m hatchling build
 

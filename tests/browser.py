@@ -26,14 +26,18 @@ FLAGS = [
 class Browser:
     """One window."""
 
-    def __init__(self, address: str, size: tuple[int, int]) -> None:
-        self.address = address
+    def __init__(self, address: str, size: tuple[int, int], folder: Path) -> None:
+        self.address, self.downloads = address, folder / "downloads"
         wanted = {
             "browserName": "chrome",
             "timeouts": {"script": 300_000},
             "goog:chromeOptions": {
                 "binary": CHROMIUM,
                 "args": [*FLAGS, f"--window-size={size[0]},{size[1]}"],
+                "prefs": {
+                    "download.default_directory": str(self.downloads),
+                    "profile.default_content_setting_values.automatic_downloads": 1,
+                },
             },
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         }
@@ -50,9 +54,23 @@ class Browser:
             with error:
                 raise RuntimeError(error.read().decode()[:2000]) from None
 
-    def open(self, page: Path) -> None:
-        """Open a page from disk."""
-        self._ask("POST", "/url", {"url": page.as_uri()})
+    def open(self, page: Path | str) -> None:
+        """Open a page from disk, or at an address."""
+        self._ask("POST", "/url", {"url": page if isinstance(page, str) else page.as_uri()})
+
+    def give(self, element: str, path: Path) -> None:
+        """Choose a file, or a folder, in an element by its id."""
+        found = self._ask("POST", "/element", {"using": "css selector", "value": f"#{element}"})
+        self._ask("POST", f"/element/{next(iter(found.values()))}/value", {"text": str(path)})
+
+    def saved(self, name: str) -> Path:
+        """The file that the page saves by its link of this name."""
+        self.run(f"document.querySelector('a[download={json.dumps(name)}]').click()")
+        end = time.monotonic() + 30
+        while not (path := self.downloads / name).is_file():
+            assert time.monotonic() < end, f"{name} was not saved"
+            time.sleep(0.1)
+        return path
 
     def run(self, script: str) -> Any:
         """What a script returns."""
@@ -120,7 +138,7 @@ def browser(folder: Path, size: tuple[int, int] = (1280, 1000)) -> Iterator[Brow
             end = time.monotonic() + 60
             while True:
                 try:
-                    made = Browser(f"http://127.0.0.1:{port}/session", size)
+                    made = Browser(f"http://127.0.0.1:{port}/session", size, folder)
                     break
                 except (urllib.error.URLError, ConnectionError):
                     assert time.monotonic() < end, (folder / "driver.log").read_text()

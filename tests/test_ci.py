@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / ".ci").is_dir(), reason="an sdist go
 
 BRINGS = {
     "dicom3tools": ["dciodvfy"],
-    "npm": ["npm"],
+    "npm": ["npm", "node"],
     "chromium chromium-driver": ["chromium", "chromedriver"],
     "zsh": ["zsh"],
     "fish": ["fish"],
@@ -36,6 +37,7 @@ for package; do
   case $package in
     dicom3tools) made dciodvfy;;
     chromium-driver) made chromedriver;;
+    npm) made npm; made node;;
     -*|install) ;;
     *) made $package;;
   esac
@@ -177,16 +179,17 @@ def test_no_tool_of_the_tests_is_forgotten() -> None:
     assert names - {"npm"} <= wanted
 
 
-@pytest.mark.parametrize("fails", ["", "demo", "test"])
+@pytest.mark.parametrize("fails", ["", "demo", "docs", "test"])
 def test_a_run_ends_as_make_does(machine: Machine, fails: str) -> None:
-    """Tools that cannot be had do not matter; the demo and the tests do."""
+    """Tools that cannot be had do not matter; the demo, the site and the tests do."""
     shutil.copytree(ROOT / ".ci", machine.folder / ".ci")
     machine.has("id", "echo 1000")
     machine.has("make", f'echo make "$@"; [ "$1" != "{fails}" ]')
     done = machine.run(machine.bin / "bash", ".ci/run")
     assert (done.returncode == 0) == (fails == "")
     made = [line for line in done.stdout.splitlines() if line.startswith("make")]
-    assert made == (["make demo"] if fails == "demo" else ["make demo", "make test"])
+    steps = ["demo", "docs", "test"]
+    assert made == [f"make {step}" for step in steps[: steps.index(fails or "test") + 1]]
     assert os.access(ROOT / ".ci" / "tools", os.X_OK)
 
 
@@ -238,3 +241,41 @@ def test_the_viewer_may_be_missing_but_not_wrong(machine: Machine, npm: str) -> 
     viewer = folder / "niivue.umd.js"
     assert viewer.read_bytes() == CODE if npm == "right" else not viewer.exists()
     assert "$(MAKE) --no-print-directory viewer WITHOUT_NPM=0\n" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("goal", [["web"], ["web", "WITHOUT_NPM=0"]], ids=["demanded", "of the tests"])
+def test_the_page_may_be_missing(machine: Machine, goal: list[str]) -> None:
+    """Where npm does not bring ONNX Runtime."""
+    if shutil.which("make") is None:
+        pytest.skip("there is no make here")
+    (machine.bin / "make").symlink_to(str(shutil.which("make")))
+    shutil.copy(ROOT / "Makefile", machine.folder)
+    viewer, web = machine.folder / "src/seran/quality/viewer", machine.folder / "web"
+    viewer.mkdir(parents=True)
+    web.mkdir()
+    for name in ("niivue.lock", "view.js", "report.css", "niivue.umd.js"):  # the last is the newest
+        (viewer / name).write_text("0 0\n")
+    (web / "onnxruntime-web.lock").write_text("0.0.0\n")
+    done = machine.run("make", "--no-print-directory", *goal)
+    assert (done.returncode == 0) == (len(goal) > 1)
+    said = "no page for the browser: npm is missing or did not bring onnxruntime-web@0.0.0"
+    assert done.stdout == f"{said} (make web tries again)\n"
+    assert "$(MAKE) --no-print-directory web WITHOUT_NPM=0\n" in (ROOT / "Makefile").read_text()
+
+
+def test_the_page_is_not_built_of_other_bytes(tmp_path: Path) -> None:
+    for name in (
+        "ort.webgpu.min.mjs",
+        "ort-wasm-simd-threaded.asyncify.mjs",
+        "ort-wasm-simd-threaded.asyncify.wasm",
+    ):
+        path = tmp_path / "package" / "dist" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("other")
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "package", "package")
+    words = [sys.executable, ROOT / "web" / "build.py", tmp_path / "a.tgz", tmp_path / "page"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "not the bytes in web/onnxruntime-web.lock" in done.stderr
+    assert not (tmp_path / "page").exists()

@@ -197,10 +197,16 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("precision", ["auto", "f32"])
 def test_nothing_is_told_to_anyone(scan: Path, tmp_path: Path, precision: str) -> None:
-    """Sharpening opens no connection and starts no process that might; the libraries below included."""
+    """Sharpening opens no connection and starts no process that might; the libraries below included.
+
+    pydicom imports requests wherever it is installed, and that opens a socket.
+    """
+    (tmp_path / "requests.py").write_text("import socket\nsocket.socket().bind(('127.0.0.1', 0))\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     words = ["upscale", str(scan), str(tmp_path / "out.nii.gz"), "--precision", precision]
     command = [sys.executable, "-c", LISTENING, *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    variables = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=variables)
     assert "seran (seran-native.onnx" in done.stdout + done.stderr
     assert "heard" not in done.stderr, done.stderr
 

@@ -1,6 +1,7 @@
 """What the pages say: commands exist and print what is shown, examples run, links lead somewhere."""
 
 import contextlib
+import csv
 import doctest
 import functools
 import importlib
@@ -19,6 +20,8 @@ import pytest
 from seran import cli, io
 from seran.models import adopt
 from seran.systems import SYSTEMS
+from tests.conftest import phantom
+from tests.test_prepare import save
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "formats"
@@ -73,7 +76,7 @@ def run(line: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nifti", "freesurfer", "nrrd", "dicom"])
+@pytest.mark.parametrize("name", ["nifti", "freesurfer", "nrrd", "dicom", "../tutorials/first-scan"])
 def test_a_page_prints_what_it_says(
     name: str,
     request: pytest.FixtureRequest,
@@ -84,7 +87,7 @@ def test_a_page_prints_what_it_says(
     prepared(tmp_path, request.getfixturevalue("shared") if name == "dicom" else None)
     monkeypatch.chdir(tmp_path)
     found = commands((PAGES / f"{name}.md").read_text())
-    assert len(found) >= 3
+    assert len(found) >= 2
     for line, output in found:
         assert shown(run(line, capsys)) == shown(output), line
 
@@ -179,6 +182,34 @@ def test_the_network_of_the_page_is_one(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("seran.models.SYSTEMS", dict(SYSTEMS))
     monkeypatch.setattr("seran.models.networks", lambda: ["net"])
     assert adopt(f"{tmp_path / 'my.py'}:Net", 3, {"width": 32}) == "net"
+
+
+@pytest.mark.slow
+def test_training_of_ones_own_is_rehearsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tutorial, on small scans, but for what comes after its long run."""
+    page = ROOT / "docs" / "tutorials" / "train-your-own.md"
+    (listed,) = [text for kind, text in FENCED.findall(page.read_text()) if kind == "csv"]
+    (network,) = PYTHON.findall((ROOT / "docs" / "own-network.md").read_text())
+    monkeypatch.chdir(tmp_path)
+    Path("scans.csv").write_text(listed)
+    Path("my.py").write_text(network)
+    for i, row in enumerate(csv.DictReader(listed.splitlines())):
+        save(tmp_path / row["path"], phantom((100, 108, 5), i))
+    rehearsal, long = [*typed(page)][:5], [*typed(page)][5:7]
+    for words in rehearsal:
+        status = cli.run(words)
+        SYSTEMS.pop("net", None)  # as in another process
+        assert status == 0, shlex.join(words)
+    assert [words[:1] + words[-2:] for words in long] == [
+        [name, "--model", "my.py:Net"] for name in ("train", "export")
+    ]
+    capsys.readouterr()
+    for code in PYTHON.findall(page.read_text()):
+        exec(code, {})
+    ten, twenty, last = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in (ten, twenty, last)] == ["10", "20", "net"]
 
 
 @pytest.mark.slow

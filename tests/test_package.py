@@ -19,6 +19,8 @@ from seran.machine import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {f"seran/weights/shipped/{p.name}" for p in (ROOT / "src/seran/weights/shipped").iterdir()}
+LARGEST = 60e6  # bytes of a wheel, with weights and viewer
+CITATION = ROOT / "CITATION.cff"
 pytestmark = pytest.mark.slow
 PIP = (
     "-m",
@@ -66,6 +68,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_in_them(built: Path) -> None:
+    assert next(built.glob("*.whl")).stat().st_size <= LARGEST
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
         metadata = wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode()
@@ -99,6 +102,19 @@ def test_what_is_in_them(built: Path) -> None:
         }
         assert tracked <= held, "what is tracked, and so what the tests need, travels"
     assert not [n for n in held if n.startswith((".venv", "dist/", "pairs")) or "__pycache__" in n]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert f"\nversion: {seran.__version__}\n" in CITATION.read_text()
+
+
+@pytest.mark.parametrize("words", ["pipx run --spec", "uvx --from"])
+def test_one_line_runs_the_wheel(built: Path, tmp_path: Path, words: str) -> None:
+    if not shutil.which(words.split()[0]):
+        pytest.skip(f"{words.split()[0]} is not installed: pip install pipx uv")
+    own = {"PIPX_HOME": str(tmp_path / "pipx"), "UV_TOOL_DIR": str(tmp_path / "uv")}
+    text = said(*words.split(), next(built.glob("*.whl")), "seran", "--version", cwd=tmp_path, **own)
+    assert f"seran {seran.__version__}\n" in text
 
 
 LACKING = {

@@ -26,6 +26,7 @@ use:
   bids       a BIDS App: the scans of a BIDS data set -> a derivative data set
   compare    two volumes -> one page: slices with a divider, difference, spectrum, checks
   info       describe a scan, list the series of a DICOM folder, or describe this installation
+  app        a page on this machine that sharpens a scan in the browser, uploading nothing
   demo       the same on a real slice that ships with matplotlib, compared with the truth
   methods    list the methods and the weights that come with the package
 

@@ -3,9 +3,11 @@
 ``pip install 'seran[train,dicom]'`` installs two extras; upscaling NIfTI, MGH and most DICOM needs none.
 """
 
+import contextlib
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import util
@@ -30,6 +32,18 @@ OUT_OF_MEMORY = re.compile(r"bad_alloc|allocate memory|failed to (allocate|map s
 # oneDNN's names of instruction sets without bf16; Linux' names of those with it, the last of ARM.
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 BF16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
+
+
+@contextlib.contextmanager
+def without(name: str) -> Iterator[None]:
+    """A module cannot be imported meanwhile; one that is there already comes back afterwards."""
+    before = {name: sys.modules[name]} if name in sys.modules else {}
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        sys.modules.update(before)
 
 
 def may_use_bf16() -> bool:

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
-from seran import __version__
+from seran import __version__, machine
 from seran.errors import BadInput
 
 ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
@@ -217,7 +217,8 @@ def run(name: str, words: Sequence[str]) -> str:
     Raises:
         BadInput: if these words cannot be its arguments.
     """
-    module = importlib.import_module(f"seran.apps.{name}")
+    with machine.without("requests"):  # pydicom would import it, and with it urllib3, which opens a socket
+        module = importlib.import_module(f"seran.apps.{name}")
     command, rest = getattr(module, name), words
     if hasattr(module, "bind"):  # its first argument decides the defaults of the others
         command, rest = module.bind(words)

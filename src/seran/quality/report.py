@@ -199,8 +199,9 @@ def page(
         shared: address of the viewer that it shares with other pages; if empty, it lies in the page.
     """
     version, niivue = viewer()
-    names = ("report.html", "report.css", "report.js", "niivue.LICENSE")
-    template, style, script, licence = ((VIEWER / name).read_text() for name in names)
+    names = ("report.html", "report.css", "view.js", "report.js", "niivue.LICENSE")
+    template, style, draw, script, licence = ((VIEWER / name).read_text() for name in names)
+    script = draw + script
     trusted, element, whole = _draws(niivue, shared)
     drew = drawn.shown(before.volume, after.volume, made, off, bool(shared))
     scan = before.volume

@@ -1,10 +1,9 @@
-// The viewer of a report: two NiiVue canvases on one field of view, the upper one cut at a divider in every plane.
+// The script of a report: unpacks what the page holds, draws it, and draws overlays over it.
 "use strict";
 (async () => {
   const at = (id) => document.getElementById(id);
   const facts = JSON.parse(at("facts").textContent);
   const stage = at("stage"), state = at("state");
-  const PLANES = ["axial", "coronal", "sagittal"];
 
   if (typeof niivue === "undefined") {
     state.textContent = "The slices cannot be drawn: the folder “viewer”, which this page shares with others, is not "
@@ -27,26 +26,6 @@
     return new Response(stream).arrayBuffer();
   }
 
-  function image(buffer, name, colours, low, high, negative = "") {
-    return niivue.NVImage.new(
-      buffer, name, colours, 1, null, low, high, true, 0, false, false, negative, 0, undefined, NaN, NaN, false,
-    );
-  }
-
-  async function viewer(id, interactive) {
-    const nv = new niivue.Niivue({
-      logLevel: "error", interactive, dragAndDropEnabled: false, dragMode: niivue.DRAG_MODE.none,
-      multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
-      sliceType: niivue.SLICE_TYPE.MULTIPLANAR, crosshairColor: [1, 0.85, 0.3, 0.55],
-      crosshairWidth: 0, crosshairWidthUnit: "mm",
-      backColor: ground, fontColor: [0.65, 0.65, 0.65, 1], viewModeHotKey: "", clipPlaneHotKey: "",
-      cycleClipPlaneHotKey: "",
-    });
-    await nv.attachToCanvas(at(id));
-    nv.addVolume(await image(await unpacked(`${id}-data`), `${id}.nii`, "gray", facts.low, facts.high));
-    return nv;
-  }
-
   // The cubic enlargement of before is after less the difference, on the grid of after: the same steps, no more bytes.
   async function cubic() {
     const buffer = (await unpacked("after-data")).slice(0), difference = await unpacked("difference-data");
@@ -67,49 +46,15 @@
   ground.push(1);
   let before, after;
   try {
-    after = await viewer("after", true);
-    before = await viewer("before", false);
+    after = await viewer("after", await unpacked("after-data"), facts, ground);
+    before = await viewer("before", await unpacked("before-data"), facts, ground);
   } catch (error) {
     state.textContent = `The slices cannot be drawn: this page needs a browser with WebGL 2 (${error.message}).`;
     return;
   }
   state.remove();
 
-  // The upper canvas takes no events: whatever happens to the lower one, the upper one follows.
-  let fraction = 0.5;
-  const dividers = [0, 1, 2].map((plane) => {
-    const made = document.createElement("div");
-    made.className = "divider";
-    made.tabIndex = 0;
-    made.setAttribute("role", "slider");
-    made.setAttribute("aria-label", `Divider between before and after, ${PLANES[plane]}`);
-    for (const name of ["before", "after"]) made.appendChild(document.createElement("span")).textContent = name;
-    stage.append(made);
-    return made;
-  });
-  const tiles = new Map();
-
-  function divide() {
-    const ratio = after.uiData.dpr || 1;
-    tiles.clear();
-    for (const tile of after.screenSlices) {
-      if (tile.axCorSag < 3) tiles.set(tile.axCorSag, tile.leftTopWidthHeight.map((n) => n / ratio));
-    }
-    let path = "";
-    dividers.forEach((divider, plane) => {
-      const tile = tiles.get(plane);
-      divider.hidden = !tile;
-      if (!tile) return;
-      const [x, y, w, h] = tile, cut = w * fraction;
-      path += `M${x} ${y}h${cut}v${h}h${-cut}Z`;
-      divider.style.left = `${x + cut}px`;
-      divider.style.top = `${y}px`;
-      divider.style.height = `${h}px`;
-      divider.classList.toggle("low", h < 80);
-      divider.setAttribute("aria-valuenow", String(Math.round(100 * fraction)));
-    });
-    at("before").style.clipPath = `path("${path || "M0 0Z"}")`;
-  }
+  const { both, locate } = linked(facts, before, after);
 
   // The voxels of before where its field of view is not that of after: the nearest of each half voxel of after, in which
   // the edges of voxels of 2, 3 and 4 times the size lie between two; of each voxel, where halves would be too many.
@@ -191,61 +136,6 @@
     both((nv) => { nv.resizeListener(); nv.setCustomLayout(layout); });
   }
 
-  const draw = after.drawScene.bind(after);
-  after.drawScene = (...given) => {
-    const result = draw(...given);
-    if (after.volumes.length) {
-      before.scene.crosshairPos = before.mm2frac(after.frac2mm(after.scene.crosshairPos));
-      before.scene.pan2Dxyzmm = after.scene.pan2Dxyzmm.slice();
-      before.drawScene();
-      divide();
-    }
-    return result;
-  };
-
-  function moveTo(to) {
-    fraction = Math.min(1, Math.max(0, to));
-    divide();
-  }
-
-  dividers.forEach((divider, plane) => {
-    divider.setAttribute("aria-valuemin", "0");
-    divider.setAttribute("aria-valuemax", "100");
-    divider.addEventListener("pointerdown", (event) => {
-      divider.setPointerCapture(event.pointerId);
-      divider.focus({ preventScroll: true });
-      event.preventDefault();
-    });
-    divider.addEventListener("pointermove", (event) => {
-      if (!divider.hasPointerCapture(event.pointerId)) return;
-      const [x, , w] = tiles.get(plane);
-      moveTo((event.clientX - stage.getBoundingClientRect().left - x) / w);
-    });
-    divider.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -0.02, ArrowRight: 0.02, PageDown: -0.2, PageUp: 0.2, Home: -1, End: 1 }[event.key];
-      if (step === undefined) return;
-      moveTo(fraction + step);
-      event.preventDefault();
-    });
-    divider.addEventListener("wheel", (event) => {
-      at("after").dispatchEvent(new WheelEvent("wheel", event));
-      event.preventDefault();
-    }, { passive: false });
-  });
-
-  function value(nv, mm) {
-    const volume = nv.volumes[0], voxel = volume.mm2vox(mm);
-    return volume.getValue(...voxel, 0);
-  }
-  function locate() {
-    const mm = after.frac2mm(after.scene.crosshairPos);
-    const [a, b] = [before, after].map((nv) => Number(value(nv, mm).toPrecision(3)));
-    at("where").textContent =
-      `${Array.from(mm).slice(0, 3).map((n) => n.toFixed(1)).join(", ")} mm: before ${a}, after ${b}`;
-  }
-  after.onLocationChange = locate;
-
-  function both(change) { change(before); change(after); }
   at("view").addEventListener("change", arrange);
   window.addEventListener("resize", arrange);
   new ResizeObserver(arrange).observe(at("controls"));

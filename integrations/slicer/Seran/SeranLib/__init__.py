@@ -1,0 +1,1 @@
+"""What the Slicer module does without Slicer."""
