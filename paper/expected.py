@@ -130,8 +130,8 @@ def claims(made: dict[str, dict[str, Any]]) -> list[str]:
         f"({places} dB over the last place alone, Table 2). SEAB does not beat EDSR in Table 3. The order of "
         "Table 3 is turned around: at equal minutes on two cores small networks win, and of FSCWRN, RDN and "
         f"CSN, which saw {span(few.values(), ',')} patches, nothing follows. SERAN is not faster than VDSR "
-        f"on a CPU ({took['seran']:.1f} s against {took['vdsr']:.1f}; the paper: {paper['seran']:.1f} against "
-        f"{paper['vdsr']:.1f}). PSNR itself, on other scans, cannot be compared.",
+        f"on a CPU ({took['seran']:.1f} s against {took['vdsr']:.1f}; the paper: {paper['seran']:.1f} "
+        f"against {paper['vdsr']:.1f}). PSNR itself, on other scans, cannot be compared.",
         "",
     ]
 
