@@ -29,6 +29,8 @@ from seran.engines import Engine
 from seran.errors import BadInput
 from seran.quality.paired import FEWEST
 
+DEFAULT = "native"
+"""The way whose measurements are shown."""
 PROTOCOL = (
     "Gain over zero-filling in dB, x2; split {split}, the {slices} central slices of each volume, PSNR of "
     "them together, both images held at 0 from below; truth: {grid}, its 99.9th percentile 1",
@@ -41,7 +43,7 @@ PROTOCOL = (
 def cell(
     x: Float[ndarray, "n h w"], case: Case, names: Sequence[str], engine: Engine, oracle: bool
 ) -> tuple[dict[str, float], dict[str, Any] | None]:
-    """PSNR of methods on one acquisition of a volume, and what the library measured, if it did."""
+    """PSNR of methods on one acquisition of a volume, and what the library measured for `DEFAULT`."""
     x, s = acquired(x, case)
     scores, known = {}, None
     for name in names:
@@ -52,7 +54,7 @@ def cell(
             continue
         made, steps = through(s, way, case.scale, engine, stated(s, case) if oracle else None)
         scores[name] = psnr(x, aligned(made, steps.method.anchor, case.anchor, case.scale))
-        if way.native:
+        if name == DEFAULT:
             known = found(steps.known, steps.gain)
     return scores, known
 
@@ -70,7 +72,7 @@ def forget(rows: Rows, digests: dict[str, str]) -> None:
             del row["weights"][name]
             for scores in row["psnr"].values():
                 scores.pop(name, None)
-        if any(WAYS[name].native for name in old):  # how much noise is told depends on the weights
+        if DEFAULT in old:  # how much noise is told depends on the weights
             row["measured"].clear()
 
 

@@ -56,7 +56,17 @@ def test_every_trait_of_nipype_is_an_option(traits: dict[str, Trait]) -> None:
     for name, (flag, *values) in words.items():
         assert len(values) == FLAGS[flag].count, name
         assert traits[name].stated["desc"].endswith(FLAGS[flag].text)
-    apart = {"--in", "--out", "--cluster", "--workers", "--tries", "--part", "--help", "--quiet", "--verbose"}
+    apart = {
+        "--in",
+        "--out",
+        "--cluster",
+        "--workers",
+        "--tries",
+        "--part",
+        "--help",
+        "--quiet",
+        "--verbose",
+    } | {"--version"}
     assert {FLAGS[flag].flags[-1] for flag, *_ in words.values()} == {
         option.flags[-1] for option in FLAGS.values()
     } - apart

@@ -18,7 +18,7 @@ import pytest
 from seran import cli, journal, progress
 from seran.engines import Engine
 from seran.job import advice, display
-from seran.job.options import Options, Scanner
+from seran.job.options import Options, Scanner, Target
 from tests.conftest import phantom
 from tests.test_display import command
 
@@ -225,13 +225,18 @@ def test_a_faster_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
     paper = Options(scanner=Scanner(acquisition="bicubic"))
     assert "seran[winograd]" in at("avx2")
-    assert at("avx2", lacks=False) == at("avx2 avx512f") == at("neon") == at("avx2 avx512f bf16") == ""
+    fast = at("avx2", lacks=False)
+    assert "with --fast" in fast
+    assert at("avx2 avx512f") == at("neon") == at("avx2 avx512f bf16") == fast
+    assert at("avx2", Options(fast=True), lacks=False) == ""
+    assert "--fast" not in at("avx2", Options(target=Target(isotropic="auto")), lacks=False)
     assert "without --precision f32" in at("avx512f bf16", engine=Engine(precision="f32"))
     assert "--precision int8" in at("avx2 avx512f avx512_vnni bf16", paper)
     assert at("avx512f avx512_vnni amx_int8 bf16", paper) == ""
-    assert at("avx512f avx512_vnni bf16") == ""  # native weights have no 8 bits
+    assert at("avx512f avx512_vnni bf16") == fast  # native weights have no 8 bits
     assert "without --ensemble" in at("avx2", Options(ensemble=True))
-    assert at("avx2", engine=Engine(threads=16)) == at("avx2", engine=Engine(device="cuda")) == ""
+    assert at("avx2", engine=Engine(threads=16)) == fast
+    assert at("avx2", engine=Engine(device="cuda")) == ""
     assert at("avx2", Options(method="bicubic")) == ""
 
 

@@ -264,7 +264,7 @@ def test_attention_against_the_equations_written_out() -> None:
 
 def test_unknown_names_and_positions_are_refused() -> None:
     for name in ("srgan", "bicubic", "os:system"):
-        with pytest.raises(BadInput, match=r": expected srcnn, vdsr, .*, seran, or FILE.py:CLASS"):
+        with pytest.raises(BadInput, match=r": expected srcnn, vdsr, .*, fast, or FILE.py:CLASS"):
             build(name, 2, {}, False)
     with pytest.raises(BadInput, match=r"vdsr cannot be made with scale 2 and options {'wide': 1}: .*'wide'"):
         build("vdsr", 2, {"wide": 1}, False)

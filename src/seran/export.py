@@ -90,7 +90,7 @@ def difference(made: Weights, network: Callable[[torch.Tensor], torch.Tensor], m
         high = predict(low if maps > 1 else low[:, 0])
         if high.shape != expected.shape:
             raise BadInput(f"export failed: {shape} became {high.shape} at scale {made.card.scale}")
-        worst = max(worst, float(np.abs(high - expected).max()))
+        worst = float(np.maximum(worst, np.abs(high - expected).max()))  # NaN stays
     return worst
 
 
@@ -141,7 +141,7 @@ def export_heads(network: Headed | Isotropic, path: Path, card: Card) -> Card:
     made, worst = Weights(path, plain, card, Evidence(), ""), 0.0
     for k in heads:
         one = weights.head(made, k)
-        worst = max(worst, difference(one, functools.partial(_by, network, k), maps))
+        worst = float(np.maximum(worst, difference(one, functools.partial(_by, network, k), maps)))
     return _sealed(path, plain, card, worst)
 
 

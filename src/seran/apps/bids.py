@@ -170,4 +170,4 @@ def bids(
     if not (output_dir / "dataset_description.json").is_file():
         told = f"run `seran bids {bids_dir} {output_dir} participant` first"
         raise BadInput(f"{output_dir}: nothing is there yet; {told}")
-    return _summed([_scan(task, bids_dir) for task in tasks], output_dir, strict == "on")
+    return _summed([_scan(task, bids_dir) for task in tasks], output_dir, telling.strict == "on")

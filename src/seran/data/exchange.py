@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import degrade, grid, io
+from seran import degrade, grid
 from seran.data.pairs import Packed, PreparedSet
 from seran.errors import BadInput
 from seran.grid import Affine, Grid, dimensions
@@ -72,6 +72,8 @@ def write(data: PreparedSet, volume: Packed, scale: int, path: Path) -> None:
         scale: of its low slices; 1 for the truth.
         path: the file, in a format of `seran.io`.
     """
+    from seran import io  # which training does without
+
     stack = data.high(volume) if scale == 1 else data.low(volume, scale)
     voxels = np.ascontiguousarray(np.moveaxis(np.asarray(stack, np.float32), 0, 2))
     io.write(Volume(voxels, grid_of(data, volume, scale).affine), path)
@@ -85,6 +87,8 @@ def images(folder: Path, volumes: Sequence[Packed], what: str) -> Images:
         volumes: that are to be scored.
         what: names the folder in errors, as ``--predictions``.
     """
+    from seran import io  # which training does without
+
     if not folder.is_dir():
         raise BadInput(f"{what} {folder}: expected a folder with an image for each volume")
     ends = (ARRAY, *sorted(io.FORMATS, key=len, reverse=True))
@@ -125,6 +129,8 @@ def stack_of(
         path: its file.
         tolerance: voxels that it may leave the grid by, in the plane; half a voxel across.
     """
+    from seran import io  # which training does without
+
     if path.name.lower().endswith(ARRAY):
         return _array(path, volume), 0.0
     truth, image = grid_of(data, volume, 1), io.read(path, affine="either")

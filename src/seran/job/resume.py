@@ -21,6 +21,7 @@ from seran.job import record
 from seran.job.options import Options
 from seran.job.record import Record
 from seran.uncertainty import contrast_of
+from seran.weights import Weights
 
 
 class Seen(NamedTuple):
@@ -61,10 +62,17 @@ def _digest(path: Path, _: tuple[Seen, ...]) -> str:
     return files.sha256_of(io.resolve(path).files)
 
 
-@lru_cache(maxsize=32)
-def _weights(path: Path, _: tuple[Seen, ...]) -> str:
-    """Of weights that are as they were seen."""
-    return files.sha256(path)
+def _weights(options: Options, name: str) -> list[Weights]:
+    """Those that may make a result; of a method all of the degradation that is undone, whatever the scale.
+
+    Args:
+        options: how a scan is sharpened.
+        name: of the method.
+    """
+    if options.weights:
+        return [weights.known(weights.named(options.weights))]
+    kinds = (methods.NATIVE, methods.ISOTROPIC) if options.thin else (options.degradation,)
+    return [weights.known(path) for path in methods.files_of(name) if path.stem.rsplit("-", 1)[1] in kinds]
 
 
 def slice_thickness(source: Path) -> float | None:
@@ -103,11 +111,11 @@ def key(scan: str, options: Options, engine: Engine, name: str = "", thickness: 
     """
     contrast = contrast_of(name) if options.uncertainty else ""
     name, _ = options.implied()
-    file, like = options.weights, options.target.like
-    paths = [weights.named(file)] if file else methods.files_of(name.removesuffix("+"))
+    like, eight = options.target.like, engine.precision == "int8"
+    used = _weights(options, name.removesuffix("+"))
     stated = asdict(options) | {
         "method": name,
-        "weights": [_weights(path, seen([path])) for path in paths],
+        "weights": [(held.digest, held.evidence.ranges if eight else None) for held in used],
         "engine": [engine.device, engine.precision],
         "source": scan,
         "version": __version__,

@@ -23,6 +23,8 @@ from seran.resize import cubic
 
 TOLD = 4
 HEADS = (1, 2, 3, 4)
+FAST = 16
+"""Layers of `FastNative`."""
 Told = Float[Tensor, "b 5 h w"]
 
 
@@ -102,7 +104,7 @@ class AllHeads(nn.Module):
 class FastNative(Headed):
     """The body of `seran.models.fast`, whose endings are one convolution each."""
 
-    def __init__(self, width: int = fast.WIDTH, depth: int = fast.DEPTH) -> None:
+    def __init__(self, width: int = fast.WIDTH, depth: int = FAST) -> None:
         super().__init__()
         self.head, self.body = conv(1 + TOLD, width), fast.layers(width, depth)
         self.tail = nn.ModuleDict({str(s): fast.ending(width, s) for s in HEADS})
@@ -117,7 +119,7 @@ class FastNative(Headed):
 class FastOneHead(nn.Module):
     """`FastNative` by one head."""
 
-    def __init__(self, scale: int, width: int = fast.WIDTH, depth: int = fast.DEPTH) -> None:
+    def __init__(self, scale: int, width: int = fast.WIDTH, depth: int = FAST) -> None:
         super().__init__()
         self.head, self.body, self.scale = conv(1 + TOLD, width), fast.layers(width, depth), scale
         self.tail, self.base = fast.ending(width, scale), _base(scale)
