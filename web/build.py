@@ -12,7 +12,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-NETWORK = "idn-x2-bd"  # the shipped weights that the page runs
+NETWORK = "fast-x2-bd"  # the shipped weights that the page runs
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "
     "style-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'"
