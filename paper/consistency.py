@@ -18,7 +18,7 @@ from isotropic import PART, thick
 from isotropic import Case as Thick
 from isotropic import truth as thick_truth
 from results import Rows, load, markdown, program, write
-from scans import say, stack_of
+from scans import NAMES, say, stack_of
 from tyro.conf import Positional
 from ways import as_scan, digests
 
@@ -141,7 +141,7 @@ def main(
         out: folder of ``consistency.json`` and ``.md``; those of other splits bear their names.
     """
     engine, facts = Engine(threads=threads), {"split": split, "slices": slices, "few": FEW, "third": THIRD}
-    protocol = [line.format(**facts, weights=digests()) for line in PROTOCOL]
+    protocol = [line.format(**facts, weights=digests(NAMES)) for line in PROTOCOL]
     path = out / f"consistency{'' if split == 'test' else '-' + split}.json"
     rows = load(path, protocol)
     parts: dict[str, Callable[[Source], dict[str, Any]]] = {

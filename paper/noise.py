@@ -15,7 +15,9 @@ from seran.measure import measured
 from seran.quality.measures import LARGE, SMALL, measures
 
 
-def compute(given: Sequence[Source], slices: int, engine: Engine) -> dict[str, Any]:
+def compute(
+    given: Sequence[Source], slices: int, engine: Engine, names: Sequence[str] = NAMES
+) -> dict[str, Any]:
     """`seran.quality.measures` of every scan as it is stored."""
     rows = {}
     for source in given:
@@ -24,7 +26,7 @@ def compute(given: Sequence[Source], slices: int, engine: Engine) -> dict[str, A
         chosen = central(stack, slices)
         row: dict[str, Any] = {"contrast": source.contrast, "methods": {}}
         background = measured(stack).background
-        for name in NAMES:
+        for name in names:
             image, steps = result(stack, chosen, name, engine)
             found = measures(chosen, image, steps.gain, steps.method.anchor, background)
             row["methods"][name] = asdict(found)
@@ -46,7 +48,7 @@ def table(rows: dict[str, Any]) -> list[str]:
             cells = [shown(one[k], ".2f") for k in ("tissue", "air")]
             cells += [shown(one[k], ".2%") for k in ("overshoot", "most", "rim")]
             body.append([scan, row["contrast"], said, name, *cells])
-    for name in NAMES:
+    for name in dict.fromkeys(name for row in rows.values() for name in row["methods"]):
         one = [row["methods"][name] for row in rows.values()]
         cells = []
         for key, form in (

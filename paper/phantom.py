@@ -18,7 +18,7 @@ from acquisitions import SCALE
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from results import markdown
-from scans import known, made_of, say, stack_of
+from scans import NAMES, known, made_of, say, stack_of
 from scipy import ndimage, optimize, signal
 from sheet import draw, png
 
@@ -205,13 +205,15 @@ def ringing(fine: Float[ndarray, "h w"], flat: Bool[ndarray, "a b"], scale: int)
     return float(np.sqrt((((image - around) ** 2) * mask).sum() / mask.sum()))
 
 
-def compute(given: Sequence[Source], out: Path, engine: Engine) -> dict[str, Any]:
+def compute(
+    given: Sequence[Source], out: Path, engine: Engine, names: Sequence[str] = NAMES
+) -> dict[str, Any]:
     """Modulation and ringing on the first slice of each phantom; a picture of its arrays."""
     rows = {}
     for source in given:
         stack, mm = stack_of(source.path)
         seen = located(stack[0], mm[0])
-        rest, steps = made_of(stack, stack[:1], engine)
+        rest, steps = made_of(stack, stack[:1], engine, names)
         filled = kspace.regridded(stack[:1], (SCALE * stack.shape[1], SCALE * stack.shape[2]))
         made = {"zero-filling": filled} | rest
         rows[source.path.name] = {

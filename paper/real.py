@@ -29,6 +29,7 @@ import rescan
 import sheet
 from acquisitions import sources
 from results import PAPER, Rows, load, program, shown, write
+from scans import NAMES
 from tyro.conf import Positional
 from ways import digests
 
@@ -65,6 +66,7 @@ def main(
     split: str = "test",
     slices: int = 8,
     only: str = "",
+    ways: tuple[str, ...] = NAMES,
     seed: int = 0,
     threads: int = 0,
     out: Path = PAPER,
@@ -78,6 +80,7 @@ def main(
         split: of the scans whose noise is measured and which are drawn.
         slices: how many central slices of a scan are sharpened for noise and rescan; 0 for all.
         only: scans of the split whose file names contain this.
+        ways: methods that are measured on noise, phantoms and rescans; other parts have all.
         seed: of the order of the blind sheet.
         threads: of the CPU; 0: all.
         out: folder of ``real.json`` and ``real.md``; those of other splits bear their names.
@@ -86,7 +89,7 @@ def main(
     if set(parts) - set(TABLES):
         raise BadInput(f"expected some of {', '.join(TABLES)}, got {', '.join(parts)}")
     engine = Engine(threads=threads)
-    facts = {"split": split, "slices": slices or "all", "seed": seed, "weights": digests()}
+    facts = {"split": split, "slices": slices or "all", "seed": seed, "weights": digests(ways)}
     protocol = [line.format(**facts) for line in PROTOCOL]
     path, drawn = out / f"real{f'-{split}' * (split != 'test')}.json", shown(pictures, out, Path("real"))
     rows = load(path, protocol)
@@ -98,10 +101,10 @@ def main(
         return chosen
 
     work: dict[str, Callable[[], dict[str, Any]]] = {
-        "phantom": lambda: phantom.compute(of("phantom"), drawn, engine),
-        "rescan": lambda: rescan.compute(of("pair"), slices, engine),
+        "phantom": lambda: phantom.compute(of("phantom"), drawn, engine, ways),
+        "rescan": lambda: rescan.compute(of("pair"), slices, engine, ways),
         "field": lambda: field.compute(of("pair"), engine),
-        "noise": lambda: noise.compute(of(split), slices, engine),
+        "noise": lambda: noise.compute(of(split), slices, engine, ways),
         "sheet": lambda: sheet.compute(of(split), seed, drawn, engine),
     }
     if {"sheet", "phantom"} & set(parts):

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from registration import hann, placed, registered
 from results import markdown
-from scans import known, made_of, say, stack_of
+from scans import NAMES, known, made_of, say, stack_of
 
 from seran import kspace
 from seran.acquisition import Acquisition
@@ -46,7 +46,9 @@ def frc(one: Float[ndarray, "n h w"], other: Float[ndarray, "n h w"], rings: int
     return total((a * b.conj()).real) / np.sqrt(np.maximum(power, 1e-30))
 
 
-def compute(given: Sequence[Source], slices: int, engine: Engine) -> dict[str, Any]:
+def compute(
+    given: Sequence[Source], slices: int, engine: Engine, names: Sequence[str] = NAMES
+) -> dict[str, Any]:
     """FRC of results of the first scan with the second, which is moved onto it, once for all methods."""
     named = {end: [s.path for s in given if s.path.name.endswith(f"0001_{end}_T2w.nii.gz")] for end in PAIR}
     if not all(named.values()):
@@ -60,7 +62,7 @@ def compute(given: Sequence[Source], slices: int, engine: Engine) -> dict[str, A
     half = Acquisition((shape[0] // SCALE, shape[1] // SCALE))(first)
     rows: dict[str, Any] = {"movement": asdict(rigid), "untouched": _curve(chosen, other)}
     for title, stack in (("as given", first), ("from half of k-space", half)):
-        rest, steps = made_of(stack, central(stack, slices), engine)
+        rest, steps = made_of(stack, central(stack, slices), engine, names)
         made = {"zero-filling": kspace.regridded(central(stack, slices), shape)} | rest
         say(f"{title}: {known(steps)}")
         rows[title] = {name: _curve(kspace.regridded(x, shape), other) for name, x in made.items()}

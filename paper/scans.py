@@ -1,6 +1,7 @@
 """Real scans as they are stored, and what methods make of them at x2: for the parts of `real.py`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,14 @@ def result(
 
 
 def made_of(
-    stack: Float[ndarray, "n h w"], chosen: Float[ndarray, "m h w"], engine: Engine
+    stack: Float[ndarray, "n h w"],
+    chosen: Float[ndarray, "m h w"],
+    engine: Engine,
+    names: Sequence[str] = NAMES,
 ) -> tuple[Made, Fitted]:
-    """Results of all methods about the voxel centres of the scan, see `result`; how native came about."""
+    """Results of methods about the voxel centres of the scan, see `result`; how the last came about."""
     made: Made = {}
-    for name in NAMES:
+    for name in names:
         image, fitted = result(stack, chosen, name, engine)
         made[name] = aligned(image, fitted.method.anchor, "center", SCALE).astype(np.float32)
     return made, fitted

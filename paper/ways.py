@@ -1,5 +1,6 @@
 """What a user asks the library for, by name: methods, the weights they use, what they make of slices."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,9 +108,9 @@ def found(known: Measured, gain: float) -> dict[str, Any]:
     }
 
 
-def digests() -> str:
-    """All weights that are used here, with the beginning of their digests."""
-    held = {way.weights: made for name, way in WAYS.items() if (made := digest(name))}
+def digests(names: Iterable[str]) -> str:
+    """The weights of methods, with the beginning of their digests."""
+    held = {WAYS[name].weights: made for name in names if (made := digest(name))}
     return ", ".join(f"{key} {made[:12]}" for key, made in sorted(held.items()))
 
 

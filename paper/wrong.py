@@ -21,7 +21,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from pydicom.data import get_testdata_file
 from results import Rows, load, markdown, program, write
-from scans import say
+from scans import NAMES, say
 from scipy import ndimage
 from tyro.conf import Positional
 from ways import digests
@@ -342,7 +342,7 @@ def main(
         out: folder of ``wrong.json`` and ``.md``.
     """
     engine = Engine(threads=threads)
-    facts = {"slices": SLICES, "bases": " and ".join(BASES), "weights": digests()}
+    facts = {"slices": SLICES, "bases": " and ".join(BASES), "weights": digests(NAMES)}
     protocol = [line.format(**facts) for line in PROTOCOL]
     rows = load(out / "wrong.json", protocol)
 
