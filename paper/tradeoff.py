@@ -72,7 +72,7 @@ def draw(ax: Axes, found: dict[str, float], seconds: dict[str, float], heading: 
 
 def main(
     table: Path = HERE / "table3-x2.json",
-    timed: Path = HERE / "table4-zen5.json",
+    timed: Path = HERE / "table4-zen4.json",
     cards: Path = DOCS / "weights",
     out: Path = DOCS / "tradeoff.png",
 ) -> None:
@@ -93,7 +93,7 @@ def main(
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     quick = {name: median(row["x2"]) for name, row in json.loads(timed.read_text())["results"].items()}
-    draw(left, shipped, quick, "x2, the shipped weights on two Zen 5 cores (training: their cards)")
+    draw(left, shipped, quick, "x2, the shipped weights on two Zen 4 cores (training: their cards)")
     draw(right, equal, seconds, "x2, all trained alike for 12 minutes or a little more")
     with files.atomic(out) as part:
         figure.savefig(part, format="png", dpi=110)
