@@ -166,6 +166,7 @@ def test_other_options_have_other_names(tmp_path: Path) -> None:
         "seranAcquisitionBicubic", "seranAcquired0p50p8", f"seranWeightsMyOwn{digest[0].upper()}{digest[1:]}",
         "seranFillMinus1p0", "seranPrecisionInt8", "seranDtypeInt16",
     ]  # fmt: skip
+    assert dataset.naming(Options(fast=True), Engine()) == dataset.naming(Options("fast"), Engine())
     words = dataset.naming(Options(scanner=Scanner(noise="0.02")), Engine()).description
     network = "Sharpened in the plane of the slices by a super-resolution network, seran"
     assert words == f"{network}; noise 0.02. Not for diagnosis."

@@ -27,6 +27,7 @@ NOT_MAGNITUDE = {"part-phase", "part-real", "part-imag"}
 DERIVED = re.compile(r"(space|res|den|desc)-")  # entities that raw images do not have
 APART = {
     "method",
+    "fast",  # the method says so
     "weights",
     "ensemble",
     "maps",
