@@ -92,7 +92,8 @@ def test_upscaling(scan: Path, tmp_path: Path) -> None:
         ("dask_jobqueue", "upscale", "in", "out", "--cluster", "slurm"): "needs dask_jobqueue; *[cluster]",
         ("safetensors", "weights", "export", "srcnn-x2-bd", "--safetensors", "--out", "o"): "needs "
         "safetensors; *[train]",
-        ("nibabel", "upscale", scan, "out.nii"): "seran upscale needs nibabel, and this installation lacks it",
+        ("nibabel", "upscale", scan, "out.nii"): "seran upscale needs nibabel, and this installation "
+        "lacks it",
     }  # fmt: skip
     for (module, *args), expected in cases.items():
         pattern = re.escape(expected).replace(r"\*\[", r"pip install 'seran\[").replace(r"\]", r"\]'")

@@ -33,5 +33,5 @@ def faster(options: Options, engine: Engine) -> str:
     if lacks and not half and engine.precision != "int8" and "avx2" in known and "avx512f" not in known:
         return "faster: pip install 'seran[winograd]' halves the time on this CPU, which has no AVX-512"
     if name == methods.DEFAULT and options.degradation == methods.NATIVE and not options.thin:
-        return "faster: with --fast it takes about an eighth of the time; docs/speed.md says what that costs"
+        return "faster: with --fast it takes about a seventh of the time; docs/speed.md says what that costs"
     return ""

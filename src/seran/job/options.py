@@ -262,7 +262,7 @@ class Options:
 
     Attributes:
         method: `seran methods` lists them; without it that of the weights, or seran.
-        fast: the same as --method fast: a small network, about six times as quick, see docs/speed.md.
+        fast: the same as --method fast: a small network, six to seven times as fast, see docs/speed.md.
         weights: a weights file to use instead of those shipped for it, or a name of `seran weights list`.
         ensemble: average over the eight symmetries of a slice: a little better, eight times slower.
         adapt: seconds to fine-tune the network of --isotropic on the scan's own slices (needs the extra
