@@ -145,7 +145,8 @@ def test_it_works_where_nothing_else_is(built: Path, scan: Path, tmp_path: Path,
     np.testing.assert_allclose(image.affine[:, 3], before.affine[:, 3], atol=1e-4)  # of voxel 0
     found = json.loads(said(command, "info", "--json"))
     assert found["engines"]["torch"] == {"version": "not installed", "devices": {}}
-    assert all(state.startswith("lacks ") for state in found["extras"].values())
+    extras = {name for name, state in found["extras"].items() if not state.startswith("lacks ")}
+    assert extras <= {"winograd"}  # part of what Linux on x86-64 gets
     assert all(kept["verified"] for kept in found["weights"].values())
     said(python, "-c", "import torch", status=1)
     assert "No broken requirements" in said(python, "-m", "pip", "check")
