@@ -16,6 +16,9 @@ from seran.machine import cpus
 from seran.recipes import Recipe, differences
 from seran.run import CHECKPOINT, Run
 
+SHORT = "-short"
+"""Behind the name of weights whose training paused."""
+
 
 def _fabric() -> Fabric:
     torch.set_num_threads(cpus())
@@ -105,7 +108,7 @@ def trained(
     Raises:
         BadInput: if there is one of another recipe.
     """
-    file, short = (runs / f"{name}{end}.onnx" for end in ("", "-short"))
+    file, short = (runs / f"{name}{end}.onnx" for end in ("", SHORT))
     if file.is_file():
         unlike = differences(recipe, weights.read(file).card.recipe)
         if unlike:

@@ -10,9 +10,8 @@ the truth (Hinton et al., 2015). The splits ``val`` and ``test`` keep their trut
 targets of another are others. A patch that `--augment` varies is degraded from its target.
 """
 
-import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -93,9 +92,7 @@ def main(
                 if not (out / name).exists():
                     os.link(pairs.root / name, out / name)
         volumes.append(replace(made, unit={str(scale): volume.unit[str(scale)]}))
-    manifest = asdict(replace(pairs, root=out, volumes=volumes))
-    del manifest["root"]
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    replace(pairs, root=out, volumes=volumes).write_manifest()
 
 
 if __name__ == "__main__":

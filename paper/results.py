@@ -16,6 +16,11 @@ from seran.methods import Method, method
 
 Rows = dict[str, dict[str, Any]]
 PAPER = Path(__file__).parent
+ORDER = (
+    "bicubic", "nlm", "srcnn", "vdsr", "idn", "fscwrn", "rdn", "csn", "edsr", "seab", "seran", "seran+",
+    "fast",
+)  # fmt: skip
+"""Rows of the tables of systems: the paper's, those of Table 1 that it leaves out, this project's."""
 TIMED = (96, 240, 240)
 """Slices, rows and columns of a validation scan that methods are timed on."""
 

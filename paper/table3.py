@@ -24,8 +24,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from budget import fitted, lasting, trained
-from results import TIMED, Rows, heading, load, markdown, needed, ordered, program, score, write
+from budget import SHORT, fitted, lasting, trained
+from results import ORDER, TIMED, Rows, heading, load, markdown, needed, ordered, program, score, write
 from torch.utils.flop_counter import FlopCounterMode
 
 from seran import evaluate, weights
@@ -39,21 +39,6 @@ from seran.recipes import RECIPES
 from seran.sharpen import sharpen
 from seran.systems import SYSTEMS, title
 
-ORDER = (
-    "bicubic",
-    "nlm",
-    "srcnn",
-    "vdsr",
-    "idn",
-    "fscwrn",
-    "rdn",
-    "csn",
-    "edsr",
-    "seab",
-    "seran",
-    "seran+",
-    "fast",
-)
 PROTOCOL = (
     "Every network with the project's common recipe, in which SRCNN, RDN, CSN, EDSR, SEAB and SERAN, too, "
     "learn a correction of bicubic, for {budget} on {machine}.",
@@ -63,7 +48,7 @@ GAINS = (
     "In brackets the gain over bicubic in dB and, where there are {fewest} subjects or more, its 95 % "
     "interval over subjects."
 )
-SHORT = (
+MARKED = (
     "†: still short of its patches: the average of the weights where training paused, its rate not yet low. "
     "Such a row says little of its system."
 )
@@ -111,7 +96,7 @@ def described(name: str, scale: int, file: Path | None) -> dict[str, Any]:
         "patches": card.patches,
         "training_seconds": card.seconds,
         "command": card.command,
-        "short": file.stem.endswith("-short"),
+        "short": file.stem.endswith(SHORT),
     }
 
 
@@ -147,7 +132,7 @@ def table(rows: Rows) -> list[str]:
             cells.append(f"{mean['psnr']:.2f} / {mean['ssim_volume']:.4f} ({gain(rows, name, c)})")
         lines.append(cells)
     facts = ("system", "parameters", "GMACs", "s / volume", "patches", "minutes")
-    notes = [SHORT] * any(r.get("short") for r in rows.values())
+    notes = [MARKED] * any(r.get("short") for r in rows.values())
     return [
         *markdown([*facts, *columns.values()], lines),
         *(text for note in (GAINS.format(fewest=FEWEST), *notes) for text in ("", note)),
@@ -156,7 +141,7 @@ def table(rows: Rows) -> list[str]:
 
 def at_hand(runs: Path, key: str) -> Path | None:
     """The weights of a run: final ones, or those of where it paused."""
-    return next((f for f in (runs / f"{key}.onnx", runs / f"{key}-short.onnx") if f.is_file()), None)
+    return next((f for f in (runs / f"{key}.onnx", runs / f"{key}{SHORT}.onnx") if f.is_file()), None)
 
 
 def main(

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from results import Rows, load, markdown, ordered, program, write
+from results import ORDER, Rows, load, markdown, ordered, program, write
 
 from seran import export
 from seran.degrade import Bicubic
@@ -26,21 +26,6 @@ from seran.run import Run
 from seran.sharpen import sharpen
 from seran.systems import title
 
-ORDER = (
-    "bicubic",
-    "nlm",
-    "srcnn",
-    "vdsr",
-    "idn",
-    "fscwrn",
-    "rdn",
-    "csn",
-    "edsr",
-    "seab",
-    "seran",
-    "seran+",
-    "fast",
-)
 LONG = 60.0
 """Seconds after which a measurement is not repeated."""
 PROTOCOL = (

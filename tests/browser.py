@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over the WebDriver protocol (W3C) by its own driver; no package needed."""
+"""A headless Chromium, driven over the WebDriver protocol (W3C) by its own driver; pytest alone is needed."""
 
 import base64
 import json
@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 FLAGS = [
@@ -21,6 +23,14 @@ FLAGS = [
     "--disable-component-update", "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader", "--hide-scrollbars", "--force-device-scale-factor=1",
 ]  # fmt: skip
+
+
+def needed(*brought: Path) -> None:
+    """Skip a test where there is no browser, or where `make viewer` did not bring these files."""
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no chromium with its driver")
+    if not all(path.is_file() for path in brought):
+        pytest.skip("no viewer; `make viewer` brings it")
 
 
 class Browser:

@@ -235,8 +235,7 @@ def test_pictures_are_upright(axis: int) -> None:
 @pytest.mark.slow
 def test_500_scans_in_a_browser(tmp_path: Path, picture: str) -> None:
     """The list of 500 is small, draws, sorts by verdict and number, filters, and asks for nothing else."""
-    if browser.CHROMIUM is None or browser.DRIVER is None:
-        pytest.skip("no chromium with its driver")
+    browser.needed()
     web = tmp_path / "all.html"
     summary.write(scans(500, picture, "a.html"), web)
     assert web.stat().st_size < 20e6
@@ -274,10 +273,7 @@ def test_500_scans_in_a_browser(tmp_path: Path, picture: str) -> None:
 @pytest.mark.slow
 def test_a_page_with_a_shared_viewer_in_a_browser(tmp_path: Path) -> None:
     """From disk: it draws; without the folder of its viewer it says what is missing."""
-    if browser.CHROMIUM is None or browser.DRIVER is None:
-        pytest.skip("no chromium with its driver")
-    if not (report.VIEWER / "niivue.umd.js").is_file():
-        pytest.skip("no viewer; `make viewer` brings it")
+    browser.needed(report.VIEWER / "niivue.umd.js")
     (tmp_path / "scans" / "in").mkdir(parents=True)
     image = nib.Nifti1Image(phantom((60, 64, 5)), oblique())
     nib.save(image, tmp_path / "scans" / "in" / "a.nii.gz")

@@ -17,7 +17,7 @@ from seran.errors import BadInput
 from seran.grid import Grid
 from seran.job import run as job
 from seran.job.options import Options, Scanner, Target
-from seran.job.resume import slice_thickness
+from seran.job.record import slice_thickness
 from seran.profiles import Profile
 from seran.quality import checks
 from seran.quality.provenance import Acquired, Provenance

@@ -480,10 +480,7 @@ def pixels(png: bytes) -> np.ndarray:
 @pytest.mark.slow
 def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
     """From disk, in headless Chromium: slices are drawn, the divider moves, nothing is asked for."""
-    if browser.CHROMIUM is None or browser.DRIVER is None:
-        pytest.skip("no chromium with its driver")
-    if not (report.VIEWER / "niivue.umd.js").is_file():
-        pytest.skip("no viewer; `make viewer` brings it")
+    browser.needed(report.VIEWER / "niivue.umd.js")
     real = nib.load(shared / "test" / "ds000011_sub-12_inplaneT2.nii.gz")
     real.header["descrip"] = b"</script><script>document.title = 'owned'</script>"
     scan, out, web = (tmp_path / name for name in ("scan.nii.gz", "out.nii.gz", "o.html"))
@@ -564,10 +561,7 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_is_drawn_at_900_pixels(shared: Path, tmp_path: Path) -> None:
     """Before as voxels or cubic, parts that lead to their place, and controls that stay at a zoom of 4."""
-    if browser.CHROMIUM is None or browser.DRIVER is None:
-        pytest.skip("no chromium with its driver")
-    if not (report.VIEWER / "niivue.umd.js").is_file():
-        pytest.skip("no viewer; `make viewer` brings it")
+    browser.needed(report.VIEWER / "niivue.umd.js")
     scan = shared / "test" / "ds000011_sub-12_inplaneT2.nii.gz"
     out, web = tmp_path / "out.nii.gz", tmp_path / "o.html"
     told = ["--method", "zerofill", "--report", str(web), "--strict", "off"]  # the centre of voxel 0 stays

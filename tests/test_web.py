@@ -152,8 +152,7 @@ class Plain(http.server.SimpleHTTPRequestHandler):
 @pytest.mark.slow
 def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
     """From any web server, then without one: isolated, with threads, the same voxels as the command."""
-    if browser.CHROMIUM is None or browser.DRIVER is None:
-        pytest.skip("no chromium with its driver")
+    browser.needed()
     scan, wanted = tmp_path / "scan.nii.gz", tmp_path / "wanted.nii.gz"
     real = nib.load(shared / "test" / "ds000011_sub-12_inplaneT2.nii.gz")
     nib.save(real.slicer[:, :, 12:16], scan)

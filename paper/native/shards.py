@@ -12,7 +12,6 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -319,5 +318,4 @@ def pairs(kit: Path, out: Path, slices: int = 24) -> None:
         ends = (float(high.min()), float(high.max()))
         unit_of = {"2": [unit.offset, unit.gain]}
         made.volumes.append(Packed(name=name, shape=high.shape, range=ends, unit=unit_of, **facts))
-    text = {k: v for k, v in asdict(made).items() if k != "root"}
-    (out / "manifest.json").write_text(json.dumps(text))
+    made.write_manifest()

@@ -26,8 +26,7 @@ from seran.io import metaimage, nifti
 from seran.io.voxels import Reading, filled, printable, refuse_lossy, shaped, usable_affine
 from seran.job import labels, record
 from seran.job.options import Options, ReadOptions, Scanner, Target, Transform
-from seran.job.record import Record, sidecar
-from seran.job.resume import slice_thickness
+from seran.job.record import Record, sidecar, slice_thickness
 from seran.job.run import Steps, refuse_output, remove_maps
 from seran.sharpen import Across, Method
 from seran.volume import Volume

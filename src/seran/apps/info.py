@@ -18,7 +18,7 @@ from seran import acquisition, grid, io, kspace, machine, weights
 from seran.engines import openvino
 from seran.errors import BadInput, counted
 from seran.io import dicom
-from seran.job import labels, record, resume, run
+from seran.job import labels, record, run
 from seran.job.options import ReadOptions, Scanner
 from seran.sharpen import Normalisation
 
@@ -82,7 +82,7 @@ def _scan(path: Path, read: ReadOptions) -> dict[str, Any]:
     volume, made = held[able[0]], record.read(path)
     axis = grid.slice_axis(volume.affine, volume.data.shape, read.plane, volume.slices)
     normal = grid.world_axes(volume.affine)[axis]
-    thickness = volume.thickness or resume.slice_thickness(path)
+    thickness = volume.thickness or record.slice_thickness(path)
     told: dict[str, Any] = {"volumes": series.count} if read.volume is None else {}
     if series.count > 1 or read.volume is not None:
         told["described_volume"] = first + able[0]

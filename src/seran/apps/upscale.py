@@ -180,13 +180,10 @@ def upscale(
     if source.is_file() and result.is_dir():  # in the input's format, under its name
         result = result / io.result_name(source)
     if report is not None:
-        renew = force or (resume and pages.is_page(report))
-        pages.refuse_page(report, renew, source, result, record.sidecar(result))
+        Task(source, result, page=report).refuse_page(force, resume)
     if resume and (made := done(source, result, options, engine, verify)):
-        told, kind = (
-            f"{result} is there already, from the same scan and options{made.judged_as(result)}",
-            "there",
-        )
+        told = f"{result} is there already, from the same scan and options{made.judged_as(result)}"
+        kind = "there"
     else:
         with display.shown():
             display.begin(source)

@@ -4,15 +4,16 @@ A prepared folder holds, per volume, ``high/NAME.npy`` (slices, h, w) and ``x2/N
 float32 (int32 with ``integer``), and ``manifest.json``, without which it is not a prepared set.
 """
 
+import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Real
 from numpy import ndarray
 
-from seran import facts
+from seran import facts, files
 from seran.errors import BadInput
 
 SPLITS = ("train", "val", "test")
@@ -78,6 +79,12 @@ class PreparedSet:
             raise BadInput(f"{self.root}: it was prepared without x{scale}; run `seran prepare` again")
         n, h, w = volume.shape
         return self._stack(self.file(volume.name, scale), (n, h // scale, w // scale))
+
+    def write_manifest(self) -> None:
+        """What makes the folder a prepared set; atomically."""
+        stated = {name: value for name, value in asdict(self).items() if name != "root"}
+        with files.atomic(self.root / "manifest.json") as part:
+            part.write_text(json.dumps(stated, indent=1))
 
     def _stack(self, path: Path, shape: tuple[int, int, int]) -> Real[ndarray, "n h w"]:
         kind = np.dtype(np.int32 if self.integer else np.float32)

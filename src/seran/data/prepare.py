@@ -1,9 +1,8 @@
 """Raw scans -> a prepared set (`seran.data.pairs`)."""
 
-import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +157,5 @@ def prepare(
             raise BadInput(
                 f"{source if isinstance(source, Path) else out}: no usable scan ({len(made.skipped)} skipped)"
             )
-        manifest = {name: value for name, value in asdict(made).items() if name != "root"}
-        (made.root / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        made.write_manifest()
     return load_prepared(out)

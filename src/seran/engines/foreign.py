@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from seran.engines import Engine, Lane, Running, predictor
-from seran.engines.runtime import hint, ov, properties
+from seran.engines.runtime import ov, setting, words
 from seran.errors import BadInput
 from seran.grid import dimensions
 from seran.machine import cpus, short_of_memory
@@ -45,11 +45,7 @@ def load(path: Path, scale: int, engine: Engine) -> Running:
         if any(value.get_element_type() != ov.Type.f32 for value in (*model.inputs, *model.outputs)):
             raise BadInput(f"--onnx {path}: expected float32 in and out; export it so, or use --predictions")
         model.reshape(ov.PartialShape([1, 1, -1, -1]))
-        setting = {
-            hint.inference_precision: ov.Type.bf16 if kind == "bf16" else ov.Type.f32,
-            properties.inference_num_threads: threads,
-        }
-        network = core.compile_model(model, "CPU", setting)
+        network = core.compile_model(model, "CPU", setting(kind == "bf16", threads))
     except RuntimeError as error:
         raise _unusable(path, error) from error
     for size in TRIED:
@@ -65,8 +61,7 @@ def load(path: Path, scale: int, engine: Engine) -> Running:
                 f"got {dimensions(made.shape)}{same}; give another --scale, wrap it, or use --predictions"
             )
     lane = Lane(lambda low: low, lambda low: network(low)[0][:, 0])
-    what = f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads"
-    return Running(predictor((scale, scale), lambda h, w: ([lane], 1)), what, kind)
+    return Running(predictor((scale, scale), lambda h, w: ([lane], 1)), words(threads), kind)
 
 
 def _unusable(path: Path, error: RuntimeError, when: str = "") -> Exception:

@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from seran import subpixel
 from seran.engines import Engine, Lane, Precision, Running, int8, mnn, predictor
-from seran.engines.runtime import hint, opset, ov, properties
+from seran.engines.runtime import opset, ov, properties, setting, words
 from seran.errors import BadInput
 from seran.machine import cpus, may_use_bf16, short_of_memory
 from seran.subpixel import WINDOWS
@@ -69,19 +69,15 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
         raise BadInput(f"{weights.path}: its network cannot be run: {why}") from error
 
     def compiled(part: ov.Model, parallel: int) -> ov.CompiledModel:
-        setting = {
-            hint.inference_precision: ov.Type.bf16 if wide == "bf16" else ov.Type.f32,
-            properties.inference_num_threads: threads,
-            properties.streams.num: parallel,
-        }
-        return core.compile_model(part, "CPU", setting)
+        streams = {properties.streams.num: parallel}
+        return core.compile_model(part, "CPU", setting(wide == "bf16", threads) | streams)
 
     @functools.cache
     def requests(parallel: int) -> list[Lane]:
         network = compiled(model, parallel)
         return [_request(network) for _ in range(parallel)]
 
-    what, behind = f"OpenVINO {ov.__version__.split('-')[0]} CPU, {threads} threads", None
+    what, behind = words(threads), None
     coarse = features or _before_shuffle(model, math.prod(factors))
     if kind == "f32" and coarse is not None and not direct and mnn.suits(threads):
         name = coarse.get_any_name()

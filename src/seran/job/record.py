@@ -10,7 +10,7 @@ from typing import Any
 
 from seran import acquisition, facts, files, grid, io, profiles
 from seran.degrade import DEGRADATIONS
-from seran.errors import counted
+from seran.errors import BadInput, counted
 from seran.quality.checks import THINNER, Check, Verdict, worst
 from seran.quality.provenance import Acquired, Off, Provenance
 
@@ -250,6 +250,19 @@ def maps_of(out: Path, whole: bool = False) -> list[Path]:
         return [path for path, digest in zip(maps, known, strict=True) if _digest_of(path) == digest]
     except (OSError, ValueError, TypeError, KeyError):
         return []
+
+
+def slice_thickness(source: Path) -> float | None:
+    """What the JSON beside an image says of its slices' thickness in mm (BIDS, dcm2niix), if it says it."""
+    beside = sidecar(source)
+    if not source.is_file() or not beside.is_file():
+        return None
+    try:
+        found = facts.parsed(beside.read_bytes())
+        thickness = found.get("SliceThickness") if isinstance(found, dict) else None
+        return None if thickness is None else facts.typed(thickness, float, "SliceThickness")
+    except ValueError as error:
+        raise BadInput(f"{beside}: {error}; mend it, or give --slice-thickness") from error
 
 
 def _digest_of(image: Path) -> str | None:

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 
 from seran import __version__, files, io, methods, weights
 from seran.engines import Engine
-from seran.errors import BadInput
-from seran.facts import parsed, typed
 from seran.job import record
 from seran.job.options import Options
 from seran.job.record import Record
@@ -75,19 +73,6 @@ def _weights(options: Options, name: str) -> list[Weights]:
     return [weights.known(path) for path in methods.files_of(name) if path.stem.rsplit("-", 1)[1] in kinds]
 
 
-def slice_thickness(source: Path) -> float | None:
-    """What the JSON beside an image says of its slices' thickness in mm (BIDS, dcm2niix), if it says it."""
-    beside = record.sidecar(source)
-    if not source.is_file() or not beside.is_file():
-        return None
-    try:
-        found = parsed(beside.read_bytes())
-        thickness = found.get("SliceThickness") if isinstance(found, dict) else None
-        return None if thickness is None else typed(thickness, float, "SliceThickness")
-    except ValueError as error:
-        raise BadInput(f"{beside}: {error}; mend it, or give --slice-thickness") from error
-
-
 def thickness_for(source: Path, options: Options, said: Mapping[str, Any]) -> float | None:
     """The thickness of slices in mm that is said beside a scan, where a result depends on it.
 
@@ -96,7 +81,7 @@ def thickness_for(source: Path, options: Options, said: Mapping[str, Any]) -> fl
         options: how it is sharpened.
         said: what its data set says of it.
     """
-    return said.get("SliceThickness") or slice_thickness(source) if options.thin else None
+    return said.get("SliceThickness") or record.slice_thickness(source) if options.thin else None
 
 
 def key(scan: str, options: Options, engine: Engine, name: str = "", thickness: float | None = None) -> str:
