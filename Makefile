@@ -68,7 +68,8 @@ $(VIEWER)/niivue.umd.js: $(VIEWER)/niivue.lock
 PAGE := src/seran/apps/page
 web: $(PAGE)/index.html
 
-$(PAGE)/index.html: $(VIEWER)/niivue.umd.js $(wildcard web/*.* web/core/*) $(VIEWER)/view.js $(VIEWER)/report.css
+$(PAGE)/index.html: $(VIEWER)/niivue.umd.js $(VIEWER)/view.js $(VIEWER)/report.css $(wildcard web/*.* web/core/*) \
+		src/seran/__init__.py src/seran/weights/shipped/fast-x2-bd.onnx
 	@mkdir -p build/web
 	@read version < web/onnxruntime-web.lock && package=build/web/onnxruntime-web-$$version.tgz && \
 	if ! { [ -f $$package ] || (cd build/web && npm pack --silent --fetch-retries=1 onnxruntime-web@$$version >/dev/null 2>&1); }; then \

@@ -13,7 +13,7 @@ Nothing heavy is imported before one of them is used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["BadInput", "Model", "Scan", "Scanner", "load", "read", "upscale", "write"]
 
 if TYPE_CHECKING:
