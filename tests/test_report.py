@@ -24,7 +24,7 @@ from seran.engines import Engine
 from seran.job import record
 from seran.job.options import Options
 from seran.job.run import Steps
-from seran.quality import checks, crops, drawn, report
+from seran.quality import checks, crops, drawn, report, thumbnail
 from seran.quality.checks import Check
 from seran.quality.provenance import Acquired, Provenance
 from seran.quality.window import LEAST, Window, window
@@ -558,6 +558,26 @@ def test_in_a_browser(shared: Path, tmp_path: Path) -> None:
         assert asked == [web.as_uri()]
 
 
+def test_slices_are_upright_as_radiologists_have_them() -> None:
+    """Left is right in the picture, superior or anterior up, and in a sagittal slice anterior left."""
+    shape = (9, 11, 7)
+    affine = oblique() @ np.diag([-0.5, 0.8, -1.1, 1])
+    mm = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3]
+    axes = grid.world_axes(affine)
+    for world, (across, up) in enumerate([(1, 2), (0, 2), (0, 1)]):
+        axis = axes.index(world)
+        shown = [thumbnail.upright(mm[..., w].take(3, axis), affine, axis) for w in (across, up)]
+        assert (np.diff(shown[0], axis=1) < 0).all()  # from right to left, or from anterior to posterior
+        assert (np.diff(shown[1], axis=0) < 0).all()
+
+
+def resample_to(flat: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The nearest pixels of another shape."""
+    sizes = zip(flat.shape, shape, strict=True)
+    rows, columns = (((np.arange(m) + 0.5) * n / m).astype(int) for n, m in sizes)
+    return flat[np.ix_(rows, columns)]
+
+
 @pytest.mark.slow
 def test_what_is_drawn_at_900_pixels(shared: Path, tmp_path: Path) -> None:
     """Before as voxels or cubic, parts that lead to their place, and controls that stay at a zoom of 4."""
@@ -584,6 +604,26 @@ def test_what_is_drawn_at_900_pixels(shared: Path, tmp_path: Path) -> None:
         window.open(web)
         window.wait(f"{get}('stage').dataset.ready")
         assert window.run("return document.documentElement.scrollWidth") <= 900
+        # it begins with a slice, not between two, and every plane is drawn as radiologists look at it
+        after = nib.load(out)
+        middle = np.linalg.inv(after.affine) @ [*before()[0], 1]
+        np.testing.assert_allclose(middle, np.rint(middle), atol=0.1)  # a tenth of a mm was told
+        low, bright = window.run(f"const f = JSON.parse({get}('facts').textContent); return [f.low, f.high]")
+        held, axes = after.get_fdata(dtype=np.float32), grid.world_axes(after.affine)
+        for view, world in enumerate((2, 1, 0)):
+            choose("view", str(view))
+            left, top, wide, high = window.run(
+                f"const b = {get}('after').getBoundingClientRect(); return [b.left, b.top, b.width, b.height]"
+            )
+            shown = pixels(window.png())[
+                round(top) : round(top + high), round(left) : round(left + wide), :3
+            ].mean(-1)
+            axis = axes.index(world)
+            flat = thumbnail.upright(held.take(round(middle[axis]), axis), after.affine, axis)
+            expected = np.clip(resample_to(flat, (round(high), shown.shape[1])), low, bright)[: len(shown)]
+            alike = [np.corrcoef(shown.ravel(), one.ravel())[0, 1] for one in (expected, expected[:, ::-1])]
+            assert alike[0] > max(0.9, alike[1] + 0.02), (view, alike)
+        choose("view", "3")
         choose("drawn", "voxels")
         window.wait(f"{get}('stage').dataset.before === 'voxels'")
         for i in range(3):

@@ -62,7 +62,7 @@ def turned(affine: Affine, axis: int) -> bool:
 
 
 def upright(slab: Float[ndarray, "h w"], affine: Affine, axis: int) -> Float[ndarray, "a b"]:
-    """A slice as the viewer shows it: what is superior, or anterior, is up; right, or anterior, is right.
+    """A slice as the viewer shows it: what is superior, or anterior, is up; left, or posterior, is right.
 
     Args:
         slab: the slice, along the other two axes of the array.
@@ -73,4 +73,4 @@ def upright(slab: Float[ndarray, "h w"], affine: Affine, axis: int) -> Float[nda
     world = grid.world_axes(affine)
     if turned(affine, axis):
         slab, i, j = slab.T, j, i  # rows go along the later axis of the world
-    return slab[:: -1 if affine[world[i], i] > 0 else 1, :: 1 if affine[world[j], j] > 0 else -1]
+    return slab[:: -1 if affine[world[i], i] > 0 else 1, :: -1 if affine[world[j], j] > 0 else 1]

@@ -7,18 +7,22 @@ function image(buffer, name, colours, low, high, negative = "") {
   );
 }
 
-// Draw a NIfTI file into the canvas of this name, from `facts.low` to `facts.high`, on a ground of red, green, blue, 1.
+// Draw a NIfTI file into the canvas of this name, from `facts.low` to `facts.high`, on a ground of red, green, blue, 1: its
+// middle slices, not what lies between two, and as radiologists look at them, the patient's left on the right.
 async function viewer(id, buffer, facts, ground, more = {}) {
   const nv = new niivue.Niivue({
     logLevel: "error", interactive: id === "after", dragAndDropEnabled: false, dragMode: niivue.DRAG_MODE.none,
     multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
-    sliceType: niivue.SLICE_TYPE.MULTIPLANAR, crosshairColor: [1, 0.85, 0.3, 0.55],
+    sliceType: niivue.SLICE_TYPE.MULTIPLANAR, isRadiologicalConvention: true, sagittalNoseLeft: true,
+    showAllOrientationMarkers: true, crosshairColor: [1, 0.85, 0.3, 0.55],
     crosshairWidth: 0, crosshairWidthUnit: "mm",
     backColor: ground, fontColor: [0.65, 0.65, 0.65, 1], viewModeHotKey: "", clipPlaneHotKey: "",
     cycleClipPlaneHotKey: "", ...more,
   });
   await nv.attachToCanvas(document.getElementById(id));
   nv.addVolume(await image(buffer, `${id}.nii`, "gray", facts.low, facts.high));
+  const [, ...shape] = nv.volumes[0].dimsRAS;
+  nv.scene.crosshairPos = nv.vox2frac(shape.map((count) => count >> 1));
   return nv;
 }
 
@@ -115,7 +119,7 @@ function linked(facts, before, after) {
     const mm = after.frac2mm(after.scene.crosshairPos);
     const [a, b] = [before, after].map((nv) => Number(value(nv, mm).toPrecision(3)));
     at("where").textContent =
-      `${Array.from(mm).slice(0, 3).map((n) => n.toFixed(1)).join(", ")} mm: before ${a}, after ${b}`;
+      `${Array.from(mm).slice(0, 3).map((n) => n.toFixed(1).replace(/^-0.0$/, "0.0")).join(", ")} mm: before ${a}, after ${b}`;
   }
   after.onLocationChange = locate;
 
