@@ -34,13 +34,15 @@ $(SITE)/stamp: docs/requirements.txt constraints.txt
 
 .venv/user.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@# Reports need it; where npm does not bring it, one line says so and the rest works.
+	@$(MAKE) --no-print-directory viewer WITHOUT_NPM=0
 	@touch $@
 
 .venv/developer.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@# Its networks are compared with ours. They import torch alone; torchvision, its requirement, may not fit this torch.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchsr
-	@# The viewer of reports; where npm does not bring it, tests that need it say so when they skip.
+	@# Where npm does not bring the viewer of reports, tests that need it say so when they skip.
 	@$(MAKE) --no-print-directory viewer WITHOUT_NPM=0
 	@# The page for the browser, the same.
 	@$(MAKE) --no-print-directory web WITHOUT_NPM=0
