@@ -133,7 +133,8 @@ def sharpen(
     from napari.qt.threading import create_worker
 
     shown, told = {"desc": f"Sharpening {image.name}"}, {"returned": _tell}
-    return create_worker(sharpened, image, make, fast, volume, _progress=shown, _connect=told)
+    how = {"_progress": shown, "_connect": told, "_ignore_errors": True}  # napari shows them, once
+    return create_worker(sharpened, image, make, fast, volume, **how)
 
 
 def write(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:  # noqa: ANN401
