@@ -204,12 +204,16 @@ worker.finished.connect(waiting.quit)
 waiting.exec()
 (sharp,) = [viewer.add_image(got[0][0], **got[0][1])]
 sharp.save(sys.argv[2], plugin="seran")
+widget.image.choices = [sharp]
+worker = widget(image=sharp, fast=True)
+worker.finished.connect(waiting.quit)
+waiting.exec()
 sharp.translate = [0, 1, 0]
 try:
     sharp.save(sys.argv[2], plugin="seran")
 except Exception as error:
     refused = f"{type(error).__name__}: {error}"
-print(json.dumps([corner, names, sharp.name, notes[0], refused]))
+print(json.dumps([corner, names, sharp.name, notes, refused]))
 """
 
 
@@ -226,7 +230,7 @@ def test_napari_opens_sharpens_and_saves(scan: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-c", VIEWER, scan, out]
     done = subprocess.run(words, capture_output=True, text=True, env=variables, timeout=300)
     assert done.returncode == 0, done.stderr
-    corner, names, name, note, refused = json.loads(done.stdout.splitlines()[-1])
+    corner, names, name, notes, refused = json.loads(done.stdout.splitlines()[-1])
     last = oblique()[:3] @ [25, 33, 4, 1]
     assert np.abs(np.array(corner) - [last[2], -last[1], -last[0]]).max() < 1e-4
     assert names == ["image", "make", "fast", "volume", "call_button"]
@@ -236,5 +240,9 @@ def test_napari_opens_sharpens_and_saves(scan: Path, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out.json").read_text())
     lines = [f"{c['name']}: {c['verdict']}, {c['text']}" for c in record["Checks"] if c["verdict"] != "PASS"]
     kind = {"PASS": "info", "FAIL": "error"}.get(record["Verdict"], "warning")
-    assert (name, note) == ("scan sharp", [kind, "\n".join([f"scan sharp: {record['Verdict']}", *lines])])
+    assert name == "scan sharp"
+    assert notes[0] == [kind, "\n".join([f"scan sharp: {record['Verdict']}", *lines])]
+    assert len(notes) == 2
+    assert notes[1][0] == "error"
+    assert "a result of seran's" in notes[1][1]
     assert "expected one volume as seran read or made it" in refused

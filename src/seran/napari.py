@@ -131,10 +131,11 @@ def sharpen(
         volume: which one of a 4-D layer, counted from 0.
     """
     from napari.qt.threading import create_worker
+    from napari.utils.notifications import notification_manager
 
-    shown, told = {"desc": f"Sharpening {image.name}"}, {"returned": _tell}
-    how = {"_progress": shown, "_connect": told, "_ignore_errors": True}  # napari shows them, once
-    return create_worker(sharpened, image, make, fast, volume, **how)
+    told = {"returned": _tell, "errored": lambda e: notification_manager.receive_error(type(e), e, None)}
+    shown = {"desc": f"Sharpening {image.name}"}
+    return create_worker(sharpened, image, make, fast, volume, _progress=shown, _connect=told)
 
 
 def write(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:  # noqa: ANN401
