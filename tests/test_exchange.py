@@ -291,7 +291,9 @@ def test_networks_that_cannot_be_scored(
     assert "expected 1x1x48x64 of a slice of 24x32 at x2, got 1x1x72x96" in said(net(tmp_path / "x3.onnx", 3))
     assert "the enlargement must be inside the network" in said(net(tmp_path / "same.onnx", 1))
     assert "expected one input of (slices, 1, rows, columns)" in said(net(tmp_path / "rgb.onnx", channels=3))
-    assert "it must take slices of any size" in said(net(tmp_path / "fixed.onnx", fixed=True))
+    # OpenVINO says that they do not fit; with one thread it makes 64x64 of any slice
+    fixed = said(net(tmp_path / "fixed.onnx", fixed=True))
+    assert "it must take slices of any size" in fixed or "of a slice of 24x32 at x2, got 1x1x64x64" in fixed
     nan = said(net(tmp_path / "nan.onnx", weight=float("nan")))
     assert "the network's result is no image of finite values" in nan
     (tmp_path / "broken.onnx").write_bytes(b"no network")
