@@ -304,11 +304,9 @@ def test_a_folder_has_a_page_for_each_scan_and_one_of_all(
     (script,) = [s for s in Addresses(deep).sources if not s.startswith("data:")]
     assert script == "../viewer/niivue-0.0.0.js"
     assert Addresses(deep).links == ["../../all.html"]
-    assert "<p>scans, <time>" in web.read_text()
-    assert (
-        "<li>Sharpened in the plane of the slices by Bicubic [2D]. Not for diagnosis. Grid: 2 "
-        in web.read_text()
-    )
+    page = web.read_text()
+    assert "<p>scans, <time>" in page
+    assert "<li>Sharpened in the plane of the slices by Bicubic [2D]. Not for diagnosis. Grid: 2 " in page
     assert Addresses(web).links == ["out/a%20%26%20b/two%20%231.html"] * 2 + ["out/one.html"] * 2
     assert [s["reason"][:23] for s in told(web) if s["reason"]] == ["cannot be read as NIfTI"]
     shutil.copy(scan, scans / "bad.nii.gz")
@@ -417,8 +415,8 @@ def test_a_page_of_500_scans_has_less_than_5_mb(shared: Path, tmp_path: Path) ->
         scan["picture"] = found[i % 3]
     web = tmp_path / "all.html"
     summary.write(many, web)
-    assert web.read_text().count("data:image/jpeg") == 500 - 500 // 7
-    assert web.stat().st_size * 7 / 6 < 5e6
+    assert web.read_text().count("data:image/jpeg") == 500
+    assert web.stat().st_size < 5e6
 
 
 def halves(text: str) -> list[np.ndarray]:
@@ -434,7 +432,6 @@ def test_500_scans_in_a_browser(tmp_path: Path, picture: str) -> None:
     browser.needed()
     web = tmp_path / "all.html"
     summary.write(scans(500, picture, "a.html"), web)
-    assert web.stat().st_size < 20e6
     rows = "[...document.querySelectorAll('#scans tbody tr')]"
     shown = f"{rows}.filter((row) => !row.hidden)"
     with browser.browser(tmp_path, (1440, 900)) as window:
