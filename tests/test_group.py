@@ -182,7 +182,7 @@ def test_group_without_options_tells_of_all_that_was_made(
     assert "<p>made, <time>20" in page
     assert "res-x3_desc-bicubic: Sharpened in the plane of the slices by Bicubic [2D]. Not for diag" in page
     assert "Grid: 3 times the input" in page
-    assert "results without a picture and a page; they are made by: seran bids " in page
+    assert "results without a page; this makes pages: seran bids " in page
     assert rows("--participant-label", "02") == every[1:4]
     assert "<li>Only --participant-label 02</li>" in (out / "group.html").read_text()
     assert rows("--method", "bicubic", "--scale", "3", "--session-label", "a", "--suffix", "T1w") == [

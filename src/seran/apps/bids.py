@@ -129,7 +129,7 @@ def _group(root: Path, out: Path, wanted: Selection, names: Naming | None, stric
         str(dataset.parsed(root / "dataset_description.json").get("Name", root.name)),
         sorted({_kind(scan) for scan in scans if "description" in scan}),
         ", ".join(only),
-        f"seran bids {root} {out} participant --report, with the options of the results",
+        f"seran bids {root} {out} participant --report (and the options of the results)",
     )
     summary.write(scans, page, about)
     told = f"{summary.counts(scans)}; {', '.join(map(str, summary.names(page)))}"

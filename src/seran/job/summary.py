@@ -226,7 +226,7 @@ def text(scans: Sequence[Mapping[str, Any]], about: About, table: str, dictionar
     other = "method" if any(scan.get("labels") for scan in scans) else "labels"  # the labels say the method
     cells = {head: name for head, name in CELLS.items() if name != other}
     bare = sum(map(_is_bare, scans))
-    again = f"{counted(bare, 'result')} without a picture and a page; they are made by: {about.again}"
+    again = f"{counted(bare, 'result')} without a page; this makes pages: {about.again}"
     notes = [*about.how, *[f"Only {about.only}"] * bool(about.only), *[again] * bool(bare and about.again)]
     return Template(template).substitute(
         trusted_script=trust(script),
