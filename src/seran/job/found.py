@@ -125,8 +125,8 @@ def _ending(beside: list[Path]) -> str:
 def _scan_of(root: Path, stem: str) -> Path | None:
     """The image of this name in a data set."""
     folders = [entity for entity in stem.split("_") if entity.startswith(("sub-", "ses-"))]
-    beside = (path for end in ENDS[:2] for path in root.joinpath(*folders).glob(f"*/{stem}{end}"))
-    return next(beside, None)
+    beside = sorted(root.joinpath(*folders).glob(f"*/{stem}.nii*"))  # links to nothing, too
+    return next((path for path in beside if path.name.endswith(ENDS[:2])), None)
 
 
 def _is_wanted(inside: Path, wanted: Selection) -> bool:
