@@ -203,8 +203,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "*.json": lambda path: json.loads(path.read_text()),
     "*SHA256SUMS": lambda path: re.sub(r"^[0-9a-f]+", "", path.read_text(), flags=re.M),  # evidence grows
     "*group.html": lambda path: re.sub(
-        r"<td>[\d.]+</td>(<td>[^<]*</td></tr>)", r"\1", path.read_text()
-    ),  # without seconds
+        r"<time>[^<]*</time>|<td>[\d.]+</td>(?=<td>[^<]*</td></tr>)", "", path.read_text()
+    ),  # without date and seconds
     "*.html": read_report,
     **dict.fromkeys(("*.hdr", "*.img"), Path.read_bytes),
     "*": Path.read_text,

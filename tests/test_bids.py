@@ -213,12 +213,12 @@ def test_bad_scans_are_named_counted_and_missing_from_the_group(
     assert run(raw, out, "participant") == 1
     assert "T2w.json: expected a JSON object (nested too deep)" in capsys.readouterr().err
     assert run(raw, out, "group") == 1
-    assert "2 of 4 scans are sharpened" in capsys.readouterr().err
+    assert "2 of 4 scans are sharpened, 2 failed, 0 not tried" in capsys.readouterr().err
     with (out / "group.tsv").open(newline="") as file:
         table = list(csv.DictReader(file, delimiter="\t"))
     assert [(r["participant_id"], r["session_id"], r["status"]) for r in table] == [
-        ("sub-01", "ses-a", "done"), ("sub-01", "ses-a", "missing"),
-        ("sub-01", "ses-b", "done"), ("sub-02", "n/a", "missing"),
+        ("sub-01", "ses-a", "done"), ("sub-01", "ses-a", "failed"),
+        ("sub-01", "ses-b", "done"), ("sub-02", "n/a", "failed"),
     ]  # fmt: skip
     why = [row["reason"] for row in table]
     assert why[0] == why[2] == "n/a"
@@ -226,7 +226,7 @@ def test_bad_scans_are_named_counted_and_missing_from_the_group(
     assert why[3].startswith("cannot be read as NIfTI")
     page = (out / "group.html").read_text()
     assert "<title>seran: 2 of 4 scans are sharpened" in page
-    assert page.count('data-state="missing"') == 2
+    assert page.count('data-state="failed"') == 2
     assert page.count("cannot be read as NIfTI") == 1
     machine = json.loads((out / "group.json").read_text())["Scans"]
     assert [scan["result"] for scan in machine][2:] == [
@@ -244,8 +244,7 @@ def test_bad_scans_are_named_counted_and_missing_from_the_group(
     capsys.readouterr()
     assert run(raw, out, "group") == 1
     told = capsys.readouterr().err
-    assert "4 of 4 scans are sharpened" in told
-    assert ", 1 of an earlier run, which failed the last time" in told
+    assert "3 of 4 scans are sharpened, 1 failed (a result of an earlier run is there for 1), 0 not" in told
 
 
 def test_what_is_nearly_a_scan_is_named(
@@ -291,8 +290,8 @@ def test_what_is_nearly_a_scan_is_named(
     assert run(raw, tmp_path / "out", "group") == 1
     assert "4 of 17 scans are sharpened" in capsys.readouterr().err
     table = (tmp_path / "out" / "group.tsv").read_text()
-    assert "sub-03\tn/a\tsub-03/anat/sub-03_FLAIR.nii.gz\tmissing" in table
-    assert "sub-04\tn/a\tsub-04/anat\tmissing" in table
+    assert "sub-03\tn/a\tsub-03/anat/sub-03_FLAIR.nii.gz\tn/a\tn/a\tfailed" in table
+    assert "sub-04\tn/a\tsub-04/anat\tn/a\tn/a\tfailed" in table
     assert "sub-03\tses-2021-01-02\t" in table
     for words, count in ((("--session-label", "1"), 2), (("--participant-label", "01"), 1)):
         assert run(raw, tmp_path / "out", "participant", *words) == 1  # found by its name or by its place

@@ -1,8 +1,10 @@
 """Many scans: a page for each, which share one viewer, and a list of all that one sorts and filters."""
 
 import base64
+import csv
 import io as streams
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -14,12 +16,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from seran import cli
-from seran.job import pages, record, summary
+from seran import cli, files, io
+from seran.job import columns, pages, record, summary
 from seran.job.batch import Task
-from seran.quality import report
-from seran.quality.thumbnail import thumbnail
-from seran.quality.window import Window
+from seran.quality import checks, report
+from seran.quality.thumbnail import LETTERS, thumbnail
+from seran.quality.window import Window, window
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 from tests import browser
@@ -87,6 +89,7 @@ def test_pages_of_a_data_set_share_a_viewer(raw: Path, stub: Path, tmp_path: Pat
         assert f"script-src 'nonce-{found.nonces[0]}' 'sha256-" in found.policy
         assert "default-src 'none'" in found.policy
         assert "var niivue" not in page.read_text()
+        assert found.links == ["group.html"]
     assert Addresses(made[0]).nonces != Addresses(made[1]).nonces
     before = [p.stat().st_mtime_ns for p in made]
     (out / "viewer" / "niivue-0.0.0.js").unlink()
@@ -132,7 +135,158 @@ def test_what_the_status_of_group_says(raw: Path, tmp_path: Path) -> None:
     assert run("bids", raw, out, "group", "--strict", "off") == 0
     beside.unlink()
     assert run("bids", raw, out, "group", "--strict", "off") == 1, "a result is missing"
-    assert "it was not tried yet" in (out / "group.tsv").read_text()
+    text = (out / "group.tsv").read_text()
+    assert "\tmissing\tn/a\tno record beside it says that seran made sub-02_" in text
+    next((out / "sub-02" / "anat").glob("*.nii.gz")).unlink()
+    assert run("bids", raw, out, "group", "--strict", "off") == 1
+    text = (out / "group.tsv").read_text()
+    assert "\tmissing\tn/a\tit was not tried yet, or its run was interrupted" in text
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "group.tsv").open(newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def test_group_without_options_tells_of_all_that_was_made(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row for each scan and description, whatever the options; with options or labels, those alone."""
+    save(raw / "sub-03" / "anat" / "sub-03_T2w.nii.gz", 2)
+    save(raw / "sub-02" / "func" / "sub-02_task-rest_bold.nii.gz", 7, (20, 22, 4, 3))
+    save(raw / "sub-03" / "func" / "sub-03_task-rest_bold.nii.gz", 7, (20, 22, 4, 3))
+    out = tmp_path / "out"
+    run("bids", raw, out, "participant", "--participant-label", "01", "02")
+    run("bids", raw, out, "participant", "--participant-label", "02", "--scale", "3")
+    run("bids", raw, out, "participant", "--participant-label", "02", "--suffix", "bold", "--strict", "off")
+    capsys.readouterr()
+
+    def rows(*words: object) -> list[tuple[str, str, str, str]]:
+        told = cli.run(["bids", str(raw), str(out), "group", *map(str, words)])
+        assert told == any(row["status"] != "done" or row["verdict"] == "FAIL" for row in table(out))
+        return [
+            (row["source"].split("/")[-1][4:], row["res"], row["desc"], row["status"]) for row in table(out)
+        ]
+
+    every = [
+        ("01_ses-a_T1w.nii.gz", "x2", "bicubic", "done"), ("02_T2w.nii.gz", "x2", "bicubic", "done"),
+        ("02_T2w.nii.gz", "x3", "bicubic", "done"), ("02_task-rest_bold.nii.gz", "x2", "bicubic", "done"),
+        ("03_T2w.nii.gz", "n/a", "n/a", "missing"),
+    ]  # fmt: skip
+    assert rows() == every
+    assert (
+        "3 of 4 scans are sharpened (res-x2_desc-bicubic 3, res-x3_desc-bicubic 1), 0 failed, 1 not tried"
+        in (capsys.readouterr().err)
+    )
+    page = (out / "group.html").read_text()
+    assert "<p>made, <time>20" in page
+    assert "res-x3_desc-bicubic: Sharpened in the plane of the slices by Bicubic [2D]. Not for diag" in page
+    assert "Grid: 3 times the input" in page
+    assert "results without a page; this makes pages: seran bids " in page
+    assert rows("--participant-label", "02") == every[1:4]
+    assert "<li>Only --participant-label 02</li>" in (out / "group.html").read_text()
+    assert rows("--method", "bicubic", "--scale", "3", "--session-label", "a", "--suffix", "T1w") == [
+        ("01_ses-a_T1w.nii.gz", "x3", "bicubic", "missing")
+    ]
+    assert "only --session-label a, --suffix T1w, results of res-x3_desc-bicubic" in capsys.readouterr().err
+    assert '<h1 class="none">0 of 1 scans' in (out / "group.html").read_text()
+    run("bids", raw, out, "participant", "--participant-label", "03")
+    assert rows() == [*every[:4], ("03_T2w.nii.gz", "x2", "bicubic", "done")]
+    assert '<h1 class="">4 of 4 scans' in (out / "group.html").read_text()
+
+
+def test_group_finds_maps_failures_and_what_is_lost(raw: Path, tmp_path: Path) -> None:
+    """Maps are no results; a text in logs is; of a record without its result, and the reverse, it says so."""
+    out, words = (
+        tmp_path / "out",
+        ("--method", "fast", "--acquisition", "bicubic", "--maps", "--strict", "off"),
+    )
+    assert cli.run(["bids", str(raw), str(out), "participant", *words]) == 1
+    named = "res-x2_desc-fastAcquisitionBicubic"
+    assert len(list(out.rglob("*estimated_T2w.nii.gz"))) == 1
+
+    def told_of() -> list[tuple[str, str]]:
+        cli.run(["bids", str(raw), str(out), "group"])
+        return [(row["status"], row["reason"]) for row in table(out)]
+
+    first, second, third = told_of()
+    assert (first, second, third[0]) == (("done", "n/a"), ("done", "n/a"), "failed")
+    assert {row["desc"] for row in table(out)} == {"fastAcquisitionBicubic"}
+    (out / "sub-01" / "ses-a" / "anat" / f"sub-01_ses-a_{named}_T1w.nii.gz").unlink()
+    beside = out / "sub-02" / "anat" / f"sub-02_{named}_T2w.json"
+    beside.write_text("{")
+    assert told_of()[:2] == [
+        ("missing", f"its record is there, the result is gone: sub-01_ses-a_{named}_T1w.nii.gz"),
+        ("missing", f"its record, {beside.name}, cannot be read, or is of another file"),
+    ]
+
+
+def test_outdated_results_and_orphans(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By sizes and times; a scan whose times alone are others is read, and is what it was."""
+    out = tmp_path / "out"
+    shutil.rmtree(raw / "sub-03")
+    save(raw / "sub-04" / "anat" / "sub-04_T2w.nii.gz", 4)
+    run("bids", raw, out, "participant")
+    read: list[Path] = []
+    of = files.sha256_of
+    monkeypatch.setattr("seran.files.sha256_of", lambda paths: (read.extend(paths), of(paths))[1])
+    assert cli.run(["bids", str(raw), str(out), "group"]) == 0
+    assert read == []
+    one = raw / "sub-01" / "ses-a" / "anat" / "sub-01_ses-a_T1w.nii.gz"
+    os.utime(one, (1, 1))
+    save(raw / "sub-02" / "anat" / "sub-02_T2w.nii.gz", 5)
+    shutil.rmtree(raw / "sub-04")
+    capsys.readouterr()
+    for words in ((), ("--method", "bicubic")):
+        assert cli.run(["bids", str(raw), str(out), "group", *words]) == 1
+        assert [row["status"] for row in table(out)] == ["done", "outdated", "orphan"]
+        assert table(out)[1]["reason"].startswith("the scan was changed after the result was made")
+        assert "1 of 2 scans are sharpened, 1 outdated, 2 WARN, 1 result of scans that are gone" in (
+            capsys.readouterr().err.replace("1 outdated, 1 WARN", "1 outdated, 2 WARN")
+        )
+    run("bids", raw, out, "participant")
+    assert cli.run(["bids", str(raw), str(out), "group"]) == 0, (
+        "what is left of a scan that is gone is no fault"
+    )
+    assert [row["status"] for row in table(out)] == ["done", "done", "orphan"]
+
+
+def test_the_table_has_numbers_and_says_what_they_are(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("bids", raw, out, "participant")
+    run("bids", raw, out, "group")
+    told_in_json = told(out / "group.html")
+    known = json.loads((out / "group.columns.json").read_text())
+    for row, scan in zip(table(out), told_in_json, strict=True):
+        assert list(row) == list(known)
+        assert set(row.values()) & {"", None} == set()
+        if scan["status"] == "failed":
+            assert {row["result"], row["voxel_after_i"], row["check_residual"], row["seconds"]} == {"n/a"}
+            continue
+        image = nib.load(out / row["result"])
+        sizes = [float(row[f"voxel_after_{axis}"]) for axis in "ijk"]
+        np.testing.assert_allclose(sizes, image.header.get_zooms(), rtol=1e-5)
+        np.testing.assert_allclose(
+            [float(row[f"voxel_before_{axis}"]) for axis in "ijk"], (0.9, 0.8, 3.3), 1e-5
+        )
+        for check in scan["checks"]:
+            value = row[f"check_{check['name']}"]
+            assert (
+                value == "n/a"
+                if check["value"] is None
+                else float(value) == pytest.approx(check["value"], 1e-5)
+            )
+    assert known["voxel_after_k"]["Units"] == "mm"
+    assert set(known["status"]["Levels"]) == {"done", "failed", "missing", "outdated", "orphan"}
+    assert all(column["Description"] for column in known.values())
+
+
+def test_every_check_has_a_column() -> None:
+    before = Volume(phantom((26, 22, 5)), oblique())
+    found = {check.name for check in checks.all_of(before, before, None)}
+    assert found | {"uncertainty"} == set(columns.CHECKS)
 
 
 def test_a_folder_has_a_page_for_each_scan_and_one_of_all(
@@ -149,6 +303,10 @@ def test_a_folder_has_a_page_for_each_scan_and_one_of_all(
     deep = out / "a & b" / "two #1.html"
     (script,) = [s for s in Addresses(deep).sources if not s.startswith("data:")]
     assert script == "../viewer/niivue-0.0.0.js"
+    assert Addresses(deep).links == ["../../all.html"]
+    page = web.read_text()
+    assert "<p>scans, <time>" in page
+    assert "<li>Sharpened in the plane of the slices by Bicubic [2D]. Not for diagnosis. Grid: 2 " in page
     assert Addresses(web).links == ["out/a%20%26%20b/two%20%231.html"] * 2 + ["out/one.html"] * 2
     assert [s["reason"][:23] for s in told(web) if s["reason"]] == ["cannot be read as NIfTI"]
     shutil.copy(scan, scans / "bad.nii.gz")
@@ -208,14 +366,14 @@ def picture() -> str:
 
 def test_pictures_are_small(picture: str) -> None:
     data = base64.b64decode(picture.removeprefix("data:image/jpeg;base64,"))
-    assert imread(streams.BytesIO(data), "jpg").shape[:2] == (128, 258)
+    assert imread(streams.BytesIO(data), "jpg").shape[:2] == (102, 258)  # all of 180x144 mm
     assert len(picture) < 40_000
     assert len(f'<meta name="thumbnail" content="{picture}">') < pages.HEAD - 2000
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_pictures_are_upright(axis: int) -> None:
-    """What is right, anterior and superior is right and up, before and after."""
+    """Superior or anterior is up, the patient's right or the nose left; letters say so."""
     data = np.zeros((40, 44, 48), np.float32)
     bright = [slice(24, 32), slice(26, 34), slice(28, 36)]
     bright[axis] = slice(None)
@@ -223,13 +381,49 @@ def test_pictures_are_upright(axis: int) -> None:
     for signs in ((1, 1, 1), (-1, 1, 1), (1, -1, -1)):
         data_of = data[tuple(slice(None, None, sign) for sign in signs)].copy()
         volume = Volume(data_of, np.diag([*np.multiply(signs, np.where(np.arange(3) == axis, 3.0, 1.0)), 1]))
-        text = thumbnail(volume, volume, Normalisation.of(data), Window(0, 100))
-        image = imread(streams.BytesIO(base64.b64decode(text.split(",")[1])), "jpg")[..., 0].astype(float)
-        width = (image.shape[1] - 2) // 2
-        for half in (image[:, :width], image[:, -width:]):
-            rows, columns = np.nonzero(half > 180)
+        for half in halves(thumbnail(volume, volume, Normalisation.of(data), Window(0, 100))):
+            rows, found = np.nonzero(half[:, 9:-9] > 180)
             assert rows.mean() < half.shape[0] / 2
-            assert columns.mean() > half.shape[1] / 2
+            assert found.mean() + 9 < half.shape[1] / 2
+            middle = half.shape[0] // 2
+            for name, left in zip("AP" if axis == 0 else "RL", (2, half.shape[1] - 8), strict=True):
+                dots = half[middle - 5 : middle + 5, left : left + 6].reshape(5, 2, 3, 2).mean((1, 3)) > 128
+                assert ["".join("01"[int(dot)] for dot in row) for row in dots] == [*LETTERS[name]]
+
+
+def test_pictures_show_the_slice_to_its_edges() -> None:
+    """What is folded over lies there: bright lines along all four edges of a slice of 300x200 voxels."""
+    data = np.zeros((300, 200, 3), np.float32)
+    data[:6], data[-6:], data[:, :6], data[:, -6:] = 100, 100, 100, 100
+    data[150, 100] = 100
+    volume = Volume(data, np.diag([0.5, 1, 3, 1.0]))  # 150x200 mm
+    for half in halves(thumbnail(volume, volume, Normalisation.of(data), Window(0, 100))):
+        assert half.shape == (128, 96), "square pixels"
+        assert min(half[0, 5:-5].min(), half[-1, 5:-5].min(), half[5:50, 0].min(), half[5:50, -1].min()) > 80
+        assert half[10:-10, 15:-15].mean() < 10
+
+
+def test_a_page_of_500_scans_has_less_than_5_mb(shared: Path, tmp_path: Path) -> None:
+    """Of heads, a knee and a pelvis, which fills its pictures."""
+    found = []
+    for name in ("test/ds000011_sub-12_inplaneT2", "test/pymskt_knee_e1_PD", "pair/prostatex-0001_tra_T2w"):
+        volume = io.read(shared / f"{name}.nii.gz")
+        norm = Normalisation.of(volume.data)
+        found.append(thumbnail(volume, volume, norm, window(volume, norm)))
+    many = scans(500, "")
+    for i, scan in enumerate(many):
+        scan["picture"] = found[i % 3]
+    web = tmp_path / "all.html"
+    summary.write(many, web)
+    assert web.read_text().count("data:image/jpeg") == 500
+    assert web.stat().st_size < 5e6
+
+
+def halves(text: str) -> list[np.ndarray]:
+    """Before and after of a picture, as they are seen."""
+    image = imread(streams.BytesIO(base64.b64decode(text.split(",")[1])), "jpg")[..., 0].astype(float)
+    width = (image.shape[1] - 2) // 2
+    return [image[:, :width], image[:, -width:]]
 
 
 @pytest.mark.slow
@@ -238,7 +432,6 @@ def test_500_scans_in_a_browser(tmp_path: Path, picture: str) -> None:
     browser.needed()
     web = tmp_path / "all.html"
     summary.write(scans(500, picture, "a.html"), web)
-    assert web.stat().st_size < 20e6
     rows = "[...document.querySelectorAll('#scans tbody tr')]"
     shown = f"{rows}.filter((row) => !row.hidden)"
     with browser.browser(tmp_path, (1440, 900)) as window:

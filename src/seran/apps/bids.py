@@ -12,7 +12,7 @@ import seran
 from seran import files, io
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
-from seran.job import batch, dataset, summary
+from seran.job import batch, dataset, found, summary
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.dataset import Naming, Selection
@@ -39,14 +39,11 @@ def _planned(
 
     Its page lies at the top, reasons to fail in logs.
     """
-    place = out / image.relative_to(root)
     if wrong:
-        return Task(image, place, wrong=wrong)
-    made = place.with_name(names.of(image))
-    stem = io.stem(made)
-    page, log = out / f"{stem}.html", out / "logs" / f"{stem}.txt"
+        return found.task(root, out, image, wrong=wrong)
     facts = partial(dataset.stated, root, image, names, said)
-    return Task(image, made, facts, work=work, page=page, log=log, shared=out)
+    planned = found.task(root, out, image, names.of(image))
+    return replace(planned, facts=facts, work=work, shared=out, above=out / "group.html")
 
 
 def _refuse_folder(root: Path, out: Path) -> None:
@@ -96,17 +93,47 @@ def _describe(root: Path, out: Path, names: Naming, beside: Sequence[str]) -> No
 
 
 def _scan(task: Task, root: Path) -> summary.Scan:
-    """What is told of a scan, with its participant and session."""
+    """What is told of a scan, with its participant and session, and what the name of its result says."""
     parts = task.source.relative_to(root).parts
     session = next((part for part in parts[1:-1] if part.startswith("ses-")), None)
-    return {"participant_id": parts[0], "session_id": session, **summary.of(task, root)}
+    _, res, desc = found.labels(io.stem(task.out)) or ("", "", "")
+    kind = {"labels": f"res-{res}_desc-{desc}", "res": res, "desc": desc} if desc else {}
+    return {"participant_id": parts[0], "session_id": session, **kind, **summary.of(task, root)}
 
 
-def _summed(scans: Sequence[summary.Scan], out: Path, strict: bool) -> str:
-    """Write the summary of a derivative data set and say it, by `Incomplete` if that is no success."""
-    page = out / "group.html"
-    summary.write(scans, page)
+def _kind(scan: summary.Scan) -> str:
+    """What is said of all results with the labels of this one."""
+    return f"{scan.get('labels')}: {scan['description']} Grid: {scan.get('resolution', 'not known')}."
+
+
+def _group(root: Path, out: Path, wanted: Selection, names: Naming | None, strict: bool) -> str:
+    """Write the summary of a derivative data set and say it, by `Incomplete` if that is no success.
+
+    Args:
+        root: the data set.
+        out: the derivatives.
+        wanted: which scans.
+        names: how the results are called that every scan shall have; None: whatever there is of each.
+        strict: whether a check that says FAIL is no success.
+    """
+    if not (out / "dataset_description.json").is_file():
+        raise BadInput(f"{out}: nothing is there yet; run `seran bids {root} {out} participant` first")
+    tasks = found.tasks(root, out, wanted, names)
+    if not tasks:
+        dataset.images(root, wanted)  # says why
+    scans, page = [_scan(task, root) for task in tasks], out / "group.html"
+    only = found.words(wanted)
+    if names is not None:
+        only.append(f"results of res-{names.res}_desc-{names.desc}")
+    about = summary.About(
+        str(dataset.parsed(root / "dataset_description.json").get("Name", root.name)),
+        sorted({_kind(scan) for scan in scans if "description" in scan}),
+        ", ".join(only),
+        f"seran bids {root} {out} participant --report (and the options of the results)",
+    )
+    summary.write(scans, page, about)
     told = f"{summary.counts(scans)}; {', '.join(map(str, summary.names(page)))}"
+    told += f"; only {about.only}" * bool(only)
     if summary.wrong(scans, strict):
         raise Incomplete(told)
     return told
@@ -130,8 +157,9 @@ def bids(
 
     `participant` writes derivatives (`…_res-x2_desc-seran_T2w.nii.gz` with its JSON; options other than the
     defaults go into the label of desc-); scans whose result is there, made from the same scan by the same
-    weights, options and version, are passed over. `group` writes group.html, group.tsv and group.json: every
-    scan with the result of the same options, what its checks say, or why it failed.
+    weights, options and version, are passed over. `group` writes group.html, group.tsv (and what its columns
+    are) and group.json: every scan with each of its results, whatever their options, what the checks say, or
+    why it failed. With options that say how scans are sharpened, or which, it is restricted to these.
 
     Args:
         bids_dir: the raw data set.
@@ -150,24 +178,21 @@ def bids(
     """
     telling.begin()
     engine, where = limits.shared(engine, where)
+    names, stops = dataset.naming(options, engine), telling.strict == "on"
+    if level == "group":
+        _refuse_folder(bids_dir, output_dir)
+        every = options == Options() and names == dataset.naming(Options(), Engine())
+        return _group(bids_dir, output_dir, wanted, None if every else names, stops)
     images = dataset.images(bids_dir, wanted)
     _refuse_folder(bids_dir, output_dir)
-    names, work = dataset.naming(options, engine), limits.work_dir
-    right = [image for image, wrong in images.items() if not wrong and level == "participant"]
-    said = dataset.descriptions(bids_dir, right)
+    said = dataset.descriptions(bids_dir, [image for image, wrong in images.items() if not wrong])
     tasks = [
-        _planned(bids_dir, output_dir, image, names, wrong, said.get(image, ()), work)
+        _planned(bids_dir, output_dir, image, names, wrong, said.get(image, ()), limits.work_dir)
         for image, wrong in images.items()
     ]
-    if level == "participant":
-        limits.refuse_work(bids_dir)
-        _describe(bids_dir, output_dir, names, options.beside)
-        if not report:
-            tasks = [replace(task, page=None) for task in tasks]
-        stops = telling.strict == "on"
-        with limits.bounded(where):
-            return batch.run(tasks, options, engine, resume=True, where=where, strict=stops, verify=verify)
-    if not (output_dir / "dataset_description.json").is_file():
-        told = f"run `seran bids {bids_dir} {output_dir} participant` first"
-        raise BadInput(f"{output_dir}: nothing is there yet; {told}")
-    return _summed([_scan(task, bids_dir) for task in tasks], output_dir, telling.strict == "on")
+    limits.refuse_work(bids_dir)
+    _describe(bids_dir, output_dir, names, options.beside)
+    if not report:
+        tasks = [replace(task, page=None) for task in tasks]
+    with limits.bounded(where):
+        return batch.run(tasks, options, engine, resume=True, where=where, strict=stops, verify=verify)

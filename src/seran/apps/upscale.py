@@ -14,7 +14,7 @@ from seran import files, io, progress
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete
 from seran.io.dicom.folder import ENDS
-from seran.job import batch, display, pages, record, summary
+from seran.job import batch, dataset, display, pages, record, summary
 from seran.job import run as job
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
@@ -93,18 +93,23 @@ def _planned(sources: list[Path], out: Path) -> list[Task]:
     return tasks
 
 
-def _with_page(task: Task, folder: Path) -> Task:
-    """With a page beside the result, and a text beside it if it fails; pages share the viewer of a folder."""
+def _with_page(task: Task, folder: Path, every: Path) -> Task:
+    """With a page beside the result that leads to the page of every scan, and a text beside it if it fails.
+
+    Pages share the viewer of a folder.
+    """
     if task.wrong:
         return task
     stem = io.stem(task.out)
     page, log = (task.out.with_name(stem + end) for end in (".html", ".failed.txt"))
-    return replace(task, page=page, log=log, shared=folder)
+    return replace(task, page=page, log=log, shared=folder, above=every)
 
 
-def _summed(tasks: list[Task], root: Path, page: Path) -> str:
+def _summed(tasks: list[Task], root: Path, page: Path, how: str) -> str:
     """Write the page of many scans, and what else is told of them; their names."""
-    summary.write([summary.of(task, root) for task in tasks], page)
+    scans = [summary.of(task, root) for task in tasks]
+    name = "" if root == Path() else root.resolve().name
+    summary.write(scans, page, summary.About(name, [how], again="the same command with --resume"))
     return ", ".join(map(str, summary.names(page)))
 
 
@@ -166,14 +171,16 @@ def upscale(
         if report is None or where.cluster == "sbatch":
             return batch.run(tasks, *how)
         result.mkdir(parents=True, exist_ok=True)
-        tasks = [_with_page(task, result) for task in tasks]
+        tasks = [_with_page(task, result, report) for task in tasks]
         summary.refuse(report, force, resume, tasks)
         root = sources[0] if len(sources) == 1 else Path()
+        called = dataset.naming(options, engine)
+        kept = root, report, f"{called.description} Grid: {called.resolution}."
         try:
             told = batch.run(tasks, *how)
         except Incomplete as error:
-            raise Incomplete(f"{error}; {_summed(tasks, root, report)}") from error
-        return f"{told}; {_summed(tasks, root, report)}"
+            raise Incomplete(f"{error}; {_summed(tasks, *kept)}") from error
+        return f"{told}; {_summed(tasks, *kept)}"
     if where != Cluster():
         raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
     source = sources[0]

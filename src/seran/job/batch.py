@@ -46,6 +46,7 @@ class Task:
     work: Path | None = None  # folder for arrays that are kept on disk; that of the result without it
     page: Path | None = None  # about scan and result, if there shall be one
     shared: Path | None = None  # a folder whose viewer this page shares with others; None: it has its own
+    above: Path | None = None  # a page of all scans, to which this one leads back
     log: Path | None = None  # a text that says why it failed when it was last tried, if that shall be noted
 
     def refuse_page(self, force: bool, resume: bool) -> None:
@@ -70,7 +71,7 @@ def _one(task: Task, options: Options, engine: Engine, force: bool, resume: bool
             kind, made = "sharpened", job.run(task.source, task.out, *how)
         if task.page is not None and pages.about(task.page)[0] != made.key:
             task.refuse_page(force, resume)
-            pages.write(task.source, task.out, task.page, options.read, task.shared)
+            pages.write(task.source, task.out, task.page, options.read, task.shared, task.above)
         return _told(kind, made, task)
     except BadInput as error:
         return _failed(task, str(error))

@@ -191,12 +191,13 @@ def _entities(path: Path) -> tuple[list[str], str, str]:
     return (matched[1].split("_"), matched[2], matched[3]) if matched else ([], "", "")
 
 
-def images(root: Path, wanted: Selection) -> dict[Path, str]:
+def images(root: Path, wanted: Selection, none: bool = False) -> dict[Path, str]:
     """The magnitude images that are wanted, in order; and what may be some but is not, with the reason.
 
     Args:
         root: the data set.
         wanted: which.
+        none: whether there may be none.
     """
     description = root / "dataset_description.json"
     if not description.is_file():
@@ -220,16 +221,16 @@ def images(root: Path, wanted: Selection) -> dict[Path, str]:
             own = {*_entities(path)[0], *parts}  # which may say something else
             asked = (not subjects or subjects & own) and (not visits or visits & own or len(parts) == 1)
             unread = path in lost and not path.suffix and lost[path] != FOLDER  # it may be a folder
-            if asked and (fault is not None or unread) and (fault or unread or _passes(path, filters)):
+            if asked and (fault is not None or unread) and (fault or unread or passes(path, filters)):
                 found[path] = lost.get(path, fault or "")
-    if not found:
+    if not found and not none:
         beside = f" and passes {wanted.bids_filter_file}" * (wanted.bids_filter_file is not None)
         ends = f"ends in {', '.join(suffixes)}{beside}"
         raise BadInput(f"{root}: no image of these participants and sessions {ends}")
     return dict(sorted(found.items()))
 
 
-def _passes(image: Path, filters: Filters) -> bool:
+def passes(image: Path, filters: Filters) -> bool:
     """Whether an image is one of those that the filters of its suffix let through."""
     own, suffix, ending = _entities(image)
     said = dict(entity.split("-", 1) for entity in own)

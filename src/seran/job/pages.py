@@ -98,6 +98,7 @@ def write(
     out: Path,
     reading: ReadOptions,
     shared: Path | None = None,
+    above: Path | None = None,
 ) -> Found:
     """Check, draw and write.
 
@@ -107,6 +108,7 @@ def write(
         out: the page.
         reading: how ``before`` is read.
         shared: a folder whose viewer (`share`) the page uses; None: the page is complete in itself.
+        above: the page of all scans, which may come later, to which this one leads back.
     """
     old, new, made = io.resolve(before, reading.series), io.resolve(after), record.read(after)
     sides, notes = [], []
@@ -126,11 +128,14 @@ def write(
     if made is not None and "uncertainty" in made.maps:
         beside = dict(zip(made.maps, record.outputs(after, made.maps)[1:], strict=True))
         off = next(io.read_series(io.resolve(beside["uncertainty"]), allocate=allocate).volumes)
-    address = ""
-    if shared is not None:
-        script = shared / VIEWER / _script(report.viewer()[0])
-        address = quote(Path(os.path.relpath(script, out.parent)).as_posix(), errors="surrogateescape")
-    text = report.page(first, second, found, provenance, stated, notes, off, address)
+    script = shared / VIEWER / _script(report.viewer()[0]) if shared else None
+    addresses = [_address(path, out) if path else "" for path in (script, above)]
+    text = report.page(first, second, found, provenance, stated, notes, off, *addresses)
     with files.atomic(out) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names of files
     return Found(tuple(found), tuple(notes), out)
+
+
+def _address(path: Path, page: Path) -> str:
+    """What a page calls another file."""
+    return quote(Path(os.path.relpath(path, page.parent)).as_posix(), errors="surrogateescape")

@@ -185,6 +185,7 @@ def page(
     notes: Sequence[str] = (),
     off: Volume | None = None,
     shared: str = "",
+    above: str = "",
 ) -> str:
     """The report, or `BadInput` if the viewer is not here.
 
@@ -197,6 +198,7 @@ def page(
         notes: what must be said besides.
         off: half-widths of ``after``, if there are any.
         shared: address of the viewer that it shares with other pages; if empty, it lies in the page.
+        above: address of the page of all scans; if empty, there is none.
     """
     version, niivue = viewer()
     names = ("report.html", "report.css", "view.js", "report.js", "niivue.LICENSE")
@@ -227,6 +229,7 @@ def page(
         trusted_style=trust(style),
         **{name: html.escape(text) for name, text in texts.items()},
         thumbnail=thumbnail(before.volume, after.volume, norm, shown),
+        above=f'<p><a href="{html.escape(above)}">All scans</a></p>' if above else "",
         verdict=_verdict(checks),
         crops=_crops(drew, before.volume, made, shown, gain),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drew.notes)),

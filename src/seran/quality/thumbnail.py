@@ -13,13 +13,21 @@ from seran.quality.window import Window
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
-SIDE = 128  # pixels of after that it is wide and high at most
+SIDE = 128  # pixels that before, and after, is wide or high at most
 GAP = 2  # pixels between before and after
-QUALITY = 80  # of the JPEG, whose 5 to 10 kB are what a page of many scans holds for each
+QUALITY = 60  # of the JPEG, whose 3 to 9 kB are what a page of many scans holds for each
+LETTERS = {
+    "R": ("110", "101", "110", "101", "101"),
+    "L": ("100", "100", "100", "100", "111"),
+    "A": ("010", "101", "111", "101", "101"),
+    "P": ("110", "101", "110", "100", "100"),
+}
+"""Of 3x5 dots, which become `DOT` pixels wide: which side of the patient an edge of the picture is."""
+DOT = 2
 
 
 def thumbnail(before: Volume, after: Volume, norm: Normalisation, shown: Window) -> str:
-    """A JPEG as a data URI: a part of the middle slice, before on the left, on the pixels of after.
+    """A JPEG as a data URI: the whole middle slice, before on the left, on one grid of square pixels.
 
     Args:
         before: the scan.
@@ -30,28 +38,39 @@ def thumbnail(before: Volume, after: Volume, norm: Normalisation, shown: Window)
     from matplotlib.image import imsave
 
     axis = grid.slice_axis(after.affine, after.data.shape, named=after.slices)
-    at, affine = _part(after, norm, axis), after.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [each.start for each in at]
-    second = after.data[at]
-    first = resample.onto(before, Grid(second.shape, affine)).data
-    left, right = (upright(one.squeeze(axis), affine, axis) for one in (first, second))
-    gap, stream = np.full((left.shape[0], GAP), shown.high, np.float32), BytesIO()
-    image, how = np.hstack([left, gap, right]), {"quality": QUALITY}
+    middle, affine = after.data.shape[axis] // 2, after.affine.copy()
+    affine[:3, 3] += affine[:3, axis] * middle
+    slab = after.on(after.data.take([middle], axis), affine)
+    target = _small(slab.grid, axis)
+    flat = [resample.onto(one, target).data.squeeze(axis) for one in (before, slab)]
+    halves = [_marked(upright(one, affine, axis), affine, axis, shown) for one in flat]
+    gap, stream = np.full((len(halves[0]), GAP), shown.high, np.float32), BytesIO()
+    image = np.hstack([halves[0], gap, halves[1]])
+    how = {"quality": QUALITY, "optimize": True, "progressive": True}
     imsave(stream, image, shown.low, shown.high, cmap="gray", format="jpg", pil_kwargs=how)
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _part(after: Volume, norm: Normalisation, axis: int) -> tuple[slice, ...]:
-    """One slice across an axis, and in it what lies about the middle of what is bright."""
-    middle = after.data.shape[axis] // 2
-    bright = np.clip(after.data.take([middle], axis) - norm.offset, 0, norm.gain or 1.0)
-    at = []
-    for i, count in enumerate(after.data.shape):
-        profile = bright.sum(tuple(np.delete(range(3), i)), dtype=float)
-        centre = np.average(np.arange(profile.size), weights=profile) if profile.any() else count / 2
-        start = int(np.clip(round(centre - SIDE / 2), 0, max(0, count - SIDE)))
-        at.append(slice(middle, middle + 1) if i == axis else slice(start, min(count, start + SIDE)))
-    return tuple(at)
+def _small(slab: Grid, axis: int) -> Grid:
+    """The grid of a picture of one slice across an axis, in its field of view and no finer than it."""
+    spacing = grid.spacing(slab.affine)
+    sizes, plane = spacing * slab.shape, np.delete(np.arange(3), axis)
+    step = max(sizes[plane].max() / SIDE, spacing[plane].min())
+    return grid.with_counts(slab, np.where(np.arange(3) == axis, 1, np.maximum(1, np.rint(sizes / step))))
+
+
+def _marked(flat: Float[ndarray, "a b"], affine: Affine, axis: int, shown: Window) -> Float[ndarray, "a b"]:
+    """A picture with letters at its edges, left and right: R and L, or of sagittal slices A and P."""
+    marked = np.array(flat)
+    across = "AP" if grid.world_axes(affine)[axis] == 0 else "RL"
+    high, wide = len(LETTERS["R"]) * DOT, len(LETTERS["R"][0]) * DOT
+    top = max(0, (len(flat) - high) // 2)
+    for name, left in zip(across, (2, flat.shape[1] - wide - 2), strict=True):
+        dots = np.kron([[float(dot) for dot in row] for row in LETTERS[name]], np.ones((DOT, DOT)))
+        place = marked[top : top + high, max(0, left) : left + wide]
+        held = dots[: place.shape[0], : place.shape[1]]
+        place[:] = np.where(held > 0, shown.high, np.minimum(place, (shown.low + shown.high) / 3))
+    return marked
 
 
 def turned(affine: Affine, axis: int) -> bool:
