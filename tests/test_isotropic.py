@@ -191,11 +191,11 @@ def test_background_and_signs_are_kept() -> None:
         ),
         (
             Options(scanner=Scanner(acquired=(0.5, 0.5)), target=THIN),
-            "--acquired: is undone where the pixels become finer",
+            "--acquired: has no effect here, because the pixels do not become finer; leave it out",
         ),
         (
             Options(scanner=Scanner(window="hamming:0.5"), target=Target(isotropic=1.0)),
-            "--window: is undone where",
+            "--window: has no effect here",
         ),
     ],
 )
@@ -386,8 +386,8 @@ def test_the_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert cli.run(["upscale", str(source), str(out), "--isotropic"]) == 0
     said = capsys.readouterr().out
     assert (
-        "3.25 thin slices estimated for each thick one (4.5 mm thick, by the file or its JSON; profile slr)"
-        in said
+        "3.25 thin slices estimated for each thick one, resampled from 4 "
+        "(4.5 mm thick, by the JSON beside it; profile slr)" in said
     )
     record, made = json.loads((tmp_path / "out.json").read_text()), nib.load(out)  # type: ignore[attr-defined]
     assert made.shape == (60, 72, 26)
@@ -396,7 +396,7 @@ def test_the_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert (record["SliceFactor"], record["SliceProfile"], record["SliceThicknessBy"]) == (
         4,
         "slr:0.9",
-        "file",
+        "json",
     )
     assert record["SliceThickness"] == record["SpacingBetweenSlices"] == pytest.approx(40 / 26, abs=1e-5)
     assert record["GridAnchor"] == "corner"
@@ -408,7 +408,7 @@ def test_the_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     for same in (seran.upscale(source, isotropic=True), model(seran.read(source))):
         np.testing.assert_array_equal(same.data, np.asarray(made.dataobj))
         assert same.record is not None
-        assert same.record.slice_thickness_by == "file"
+        assert same.record.slice_thickness_by == "json"
     finer = seran.upscale((data, affine), isotropic=0.8)
     assert finer.data.shape == (117, 141, 50)
     assert finer.record is not None
