@@ -173,7 +173,7 @@ def test_thirds_of_a_scan_say_how_sure_its_noise_is(
     """Noise of one level everywhere, and of another in the last third."""
     stack = np.stack([phantom((96, 80), seed) for seed in range(12)], 2)
     rng = np.random.default_rng(0)
-    for last, words in ((6.0, "they agree"), (30.0, "they differ, so noise and filter are uncertain")):
+    for last, words in ((6.0, "%: they agree"), (30.0, "%: they differ, so it is uncertain")):
         sd = np.where(np.arange(12) < 8, 6.0, last)
         data = np.hypot(stack + rng.normal(0, sd, stack.shape), rng.normal(0, sd, stack.shape))
         nib.save(nib.Nifti1Image(data.astype(np.float32), oblique()), tmp_path / "a.nii")
@@ -181,7 +181,7 @@ def test_thirds_of_a_scan_say_how_sure_its_noise_is(
         assert found["measured_slices"] == "12 of 12"
         assert words in found["known"]["thirds"]
         for one, expected in zip(found["thirds"], (6, 6, last), strict=True):
-            assert one["noise"] == pytest.approx(expected / np.percentile(data, 99.9), rel=0.25)
+            assert one["image_noise"] == pytest.approx(expected / np.percentile(data, 99.9), rel=0.25)
     assert "thirds           each third" in told(capsys, tmp_path / "a.nii")
 
 

@@ -163,6 +163,7 @@ def _measured(stacks: Sequence[Float[ndarray, "n h w"]], size: Float[ndarray, "2
         "acquired_mm": [round(float(mm / f), 4) for mm, f in zip(size, known.fraction, strict=True)],
         "window": str(known.window),
         "noise": noise,
+        "image_noise": _in_image(known, gain),
         "noise_by": known.by,
         "background": constant,
         **({"thirds": parts} if parts else {}),
@@ -174,19 +175,37 @@ def _measured(stacks: Sequence[Float[ndarray, "n h w"]], size: Float[ndarray, "2
 
 
 def _thirds(stack: Float[ndarray, "n h w"], gain: float) -> tuple[list[dict[str, Any]], str]:
-    """What each third of the slices says alone, and in words whether they agree; nothing of few slices."""
+    """What each third of the slices says alone, and in words whether they agree; nothing of few slices.
+
+    Noise is compared as it is in the image: what it was before a filter depends on which one is seen.
+    """
     if len(stack) < 3 * THIRD:
         return [], ""
     found = [measure.measured(part) for part in np.array_split(stack, 3)]
-    noise = [round(one.sigma / gain, 5) if one.by != "unknown" else None for one in found]
+    noise = [_in_image(one, gain) for one in found]
     windows = [str(one.window) for one in found]
-    told = [{"noise": part, "window": window} for part, window in zip(noise, windows, strict=True)]
+    told = [{"image_noise": part, "window": window} for part, window in zip(noise, windows, strict=True)]
     levels = [part for part in noise if part]
-    steady = len(levels) == 3 and max(levels) <= STEADY * min(levels) and len(set(windows)) == 1
+    steady = len(levels) == 3 and max(levels) <= STEADY * min(levels)
     shown = ", ".join("unknown" if part is None else f"{part:.2%}" for part in noise)
-    words = f"each third of the slices alone: noise {shown}; filter {', '.join(windows)}"
-    doubt = "they differ, so noise and filter are uncertain; state what you know (--noise, --window)"
-    return told, f"{words}: {'they agree' if steady else doubt}"
+    said = [
+        f"noise in the image {shown}: "
+        + ("they agree" if steady else "they differ, so it is uncertain; state it if you know it (--noise)"),
+        f"filter {', '.join(windows)}: "
+        + (
+            "they agree"
+            if len(set(windows)) == 1
+            else "they differ, so it is uncertain; state it if you know it (--window)"
+        ),
+    ]
+    return told, f"each third of the slices alone: {'; '.join(said)}"
+
+
+def _in_image(known: measure.Measured, gain: float) -> float | None:
+    """Noise behind the filter, as a part of the range; None where it is not known."""
+    if not gain or known.by == "unknown":
+        return None
+    return round(known.sigma * float(np.sqrt(known.window.passed)) / gain, 5)
 
 
 def info(path: Path | None = None, /, json: bool = False, read: ReadOptions = ReadOptions()) -> str:  # noqa: B008
