@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,6 +120,25 @@ def test_a_result_is_said_to_be_one(capsys: pytest.CaptureFixture[str], scan: Pa
     assert taken["made_by_seran"] == found["made_by_seran"]
     assert len(taken["kspace_support"]) == 2
     assert "not_measured" not in taken
+
+
+def test_how_many_thin_slices_were_made(
+    capsys: pytest.CaptureFixture[str], scan: Path, tmp_path: Path
+) -> None:
+    """A result of --isotropic is told by them, not by the factor in the plane, and names what was resampled."""
+    out = tmp_path / "out.nii"
+    assert cli.run(["upscale", str(scan), str(out), "--method", "bicubic"]) == 0
+    made = record.read(out)
+    assert made is not None
+    facts = {"slice_factor": 5, "slice_profile": "slr:0.8", "slice_thickness_by": "header"}
+    grids = {"shape_before": (9, 9, 12), "shape_after": (9, 9, 57), "voxel_size_before": (1.0, 1.0, 4.8)}
+    thin = replace(made, scale=1, **facts, **grids)
+    thin.write(record.sidecar(out))
+    capsys.readouterr()
+    found = json.loads(told(capsys, out, "--json"))
+    assert found["made_by_seran"] == "bicubic, 4.75 thin slices for each thick one, from scan.nii.gz"
+    words = "4.75 thin slices estimated for each thick one, resampled from 5 (3.84 mm thick, by the header; "
+    assert thin.thin.startswith(words)
 
 
 def test_labels_are_described_and_not_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -483,3 +483,16 @@ def test_the_network_beats_splines(shared: Path, k: int, least: float) -> None:
     spline = zoom(low, (k, 1, 1), order=3, mode="nearest", grid_mode=True)
     errors = [float(np.square(np.maximum(y, 0) - x).mean()) for y in (spline, made)]
     assert 10 * np.log10(errors[0] / errors[1]) > least
+
+
+def test_what_thickness_is_known_by() -> None:
+    """What is stated comes first, then a DICOM header, then the JSON beside a file."""
+    stated, measured = Scanner(slice_thickness=3.0), Scanner()
+    assert stated.profile(4.8, 4.0, 4.4) == (Profile("slr", 3.0 / 4.8), "stated")
+    assert measured.profile(4.8, 4.0, 4.4) == (Profile("slr", 4.0 / 4.8), "header")
+    assert measured.profile(4.8, None, 4.4) == (Profile("slr", 4.4 / 4.8), "json")
+    assert measured.profile(4.8, None) == (Profile("slr", 1.0), "assumed")
+    with pytest.raises(BadInput, match=r"^the header's SliceThickness, 30 mm: slices 4\.8 mm apart"):
+        measured.profile(4.8, 30.0)
+    with pytest.raises(BadInput, match=r"^SliceThickness in the JSON beside it, 30 mm"):
+        measured.profile(4.8, None, 30.0)

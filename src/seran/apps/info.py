@@ -19,7 +19,7 @@ from seran.engines import openvino
 from seran.errors import BadInput, counted
 from seran.io import dicom
 from seran.job import labels, record, run
-from seran.job.options import ReadOptions, Scanner
+from seran.job.options import LEAST, ReadOptions, Scanner
 from seran.sharpen import Normalisation
 
 APART = 0.03  # part of k-space by which what a header says is another than what is seen
@@ -138,7 +138,8 @@ def _compared(said: dicom.Matrix, seen: Sequence[float], axis: int) -> str:
     if axis != 2 or np.abs(np.subtract(said.fraction, seen)).max() <= APART:
         return told
     state = " ".join(f"{part:.3g}" for part in said.fraction)
-    return f"{told}, which is not what is seen; seran takes what is seen, unless --acquired {state} states it"
+    told += ", which is not what is seen; seran takes what is seen"
+    return told + f", unless --acquired {state} states it" * (min(said.fraction) >= LEAST)
 
 
 def _measured(stacks: Sequence[Float[ndarray, "n h w"]], size: Float[ndarray, "2"]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from seran.sharpen import Method
 THINNEST, THICKEST = 0.3, 1.6  # of slices, as a part of their distance
 THICK = 1.5  # times the other spacing, from which slices lie across thick ones
 FINER = 0.02  # part of a pixel, by which a finer one counts as the same
+LEAST = 0.25  # part of k-space along an axis that may be stated as measured
 Transform = Literal["auto", "sform", "qform"]
 
 
@@ -93,8 +94,8 @@ class Scanner:
         if self.slice_thickness is not None and not 0 < self.slice_thickness < math.inf:
             raise BadInput(f"--slice-thickness {self.slice_thickness:g}: must be above 0")
         refuse_unlisted("acquisition", self.acquisition, ("auto", "bicubic", "truncation"))
-        if self.acquired and not all(0.25 <= f <= 1 for f in self.acquired):
-            raise BadInput(f"--acquired {self.acquired[0]:g} {self.acquired[1]:g}: must be from 0.25 to 1")
+        if self.acquired and not all(LEAST <= f <= 1 for f in self.acquired):
+            raise BadInput(f"--acquired {self.acquired[0]:g} {self.acquired[1]:g}: must be from {LEAST} to 1")
         try:
             acquisition.window("none" if self.window == "auto" else self.window)
         except ValueError as error:
