@@ -125,7 +125,7 @@ def test_a_result_is_said_to_be_one(capsys: pytest.CaptureFixture[str], scan: Pa
 def test_how_many_thin_slices_were_made(
     capsys: pytest.CaptureFixture[str], scan: Path, tmp_path: Path
 ) -> None:
-    """A result of --isotropic is told by them, not by the factor in the plane, and names what was resampled."""
+    """A result of --isotropic is told by them, not by the factor in the plane."""
     out = tmp_path / "out.nii"
     assert cli.run(["upscale", str(scan), str(out), "--method", "bicubic"]) == 0
     made = record.read(out)

@@ -235,12 +235,15 @@ def test_like_says_what_it_interpolates(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_thickness_is_known_by_what_says_it(tmp_path: Path) -> None:
-    """The option, else the file or the JSON beside it, else the distance of the slices."""
-    assert Scanner(slice_thickness=3.0).profile(4.0, 3.5) == (Profile("slr", 0.75), "stated")
-    assert Scanner(slice_profile="rect").profile(4.0, 3.0) == (Profile("rect", 0.75), "file")
+    """The option, else a DICOM header, else the JSON beside a file, else the distance of the slices."""
+    assert Scanner(slice_thickness=3.0).profile(4.0, 3.5, 3.2) == (Profile("slr", 0.75), "stated")
+    assert Scanner(slice_profile="rect").profile(4.0, 3.0, 3.5) == (Profile("rect", 0.75), "header")
+    assert Scanner().profile(4.0, None, 3.0) == (Profile("slr", 0.75), "json")
     assert Scanner().profile(4.0, None) == (Profile("slr", 1.0), "assumed")
-    with pytest.raises(BadInput, match="SliceThickness of the file or its JSON, 1 mm"):
+    with pytest.raises(BadInput, match="^the header's SliceThickness, 1 mm: slices 4 mm apart"):
         Scanner().profile(4.0, 1.0)
+    with pytest.raises(BadInput, match="^SliceThickness in the JSON beside it, 1 mm"):
+        Scanner().profile(4.0, None, 1.0)
     scan = tmp_path / "scan.nii.gz"
     scan.write_bytes(b"")
     assert slice_thickness(scan) is None
@@ -483,16 +486,3 @@ def test_the_network_beats_splines(shared: Path, k: int, least: float) -> None:
     spline = zoom(low, (k, 1, 1), order=3, mode="nearest", grid_mode=True)
     errors = [float(np.square(np.maximum(y, 0) - x).mean()) for y in (spline, made)]
     assert 10 * np.log10(errors[0] / errors[1]) > least
-
-
-def test_what_thickness_is_known_by() -> None:
-    """What is stated comes first, then a DICOM header, then the JSON beside a file."""
-    stated, measured = Scanner(slice_thickness=3.0), Scanner()
-    assert stated.profile(4.8, 4.0, 4.4) == (Profile("slr", 3.0 / 4.8), "stated")
-    assert measured.profile(4.8, 4.0, 4.4) == (Profile("slr", 4.0 / 4.8), "header")
-    assert measured.profile(4.8, None, 4.4) == (Profile("slr", 4.4 / 4.8), "json")
-    assert measured.profile(4.8, None) == (Profile("slr", 1.0), "assumed")
-    with pytest.raises(BadInput, match=r"^the header's SliceThickness, 30 mm: slices 4\.8 mm apart"):
-        measured.profile(4.8, 30.0)
-    with pytest.raises(BadInput, match=r"^SliceThickness in the JSON beside it, 30 mm"):
-        measured.profile(4.8, None, 30.0)
