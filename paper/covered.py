@@ -24,11 +24,12 @@ from uncertainty import SLICES_OF, drawn_of, halves
 
 from seran import methods
 from seran.acquisition import Window
+from seran.contrast import contrast_of
 from seran.data.sources import Source
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.quality.paired import FEWEST, interval
-from seran.uncertainty import COVERED, TISSUE, Widths, contrast_of
+from seran.uncertainty import COVERED, TISSUE, Widths
 
 PROTOCOL = (
     "Half-widths are to cover {covered:.0%} of the tissue voxels (above {tissue:.0%} of the range) on "

@@ -34,11 +34,12 @@ from tyro.conf import Positional
 
 import seran
 from seran import files, methods, weights
+from seran.contrast import contrast_of
 from seran.data.sources import Source
 from seran.engines import Engine, openvino
 from seran.export import export_small
 from seran.models.uncertainty import MAPS, HalfWidth
-from seran.uncertainty import COVERED, TISSUE, Calibration, contrast_of, given
+from seran.uncertainty import COVERED, TISSUE, Calibration, given
 from seran.weights import UNCERTAINTY, Card, Evidence, Weights
 
 HELD = (

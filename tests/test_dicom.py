@@ -18,11 +18,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
+import seran
 from seran import cli, grid, io
 from seran.errors import BadInput
 from seran.io import dicom
 from seran.io.dicom import folder as folders
 from seran.io.dicom import slices
+from seran.job import run
 from tests.conftest import oblique, phantom, shifted
 
 
@@ -299,6 +301,42 @@ def test_a_mistake_of_ours_is_not_told_as_damage(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(slices, "_Slice", mistake)
     with pytest.raises(TypeError, match="a mistake"):
         dicom.scans(series(tmp_path, DATA, oblique()))
+
+
+@pytest.mark.parametrize(
+    ("tags", "contrast"),
+    [
+        ({"SeriesDescription": "t1_fl2d_sag", "EchoTime": 2.46}, "T1"),
+        ({"SeriesDescription": "FSE PD AXIAL OBL", "ProtocolName": "T1"}, "other"),
+        ({"SeriesDescription": "sag", "ProtocolName": "t1_mprage_sag_p2_iso"}, "T1"),
+        ({"SeriesDescription": "Ax T1 FLAIR"}, "other"),
+        ({"SeriesDescription": "T1 Map"}, "other"),
+        ({"SeriesDescription": "T1", "EchoTime": 90}, "other"),
+        ({"SeriesDescription": "MDT1", "ProtocolName": "brain"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_contrast_is_a_word_of_a_list(tmp_path: Path, tags: dict[str, Any], contrast: str) -> None:
+    """Nothing else of these texts goes further; slices that disagree are of no contrast that is known."""
+    paths = series(tmp_path, DATA, oblique(), **tags)
+    (made,) = dicom.scans(paths)
+    assert made.contrast == contrast
+    change(paths[3], SeriesDescription="T2", ProtocolName="T2")
+    (made,) = dicom.scans(paths)
+    assert made.contrast == "other"
+
+
+def test_half_widths_are_those_of_the_header_contrast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes before the folder's name, which counts where the header says nothing."""
+    seen = []
+    monkeypatch.setattr(run, "_widths", lambda of, engine, contrast: seen.append(contrast) or of.widths)
+    for text, name in (("t1_se", "STUDY"), ("t2_tse", "a_T1w"), ("", "b_T1w"), ("", "STUDY2")):
+        series(tmp_path / name, DATA, oblique(), SeriesDescription=text, Modality="MR")
+        with pytest.raises(BadInput, match="half-widths are calibrated for"):
+            seran.upscale(tmp_path / name, uncertainty=True)
+    assert seen == ["T1", "other", "T1", "other"]
 
 
 def test_a_run_looks_through_a_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from seran.classical import bicubic
 from tests.conftest import enlarged, oblique, phantom
 from tests.test_dicom import change, enhanced, series
 from tests.test_formats import blob, centroid
+from tests.test_uncertainty import noisy
 
 DATA = phantom((26, 34, 7)).astype(np.int16)
 STUDY = {
@@ -85,6 +86,33 @@ def test_it_is_filed_in_the_same_study_as_a_series_of_its_own(tmp_path: Path) ->
     moved = np.array(made[0].ImagePositionPatient, float) - np.array(first.ImagePositionPatient, float)
     row, column = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
     np.testing.assert_allclose(moved, -0.25 * (0.9 * row + 0.8 * column), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "more", [[], pytest.param(["--isotropic"], marks=pytest.mark.slow)], ids=["in the plane", "thin slices"]
+)
+def test_maps_are_series_of_their_own(tmp_path: Path, more: list[str]) -> None:
+    """Their numbers follow the image's, their slices are as thick, and their window is of their values."""
+    affine = oblique() @ np.diag([1, 1, 1.2, 1])
+    data = np.rint(noisy((40, 52, 6)))
+    series(tmp_path / "in", data.astype(np.int16), affine, **STUDY, WindowCenter=844, WindowWidth=1559)
+    words = ["upscale", str(tmp_path / "in"), str(tmp_path / "out"), "--uncertainty", "--maps", *more]
+    assert cli.run([*words, "--strict", "off"]) == 0
+    made = {}
+    for name, number in (("out", 401), ("out_uncertainty", 402), ("out_estimated", 403)):
+        made[name] = [pydicom.dcmread(path) for path in sorted((tmp_path / name).iterdir())]
+        assert {one.SeriesNumber for one in made[name]} == {number}
+    thick = {one.SliceThickness for slices in made.values() for one in slices}
+    assert thick == {made["out"][0].SpacingBetweenSlices if more else made["out"][0].SliceThickness}
+    windows = {name: {(one.WindowCenter, one.WindowWidth) for one in slices} for name, slices in made.items()}
+    assert windows["out"] == {(844, 1559)}
+    for name in ("out_uncertainty", "out_estimated"):
+        values, ((center, width),) = io.read(tmp_path / name).data, windows[name]
+        low, high = center - width / 2, center + width / 2
+        assert ((values >= low) & (values <= high)).mean() > 0.98
+        assert high < 1.01 * np.abs(values).max() + 1
+        assert float(center) == pytest.approx(0 if values.min() < 0 else width / 2, abs=1e-6)
+        assert {one.ImageType[2] for one in made[name]} == {"OTHER"}
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs Debian's dicom3tools")
@@ -180,6 +208,9 @@ def test_a_series_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     )
     assert cli.run(["upscale", str(tmp_path / "in"), str(tmp_path / "out")]) == 2
     assert "4 (t2 tse, 7 images), 5 (t2 tse, 7 images); choose one with --series" in capsys.readouterr().err
+    assert cli.run(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), "--series", "9"]) == 2
+    told = capsys.readouterr().err
+    assert "in: no series 9; there are 4 (t2 tse, 7 images) and 5 (t2 tse, 7 images)\n" in told
     for pick in ("5", "1.2.9"):
         upscale(tmp_path / "in", tmp_path / f"{pick}.nii", "--series", pick)
         assert io.read(tmp_path / f"{pick}.nii").data.shape == (40, 68, 7)

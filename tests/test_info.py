@@ -1,13 +1,17 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 
 import seran
 from seran import cli, files, machine, weights
+from seran.acquisition import Acquisition
 from seran.apps import info as apps
 from seran.job import record
 from tests.conftest import oblique, phantom
@@ -110,7 +114,7 @@ def test_a_result_is_said_to_be_one(capsys: pytest.CaptureFixture[str], scan: Pa
     capsys.readouterr()
     found = json.loads(told(capsys, out, "--json"))
     assert found["made_by_seran"] == "bicubic, x2, from scan.nii.gz"
-    assert "a result of seran's (by the record beside it)" in found["not_measured"]
+    assert found["not_measured"].startswith("it is a result of seran's (by the record beside it); ")
     assert not {"kspace_support", "window", "noise", "known"} & set(found)
     taken = json.loads(told(capsys, out, "--json", "--no-label-check"))
     assert taken["made_by_seran"] == found["made_by_seran"]
@@ -118,11 +122,113 @@ def test_a_result_is_said_to_be_one(capsys: pytest.CaptureFixture[str], scan: Pa
     assert "not_measured" not in taken
 
 
+def test_how_many_thin_slices_were_made(
+    capsys: pytest.CaptureFixture[str], scan: Path, tmp_path: Path
+) -> None:
+    """A result of --isotropic is told by them, not by the factor in the plane."""
+    out = tmp_path / "out.nii"
+    assert cli.run(["upscale", str(scan), str(out), "--method", "bicubic"]) == 0
+    made = record.read(out)
+    assert made is not None
+    facts = {"slice_factor": 5, "slice_profile": "slr:0.8", "slice_thickness_by": "header"}
+    grids = {"shape_before": (9, 9, 12), "shape_after": (9, 9, 57), "voxel_size_before": (1.0, 1.0, 4.8)}
+    thin = replace(made, scale=1, **facts, **grids)
+    thin.write(record.sidecar(out))
+    capsys.readouterr()
+    found = json.loads(told(capsys, out, "--json"))
+    assert found["made_by_seran"] == "bicubic, 4.75 thin slices for each thick one, from scan.nii.gz"
+    words = "4.75 thin slices estimated for each thick one, resampled from 5 (3.84 mm thick, by the header; "
+    assert thin.thin.startswith(words)
+
+
 def test_labels_are_described_and_not_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.round(phantom((26, 34, 5)) / 300), oblique()), tmp_path / "a_dseg.nii")
     found = json.loads(told(capsys, tmp_path / "a_dseg.nii", "--json"))
     assert found["shape"] == [26, 34, 5]
-    assert found["not_measured"].startswith("expected an image, got what looks like labels")
+    assert found["not_measured"].startswith("it looks like labels (its name ends in dseg); ")
+
+
+def filled(folder: Path, rows: int, columns: int, **tags: Any) -> None:
+    """A DICOM series whose k-space is filled with zeros beyond some samples along rows and along columns."""
+    size, rng = (96, 80), np.random.default_rng(3)
+    slices = [phantom((96, 80), seed) for seed in range(12)]
+    full = np.stack(slices) + rng.normal(0, 6, (12, *size)) + 1j * rng.normal(0, 6, (12, *size))
+    made = np.abs(Acquisition((rows, columns), given=size).linear(full))
+    series(folder, np.rint(np.moveaxis(made, 0, 2)).astype(np.int16), oblique(), Modality="MR", **tags)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(60, 80), (96, 48)])
+def test_the_matrix_of_a_dicom_header(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, rows: int, columns: int
+) -> None:
+    """Beside what is measured, along the same axes as --acquired; with a word where they differ."""
+    phase = rows < 96  # along rows, else along columns
+    four = [0, columns, rows, 0] if phase else [rows, 0, 0, columns]
+    said = {"AcquisitionMatrix": four, "InPlanePhaseEncodingDirection": "ROW" if phase else "COL"}
+    filled(tmp_path / "in", rows, columns, **said, PercentSampling=80)
+    found = json.loads(told(capsys, tmp_path / "in", "--json"))
+    seen = [rows / 96, columns / 80]
+    assert found["kspace_support"] == pytest.approx(seen, abs=0.03)
+    np.testing.assert_allclose(found["acquired_mm"], [0.9 / seen[0], 0.8 / seen[1]], rtol=0.04)
+    assert found["header_matrix"] == [rows, columns]
+    words = (
+        "60 of 96 along rows (phase encoding) and 80 of 80 along columns were measured",
+        "96 of 96 along rows and 48 of 80",
+    )
+    assert words[not phase] in found["known"]["header"]
+    assert "(PercentSampling 80)" in found["known"]["header"]
+    assert "not what is seen" not in found["known"]["header"]
+    filled(tmp_path / "in", 96, 80, **said)
+    found = json.loads(told(capsys, tmp_path / "in", "--json"))
+    assert found["known"]["k-space"] == "no end of k-space is seen (taken as all of it measured)"
+    assert f"unless --acquired {seen[0]:.3g} {seen[1]:.3g} states it" in found["known"]["header"]
+    for lie in ([60, 48, 0, 0], [60, 0, 48, 0], [0, 0, 0, 0], [1, 2]):
+        filled(tmp_path / "in", 96, 80, AcquisitionMatrix=lie)
+        assert "header_matrix" not in json.loads(told(capsys, tmp_path / "in", "--json"))
+
+
+def test_thirds_of_a_scan_say_how_sure_its_noise_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Noise of one level everywhere, and of another in the last third."""
+    stack = np.stack([phantom((96, 80), seed) for seed in range(12)], 2)
+    rng = np.random.default_rng(0)
+    for last, words in ((6.0, "%: they agree"), (30.0, "%: they differ, so it is uncertain")):
+        sd = np.where(np.arange(12) < 8, 6.0, last)
+        data = np.hypot(stack + rng.normal(0, sd, stack.shape), rng.normal(0, sd, stack.shape))
+        nib.save(nib.Nifti1Image(data.astype(np.float32), oblique()), tmp_path / "a.nii")
+        found = json.loads(told(capsys, tmp_path / "a.nii", "--json"))
+        assert found["measured_slices"] == "12 of 12"
+        assert words in found["known"]["thirds"]
+        for one, expected in zip(found["thirds"], (6, 6, last), strict=True):
+            assert one["image_noise"] == pytest.approx(expected / np.percentile(data, 99.9), rel=0.25)
+    assert "thirds           each third" in told(capsys, tmp_path / "a.nii")
+
+
+def test_how_far_slices_are_off_an_even_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    paths = series(tmp_path, phantom((26, 34, 5)).astype(np.int16), oblique(), Modality="MR")
+    header = pydicom.dcmread(paths[2])
+    header.ImagePositionPatient[0] += 0.05
+    header.save_as(paths[2])
+    assert json.loads(told(capsys, tmp_path, "--json"))["off_even_mm"] == pytest.approx(0.05, abs=1e-4)
+
+
+def test_how_the_series_of_a_study_lie(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Plane, matrix, pixels, thickness and distance of each; a header that does not say it is no error."""
+    data, affine = phantom((26, 34, 5)).astype(np.int16), np.diag([0.9, 0.8, 3.3, 1])
+    series(tmp_path / "a", data, affine, Modality="MR", SeriesNumber=2, SliceThickness=3)
+    turned = affine[:, [1, 2, 0, 3]] @ np.diag([1, 1, 3, 1])
+    more = {"Modality": "MR", "SeriesNumber": 10, "SeriesInstanceUID": "1.2.9", "SliceThickness": None}
+    series(tmp_path / "b", data, turned, **more, SeriesDescription="t2 tse")
+    first, second = json.loads(told(capsys, tmp_path, "--json"))["series"]
+    assert (first["plane"], first["matrix"], first["pixel_mm"]) == ("axial", [26, 34], [0.9, 0.8])
+    assert (first["thickness_mm"], first["distance_mm"]) == (3, 3.3)
+    assert (second["plane"], second["pixel_mm"], second["distance_mm"]) == ("sagittal", [0.8, 3.3], 2.7)
+    assert "thickness_mm" not in second
+    shown = told(capsys, tmp_path).splitlines()
+    told_of = "2 5 images axial 26x34 0.9x0.8 mm 3 mm thick 3.3 mm apart"
+    assert " ".join(shown[0].split()) == told_of
+    assert shown[1].index("t2 tse") > len(shown[0])
 
 
 def test_damaged_voxels_are_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

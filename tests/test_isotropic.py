@@ -191,11 +191,11 @@ def test_background_and_signs_are_kept() -> None:
         ),
         (
             Options(scanner=Scanner(acquired=(0.5, 0.5)), target=THIN),
-            "--acquired: is undone where the pixels become finer",
+            "--acquired: has no effect here, because the pixels do not become finer; leave it out",
         ),
         (
             Options(scanner=Scanner(window="hamming:0.5"), target=Target(isotropic=1.0)),
-            "--window: is undone where",
+            "--window: has no effect here",
         ),
     ],
 )
@@ -235,12 +235,15 @@ def test_like_says_what_it_interpolates(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_thickness_is_known_by_what_says_it(tmp_path: Path) -> None:
-    """The option, else the file or the JSON beside it, else the distance of the slices."""
-    assert Scanner(slice_thickness=3.0).profile(4.0, 3.5) == (Profile("slr", 0.75), "stated")
-    assert Scanner(slice_profile="rect").profile(4.0, 3.0) == (Profile("rect", 0.75), "file")
+    """The option, else a DICOM header, else the JSON beside a file, else the distance of the slices."""
+    assert Scanner(slice_thickness=3.0).profile(4.0, 3.5, 3.2) == (Profile("slr", 0.75), "stated")
+    assert Scanner(slice_profile="rect").profile(4.0, 3.0, 3.5) == (Profile("rect", 0.75), "header")
+    assert Scanner().profile(4.0, None, 3.0) == (Profile("slr", 0.75), "json")
     assert Scanner().profile(4.0, None) == (Profile("slr", 1.0), "assumed")
-    with pytest.raises(BadInput, match="SliceThickness of the file or its JSON, 1 mm"):
+    with pytest.raises(BadInput, match="the header's SliceThickness, 1 mm: slices 4 mm apart"):
         Scanner().profile(4.0, 1.0)
+    with pytest.raises(BadInput, match="SliceThickness in the JSON beside it, 1 mm"):
+        Scanner().profile(4.0, None, 1.0)
     scan = tmp_path / "scan.nii.gz"
     scan.write_bytes(b"")
     assert slice_thickness(scan) is None
@@ -386,8 +389,8 @@ def test_the_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert cli.run(["upscale", str(source), str(out), "--isotropic"]) == 0
     said = capsys.readouterr().out
     assert (
-        "3.25 thin slices estimated for each thick one (4.5 mm thick, by the file or its JSON; profile slr)"
-        in said
+        "3.25 thin slices estimated for each thick one, resampled from 4 "
+        "(4.5 mm thick, by the JSON beside it; profile slr)" in said
     )
     record, made = json.loads((tmp_path / "out.json").read_text()), nib.load(out)  # type: ignore[attr-defined]
     assert made.shape == (60, 72, 26)
@@ -396,7 +399,7 @@ def test_the_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert (record["SliceFactor"], record["SliceProfile"], record["SliceThicknessBy"]) == (
         4,
         "slr:0.9",
-        "file",
+        "json",
     )
     assert record["SliceThickness"] == record["SpacingBetweenSlices"] == pytest.approx(40 / 26, abs=1e-5)
     assert record["GridAnchor"] == "corner"
@@ -408,7 +411,7 @@ def test_the_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     for same in (seran.upscale(source, isotropic=True), model(seran.read(source))):
         np.testing.assert_array_equal(same.data, np.asarray(made.dataobj))
         assert same.record is not None
-        assert same.record.slice_thickness_by == "file"
+        assert same.record.slice_thickness_by == "json"
     finer = seran.upscale((data, affine), isotropic=0.8)
     assert finer.data.shape == (117, 141, 50)
     assert finer.record is not None

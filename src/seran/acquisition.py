@@ -256,7 +256,7 @@ def words(
     return {
         "k-space": f"k-space is filled with zeros beyond {' and '.join(ends)}"
         if ends
-        else "all of k-space was measured",
+        else "no end of k-space is seen (taken as all of it measured)",
         "filter": "no filter is seen"
         if window.kind == "none"
         else f"a filter ({window}) leaves {left:.0%} of the signal at the edge of what was measured",

@@ -131,7 +131,7 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
         names = [hidden[io.written(image)[0]] for image in images]
         try:
             for volume, what, name in zip(images.values(), ("", *scan.maps), names, strict=True):
-                with io.writer(name, 1, "float32" if what else dtype) as writer:
+                with io.writer(name, 1, "float32" if what else dtype, record.number(what)) as writer:
                     writer.add(volume, scan.record.said(what) if scan.record else "")
         except BadInput as error:  # the hidden file means nothing to a user
             raise BadInput(str(error).replace(str(parts[0]), str(out))) from error

@@ -99,7 +99,7 @@ class Thin:
     network: Across
     k: int  # thin slices for each
     profile: Profile  # of the thick ones
-    by: str  # what their thickness is known by: stated, file or assumed
+    by: str  # what their thickness is known by: stated, header, json or assumed
     final: Grid
     plane: Grid | None  # the same in the plane of the slices, if that is not the scan's
     adapted: tuple[int, float, str] | None = None  # steps of tuning, dB that they gained, why not used

@@ -8,7 +8,6 @@ ICLR 2024, with the subject as the unit), so that on average over subjects like 
 `TISSUE` of the range.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,17 +17,13 @@ from numpy import ndarray
 from scipy import fft
 
 from seran import scratch
+from seran.contrast import OTHER
 from seran.engines import Predict
 from seran.progress import passing, unseen
 
 COVERED = 0.9  # of the tissue voxels
 TISSUE = 0.1  # of the range of the scan
 BANDS = ((0.15, 0.3), (0.3, 0.6), (0.6, 0.95), (1.05, 1.5))  # of k-space, whose edge as measured is at 1
-T1, OTHER = "T1", "other"  # classes of contrasts, each with a calibration of its own
-NAMED = re.compile(
-    r"(?<![a-z0-9])(?:(?P<t1>t1(?:w|wi|c|ce|gd)?|mprage|mp2rage|f?spgr|bravo)"
-    r"|(?:inplane)?t2\w?|pd\w?|flair|t2star|bold|epi|dwi|swi|asl|angio)(?![a-z0-9])", re.I
-)  # fmt: skip
 LOGARITHM, TINY = 5.0, 1e-9  # of power: what is about 1, and what counts as nothing
 
 
@@ -56,7 +51,7 @@ class Widths:
     Attributes:
         predict: of the small network, see `given`.
         calibrated: by ending and contrast, such as ``x2 T1`` or, across slices, ``k4 other``.
-        contrast: of the scan, see `contrast_of`.
+        contrast: of the scan, see `seran.contrast`.
     """
 
     predict: Predict
@@ -74,16 +69,6 @@ class Widths:
         factor = np.float32(np.log(self.of(ending).factor))
         with passing(unseen):  # these slices count where they are made
             return self.predict(given(high, told, ending)) + factor
-
-
-def contrast_of(name: str) -> str:
-    """`T1` where the name of a scan says so and names no other one, else `OTHER`, with wider half-widths.
-
-    >>> [contrast_of(name) for name in ("sub-01_T1w.nii.gz", "sub-01_space-T1w_T2w.nii.gz", "T1map.nii")]
-    ['T1', 'other', 'other']
-    """
-    found = list(NAMED.finditer(name))
-    return T1 if found and all(one["t1"] for one in found) else OTHER
 
 
 def given(

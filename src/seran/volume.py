@@ -19,6 +19,7 @@ class Volume:
     header: Any = None
     slices: int | None = None  # the array axis that its file says 2-D slices were acquired along, if it does
     thickness: float | None = None  # of its slices in mm, where its file says it
+    contrast: str = ""  # see `seran.contrast`, where its header says it
 
     @property
     def grid(self) -> Grid:

@@ -14,13 +14,17 @@ from jaxtyping import Float
 from numpy import ndarray
 
 import seran
-from seran import acquisition, grid, io, kspace, machine, weights
+from seran import acquisition, grid, io, kspace, machine, measure, weights
 from seran.engines import openvino
 from seran.errors import BadInput, counted
 from seran.io import dicom
 from seran.job import labels, record, run
-from seran.job.options import ReadOptions, Scanner
+from seran.job.options import LEAST, ReadOptions, Scanner
 from seran.sharpen import Normalisation
+
+APART = 0.03  # part of k-space by which what a header says is another than what is seen
+THIRD = 4  # slices that a third of a scan must have to be measured alone
+STEADY = 1.5  # times the least noise of the thirds of a scan, that the greatest may be
 
 
 def _version(name: str) -> str:
@@ -94,38 +98,115 @@ def _scan(path: Path, read: ReadOptions) -> dict[str, Any]:
         **({} if thickness is None else {"slice_thickness_mm": thickness}),
         "intensities": [float(volume.data.min()), float(volume.data.max())],
     }
+    if isinstance(volume.header, dicom.Slices):
+        told["off_even_mm"] = round(volume.header.off, 4)
     if made:
-        told["made_by_seran"] = f"{made.method}, x{made.scale}, from {made.input}"
-    try:
-        if read.label_check:
-            labels.refuse_other_kinds(path, volume, made is not None)
+        told["made_by_seran"] = _made(made)
+    kind, why = labels.other_kind(path, volume, made is not None) if read.label_check else ("", "")
+    if kind:
+        looks = "is" if made else "looks like"
+        told["not_measured"] = f"it {looks} {kind} ({why}); --no-label-check has it measured as it is"
+    else:
         if len(able) > 1:
             told["band_of_volumes"] = able
-        told |= _measured([np.moveaxis(held[i].data, axis, 0) for i in able])
-    except BadInput as error:
-        told["not_measured"] = str(error).removeprefix(f"{path}: ")
+        size = np.delete(grid.spacing(volume.affine), axis)
+        source = volume.header
+        said = dicom.matrix(source.paths[0]) if isinstance(source, dicom.Slices) else None
+        told |= {} if said is None else {"header_matrix": list(said.acquired)}
+        told |= _measured([np.moveaxis(held[i].data, axis, 0) for i in able], size)
+        if said is not None:
+            told["known"]["header"] = _compared(said, told["kspace_support"], axis)
     return told | {"affine": volume.affine.round(6).tolist()}
 
 
-def _measured(stacks: Sequence[Float[ndarray, "n h w"]]) -> dict[str, Any]:
-    """What the scanner did: the band of all volumes, and the noise and background of the first."""
+def _made(made: record.Record) -> str:
+    """How a result was made."""
+    finer = f"x{made.scale}" * (made.scale > 1 or not made.slice_profile)
+    thinner = f"{made.more_slices:.3g} thin slices for each thick one" * bool(made.slice_profile)
+    return ", ".join(filter(None, (made.method, finer, thinner, f"from {made.input}")))
+
+
+def _compared(said: dicom.Matrix, seen: Sequence[float], axis: int) -> str:
+    """What a DICOM header says of the measured matrix, and whether that is what is seen.
+
+    Args:
+        said: by the header.
+        seen: measured part of k-space along the axes of a slice.
+        axis: that slices are stacked along; of the slices of the files it is the last.
+    """
+    told = f"its header says that {said}"
+    if axis != 2 or np.abs(np.subtract(said.fraction, seen)).max() <= APART:
+        return told
+    state = " ".join(f"{part:.3g}" for part in said.fraction)
+    told += ", which is not what is seen; seran takes what is seen"
+    return told + f", unless --acquired {state} states it" * (min(said.fraction) >= LEAST)
+
+
+def _measured(stacks: Sequence[Float[ndarray, "n h w"]], size: Float[ndarray, "2"]) -> dict[str, Any]:
+    """What the scanner did: the band of all volumes, and the noise and background of the first.
+
+    Args:
+        stacks: the volumes, slices first.
+        size: of a pixel, in mm.
+    """
     gain = Normalisation.of(stacks[0]).gain
     scanner = Scanner()
     known = scanner.known(stacks[0], gain, run.band(stacks, scanner) if len(stacks) > 1 else None)
     noise = round(known.sigma / gain, 5) if gain and known.by != "unknown" else None
     level, constant = [] if noise is None else [noise], known.background
     spikes = kspace.despiked(stacks[0])[1]
+    used = len(kspace.strong(stacks[0]))
+    parts, alike = _thirds(stacks[0], gain) if known.by != "unknown" else ([], "")
     return {
         **({"damaged_voxels": spikes} if spikes else {}),
+        "measured_slices": f"{used} of {len(stacks[0])}",
         "kspace_support": [round(f, 3) for f in known.fraction],
+        "acquired_mm": [round(float(mm / f), 4) for mm, f in zip(size, known.fraction, strict=True)],
         "window": str(known.window),
         "noise": noise,
+        "image_noise": _in_image(known, gain),
         "noise_by": known.by,
         "background": constant,
+        **({"thirds": parts} if parts else {}),
         "known": acquisition.words(
             known.fraction, known.window, level, known.by, "" if constant is None else f"{constant:g}"
-        ),
+        )
+        | ({"thirds": alike} if alike else {}),
     }
+
+
+def _thirds(stack: Float[ndarray, "n h w"], gain: float) -> tuple[list[dict[str, Any]], str]:
+    """What each third of the slices says alone, and in words whether they agree; nothing of few slices.
+
+    Noise is compared as it is in the image: what it was before a filter depends on which one is seen.
+    """
+    if len(stack) < 3 * THIRD:
+        return [], ""
+    found = [measure.measured(part) for part in np.array_split(stack, 3)]
+    noise = [_in_image(one, gain) for one in found]
+    windows = [str(one.window) for one in found]
+    told = [{"image_noise": part, "window": window} for part, window in zip(noise, windows, strict=True)]
+    levels = [part for part in noise if part]
+    steady = len(levels) == 3 and max(levels) <= STEADY * min(levels)
+    shown = ", ".join("unknown" if part is None else f"{part:.2%}" for part in noise)
+    said = [
+        f"noise in the image {shown}: "
+        + ("they agree" if steady else "they differ, so it is uncertain; state it if you know it (--noise)"),
+        f"filter {', '.join(windows)}: "
+        + (
+            "they agree"
+            if len(set(windows)) == 1
+            else "they differ, so it is uncertain; state it if you know it (--window)"
+        ),
+    ]
+    return told, f"each third of the slices alone: {'; '.join(said)}"
+
+
+def _in_image(known: measure.Measured, gain: float) -> float | None:
+    """Noise behind the filter, as a part of the range; None where it is not known."""
+    if not gain or known.by == "unknown":
+        return None
+    return round(known.sigma * float(np.sqrt(known.window.passed)) / gain, 5)
 
 
 def info(path: Path | None = None, /, json: bool = False, read: ReadOptions = ReadOptions()) -> str:  # noqa: B008
@@ -148,6 +229,7 @@ def info(path: Path | None = None, /, json: bool = False, read: ReadOptions = Re
     lost = {str(file): why for s in listed for file, why in s.lost.items()}
     series: list[dict[str, Any]] = [
         {"number": s.number, "description": s.description, "images": len(s.paths), "uid": s.uid}
+        | dicom.laid(s)
         for s in listed
     ]
     told: dict[str, Any] = ({"series": series} if listed else {}) | ({"not_read": lost} if lost else {})
@@ -156,11 +238,30 @@ def info(path: Path | None = None, /, json: bool = False, read: ReadOptions = Re
         told |= installation() if path is None else _scan(path, read)
     if json:
         return notation.dumps(told, indent=1)
-    lines = [f"{s['number']:>6}  {counted(s['images'], 'image'):>12}  {s['description']}" for s in series]
+    lines = _table(series)
     lines += [f"not read: {file}: {why}" for file, why in lost.items()]
     if not whole:
         return "\n".join([*lines, "name one with --series to have it measured"])
     return "\n".join([*lines, *_lines({name: fact for name, fact in told.items() if name != "series"})])
+
+
+def _table(series: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each series: number, images, plane, matrix, pixels, slices, description."""
+    rows = [
+        (
+            f"{s['number']:>6}",
+            counted(s["images"], "image"),
+            s.get("plane", ""),
+            grid.dimensions(s["matrix"]) if "matrix" in s else "",
+            grid.dimensions(s["pixel_mm"], ".3g") + " mm" if "pixel_mm" in s else "",
+            f"{s['thickness_mm']:.3g} mm thick" if "thickness_mm" in s else "",
+            f"{s['distance_mm']:.3g} mm apart" if "distance_mm" in s else "",
+            s["description"],
+        )
+        for s in series
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _lines(told: dict[str, Any], indent: str = "") -> list[str]:
@@ -169,6 +270,8 @@ def _lines(told: dict[str, Any], indent: str = "") -> list[str]:
         if isinstance(value, dict):
             lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
         else:
+            if value and isinstance(value, list) and isinstance(value[0], dict):
+                continue  # for programs; words tell it, too
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
             lines.append(f"{indent}{name:16} {shown}")
     return lines

@@ -147,19 +147,20 @@ def written(path: Path) -> list[Path]:
 
 
 @contextmanager
-def writer(path: Path, count: int, dtype: str = "float32") -> Iterator[Writer]:
+def writer(path: Path, count: int, dtype: str = "float32", nth: int = 0) -> Iterator[Writer]:
     """Write volumes on one grid as they are added, with the conventions of the header that they came with.
 
     Args:
         path: the file, or the folder of a derived DICOM series; take the name from `seran.files.together`.
         count: how many volumes there will be, at least one.
         dtype: numpy's name of the type of a voxel; integers are rounded and held at their limits.
+        nth: 0 for an image, else which of the maps beside it this is.
 
     Raises:
         BadInput: if the format has no such type, or needs what the volumes do not bring.
         ValueError: if the block ends before all volumes were added.
     """
-    made = Writer(path, count, np.dtype(dtype))
+    made = Writer(path, count, np.dtype(dtype), nth=nth)
     with closing(_module(path).receive(made)) as made.receiver:
         next(made.receiver)
         yield made

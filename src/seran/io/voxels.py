@@ -315,6 +315,7 @@ class Writer:
     added: int = 0
     grid: tuple[int, ...] = ()
     words: str = ""  # what made the volumes, for headers that say it
+    nth: int = 0  # 0: the image itself; from 1: which of the maps beside it, for headers that number them
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -45,7 +45,15 @@ KINDS = {
 
 
 def refuse_other_kinds(path: Path, volume: Volume, made: bool = False) -> None:
-    """Raise `BadInput` for what is no scan by its record, header, name or voxels.
+    """Raise `BadInput` for what is no scan by its record, header, name or voxels, see `other_kind`."""
+    kind, why = other_kind(path, volume, made)
+    if kind:
+        looks = f"{path}: expected an image, got what looks like {kind} ({why})"
+        raise BadInput(f"{looks}; {KINDS[kind]}, or give --no-label-check to take it as it is")
+
+
+def other_kind(path: Path, volume: Volume, made: bool = False) -> tuple[str, str]:
+    """Which of `KINDS` something is and what says so; both are empty of a scan.
 
     Args:
         path: where it comes from.
@@ -54,10 +62,10 @@ def refuse_other_kinds(path: Path, volume: Volume, made: bool = False) -> None:
     """
     name = "" if path.is_dir() else io.stem(path)
     record = "by the record beside it" * made
-    for (kind, how), find in zip(KINDS.items(), (_result, _labels, _phase), strict=True):
+    for kind, find in zip(KINDS, (_result, _labels, _phase), strict=True):
         if why := record or find(path, name, volume):
-            looks = f"{path}: expected an image, got what looks like {kind} ({why})"
-            raise BadInput(f"{looks}; {how}, or give --no-label-check to take it as it is")
+            return kind, why
+    return "", ""
 
 
 def _result(path: Path, name: str, volume: Volume) -> str:

@@ -20,6 +20,7 @@ from seran.sharpen import Method
 THINNEST, THICKEST = 0.3, 1.6  # of slices, as a part of their distance
 THICK = 1.5  # times the other spacing, from which slices lie across thick ones
 FINER = 0.02  # part of a pixel, by which a finer one counts as the same
+LEAST = 0.25  # part of k-space along an axis that may be stated as measured
 Transform = Literal["auto", "sform", "qform"]
 
 
@@ -69,12 +70,14 @@ class Scanner:
         acquisition: auto: what a scanner does (measured below), undone by native weights, where the method
             has any; bicubic: antialiased bicubic reduction, as in the paper and in resampled images;
             truncation: of k-space, nothing else.
-        acquired: part of the k-space of rows and columns that was measured; the rest is filled with zeros.
+        acquired: part of k-space that was measured along the first and along the second axis of a slice, of
+            DICOM along its rows and along its columns (phase is encoded along the first where
+            InPlanePhaseEncodingDirection is ROW, else along the second); the rest is filled with zeros.
         window: the scanner's filter: none, tukey:A, hamming:A, fermi:A:B, and :elliptical behind it.
         noise: auto, off, or its standard deviation as a part of the scan's 99.9th percentile.
         background: value of a constant background, which the result keeps; off for none.
-        slice_thickness: in mm, for --isotropic; without it what the file or the JSON beside it says, or
-            else the distance of the slices.
+        slice_thickness: in mm, for --isotropic; without it what the DICOM header or the JSON beside a file
+            says, or else the distance of the slices.
         slice_profile: what a slice sees across its thickness: slr (of a 90 degree pulse), gaussian or rect.
     """
 
@@ -91,8 +94,8 @@ class Scanner:
         if self.slice_thickness is not None and not 0 < self.slice_thickness < math.inf:
             raise BadInput(f"--slice-thickness {self.slice_thickness:g}: must be above 0")
         refuse_unlisted("acquisition", self.acquisition, ("auto", "bicubic", "truncation"))
-        if self.acquired and not all(0.25 <= f <= 1 for f in self.acquired):
-            raise BadInput(f"--acquired {self.acquired[0]:g} {self.acquired[1]:g}: must be from 0.25 to 1")
+        if self.acquired and not all(LEAST <= f <= 1 for f in self.acquired):
+            raise BadInput(f"--acquired {self.acquired[0]:g} {self.acquired[1]:g}: must be from {LEAST} to 1")
         try:
             acquisition.window("none" if self.window == "auto" else self.window)
         except ValueError as error:
@@ -110,26 +113,31 @@ class Scanner:
 
     def refuse_kept_plane(self) -> None:
         """Raise `BadInput` if what is undone in the plane of the slices is stated and that stays as it is."""
-        why = "is undone where the pixels become finer, and --isotropic keeps them or makes them coarser here"
+        why = "has no effect here, because the pixels do not become finer"
         self._refuse(("acquired", "window"), why)
 
     def _refuse(self, names: Sequence[str], why: str) -> None:
         if given := [name for name in names if getattr(self, name) not in ("auto", None)]:
             raise BadInput(f"--{given[0]}: {why}; leave it out")
 
-    def profile(self, distance: float, said: float | None) -> tuple[Profile, str]:
-        """What slices see, and what their thickness is known by: stated, file or assumed.
+    def profile(
+        self, distance: float, header: float | None, beside: float | None = None
+    ) -> tuple[Profile, str]:
+        """What slices see, and what their thickness is known by: stated, header, json or assumed.
 
         Args:
             distance: of the slices, in mm.
-            said: their thickness in mm, by their file or what lies beside it.
+            header: their thickness in mm by their header, if it says it.
+            beside: the same by the JSON beside their file.
         """
-        by = "stated" if self.slice_thickness else "file" if said else "assumed"
-        thickness = self.slice_thickness or said or distance
+        known = {"stated": self.slice_thickness, "header": header, "json": beside, "assumed": distance}
+        by, thickness = next((by, mm) for by, mm in known.items() if mm)
         if not THINNEST <= thickness / distance <= THICKEST:
-            named = "--slice-thickness" if by == "stated" else "SliceThickness of the file or its JSON,"
+            named = {"stated": "--slice-thickness", "header": "the header's SliceThickness"}.get(
+                by, "SliceThickness in the JSON beside it"
+            )
             raise BadInput(
-                f"{named} {thickness:.3g} mm: slices {distance:.3g} mm apart must be {THINNEST:g} to "
+                f"{named}, {thickness:.3g} mm: slices {distance:.3g} mm apart must be {THINNEST:g} to "
                 f"{THICKEST:g} times as thick; give the right --slice-thickness"
             )
         return Profile(self.slice_profile, thickness / distance), by

@@ -51,7 +51,7 @@ class Record:
     spikes: int = 0  # damaged voxels, far above all others, which the median around replaced
     slice_factor: int = 1  # thin slices for each thick one, by a network
     slice_profile: str = ""  # what the thick ones are taken to see, see `seran.profiles.Profile`
-    slice_thickness_by: str = ""  # what their thickness is known by: stated, file or assumed
+    slice_thickness_by: str = ""  # what their thickness is known by: stated, header, json or assumed
     slice_weights: str = ""  # of that network
     slice_weights_sha256: str = ""
     adapt_steps: int = 0  # of fine-tuning these on the scan's own slices
@@ -61,7 +61,7 @@ class Record:
     half_width_most: float | None = None  # the greatest of the calibration's scans
     psnr_bound: float | None = None  # dB
     calibrated_on: int = 0  # subjects
-    calibrated_for: str = ""  # contrasts: T1, if the scan's name says so, or other
+    calibrated_for: str = ""  # contrasts: T1, if DICOM's header or the scan's name says so, or other
     interpolated_across: float = 1.0  # slices of the result for each of the scan, by interpolation alone
     sharpened: bool = False  # the scan was a result of seran's, by the record beside it
     key: str = ""  # of all that decides the result, see `seran.job.resume`
@@ -159,15 +159,17 @@ class Record:
             return f"{times} by interpolation alone: thick ones stay thick, see --isotropic"
         profile = profiles.profile(self.slice_profile)
         mm = profile.thickness * self.voxel_size_before[self.slice_axis]
-        by = {"stated": "as stated", "file": "by the file or its JSON", "assumed": "assumed: their distance"}
-        thick = f"{mm:.3g} mm thick, {by.get(self.slice_thickness_by, '')}; profile {profile.kind}"
+        by = {"stated": "as stated", "header": "by the header", "json": "by the JSON beside it"}
+        known = by.get(self.slice_thickness_by, "assumed: their distance")
+        thick = f"{mm:.3g} mm thick, {known}; profile {profile.kind}"
         tuned = ""
         if self.adapt_gain is not None:
             gained = (
                 f"{self.adapt_steps} steps of tuning on its own slices: {self.adapt_gain:+.2f} dB on others"
             )
             tuned = f"; not tuned on the scan: {self.adapt_kept}" if self.adapt_kept else f"; {gained}"
-        return f"{self.more_slices:.3g} thin slices estimated for each thick one ({thick}){tuned}"
+        of = "" if self.more_slices == self.slice_factor else f", resampled from {self.slice_factor}"
+        return f"{self.more_slices:.3g} thin slices estimated for each thick one{of} ({thick}){tuned}"
 
     def known(self) -> dict[str, str]:
         """What is known of the acquisition, in words."""
@@ -231,6 +233,11 @@ def outputs(out: Path, maps: Sequence[str]) -> list[Path]:
     at = labelled.end() if labelled else len(stem)
     joint = "" if labelled else "_"
     return [out, *(out.with_name(f"{stem[:at]}{joint}{name}{stem[at:]}{end}") for name in maps)]
+
+
+def number(name: str) -> int:
+    """Of one of `MAPS`, from 1, the same whichever of them there are; 0 of the result itself."""
+    return [*MAPS].index(name) + 1 if name else 0
 
 
 def maps_of(out: Path, whole: bool = False) -> list[Path]:

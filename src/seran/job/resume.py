@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seran import __version__, files, io, methods, weights
+from seran.contrast import contrast_of
 from seran.engines import Engine
 from seran.job import record
 from seran.job.options import Options
 from seran.job.record import Record
-from seran.uncertainty import contrast_of
 from seran.weights import Weights
 
 
@@ -91,7 +91,7 @@ def key(scan: str, options: Options, engine: Engine, name: str = "", thickness: 
         scan: digest of the scan's files.
         options: how it is sharpened.
         engine: how the network is run; threads change when a result is there, not what it is.
-        name: of the scan, which says what half-widths are calibrated for.
+        name: of the scan, which says what half-widths are calibrated for, as far as its header does not.
         thickness: see `thickness_for`.
     """
     contrast = contrast_of(name) if options.uncertainty else ""

@@ -34,6 +34,7 @@ from seran import (
     uncertainty,
 )
 from seran.acquisition import Acquisition
+from seran.contrast import contrast_of
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
 from seran.errors import BadInput
@@ -106,6 +107,7 @@ class Steps:
         name, default = (loaded.name, loaded.scale) if loaded else options.implied()
         scale, target = options.target.reach(first.grid, axis, default)
         self.across: isotropic.Thin | None = None
+        contrast = first.contrast or contrast_of(Path(scan).name)
         if not options.thin:
             if loaded is None:
                 options.refuse_coarse(scale)
@@ -114,18 +116,18 @@ class Steps:
             if method.heads is None:
                 options.scanner.refuse_measures(method)
             elif options.uncertainty:
-                method = replace(method, widths=_widths(method, engine, scan))
+                method = replace(method, widths=_widths(method, engine, contrast))
         else:
             final = options.target.thin(first.grid, axis)
             if scale == 1:
                 options.scanner.refuse_kept_plane()
             distance = float(grid.spacing(first.affine)[axis])
-            known = options.scanner.profile(distance, first.thickness or thickness)
+            known = options.scanner.profile(distance, first.thickness, thickness)
             network = methods.across(name, options.weights, engine)
             if (
                 options.uncertainty and scale == 1 and options.adapt is None
             ):  # else its results are not those of the calibration
-                network = replace(network, widths=_widths(network, engine, scan))
+                network = replace(network, widths=_widths(network, engine, contrast))
             k = isotropic.factor(first.grid, final, axis)
             self.across = isotropic.Thin(network, k, *known, final, target)
             if options.adapt is not None:
@@ -188,6 +190,7 @@ class Steps:
             maps["uncertainty"] = half
         if self.options.maps:
             maps["estimated"] = estimated(volume, image, told.provenance, allocate)
+        maps = {name: replace(one, thickness=image.thickness) for name, one in maps.items()}
         return image, maps, told.judged(checks.all_of(volume, kept, told.provenance, allocate))
 
     @property
@@ -291,10 +294,10 @@ class Steps:
         )
 
 
-def _widths(of: Method | Across, engine: Engine, scan: str) -> Widths | None:
-    """What gives half-widths to the results of weights, for the contrast that a scan's name says."""
+def _widths(of: Method | Across, engine: Engine, contrast: str) -> Widths | None:
+    """What gives half-widths to the results of weights, for a contrast."""
     found = methods.widths(of.weights, of.sha256, engine)
-    return found and replace(found, contrast=uncertainty.contrast_of(Path(scan).name))
+    return found and replace(found, contrast=contrast)
 
 
 def ahead(volumes: Iterator[Volume]) -> list[Volume]:
@@ -409,8 +412,10 @@ def run(
         try:
             names = [hidden[io.written(one)[0]] for one in outs]
             types = [options.dtype, *["float32"] * len(steps.maps)]
+            nth = map(record.number, ("", *steps.maps))
             writers = [
-                stack.enter_context(io.writer(n, series.count, t)) for n, t in zip(names, types, strict=True)
+                stack.enter_context(io.writer(n, series.count, t, i))
+                for n, t, i in zip(names, types, nth, strict=True)
             ]
             waiting = (held.pop(0) for _ in range(len(held)))
             seen = progress.slices(series.count * steps.plan.scan.shape[steps.plan.axis])

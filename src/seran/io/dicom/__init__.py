@@ -8,6 +8,10 @@ from pydicom.misc import is_dicom
 
 from seran.io.dicom.derived import receive
 from seran.io.dicom.folder import Listed, picked, series_of
-from seran.io.dicom.slices import read, scans
+from seran.io.dicom.slices import Slices, read, scans
+from seran.io.dicom.stated import Matrix, laid, matrix
 
-__all__ = ["Listed", "is_dicom", "picked", "read", "receive", "scans", "series_of"]
+__all__ = [
+    "Listed", "Matrix", "Slices", "is_dicom", "laid", "matrix", "picked", "read", "receive", "scans",
+    "series_of",
+]  # fmt: skip

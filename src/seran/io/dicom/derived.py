@@ -49,6 +49,8 @@ CODES = {  # of elements that have no other values
     "ScanningSequence": {"SE", "IR", "GR", "EP", "RM"},
 }  # fmt: skip
 ENOUGH = 1000  # steps that intensities span at least, where they can: no rounding to them shows
+WITHIN = 0.995  # part of the voxels of a map that its window shows as they differ
+MANY = 128  # voxels along an axis that are enough to choose it
 THIRD = ("M_FFE", "M_SE", "MPR", "OTHER")  # third values of an image's type that the finer image keeps
 
 
@@ -67,13 +69,16 @@ def receive(out: Writer) -> Receiver:
                 "name a file.nii.gz instead"
             )
         stored, scaling = _stored(volume.data, source)
+        shown = _shown(volume.data) if out.nth else None
         lps = grid.lps(volume.affine) + 0.0  # a text has no negative zeros
         for z, pixels in enumerate(np.moveaxis(stored, 2, 0)):
             position = (lps @ [0, 0, z, 1])[:3]
             nearest = int(np.linalg.norm(source.positions - position, axis=1).argmin())
             known = known if path == source.paths[nearest] else header(source.paths[nearest])
             path = source.paths[nearest]
-            made = _image(known, series, pixels.T, scaling)
+            made = _image(known, series, pixels.T, scaling, out.nth)
+            if shown:
+                made.WindowCenter, made.WindowWidth = _decimals(shown)
             made.SeriesDescription = _described(known, out.words)
             told = f"{out.words or 'as it was read'}, seran {seran.__version__}. Research use only."
             made.DerivationDescription = told
@@ -123,8 +128,18 @@ def _series() -> Dataset:
     return made
 
 
-def _image(source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[float, float]) -> Dataset:
-    """One slice of the derived series but for its place, by the header of the nearest source slice."""
+def _image(
+    source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[float, float], nth: int
+) -> Dataset:
+    """One slice of the derived series but for its place, by the header of the nearest source slice.
+
+    Args:
+        source: that header.
+        series: what all slices share.
+        pixels: as stored, rows and columns.
+        scaling: slope and intercept.
+        nth: which map beside the image it is; 0: the image itself.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on the source's unusual values; unusable ones are left out
         made = _dataset(**dict.fromkeys(NEEDED))
@@ -146,8 +161,8 @@ def _image(source: Dataset, series: Dataset, pixels: ndarray, scaling: tuple[flo
         if name not in made:
             setattr(made, name, f"{series.SeriesInstanceUID}.{end}")
     number = _number(source, "SeriesNumber")
-    made.SeriesNumber = None if number is None else (abs(int(number)) * 100 + 1) % 10**9
-    third = [v for v in texts(source, "ImageType")[2:3] if v in THIRD]
+    made.SeriesNumber = None if number is None else (abs(int(number)) * 100 + 1 + nth) % 10**9
+    third = [v for v in texts(source, "ImageType")[2:3] if v in THIRD and not nth]
     made.ImageType = ["DERIVED", "SECONDARY", *(third or ["OTHER"])]
     made.Rows, made.Columns = pixels.shape
     made.PixelRepresentation = int(pixels.dtype.kind == "i")
@@ -206,6 +221,14 @@ def _window(source: Dataset, pixels: ndarray, scaling: tuple[float, float]) -> t
         return center, width
     low, high = (float(v) * scaling[0] + scaling[1] for v in (pixels.min(), pixels.max()))
     return (low + high) / 2, max(1.0, high - low)
+
+
+def _shown(data: Float[ndarray, "x y z"]) -> tuple[float, float]:
+    """Centre and width of the window of a map: from 0, or as far below it as above, to its largest values."""
+    some = data[tuple(slice(None, None, max(1, n // MANY)) for n in data.shape)]
+    most = float(np.quantile(np.abs(some), WITHIN))
+    low = -most if scratch.limits(data)[0] < 0 else 0.0
+    return (low + most) / 2, max(most - low, 1.0)
 
 
 def _dataset(**values: Any) -> Dataset:  # noqa: ANN401

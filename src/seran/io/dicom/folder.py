@@ -9,6 +9,7 @@ import pydicom
 from seran import files, progress
 from seran.errors import BadInput, counted
 from seran.io.dicom.elements import START, begins, header, texts
+from seran.io.voxels import printable
 
 IMAGES = {"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"}  # classes of grey images of MR
 ENDS = (".dcm", ".dicom", ".ima")  # of names that only DICOM has
@@ -99,11 +100,15 @@ def picked(folder: Path, pick: str | None) -> Listed:
     """The one series of a folder, or the one that ``pick`` names by its number or UID, with no slice lost."""
     listed = series_of(folder)
     chosen = [s for s in listed if pick in (None, s.number, s.uid)]
-    if len(chosen) != 1:
-        raise BadInput(
-            f"{folder}: expected one series, got {', '.join(map(str, chosen or listed))}; "
-            "choose one with --series NUMBER or --series UID"
-        )
+    if not chosen:
+        there = " and ".join(map(str, listed)) if len(listed) < 3 else ", ".join(map(str, listed))
+        verb = "are" if len(listed) > 1 else "is"
+        raise BadInput(f"{folder}: no series {printable(pick)}; there {verb} {there}")
+    if len(chosen) > 1:
+        numbered = len({s.number for s in chosen}) == len(chosen)
+        how = "NUMBER" if numbered else f"UID: {', '.join(s.uid for s in chosen)}"
+        got = ", ".join(map(str, chosen))
+        raise BadInput(f"{folder}: expected one series, got {got}; choose one with --series {how}")
     for path, why in chosen[0].lost.items():
         others = f" (and {len(chosen[0].lost) - 1} more)" * (len(chosen[0].lost) > 1)
         told = f"{why}{others}; it may be a slice of series {chosen[0]}"

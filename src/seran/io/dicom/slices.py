@@ -19,8 +19,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from seran import grid
+from seran.contrast import OTHER
 from seran.errors import BadInput, counted
-from seran.io.dicom import pixels
+from seran.io.dicom import pixels, stated
 from seran.io.dicom.elements import header, items, numbers, texts
 from seran.io.dicom.folder import Listed
 from seran.io.voxels import MAXIMUM, Found, usable_affine
@@ -44,7 +45,7 @@ TAGS: tuple[str | int, ...] = (
     "SpacingBetweenSlices", "ImagePositionPatient", "ImageType", "ImageOrientationPatient", "PixelSpacing",
     "RescaleSlope", "RescaleIntercept", "EffectiveEchoTime", "TemporalPositionIndex", "MRAcquisitionType",
     "TemporalPositionIdentifier", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    "ComplexImageComponent",
+    "ComplexImageComponent", *stated.TEXTS,
 )  # fmt: skip
 
 
@@ -60,6 +61,13 @@ class Slices:
     slope: float
     offset: float
     components: frozenset[str]  # of complex values, that slices of its series say they show: M, P, ...
+
+    @property
+    def off(self) -> float:
+        """How far a slice lies at most from its place on the even line from the first to the last, in mm."""
+        first, last = self.positions[0], self.positions[-1]
+        line = first + np.linspace(0, 1, len(self.positions))[:, None] * (last - first)
+        return float(np.linalg.norm(self.positions - line, axis=1).max())
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,7 @@ class _Slice:
     offset: float
     components: frozenset[str]
     flat: bool  # acquired as a slice, not as a part of a volume
+    contrast: str  # see `seran.contrast`, empty where it is not said
 
 
 def scans(paths: Iterable[Path]) -> list[Volume]:
@@ -149,7 +158,9 @@ def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, st
     flat = "2D" in texts(image, "MRAcquisitionType")
     plane = directions.T * spacing[::-1]
     shown = _components([image, *(one for group in groups for one in items(group, FRAME_TYPE)[:1])])
-    return _Slice(path, stack, data, position, plane, thickness, between, slope, offset, shown, flat)
+    geometry = position, plane, thickness, between
+    contrast = stated.contrast(image, time)
+    return _Slice(path, stack, data, *geometry, slope, offset, shown, flat, contrast)
 
 
 def _refuse_lost(path: Path, stored: ndarray, data: Float[ndarray, "x y"], slope: float) -> None:
@@ -234,7 +245,9 @@ def _volume(slices: list[_Slice], pitch: float, normal: Float[ndarray, "3"]) -> 
     paths, scaling = tuple(one.path for one in slices), (abs(scaled.slope), scaled.offset)
     source = Slices(paths, positions, *scaling, components)
     axis, thickness = 2 if first.flat else None, first.thickness if first.thickness > 0 else None
-    return Volume(data, usable_affine(first.path, affine), source, axis, thickness)
+    contrasts = {one.contrast for one in slices}
+    contrast = first.contrast if len(contrasts) == 1 else OTHER
+    return Volume(data, usable_affine(first.path, affine), source, axis, thickness, contrast)
 
 
 def read(series: Listed, only: int | None = None) -> Found:
