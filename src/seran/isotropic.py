@@ -117,7 +117,8 @@ class Thin:
         """See `thinner` and `half_widths`; the volume is fine in the plane of its slices.
 
         They are made consistent with the thick ones where the noise ``sd`` of these is given, see
-        `seran.consistency.project_across`, from which the number is.
+        `seran.consistency.project_across`, from which the number is; again on the final grid, where that has
+        other slices, since what resampling does to them counts as well.
         """
         stack, make = np.moveaxis(volume.data, axis, 0), turned(allocate)
         thin = thinner(stack, self.network, self.k, self.profile, sigma, empty, progress, make)
@@ -133,7 +134,11 @@ class Thin:
             off = half_widths(thin, stack, norm, self.network.widths, self.k, said, empty, allocate=make)
             half = self._placed(volume.on(np.moveaxis(off, 0, axis), affine), allocate)
         thickness = float(grid.spacing(self.final.affine)[axis])
-        return replace(self._placed(fine, allocate), thickness=thickness), changed, half
+        placed = replace(self._placed(fine, allocate), thickness=thickness)
+        last = np.moveaxis(placed.data, axis, 0)
+        if sd is not None and len(last) != len(thin) and last.shape[1:] == thin.shape[1:]:
+            changed = max(changed, consistency.project_across(last, stack, self.profile, sd, empty))
+        return placed, changed, half
 
     def _placed(self, fine: Volume, allocate: Allocator) -> Volume:
         """On the final grid."""
