@@ -6,8 +6,8 @@ more is refused, and what decodes packed pixels may die (`decode`).
 
 from pydicom.misc import is_dicom
 
-from seran.io.dicom.derived import receive
+from seran.io.dicom.derived import as_written, receive
 from seran.io.dicom.folder import Listed, picked, series_of
 from seran.io.dicom.slices import read, scans
 
-__all__ = ["Listed", "is_dicom", "picked", "read", "receive", "scans", "series_of"]
+__all__ = ["Listed", "as_written", "is_dicom", "picked", "read", "receive", "scans", "series_of"]
