@@ -27,6 +27,7 @@ from seran.quality.drawn import Shown, packed
 from seran.quality.provenance import Provenance
 from seran.quality.thumbnail import thumbnail
 from seran.quality.window import Window, window
+from seran.quality.words import sentence
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
@@ -95,7 +96,7 @@ def _verdict(checks: Sequence[Check]) -> str:
     """The worst verdict, how many there are of each, and what those that say FAIL or WARN found."""
     found = worst(checks).verdict
     told = "".join(
-        f'<li class="{c.verdict}"><b>{c.verdict}</b> {html.escape(f"{c.name}: {c.text}")}</li>'
+        f'<li class="{c.verdict}"><b>{c.verdict}</b> {html.escape(f"{c.name}: {sentence(c)}; {c.text}")}</li>'
         for verdict in ("FAIL", "WARN")
         for c in checks
         if c.verdict == verdict
@@ -230,7 +231,10 @@ def page(
         verdict=_verdict(checks),
         crops=_crops(drew, before.volume, made, shown, gain),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drew.notes)),
-        checks=table([(c.name, c.verdict, c.text) for c in checks], marks=[c.verdict[:4] for c in checks]),
+        checks=table(
+            [(c.name, c.verdict, f"{sentence(c)}\n{c.text}") for c in checks],
+            marks=[c.verdict[:4] for c in checks],
+        ),
         spectrum=_chart(normal, before.volume, after.volume),
         headers=table([(n, one.get(n, ""), two.get(n, "")) for n in one | two], ("", "before", "after")),
         provenance=table(({**record} | nested).items() or unknown),

@@ -110,7 +110,7 @@ def _stored(data: Float[ndarray, "x y z"], source: Slices) -> tuple[ndarray, tup
 
 
 def as_written(volume: Volume) -> Volume:
-    """A volume of a derived series as it is read again: intensities are rounded to the steps that are stored."""
+    """A volume of a derived series as it is read again: intensities in the steps that are stored."""
     if not isinstance(volume.header, Slices):
         return volume  # which is refused when it is written
     stored, scaling = _stored(volume.data, volume.header)
