@@ -9,10 +9,10 @@ SENTENCES = {
     "consistency": "agrees with the scan to within its noise",
     "noise": "is no noisier than the scan",
     "overshoot": "has no bright or dark rims that the scan lacks",
-    "signal": "comes from a scan with signal enough for a gain in detail",
-    "familiar": "comes from a scan like those that the weights have learned from",
-    "added": "has no more detail added than weights add to the scans they have learned from",
-    "uncertainty": "is about as sure as results of the scans that half-widths were calibrated on",
+    "signal": "comes from a scan with signal enough to gain detail",
+    "familiar": "comes from a scan like those that weights know",
+    "added": "has no more detail added than is usual",
+    "uncertainty": "is about as sure as results usually are",
     "resolution": "is no finer than its method can make a scan like this",
 }
 """By the name of a check, of the result."""
