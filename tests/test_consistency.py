@@ -141,6 +141,25 @@ def test_what_is_estimated_is_what_the_scan_cannot_see(axis: int, across: Profil
     assert np.abs(again).max() < 0.05 * np.abs(found).max()
 
 
+@pytest.mark.parametrize("m", [36, 39])
+def test_flat_tissue_and_slow_changes_are_no_added_detail_of_thin_slices(m: int) -> None:
+    """An edge across the slices is: sharper than any that they could tell from a smooth one."""
+    scan = grid.Grid((10, 12, 9), oblique())
+    due = grid.with_counts(scan, np.array([10, 12, m]))
+    known = Acquired((1.0, 1.0), Window(), 0.01, None, True, False)
+    made = Provenance((1, 1), 2, "td", True, True, known, Profile("slr", 0.83))
+    before = Volume(np.zeros(scan.shape, np.float32), scan.affine)
+    slow = np.broadcast_to(np.linspace(300, 340, m), due.shape).astype(np.float32)
+    assert np.abs(estimated(before, Volume(slow, due.affine), made).data).max() < 0.05
+    edge = np.where(np.arange(m) < m // 2 - 1, 300, 600) + 0 * slow
+    found = estimated(before, Volume(edge.astype(np.float32), due.affine), made).data
+    assert np.abs(found).max() > 40
+    far = np.abs(np.arange(m) - m / 2) > 3 * m / 9
+    assert np.abs(found[..., far]).max() < 0.1 * np.abs(found).max()
+    again = resize.along(found, 2, selection(m, m / 9, Profile("slr", 0.83)))
+    assert np.abs(again).max() < 0.01
+
+
 def lying(low: np.ndarray) -> np.ndarray:
     """A network that makes everything brighter."""
     return np.maximum(imresize(low, (low.shape[1] * 2, low.shape[2] * 2)), 0) * 1.2

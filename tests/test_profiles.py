@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seran.errors import BadInput
-from seran.profiles import KINDS, Profile, selection, taps
+from seran.profiles import KINDS, Profile, selection, taps, unseen
 
 RADIFOX = os.environ.get("SERAN_RADIFOX", "")
 """The program degrade-fourier of radifox-utils, in an environment of its own; its like lies beside it."""
@@ -47,6 +47,24 @@ def test_the_thickness_is_the_width_at_half_of_the_maximum(kind: str, width: flo
     middle, at = len(made) // 2, np.arange(len(made) // 2 + 1)
     half = made[middle:] / made[middle]
     assert np.interp(0.5, half[::-1], at[::-1]) == pytest.approx(width / 2, abs=0.26)
+
+
+@settings(deadline=None)
+@given(st.integers(20, 70), factors, profiles)
+def test_what_goes_beyond_the_smoothest_is_not_seen_and_nothing_of_what_is_flat(
+    n: int, factor: float, profile: Profile
+) -> None:
+    see, beyond = selection(n, factor, profile), unseen(n, factor, profile)
+    assert np.abs(see @ beyond).max() < 1e-8
+    ramp = np.stack([np.full(n, 310.0), 310 + 7 * np.arange(n)], 1)
+    assert np.abs(beyond @ ramp).max() < 1e-6
+    np.testing.assert_allclose(beyond @ beyond, beyond, atol=1e-7)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=n)
+    smooth, other = x - beyond @ x, x - beyond @ rng.normal(size=n)
+    np.testing.assert_allclose(see @ smooth, see @ x, atol=1e-8)  # slices see them alike,
+    curvature = [float(np.square(np.diff(one, 2)).sum()) for one in (smooth, other, x)]
+    assert curvature[0] <= min(curvature) + 1e-9  # and none of these is smoother
 
 
 def test_profiles_that_cannot_be() -> None:

@@ -106,6 +106,8 @@ def read(
 def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool = False) -> None:
     """Write a scan or a result with its maps and its record; nothing at all on `BadInput` or an OSError.
 
+    The checks in the record are those of the voxels as `upscale` gave them, before a type rounds them.
+
     Args:
         scan: as `read` or `upscale` gave it.
         path: the file; its ending decides the format. Without an ending: the folder of a DICOM series.

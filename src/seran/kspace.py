@@ -202,3 +202,25 @@ def radial(
     most = int(0.5 / max(spacing) / step + 1e-6)
     count, total = (np.bincount(ring, w, most + 1)[1 : most + 1] for w in (None, power.ravel()))
     return np.arange(1, most + 1) * step, 10 * np.log10(total / np.maximum(count, 1) + 1e-30)
+
+
+def along(
+    stack: Float[ndarray, "n h w"], spacing: float
+) -> tuple[Float[ndarray, " f"], Float[ndarray, " f"]]:
+    """Mean power spectral density along the axis through slices, on one scale for all grids, as `radial`.
+
+    Args:
+        stack: the slices, which a Hann window weights.
+        spacing: between them, in mm.
+
+    Returns:
+        Frequencies in cycles per mm up to the Nyquist frequency, and power in dB.
+    """
+    n, rows, columns = stack.shape
+    window = np.hanning(n + 2)[1:-1, None]
+    power = np.zeros(n // 2 + 1)
+    for row in range(rows):
+        lines = stack[:, row].astype(np.float64)
+        power += np.square(np.abs(np.fft.rfft((lines - lines.mean(0)) * window, axis=0))).sum(1)
+    power *= spacing / ((window**2).sum() * rows * columns)
+    return np.fft.rfftfreq(n, spacing)[1:], 10 * np.log10(power[1:] + 1e-30)

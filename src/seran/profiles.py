@@ -124,3 +124,25 @@ def selection(n: int, factor: float, profile: Profile) -> Float[ndarray, "m n"]:
         made = map_coordinates(blurred, places, order=3, mode="nearest")
     made.setflags(write=False)
     return made
+
+
+@lru_cache(16)
+def unseen(n: int, factor: float, profile: Profile) -> Float[ndarray, "n n"]:
+    """What takes from n voxels all that goes beyond the smoothest voxels which slices see alike; read-only.
+
+    Of all u with A u = A x, where A is the `selection`, the one of least curvature |D u|², D the second
+    difference, is x - T x with T = N (Nᵀ Dᵀ D N)⁻¹ Nᵀ Dᵀ D, the columns of N an orthonormal basis of what A
+    does not see. So A T = 0, T T = T, and T x = 0 of whatever is flat or a ramp.
+
+    Args:
+        n: voxels along the axis, of two slices at least.
+        factor: their number in a slice distance, from 1.
+        profile: of the slices.
+    """
+    from scipy.linalg import null_space  # only maps of what was not measured need it
+
+    hidden = null_space(selection(n, factor, profile))
+    bent = np.diff(np.eye(n), 2, axis=0)
+    made = hidden @ np.linalg.solve((bent @ hidden).T @ (bent @ hidden), (bent @ hidden).T @ bent)
+    made.setflags(write=False)
+    return made

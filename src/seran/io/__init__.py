@@ -12,7 +12,7 @@ from seran import scratch
 from seran.errors import BadInput
 from seran.files import GONE
 from seran.io import dicom, metaimage, mgh, nifti, nrrd
-from seran.io.voxels import Reading, Writer, files_of
+from seran.io.voxels import Reading, Writer, cast, files_of
 from seran.scratch import Allocator
 from seran.volume import Series, Volume
 
@@ -179,6 +179,21 @@ def relabelled(path: Path, labels: Volume, like: Volume) -> Volume:
         like: whose grid it is.
     """
     return replace(labels, header=_module(path).labelled(labels, like))
+
+
+def as_written(volume: Volume, path: Path, dtype: str = "float32") -> Volume:
+    """A volume with the intensities that reading it again will give, once it is written.
+
+    Args:
+        volume: what will be written.
+        path: where; its format decides what is rounded.
+        dtype: numpy's name of the type of a voxel, see `writer`.
+    """
+    if _module(path) is dicom:
+        return dicom.as_written(volume)
+    kind = np.dtype(dtype)
+    exact = kind.kind == "f" and kind.itemsize >= volume.data.itemsize
+    return volume if exact else volume.on(cast(volume.data, kind).astype(np.float32), volume.affine)
 
 
 def write(volume: Volume, path: Path) -> None:

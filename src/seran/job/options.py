@@ -278,7 +278,8 @@ class Options:
         consistent: on: a result of weights that, put through the acquisition, leaves the scan by more than
             its noise is changed as little as it takes not to; off: it stays as the network made it.
         maps: write a second image, NAME_estimated, of what the scan did not measure of the result: what is
-            beyond the band of its k-space and, of thin slices, what thick ones do not see.
+            beyond the band of its k-space and, of thin slices, beyond the smoothest image that thick ones
+            see alike.
         uncertainty: write a second image, NAME_uncertainty, of how far each voxel may be off: half of the
             width of an interval that, on average over scans like those of the calibration, covers the
             error of 9 of 10 tissue voxels.

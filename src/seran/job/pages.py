@@ -11,6 +11,7 @@ from seran import __version__, files, io, scratch
 from seran.errors import BadInput
 from seran.job import record
 from seran.job.options import ReadOptions
+from seran.job.record import Record
 from seran.quality import checks, report
 from seran.quality.checks import Check
 from seran.quality.report import Side
@@ -100,7 +101,9 @@ def write(
     shared: Path | None = None,
     above: Path | None = None,
 ) -> Found:
-    """Check, draw and write.
+    """Draw and write, with the checks of the record beside the second file, if it is of these two files.
+
+    So a result has one verdict, that of its record, wherever it is asked for. Else the checks are made here.
 
     Args:
         before: the scan.
@@ -120,9 +123,12 @@ def write(
         series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
         sides.append(Side(source.path.name, next(series.volumes), series.count))
     first, second = sides
+    found, said = _checked(made, after)
+    notes += said
     if max(first.count, second.count) > 1:
-        notes.append("A series: its first volume is shown and checked.")
-    found = checks.all_of(first.volume, second.volume, provenance)
+        whole = "the checks are those of the volume where each is worst" if found else "and checked"
+        notes.append(f"A series: its first volume is shown{';' if found else ''} {whole}.")
+    found = found or checks.all_of(first.volume, second.volume, provenance)
     stated = {k: v for k, v in made.stated().items() if k != "Checks"} if made else {}
     off = None
     if made is not None and "uncertainty" in made.maps:
@@ -139,3 +145,14 @@ def write(
 def _address(path: Path, page: Path) -> str:
     """What a page calls another file."""
     return quote(Path(os.path.relpath(path, page.parent)).as_posix(), errors="surrogateescape")
+
+
+def _checked(made: Record | None, after: Path) -> tuple[list[Check], list[str]]:
+    """The checks of a record, if they are of the result as it is now, and what must be said of that."""
+    if made is None or not made.checks:
+        return [], []
+    if made.result_sha256[:1] != record.digests([after]):
+        return [], [f"{after.name} is not as its record has it (SHA-256): the checks were made anew."]
+    if made.version != __version__:
+        return [*made.checks], [f"The checks are those of the record, by seran {made.version}."]
+    return [*made.checks], []

@@ -149,6 +149,7 @@ class Steps:
         options.scanner.refuse_background(stacks)
         self.method, self.plan = method, grid.Plan(first.grid, axis, method.factors, method.anchor, target)
         self.sharpened = False  # a file may tell
+        self.out: Path | None = None  # where results are written: checks are of what is read there again
         self.band = None if method.weights and not more else band(stacks, options.scanner)
         self.rounds = 1 if self.across is None or scale == 1 else 2  # over the slices
         self.told: list[tuple[Measured, Measured]] = []  # of volumes: what was measured, and what was told
@@ -180,9 +181,7 @@ class Steps:
         enter("check")
         for made in (image, *([half] if half else [])):
             _refuse_unusable(made)
-        stored, kept = np.dtype(self.options.dtype), image
-        if stored.kind != "f":
-            kept = image.on(voxels.cast(image.data, stored).astype(np.float32), image.affine)
+        kept = image if self.out is None else io.as_written(image, self.out, self.options.dtype)
         told = replace(self.record(fitted), spikes=spikes, projected=sum(fitted.tally))
         maps: dict[str, Volume] = {}
         if half is not None:
@@ -395,7 +394,7 @@ def run(
     with progress.stage("plan, and load the method", "load"):
         thickness = thickness_for(source, options, facts)
         steps = Steps(held[0], options, engine, more=held[1:], scan=str(source), thickness=thickness)
-        steps.sharpened = made_here
+        steps.sharpened, steps.out = made_here, out
     progress.advise(faster(options, engine))
     progress.log.info("%r; %s", steps.method, steps.plan)
     digest, found = files.sha256_of(scan.files), []

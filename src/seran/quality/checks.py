@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from seran import consistency, grid, scratch
 from seran.degrade import DEGRADATIONS
-from seran.quality.familiar import central, numbers, unusual
+from seran.quality.familiar import ASKED, central, numbers, unusual
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
 from seran.quality.provenance import Off, Provenance, placed, selected, shared, side_by_side, thin
 from seran.scratch import Allocator, memory
@@ -262,7 +262,7 @@ def _residual(
     if isinstance(found, Measures) and found.height is not None:
         lost = _graded(1 - found.height, HEIGHT_WARN, HEIGHT_FAIL)
         verdict = max(verdict, lost, key=RANK)
-        bounds = f"WARN from {1 - HEIGHT_WARN:.0%}, FAIL from {1 - HEIGHT_FAIL:.0%} on"
+        bounds = f"WARN below {1 - HEIGHT_WARN:.0%}, FAIL below {1 - HEIGHT_FAIL:.0%}"
         text += f"; its local maxima have {found.height:.1%} of their height ({bounds})"
     return verdict, text, rms
 
@@ -279,13 +279,12 @@ def _consistency(made: Provenance | None, left: Residual | Answer) -> Answer:
     if left.chi2 is None or left.worst is None:
         return "not known", "the noise of the scan is not known"
     text = f"the residual has {left.chi2:.2f} times the power of the scan's noise"
-    if not np.isclose(left.worst, left.chi2):
-        text += f", at most {left.worst:.2f} in {BLOCK} slices in a row"
+    apart = not np.isclose(left.worst, left.chi2)  # with few slices it is the same
+    text += f", at most {left.worst:.2f} in {BLOCK} slices in a row" * apart
     if made.resampled and made.across is None:
         return "PASS", f"{text}; with what resampling adds: it was compared before", left.chi2
-    bounds = (
-        f"WARN from {CHI_WARN:g} and {LOCAL * CHI_WARN:g}, FAIL from {CHI_FAIL:g} and {LOCAL * CHI_FAIL:g}"
-    )
+    several = [f" or, in {BLOCK} slices in a row, {LOCAL * x:g}" * apart for x in (CHI_WARN, CHI_FAIL)]
+    bounds = f"WARN from {CHI_WARN:g}{several[0]}; FAIL from {CHI_FAIL:g}{several[1]}"
     verdicts = _graded(left.chi2, CHI_WARN, CHI_FAIL), _graded(left.worst / LOCAL, CHI_WARN, CHI_FAIL)
     return max(verdicts, key=RANK), f"{text} ({bounds})", left.chi2
 
@@ -381,7 +380,7 @@ def _familiar(before: Volume, made: Provenance | None) -> Answer:
     if strange := unusual(found, view):
         text = f"unlike the scans that the weights were trained on: {'; '.join(strange)}"
         return "WARN", text, len(strange)
-    return "PASS", f"{len(found)} numbers of its slices are as those of training scans", 0
+    return "PASS", f"as in training scans: {', '.join(ASKED[name] for name in found)}", 0
 
 
 def _added(before: Volume, after: Volume, made: Provenance | None) -> Answer:
@@ -416,9 +415,11 @@ def _uncertainty(off: Off) -> Answer:
     if off.half_width is None:
         return "not known", "no tissue to state half-widths of"
     limit = (1 + WIDER) * off.most
-    text = f"9 of 10 tissue voxels to be off by less than {off.half_width:.1%} of the range (half-width; "
-    text += f"WARN from {limit:.1%}); PSNR of tissue {off.psnr:.1f} dB or more for 9 of 10 subjects like the "
-    text += f"{off.subjects} of the calibration ({off.contrast} contrast)"
+    text = f"9 of 10 tissue voxels are expected to be off by less than {off.half_width:.1%} of the range: "
+    text += "a smaller difference between two of them may not be real (mean half-width; at most "
+    text += f"{off.most:.1%} on the calibration's scans, WARN from {limit:.1%}); PSNR of tissue "
+    text += f"{off.psnr:.1f} dB or more for 9 of 10 subjects like these {off.subjects} "
+    text += f"({off.contrast} contrast)"
     return "WARN" if off.half_width >= limit else "PASS", text, off.half_width
 
 

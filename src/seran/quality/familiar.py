@@ -57,6 +57,23 @@ WORDS = {
     "alike": "neighbouring slices correlate by {:.3f}",
     "odd": "every other slice differs in brightness by {:.0%}",
 }
+ASKED = {
+    "edge": "fall of the spectrum to its edge",
+    "middle": "and to its middle",
+    "spike": "spikes in k-space",
+    "tissue": "share of tissue",
+    "median": "its median",
+    "dark": "its darkest part",
+    "top": "saturation",
+    "period": "periods of interpolation and JPEG",
+    "ghost": "ghosts",
+    "seam": "folding",
+    "near": "likeness of neighbouring slices",
+    "lone": "of the least alike",
+    "alike": "their correlation",
+    "odd": "brightness of every other slice",
+}
+"""What these numbers are about."""
 WIDEST, NARROWEST = 700.0, 40.0
 """Of fields of view in the plane of the slices, in mm: from a whole body to a finger or an eye."""
 

@@ -15,7 +15,7 @@ from seran.consistency import seen
 from seran.degrade import DEGRADATIONS
 from seran.grid import Anchor
 from seran.kspace import nearest
-from seran.profiles import Profile, selection
+from seran.profiles import Profile, selection, unseen
 from seran.scratch import Allocator, memory
 from seran.volume import Volume
 
@@ -148,10 +148,11 @@ def thin(before: Volume, after: Volume, axis: int) -> Volume:
 
 
 def estimated(before: Volume, after: Volume, made: Provenance, allocate: Allocator = memory) -> Volume:
-    """What of a result the scan did not measure: (I - A⁺A) x, which weights alone have put there.
+    """What of a result goes beyond the scan: the weights alone have put it there, and the scan cannot see it.
 
-    In the plane of the slices, what lies beyond the measured band of k-space; across thick slices that became
-    thin, what their selection does not see, too.
+    In the plane of the slices, what lies beyond the measured band of k-space. Across thick slices that became
+    thin, what goes beyond the smoothest image that they see alike (`seran.profiles.unseen`), too: flat tissue
+    and slow changes, which any interpolation shows, are no part of it.
 
     Args:
         before: the scan.
@@ -167,8 +168,8 @@ def estimated(before: Volume, after: Volume, made: Provenance, allocate: Allocat
     band = tuple(np.minimum(np.maximum(1, np.delete(kept, axis)), shape).tolist())
     if made.across is not None:
         m, n = after.data.shape[axis], before.data.shape[made.axis]
-        see = selection(m, m / n, made.across)
-        found = resample.along_blocks(after.data, axis, np.linalg.pinv(see) @ see, allocate)
+        seen_alike = np.eye(m) - unseen(m, m / n, made.across)
+        found = resample.along_blocks(after.data, axis, seen_alike, allocate)
     else:
         found = allocate(after.data.shape)
         found[:] = after.data

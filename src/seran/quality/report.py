@@ -11,22 +11,23 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import numpy as np
 
-from seran import __version__, files, grid, kspace, scratch
+from seran import __version__, files, grid, scratch
 from seran.errors import BadInput
 from seran.io import describe
 from seran.quality import crops, drawn
 from seran.quality.checks import Check, worst
 from seran.quality.drawn import Shown, packed
 from seran.quality.provenance import Provenance
+from seran.quality.spectrum import spectra
 from seran.quality.thumbnail import thumbnail
 from seran.quality.window import Window, window
+from seran.quality.words import sentence
 from seran.sharpen import Normalisation
 from seran.volume import Volume
 
@@ -34,13 +35,13 @@ VIEWER = Path(__file__).parent / "viewer"
 HEADROOM = 1.25  # greatest intensity shown, in 99.9th percentiles: above lie few vessels
 TISSUE = 0.15  # of the window: what is brighter counts where parts are chosen
 STEPS = 200  # of the difference in the range of the first scan: half a percent each, so that noise packs well
-GRAY, BLUE = "#7d8791", "#2f8be6"
 OVER = {
     "difference": "difference",
     "estimated": "added detail, not measured",
     "uncertainty": "how far it may be off",
 }
 """What is drawn over after, in the words of the page."""
+SEEN, UNSURE = 1 << 20, 0.05  # voxels that are looked at, about; steps in which the end of colours is chosen
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _verdict(checks: Sequence[Check]) -> str:
     """The worst verdict, how many there are of each, and what those that say FAIL or WARN found."""
     found = worst(checks).verdict
     told = "".join(
-        f'<li class="{c.verdict}"><b>{c.verdict}</b> {html.escape(f"{c.name}: {c.text}")}</li>'
+        f'<li class="{c.verdict}"><b>{c.verdict}</b> {html.escape(f"{c.name}: {sentence(c)}; {c.text}")}</li>'
         for verdict in ("FAIL", "WARN")
         for c in checks
         if c.verdict == verdict
@@ -117,6 +118,14 @@ def _crops(drew: Shown, before: Volume, made: Provenance | None, shown: Window, 
     return told or f"<p>Nothing changed by more than {crops.LEAST:.1%} of the range.</p>"
 
 
+def _unsure(off: Volume | None, gain: float) -> float:
+    """The half-width, as a part of the range, at which colours end: a hundredth of the image is beyond."""
+    if off is None:
+        return 0.0
+    most = float(np.quantile(off.data.ravel()[:: max(1, off.data.size // SEEN)], 0.99)) / gain
+    return float(np.ceil(most / UNSURE) * UNSURE)
+
+
 def summary(checks: Sequence[Check]) -> str:
     """How many of each verdict, in words."""
     counts = [(v, sum(c.verdict == v for c in checks)) for v in ("FAIL", "WARN", "PASS", "not known")]
@@ -135,35 +144,6 @@ def _described(side: Side) -> dict[str, str]:
         "intensities": f"{low:.5g} to {high:.5g}",
         **describe.said(v.header),
     }
-
-
-def _chart(normal: int, *volumes: Volume) -> str:
-    """Power in the slices across a world axis, before and after, in colours for a light and a dark page."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    curves = []
-    for volume in volumes:
-        at = grid.world_axes(volume.affine).index(normal)
-        a, b = np.delete(grid.spacing(volume.affine), at).tolist()
-        curves.append(kspace.radial(np.moveaxis(volume.data, at, 0), (a, b)))
-    parts = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
-    with rc_context({**dict.fromkeys(parts, GRAY), "font.size": 9}):
-        figure = Figure((6, 3.2), layout="constrained")
-        axes = figure.add_subplot(xlabel="cycles per mm", ylabel="dB")
-        peak = max(float(p.max(initial=-np.inf)) for _, p in curves)
-        for (f, p), name, colour in zip(curves, ("before", "after"), (GRAY, BLUE), strict=True):
-            axes.plot(f, np.maximum(p - peak, -100), color=colour, label=name)
-        for end in curves[0][0][-1:]:
-            axes.axvline(end, color=GRAY, linestyle=":")
-            axes.text(end, 0, "Nyquist, before ", ha="right", va="bottom")
-        axes.grid(axis="y", alpha=0.3)
-        axes.spines[["top", "left", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="lower left")
-        picture = BytesIO()
-        figure.savefig(picture, dpi=200, transparent=True)
-    label = "Mean in-plane power over spatial frequency, before and after"
-    return f'<img alt="{label}" src="data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}">'
 
 
 def _draws(niivue: str, shared: str) -> tuple[str, str, str]:
@@ -214,6 +194,7 @@ def page(
     step, line, shown = HEADROOM * gain / 255, grid.spacing(after.volume.affine).min(), window(scan, norm)
     facts = {**shown._asdict(), "least": offset, "top": offset + HEADROOM * gain, "range": gain}
     facts |= {"line": float(line), "voxels": drew.voxels}
+    facts |= {"unsure": _unsure(off, gain)}
     one, two = _described(before), _described(after)
     texts = {"title": f"{before.name} → {after.name}", "licence": licence}
     texts |= {
@@ -233,8 +214,11 @@ def page(
         verdict=_verdict(checks),
         crops=_crops(drew, before.volume, made, shown, gain),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in (*notes, *drew.notes)),
-        checks=table([(c.name, c.verdict, c.text) for c in checks], marks=[c.verdict[:4] for c in checks]),
-        spectrum=_chart(normal, before.volume, after.volume),
+        checks=table(
+            [(c.name, c.verdict, f"{sentence(c)}\n{c.text}") for c in checks],
+            marks=[c.verdict[:4] for c in checks],
+        ),
+        spectrum=spectra(before.volume, after.volume, made, normal),
         headers=table([(n, one.get(n, ""), two.get(n, "")) for n in one | two], ("", "before", "after")),
         provenance=table(({**record} | nested).items() or unknown),
         facts=in_script(facts),

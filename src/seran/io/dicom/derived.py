@@ -29,6 +29,7 @@ from seran.errors import BadInput
 from seran.io.dicom.elements import FORM, header, numbers, texts
 from seran.io.dicom.slices import Slices
 from seran.io.voxels import Receiver, Writer, cast
+from seran.volume import Volume
 
 NEEDED = (  # attributes that must be there, if only empty (type 2)
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber",
@@ -111,6 +112,15 @@ def _stored(data: Float[ndarray, "x y z"], source: Slices) -> tuple[ndarray, tup
     if first < -32768 or last > (32767 if first < 0 else 65535):
         slope, offset, first = max((high - low) / 65535, finest), low, 0.0
     return cast((data - offset) / slope, np.dtype(np.int16 if first < 0 else np.uint16)), (slope, offset)
+
+
+def as_written(volume: Volume) -> Volume:
+    """A volume of a derived series as it is read again: intensities in the steps that are stored."""
+    if not isinstance(volume.header, Slices):
+        return volume  # which is refused when it is written
+    stored, scaling = _stored(volume.data, volume.header)
+    slope, offset = map(float, _decimals(scaling))
+    return volume.on((stored * slope + offset).astype(np.float32), volume.affine)
 
 
 def _series() -> Dataset:

@@ -190,20 +190,30 @@
   at("voxels").addEventListener("change", () => both((nv) => nv.setInterpolation(nearestOf(nv))));
   at("cross").addEventListener("change", (event) => both((nv) => nv.setCrosshairWidth(event.target.checked ? facts.line : 0)));
 
+  function key(text, i) {  // every other one is a bar of colours
+    if (i % 2 === 0) return document.createTextNode(text);
+    const bar = document.createElement("span");
+    bar.className = `bar ${text}`;
+    return bar;
+  }
   const overlays = [];  // in the order of their volumes, from 1 on
   async function changes() {
     const wanted = at("changes").checked, least = Number(at("least").value) * facts.range, what = at("what").value;
+    const most = what === "uncertainty" ? Math.max(5 * least, facts.unsure * facts.range) : 5 * least;
     if (wanted && !overlays.includes(what)) {
       overlays.push(what);
       const buffer = await unpacked(`${what}-data`);
       const colours = what === "uncertainty" ? ["unsure", ""] : ["brighter", "darker"];
-      after.addVolume(await image(buffer, `${what}.nii`, colours[0], least, 5 * least, colours[1]));
+      after.addVolume(await image(buffer, `${what}.nii`, colours[0], least, most, colours[1]));
     }
-    const said = [least, 5 * least].map((part) => (100 * part / facts.range).toFixed(0)).join(" to ");
-    at("legend").textContent = wanted ? `colours: ${said} % of the range` : "";
+    const [low, high] = [least, most].map((part) => `${(100 * part / facts.range).toFixed(0)} %`);
+    const bars = [low, "brighter", `${high} and more of the range`];
+    if (what === "uncertainty") bars[1] = "unsure";
+    else bars.splice(0, 1, `−${high}`, "darker", `−${low}, ${low}`);
+    at("legend").replaceChildren(...(wanted ? bars.map(key) : []));
     if (after.volumes.length <= overlays.length) return;
     overlays.forEach((name, i) => Object.assign(after.volumes[i + 1], {
-      cal_min: least, cal_max: 5 * least, opacity: wanted && name === what ? 0.8 : 0,
+      cal_min: least, cal_max: most, opacity: wanted && name === what ? 0.8 : 0,
     }));
     if (overlays.length) after.updateGLVolume();
   }

@@ -32,6 +32,7 @@ function linked(facts, before, after) {
   const at = (id) => document.getElementById(id);
   const stage = at("stage");
   const PLANES = ["axial", "coronal", "sagittal"];
+  const LABEL = 72;  // pixels beside a divider that a label takes
 
   // The upper canvas takes no events: whatever happens to the lower one, the upper one follows.
   let fraction = 0.5;
@@ -64,6 +65,8 @@ function linked(facts, before, after) {
       divider.style.top = `${y}px`;
       divider.style.height = `${h}px`;
       divider.classList.toggle("low", h < 80);
+      divider.dataset.width = String(w);
+      [cut, w - cut].forEach((room, side) => { divider.children[side].hidden = room < LABEL; });
       divider.setAttribute("aria-valuenow", String(Math.round(100 * fraction)));
     });
     at("before").style.clipPath = `path("${path || "M0 0Z"}")`;
