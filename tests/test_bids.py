@@ -85,7 +85,7 @@ def test_names_and_metadata(raw: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert told["SpatialReference"] == "orig"
     assert told["Resolution"] == "2 times the input's matrix in the plane of the slices"
     assert "AcquisitionMatrixPE" not in told  # no longer true
-    assert told["Description"] == ("Sharpened in the plane of the slices by Bicubic [2D]. Not for diagnosis.")
+    assert told["Description"] == "Sharpened by Bicubic [2D]. Not for diagnosis."
     assert "network" not in (out / "README.md").read_text() + (out / "descriptions.tsv").read_text()
     described = json.loads((out / "dataset_description.json").read_text())
     link = out / described["DatasetLinks"]["raw"]
@@ -118,6 +118,45 @@ def test_the_official_validator_accepts_it(raw: Path, stub: Path, tmp_path: Path
     done = subprocess.run([VALIDATOR, "--json", out], capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     assert "SkullStripped" in done.stdout
+
+
+@pytest.mark.slow
+def test_slices_made_thin_join_results_of_another_grid(raw: Path, tmp_path: Path) -> None:
+    """One label, one description, whatever the grid: also for the official validator."""
+    out = tmp_path / "out"
+    words = ["bids", str(raw), str(out), "participant", "--participant-label", "02", "--strict", "off"]
+    assert cli.run(words) == 0
+    described = (out / "descriptions.tsv").read_text()
+    assert cli.run([*words, "--isotropic"]) == 0
+    assert [Path(name).name for name in images(out)] == [
+        "sub-02_res-iso_desc-seran_FLAIR.nii.gz",
+        "sub-02_res-x2_desc-seran_FLAIR.nii.gz",
+    ]
+    assert (out / "descriptions.tsv").read_text() == described
+    thin, finer = (json.loads(path.read_text()) for path in sorted(out.rglob("*_FLAIR.json")))
+    assert thin["Description"] == finer["Description"] == described.splitlines()[1].split("\t")[1]
+    assert thin["Resolution"].startswith("thick slices made thin: voxels of about the finest spacing")
+    done = subprocess.run([VALIDATOR, "--json", out], capture_output=True, text=True, timeout=300)
+    found = json.loads(done.stdout)["issues"]["issues"]
+    assert [i["code"] for i in found if i["severity"] == "error"] == []
+
+
+def test_labels_are_described_once_and_only_with_a_result(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    image = raw / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz"
+    whole = image.read_bytes()
+    image.write_bytes(b"nothing")
+    words = (raw, out, "participant", "--participant-label", "02")
+    assert run(*words) == 1
+    assert not (out / "descriptions.tsv").exists()
+    (out / "descriptions.tsv").write_text("desc_id\tdescription\ndesc-bicubic\tof 0.1\ndesc-mine\tmine\n")
+    image.write_bytes(whole)
+    assert run(*words) == 0
+    assert (out / "descriptions.tsv").read_text().splitlines() == [
+        "desc_id\tdescription",
+        "desc-bicubic\tSharpened by Bicubic [2D]. Not for diagnosis.",
+        "desc-mine\tmine",
+    ]
 
 
 def test_participants_sessions_and_suffixes(raw: Path, tmp_path: Path) -> None:
@@ -168,7 +207,7 @@ def test_other_options_have_other_names(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert dataset.naming(Options(fast=True), Engine()) == dataset.naming(Options("fast"), Engine())
     words = dataset.naming(Options(scanner=Scanner(noise="0.02")), Engine()).description
-    network = "Sharpened in the plane of the slices by a super-resolution network, seran"
+    network = "Sharpened by a super-resolution network, seran"
     assert words == f"{network}; noise 0.02. Not for diagnosis."
 
 

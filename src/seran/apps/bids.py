@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import seran
 from seran import files, io
@@ -60,9 +60,9 @@ def _refuse_folder(root: Path, out: Path) -> None:
         raise BadInput(f"{out} is a data set that seran has not made; name another folder")
 
 
-def _describe(root: Path, out: Path, names: Naming, beside: Sequence[str]) -> None:
-    """Write what a derivative data set needs besides images."""
-    path, described = out / "dataset_description.json", out / "descriptions.tsv"
+def _describe(root: Path, out: Path) -> None:
+    """Write what a derivative data set needs besides images and their `_list`."""
+    path = out / "dataset_description.json"
     link = Path(os.path.relpath(root.resolve(), out.resolve())).as_posix()
     told = {
         "Name": "MR images sharpened by seran",
@@ -74,14 +74,8 @@ def _describe(root: Path, out: Path, names: Naming, beside: Sequence[str]) -> No
         "SourceDatasets": [{"URL": link}],
         "DatasetLinks": {"raw": link},
     }
-    former = described.read_text("utf-8", "replace").splitlines()[1:] if described.is_file() else []
-    made = [f"desc-{names.desc}\t{names.description}"]
-    for name in beside:
-        made.append(f"desc-{names.desc}{name}\t{BESIDE[name].format(names.desc)}. Not for diagnosis.")
-    rows = sorted({*former, *made})  # of all runs
     texts = {
         path.name: json.dumps(told, indent=1) + "\n",
-        described.name: "\n".join(["desc_id\tdescription", *rows, ""]),
         "README.md": f"# MR images on a finer grid\n\n{DESCRIPTION} Made by `seran bids`. "
         "Each image has a JSON file that states method, weights and their hash.\n",
         ".bidsignore": "group.*\n*.html\nlogs/\nviewer\n",
@@ -93,6 +87,19 @@ def _describe(root: Path, out: Path, names: Naming, beside: Sequence[str]) -> No
             continue
         with files.atomic(out / name) as part:
             part.write_text(text, encoding="utf-8")
+
+
+def _list(out: Path, names: Naming, beside: Sequence[str]) -> None:
+    """Say in descriptions.tsv what the labels of these results mean; a row for each label, of all runs."""
+    path = out / "descriptions.tsv"
+    lines = path.read_text("utf-8", "replace").splitlines()[1:] if path.is_file() else []
+    rows = {label: text for label, _, text in (line.partition("\t") for line in lines)}
+    rows[f"desc-{names.desc}"] = names.description
+    for name in beside:
+        rows[f"desc-{names.desc}{name}"] = f"{BESIDE[name].format(names.desc)}. Not for diagnosis."
+    told = [f"{label}\t{text}" for label, text in sorted(rows.items())]
+    with files.atomic(path) as part:
+        part.write_text("\n".join(["desc_id\tdescription", *told, ""]), encoding="utf-8")
 
 
 def _scan(task: Task, root: Path) -> summary.Scan:
@@ -161,12 +168,14 @@ def bids(
     ]
     if level == "participant":
         limits.refuse_work(bids_dir)
-        _describe(bids_dir, output_dir, names, options.beside)
+        _describe(bids_dir, output_dir)
         if not report:
             tasks = [replace(task, page=None) for task in tasks]
         stops = telling.strict == "on"
+        listed = partial(_list, output_dir, names, options.beside)
+        how: dict[str, Any] = {"resume": True, "where": where, "strict": stops, "verify": verify}
         with limits.bounded(where):
-            return batch.run(tasks, options, engine, resume=True, where=where, strict=stops, verify=verify)
+            return batch.run(tasks, options, engine, **how, first=listed)
     if not (output_dir / "dataset_description.json").is_file():
         told = f"run `seran bids {bids_dir} {output_dir} participant` first"
         raise BadInput(f"{output_dir}: nothing is there yet; {told}")

@@ -131,6 +131,7 @@ def run(
     where: cluster.Cluster = cluster.Cluster(),  # noqa: B008
     strict: bool = True,
     verify: bool = False,
+    first: Callable[[], None] = lambda: None,
 ) -> str:
     """Sharpen every scan and sum up, by `Incomplete` if some failed; or give the script for a job array.
 
@@ -144,12 +145,13 @@ def run(
         where: in this process, or on a cluster.
         strict: also by `Incomplete` if the checks of some results say FAIL.
         verify: of resuming, hash every scan and result, see `seran.job.resume.done`.
+        first: called once, as soon as there is a result.
     """
     _refuse_twins(tasks, options.beside)
     if any(task.page for task in tasks):
         report.viewer()  # or it says what is missing
-    first, step = where.share()
-    tasks = tasks[first - 1 :: step]
+    start, step = where.share()
+    tasks = tasks[start - 1 :: step]
     if where.cluster == "sbatch":  # for the command line that is running, without what asks for a script
         asking = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         for name in ("--cluster", "--workers"):
@@ -165,6 +167,8 @@ def run(
             outcomes = (_alone(task, options, engine, force, resume, verify) for task in tasks)
         counts, fails = dict.fromkeys(("sharpened", "there", "failed"), 0), []
         for i, one in enumerate(outcomes):
+            if one.kind != "failed" and not counts["sharpened"] + counts["there"]:
+                first()
             work.finished, counts[one.kind] = i + 1, counts[one.kind] + 1
             work.made += one.kind != "there"
             progress.tell("scan", number=i + 1, scans=len(tasks), **one.facts)

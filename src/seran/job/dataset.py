@@ -129,8 +129,7 @@ class Naming:
 def naming(options: Options, engine: Engine) -> Naming:
     """How the results of these options are called: those of other options are called otherwise."""
     name = options.implied()[0].removesuffix("+")
-    how = "Thick slices made thin" if options.thin else "Sharpened in the plane of the slices"
-    label, words = re.sub(r"[^A-Za-z0-9]", "", name), f"{how} by "
+    label, words = re.sub(r"[^A-Za-z0-9]", "", name), "Sharpened by "  # whatever grid: that is in res-
     words += f"a super-resolution network, {name}" if methods.is_network(name) else SYSTEMS[name].title
     for option, value in _unusual(options, engine):
         label += _label(option, value)
@@ -173,10 +172,10 @@ def resolution(target: Target) -> tuple[str, str]:
         return f"like{label}", f"on the grid of {target.like.name}"
     if target.isotropic is not None:
         mm = _number(target.millimetres) if target.millimetres else ""
-        voxels = f"voxels of about {mm} mm" if mm else "voxels of about the finest spacing"
+        size = f"{mm} mm" if mm else "the finest spacing"
         return (
             f"iso{mm.replace('.', 'p')}{'mm' * bool(mm)}",
-            f"{voxels} along every axis",
+            f"thick slices made thin: voxels of about {size} along every axis",
         )
     number = _number(target.spacing or target.scale or 2)
     label = number.replace(".", "p")
