@@ -223,6 +223,20 @@ def test_other_options_replace_nothing(raw: Path, tmp_path: Path) -> None:
     assert [row["desc_id"] for row in rows] == ["desc-bicubic", "desc-bicubicDtypeUint16"]
 
 
+def test_maps_stay_where_a_later_run_asks_for_none(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["bids", str(raw), str(out), "participant", "--participant-label", "02", "--strict", "off"]
+    assert cli.run([*words, "--maps"]) == 0
+    before, described = images(out), (out / "descriptions.tsv").read_text()
+    assert any("desc-seranestimated" in name for name in before)
+    assert cli.run(words) == 0
+    assert "0 sharpened, 1 there already, 0 failed" in capsys.readouterr().out
+    assert images(out) == before
+    assert (out / "descriptions.tsv").read_text() == described
+
+
 def test_done_scans_are_passed_over_by_content(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import itertools
+import logging
 import os
 import shutil
 import time
@@ -42,7 +43,7 @@ from seran.job import labels, record
 from seran.job.advice import faster
 from seran.job.options import Options, Scanner
 from seran.job.record import Record, sidecar
-from seran.job.resume import key, listed, stamp, thickness_for
+from seran.job.resume import keeping, key, listed, stamp, thickness_for
 from seran.measure import Band, Measured
 from seran.progress import enter, unseen
 from seran.quality import checks
@@ -390,12 +391,14 @@ def run(
     if reading.label_check:
         labels.refuse_other_kinds(source, held[0], made_here)
     with progress.stage("plan, and load the method", "load"):
-        thickness = thickness_for(source, options, facts)
+        digest, thickness = files.sha256_of(scan.files), thickness_for(source, options, facts)
+        if resume:
+            options = keeping(record.read(out), digest, options, engine, source.name, thickness)
         steps = Steps(held[0], options, engine, more=held[1:], scan=str(source), thickness=thickness)
         steps.sharpened = made_here
     progress.advise(faster(options, engine))
     progress.log.info("%r; %s", steps.method, steps.plan)
-    digest, found = files.sha256_of(scan.files), []
+    found: list[Record] = []
     outs = record.outputs(out, steps.maps)
     former, own = record.maps_of(out), record.maps_of(out, whole=True)
     for more in outs[1:]:
@@ -441,11 +444,15 @@ def run(
         made = replace(made, volumes=series.count, facts=facts, seconds=took)
         made = replace(made.sealed(names), stamp=stamp(before, names))
         made.write(text)
-    remove_maps(own, outs)
+    for path in remove_maps(own, outs):
+        told = "removed: the result that it was made with is replaced, and no such image is asked for"
+        progress.say(f"seran: {path}: {told}", "stderr", logging.WARNING)
     return made
 
 
-def remove_maps(former: Sequence[Path], kept: Sequence[Path]) -> None:
-    """Remove the maps of a result that was replaced, but for those that were replaced, too."""
-    for path in (path for one in former if one not in kept for path in io.written(one)):
+def remove_maps(former: Sequence[Path], kept: Sequence[Path]) -> list[Path]:
+    """Remove the maps of a result that was replaced, but for those that were replaced, too; give their names."""
+    gone = [path for one in former if one not in kept for path in io.written(one)]
+    for path in gone:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return gone
