@@ -49,6 +49,34 @@ def test_a_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (tmp_path / "single.nii").read_bytes() == (tmp_path / "out" / "a" / "two.nii").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--fast", "--isotropic"], "--method fast: only seran estimates what lies between slices"),
+        (["--adapt", "60"], "--adapt: only --isotropic uses it"),
+        (["--method", "bicubic", "--maps"], "--maps: bicubic estimates nothing"),
+        (["--method", "bicubic", "--uncertainty"], "--uncertainty: half-widths are of native weights"),
+        (["--acquisition", "bicubic", "--noise", "0.02"], "--noise: only native weights use it"),
+        (["--method", "nlm", "--scale", "1"], "--scale 1: keeps the grid"),
+        (["--method", "vdsr", "--scale", "3"], "no weights are shipped for vdsr-x3-bd"),
+        (["--method", "sran"], "--method sran: expected"),
+    ],
+)
+def test_options_that_suit_no_scan_are_refused_before_the_first(
+    words: list[str], said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tmp_path / "raw"
+    (raw / "sub-1" / "anat").mkdir(parents=True)
+    (raw / "dataset_description.json").write_text('{"Name": "one", "BIDSVersion": "1.10.0"}')
+    shutil.copy(folder / "a" / "one.nii.gz", raw / "sub-1" / "anat" / "sub-1_T2w.nii.gz")
+    for command in (["upscale", str(folder)], ["bids", str(raw)]):
+        level = ["participant"] * (command[0] == "bids")
+        assert cli.run([*command, str(tmp_path / "out"), *level, *words]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"seran: {said}")
+        assert not (tmp_path / "out").exists()
+
+
 def test_results_among_the_scans_are_not_scans(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

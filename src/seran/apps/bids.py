@@ -157,6 +157,7 @@ def bids(
     """
     telling.begin()
     engine, where = limits.shared(engine, where)
+    options.refuse_unfit()
     images = dataset.images(bids_dir, wanted)
     _refuse_folder(bids_dir, output_dir)
     names, work = dataset.naming(options, engine), limits.work_dir

@@ -147,6 +147,7 @@ def run(
         verify: of resuming, hash every scan and result, see `seran.job.resume.done`.
         first: called once, as soon as there is a result.
     """
+    options.refuse_unfit()
     _refuse_twins(tasks, options.beside)
     if any(task.page for task in tasks):
         report.viewer()  # or it says what is missing
