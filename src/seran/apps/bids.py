@@ -155,7 +155,10 @@ def bids(
         engine: how the network is run.
         where: several scans may be sharpened at once, on this machine or on many.
     """
-    telling.begin()
+    if where.cluster != "sbatch":  # what is printed is a script, and nothing is done that could be told
+        telling.begin()
+    elif level == "group":
+        raise BadInput("--cluster sbatch: is for participant; run group when the jobs are done")
     engine, where = limits.shared(engine, where)
     options.refuse_unfit()
     images = dataset.images(bids_dir, wanted)
@@ -168,8 +171,9 @@ def bids(
         for image, wrong in images.items()
     ]
     if level == "participant":
-        limits.refuse_work(bids_dir)
-        _describe(bids_dir, output_dir)
+        if where.cluster != "sbatch":
+            limits.refuse_work(bids_dir)
+            _describe(bids_dir, output_dir)
         if not report:
             tasks = [replace(task, page=None) for task in tasks]
         stops = telling.strict == "on"

@@ -150,7 +150,8 @@ def upscale(
         engine: how the network is run.
         where: several scans may be sharpened at once, on this machine or on many.
     """
-    telling.begin()
+    if where.cluster != "sbatch":  # what is printed is a script, and nothing is done that could be told
+        telling.begin()
     named = [*inputs, *paths, *([out] if out else [])]
     if len(named) < 2:
         raise BadInput("upscale needs IN and OUT; see seran upscale --help")

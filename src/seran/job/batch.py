@@ -1,6 +1,5 @@
 """Many scans: each by a network that is loaded once; a bad one is named and counted, and stops no other."""
 
-import argparse
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -154,11 +153,7 @@ def run(
     start, step = where.share()
     tasks = tasks[start - 1 :: step]
     if where.cluster == "sbatch":  # for the command line that is running, without what asks for a script
-        asking = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        for name in ("--cluster", "--workers"):
-            asking.add_argument(name)
-        words = asking.parse_known_args(sys.argv[1:])[1]
-        return where.script(["seran", *words, *["--resume"] * (not resume)], len(tasks))
+        return where.script(sys.argv[1:], len(tasks), not resume)
     for folder in {task.shared for task in tasks if task.page and task.shared}:
         pages.share(folder)
     with display.shown(len(tasks)) as work:

@@ -1,5 +1,6 @@
 """Many scans on many processes or machines, by Dask; or a job array for SLURM without Dask."""
 
+import argparse
 import logging
 import re
 import shlex
@@ -13,6 +14,14 @@ from seran.errors import BadInput
 from seran.machine import cpus, needed, told
 from seran.progress import plain
 
+OF_A_JOB = {
+    "cluster": ("--cluster",),
+    "workers": ("--workers",),
+    "cpus": ("--threads", "--n-cpus", "--n_cpus", "--nprocs", "--nthreads"),
+    "memory": ("--mem-mb", "--mem_mb"),
+    "work": ("--work-dir", "--work_dir", "-w"),
+}
+"""Options that a script for a job array has in a way of its own."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -24,7 +33,7 @@ class Cluster:
     Attributes:
         cluster: ``local``: processes on this machine; ``slurm``: jobs that dask-jobqueue starts, as its own
             configuration says; the address of a scheduler (``tcp://host:8786``); ``sbatch``: nothing is run,
-            a script for a job array is printed. Without it this process, one scan after the other.
+            a script for a job array is printed, with CPUs and memory as asked for. Without it this process, one scan after the other.
         workers: processes or jobs; 0: one per CPU (``local``), those that are there (an address), or 8 jobs.
         tries: how often a scan is begun when its worker dies or cannot write, before it counts as failed.
         part: ``I/N``: only every N-th scan, beginning with the I-th; for job arrays.
@@ -45,6 +54,8 @@ class Cluster:
         if self.tries < 1:
             raise BadInput(f"--tries {self.tries}: must be 1 or more")
         self.share()
+        if self.part and self.cluster == "sbatch":
+            raise BadInput("--part: the script that --cluster sbatch prints states it; leave it out")
 
     def share(self) -> tuple[int, int]:
         """I and N of `part`, or `BadInput` if it is not like 3/16."""
@@ -53,12 +64,38 @@ class Cluster:
             raise BadInput(f"--part {self.part}: must be like 3/16, from 1/16 to 16/16")
         return int(matched[1]), int(matched[2])
 
-    def script(self, command: Sequence[str], count: int) -> str:
-        """A batch script for SLURM: a job array whose every member does its part of so many scans."""
-        if spelt := [word for word in command if plain(word) != word]:
+    def script(self, words: Sequence[str], count: int, resume: bool = False) -> str:
+        """A batch script for SLURM: a job array whose every member does its part of so many scans.
+
+        Args:
+            words: of the command that asks for it. CPUs, memory and scratch folder become those of a job.
+            count: of scans.
+            resume: whether ``--resume`` is added.
+        """
+        if spelt := [word for word in words if plain(word) != word]:
             raise BadInput(f"{spelt[0]}: expected a name that a script can hold; rename it")
+        asking = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for name, flags in OF_A_JOB.items():
+            asking.add_argument(*flags, dest=name)
+        asked, left = asking.parse_known_args(words)
+        command = shlex.join(["seran", *left, *["--resume"] * resume])
+        if asked.memory:
+            command += f" --mem-mb {asked.memory}"  # so that a scan that needs more is named
+        if asked.work:
+            command += f" --work-dir {_quoted(asked.work)}"
         text, jobs = Path(__file__).with_name("array.sh").read_text(), max(1, min(self.workers or 8, count))
-        return text.format(command=shlex.join(command), count=count, jobs=jobs)
+        memory = f"{asked.memory}M" if asked.memory else "4G"
+        cpus = int(asked.cpus or 0) or 4
+        return text.format(command=command, count=count, jobs=jobs, cpus=cpus, memory=memory)
+
+
+def _quoted(folder: str) -> str:
+    """A folder for the shell; a variable in front (``$TMPDIR``) stands for its value where the job runs."""
+    held = re.match(r"\$(\w+|\{\w+\})(?=/|$)", folder)
+    if held is None:
+        return shlex.quote(folder)
+    rest = folder[held.end() :]
+    return f'"{held[0]}"' + (shlex.quote(rest) if rest else "")
 
 
 def spread(
