@@ -406,7 +406,11 @@ def test_two_of_one_name(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (b"[" * 100_000, "expected a JSON object (nested too deep)"),
         (b"[1]", "expected a JSON object, got [1]"),
         (b'{"EchoTime": {"a": 1}}', "its JSON files say EchoTime: {'a': 1}"),
-        (b'{"SkullStripped": "no"}', "its JSON files say SkullStripped: 'no'"),
+        (b'{"EchoTime": "fast"}', "its JSON files say EchoTime: 'fast'; expected a number; correct that"),
+        (b'{"FlipAngle": [9, "x"]}', "its JSON files say FlipAngle: [9, 'x']; expected a number"),
+        (b'{"RepetitionTime": true}', "its JSON files say RepetitionTime: True; expected a number"),
+        (b'{"EchoTime": [0.007], "DeviceSerialNumber": 35008, "ScanOptions": ["FS", "PFP"]}', ""),
+        (b'{"SkullStripped": "no"}', "its JSON files say SkullStripped: 'no'; expected true or false"),
         (b"\xff{}", "expected a JSON object ("),
     ],
 )
@@ -420,7 +424,40 @@ def test_metadata_of_any_kind(
     assert "Traceback" not in told
     if not said:
         made = json.loads(next((tmp_path / "out").rglob("*_FLAIR.json")).read_text())
-        assert made.get("EchoTime") == (0.007 if b"0.007" in text else None)
+        assert made.get("EchoTime") == (
+            [0.007] if b"[0.007]" in text else 0.007 if b"0.007" in text else None
+        )
+
+
+def test_what_is_assumed_of_the_skull_is_said(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scan whose background is constant may be stripped; nobody says so until its JSON does."""
+    out, anat = tmp_path / "out", raw / "sub-02" / "anat"
+    words = ["bids", str(raw), str(out), "participant", "--participant-label", "02"]
+    words += ["--strict", "off", "--fast"]
+    save(anat / "sub-02_FLAIR.nii.gz", 3, (100, 92, 3))
+
+    def said() -> tuple[object, object, bool]:
+        told = json.loads(next(out.rglob("*_FLAIR.json")).read_text())
+        line = (
+            "1 result with a constant background: SkullStripped is not stated in the raw data, and false is"
+        )
+        return told["SkullStripped"], told.get("SkullStrippedBy"), line in capsys.readouterr().err
+
+    assert cli.run(words) == 0
+    assert said() == (False, "assumed", True)
+    (anat / "sub-02_FLAIR.json").write_text('{"SkullStripped": true}')
+    assert cli.run([*words, "--force"]) == 0
+    assert said() == (True, None, False)
+    (anat / "sub-02_FLAIR.json").unlink()
+    image = nib.load(anat / "sub-02_FLAIR.nii.gz")
+    noise = np.abs(np.random.default_rng(0).normal(0, 5, image.shape))
+    nib.save(
+        nib.Nifti1Image(image.get_fdata() + noise, image.affine, image.header), anat / "sub-02_FLAIR.nii.gz"
+    )
+    assert cli.run(words) == 0
+    assert said() == (False, "assumed", False)
 
 
 def test_what_is_no_data_set_is_refused(
@@ -435,6 +472,8 @@ def test_what_is_no_data_set_is_refused(
         raw, tmp_path / "o", "participant", "--participant-label", "09"
     )
     assert "ends in PDw" in said(raw, tmp_path / "out", "participant", "--suffix", "PDw")
+    wrong = said(raw, tmp_path / "out", "participant", "--suffix", "FLAIR", "t1w")
+    assert wrong == "seran: --suffix t1w: did you mean T1w?\n"
     for inside in (raw, raw / "sub-01", raw / "sourcedata" / "seran", raw / "derivatives"):
         line = said(raw, inside, "participant")
         assert "would lie among the raw data; name another folder, or" in line
@@ -472,6 +511,23 @@ def test_what_a_user_wrote_is_kept(raw: Path, tmp_path: Path, capsys: pytest.Cap
     assert run(raw, out, "participant", "--participant-label", "02") == 1
     assert f"{own} exists, and no record beside it" in capsys.readouterr().err
     assert {path.read_text() for path in (own, out / "README.md")} == {"mine"}
+    beside = own.with_name("sub-02_res-x2_desc-bicubic_FLAIR.json")
+    beside.write_text("{")
+    assert run(raw, out, "participant", "--participant-label", "02", "--resume") == 1
+    said = (
+        f"{own} exists, and the record beside it, {beside.name}, cannot be read; remove both, or give --force"
+    )
+    assert said in capsys.readouterr().err
+    assert run(raw, out, "participant", "--participant-label", "02", "--force") == 0
+    assert own.read_bytes() != b"mine"
+    for words, line in (
+        ([], "0 sharpened, 1"),
+        (["--force"], "1 sharpened, 0"),
+        (["--force", "--resume"], "0 sharpened, 1"),
+    ):
+        capsys.readouterr()
+        assert run(raw, out, "participant", "--participant-label", "02", *words) == 0
+        assert f"{line} there already" in capsys.readouterr().out
     (out / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "mriqc"}]}')
     (out / "group.tsv").write_text("mine")
     assert run(raw, out, "group") == 2

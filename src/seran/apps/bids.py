@@ -126,6 +126,8 @@ def bids(
     /,
     wanted: Selection = Selection(),  # noqa: B008
     limits: Limits = Limits(),  # noqa: B008
+    force: bool = False,
+    resume: bool = False,
     verify: bool = False,
     report: bool = False,
     telling: Telling = Telling(),  # noqa: B008
@@ -146,6 +148,9 @@ def bids(
         level: participant, any number of times, also in parallel for different participants; then group.
         wanted: which images.
         limits: what may be used of the machine.
+        force: of participant, make every result again, and replace whatever has its name, also what no record
+            of seran's vouches for; with --cluster only what is not there or not as it would be made.
+        resume: of participant, pass over results that are there; without --force that is so in any case.
         verify: of participant, read and hash every scan and result that is there; without it only those whose
             size or modification time is not as recorded.
         report: of participant: a page (.html) for each scan, at the top of output_dir: before and after with
@@ -178,7 +183,13 @@ def bids(
             tasks = [replace(task, page=None) for task in tasks]
         stops = telling.strict == "on"
         listed = partial(_list, output_dir, names, options.beside)
-        how: dict[str, Any] = {"resume": True, "where": where, "strict": stops, "verify": verify}
+        how: dict[str, Any] = {
+            "force": force,
+            "resume": resume or not force,
+            "where": where,
+            "strict": stops,
+            "verify": verify,
+        }
         with limits.bounded(where):
             return batch.run(tasks, options, engine, **how, first=listed)
     if not (output_dir / "dataset_description.json").is_file():

@@ -32,6 +32,7 @@ class Outcome(NamedTuple):
     fails: str = ""
     log: Path | None = None  # where a reason to fail is noted
     why: str = ""  # it failed
+    assumed: bool = False  # that it is not skull-stripped, though its background is constant
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def _refuse_twins(tasks: Sequence[Task], maps: Sequence[str]) -> None:
 def _told(kind: str, made: record.Record, task: Task) -> Outcome:
     fails = f"{task.out} ({', '.join(made.failed)})" * bool(made.failed)
     facts = display.outcome(kind, task.source, task.out, made)
-    return Outcome(kind, facts["text"], facts, fails, task.log)
+    assumed = bool(made.masked) and made.facts.get("SkullStrippedBy") == "assumed"
+    return Outcome(kind, facts["text"], facts, fails, task.log, assumed=assumed)
 
 
 def _failed(task: Task, why: str) -> Outcome:
@@ -161,19 +163,25 @@ def run(
             outcomes = _spread(tasks, options, engine, force, resume, verify, where)
         else:
             outcomes = (_alone(task, options, engine, force, resume, verify) for task in tasks)
-        counts, fails = dict.fromkeys(("sharpened", "there", "failed"), 0), []
+        counts, fails, assumed = dict.fromkeys(("sharpened", "there", "failed"), 0), [], 0
         for i, one in enumerate(outcomes):
             if one.kind != "failed" and not counts["sharpened"] + counts["there"]:
                 first()
             work.finished, counts[one.kind] = i + 1, counts[one.kind] + 1
             work.made += one.kind != "there"
             progress.tell("scan", number=i + 1, scans=len(tasks), **one.facts)
-            fails += [one.fails] * bool(one.fails)
+            fails, assumed = fails + [one.fails] * bool(one.fails), assumed + one.assumed
             _note(one)
             wrong = one.kind == "failed" or (one.fails and strict)
             if wrong or one.kind == "sharpened" or one.fails:
                 level = logging.WARNING if wrong else logging.INFO
                 progress.say(f"[{i + 1}/{len(tasks)}] {one.text}", "stderr", level)
+    if assumed:
+        told = (
+            f"{counted(assumed, 'result')} with a constant background: SkullStripped is not stated in the "
+            "raw data, and false is assumed; if it is true, state it in the JSON of the scan and use --force"
+        )
+        progress.say(f"seran: {told}", "stderr", logging.WARNING)
     summary = "{sharpened} sharpened, {there} there already, {failed} failed".format(**counts)
     if fails:
         more = f" and {len(fails) - NAMED} more" * (len(fails) > NAMED)

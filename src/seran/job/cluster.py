@@ -33,7 +33,8 @@ class Cluster:
     Attributes:
         cluster: ``local``: processes on this machine; ``slurm``: jobs that dask-jobqueue starts, as its own
             configuration says; the address of a scheduler (``tcp://host:8786``); ``sbatch``: nothing is run,
-            a script for a job array is printed, with CPUs and memory as asked for. Without it this process, one scan after the other.
+            a script for a job array is printed, with CPUs and memory as asked for. Without it this process,
+            one scan after the other.
         workers: processes or jobs; 0: one per CPU (``local``), those that are there (an address), or 8 jobs.
         tries: how often a scan is begun when its worker dies or cannot write, before it counts as failed.
         part: ``I/N``: only every N-th scan, beginning with the I-th; for job arrays.
@@ -154,6 +155,7 @@ def dask_setup(worker: Any) -> None:  # noqa: ANN401
 
 def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401
     """A client of the cluster; to one of ``local`` nobody else speaks, for want of its certificate."""
+    import dask
     import distributed
 
     unseen = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
@@ -172,6 +174,9 @@ def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401
             from dask_jobqueue import SLURMCluster
         except ModuleNotFoundError as error:
             raise needed("--cluster slurm", error) from error
+        if None in (dask.config.get(f"jobqueue.slurm.{name}", None) for name in ("cores", "memory")):
+            lacks = "~/.config/dask/jobqueue.yaml states no cores and memory for slurm"
+            raise BadInput(f"--cluster slurm: {lacks}; docs/cluster.md has an example")
         jobs = stack.enter_context(SLURMCluster(scheduler_options=unseen))
         jobs.scheduler.http_server.stop()
         jobs.scale(jobs=where.workers or 8)

@@ -39,6 +39,8 @@ APART = {
     "read",
 }
 """Options that make no other result, that are named in a way of their own, or that are groups of others."""
+ASSUMED = "assumed"
+"""What `SkullStripped`, which derivatives must state, is known by where the raw data do not state it."""
 FOLDER = "expected an image, got a folder of this name; rename it"
 KEPT = (
     "Modality", "MagneticFieldStrength", "Manufacturer", "ManufacturersModelName", "DeviceSerialNumber",
@@ -47,13 +49,25 @@ KEPT = (
     "RepetitionTime", "InversionTime", "FlipAngle", "EchoTrainLength", "ImagingFrequency",
     "ContrastBolusIngredient", "TaskName", "BodyPart", "SliceThickness", "SpacingBetweenSlices",
 )  # fmt: skip
-"""Metadata of the source that are still true of the result."""
+"""Metadata of the source that hold for the result, too."""
+NUMBERS = {
+    "MagneticFieldStrength", "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "EchoTrainLength",
+    "ImagingFrequency", "SliceThickness", "SpacingBetweenSlices",
+}  # fmt: skip
+"""Of these, the numbers and lists of numbers, by the BIDS schema."""
 
 
 Value = str | int | None | list[str | int | None]
 Filters = dict[str, dict[str, Value]]  # by suffix in small letters: what entities must be
 SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR")
 """What is sharpened unless `--suffix` says otherwise."""
+KNOWN = (
+    *SUFFIXES, "T2star", "T2starw", "PDT2", "PD", "inplaneT1", "inplaneT2", "UNIT1", "MP2RAGE", "MPRAGE",
+    "MEGRE", "MESE", "VFA", "IRT1", "angio", "T1map", "T2map", "T2starmap", "PDmap", "R1map", "R2map",
+    "R2starmap", "bold", "cbv", "sbref", "dwi", "asl", "m0scan", "epi", "fieldmap", "magnitude", "magnitude1",
+    "magnitude2",
+)  # fmt: skip
+"""Suffixes of BIDS: who writes one in other letters means it."""
 ENTITIES = {
     "subject": "sub", "session": "ses", "sample": "sample", "task": "task", "tracksys": "tracksys",
     "acquisition": "acq", "nucleus": "nuc", "volume": "voi", "ceagent": "ce", "tracer": "trc",
@@ -84,6 +98,12 @@ class Selection:
     session_label: tuple[str, ...] = ()
     suffix: tuple[str, ...] = SUFFIXES
     bids_filter_file: Annotated[Path | None, "FILE"] = None
+
+    def __post_init__(self) -> None:
+        for given in self.suffix:
+            right = [known for known in KNOWN if known.lower() == given.lower()]
+            if right and given not in KNOWN:
+                raise BadInput(f"--suffix {given}: did you mean {right[0]}?")
 
     def filters(self) -> Filters:
         """Those of the file; `BadInput` for what none can be."""
@@ -328,10 +348,15 @@ def _kept(image: Path, said: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         value = said.get(name)
         if value is None:
             continue
-        kind = str | int | float if name in KEPT else bool
+        expected, kinds = "a text", {str, int, float}  # a number as a name is a text of a kind
+        if name in NUMBERS:
+            expected, kinds = "a number", {int, float}
+        elif name not in KEPT:
+            expected, kinds = "true or false", {bool}
         values = value if isinstance(value, list) and name in KEPT else [value]
-        if not all(isinstance(each, kind) for each in values):
-            raise BadInput(f"{image}: its JSON files say {name}: {value!r:.40}; correct that")
+        if not {*map(type, values)} <= kinds:
+            said_so = f"its JSON files say {name}: {value!r:.40}"
+            raise BadInput(f"{image}: {said_so}; expected {expected}; correct that")
         if all(math.isfinite(each) for each in values if isinstance(each, float)):
             yield name, value
 
@@ -348,9 +373,15 @@ def stated(root: Path, image: Path, names: Naming, said: Iterable[Path]) -> dict
     found: dict[str, Any] = {}
     for path in said:
         found |= parsed(path)
-    return {"SkullStripped": False, **dict(_kept(image, found))} | {
-        "Description": names.description,
-        "Sources": [f"bids:raw:{image.relative_to(root).as_posix()}"],
-        "SpatialReference": "orig",
-        "Resolution": names.resolution,
-    }
+    kept = dict(_kept(image, found))
+    unsaid = {} if "SkullStripped" in kept else {"SkullStripped": False, "SkullStrippedBy": ASSUMED}
+    return (
+        unsaid
+        | kept
+        | {
+            "Description": names.description,
+            "Sources": [f"bids:raw:{image.relative_to(root).as_posix()}"],
+            "SpatialReference": "orig",
+            "Resolution": names.resolution,
+        }
+    )

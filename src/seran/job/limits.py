@@ -28,8 +28,8 @@ class Limits:
             same as --threads.
         mem_mb: MB (10^6 bytes) of memory that all processes together may take (Linux); a scan that needs more
             fails, and the others go on. Arrays of 128 MB or more lie on disk and do not count.
-        work_dir: folder for arrays of 128 MB or more while a scan is sharpened; made if it is not there, empty
-            afterwards. Without it they lie beside the result.
+        work_dir: folder for arrays of 128 MB or more while a scan is sharpened; made if it is not there,
+            empty afterwards. Without it they lie beside the result.
         skip_bids_validation: accepted as by other BIDS Apps, and has no effect: seran runs no validator
             either way, and names what it cannot use.
     """

@@ -105,7 +105,9 @@ class Scanner:
 
     def refuse_measures(self, method: Method) -> None:
         """Raise `BadInput` if what only native weights use is stated for a method without them."""
-        self.refuse_stated(f"the weights {method.weights} do not" if method.weights else f"{method.name} does not")
+        self.refuse_stated(
+            f"the weights {method.weights} do not" if method.weights else f"{method.name} does not"
+        )
 
     def refuse_stated(self, has: str) -> None:
         """Raise `BadInput` if what only native weights use is stated; ``has``: what does not, and that."""
@@ -329,7 +331,9 @@ class Options:
         if not (native and methods.is_network(name)):
             self.scanner.refuse_stated(f"{name} does not")
             if self.uncertainty:
-                raise BadInput(f"--uncertainty: half-widths are of native weights, not of {name}; leave it out")
+                raise BadInput(
+                    f"--uncertainty: half-widths are of native weights, not of {name}; leave it out"
+                )
 
     def refuse_isotropic(self) -> None:
         """Raise `BadInput` if options of thick slices are given without, or with what cannot be with them."""

@@ -301,6 +301,14 @@ def there(out: Path) -> list[Path]:
     return [path for path in (*io.written(out), sidecar(out)) if os.path.lexists(path)]
 
 
+def is_readable(path: Path) -> bool:
+    """Whether a file is an object of JSON, as a record is."""
+    try:
+        return isinstance(facts.parsed(path.read_bytes()), dict)
+    except (OSError, ValueError):
+        return False
+
+
 def is_ours(out: Path) -> bool:
     """Whether what is at ``out`` has a record of seran's, of any version and options, whole or not.
 

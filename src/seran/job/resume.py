@@ -149,7 +149,8 @@ def done(
 ) -> Record | None:
     """The record of the result at ``out``, if all of it is there, and this run would make the same.
 
-    One with more maps than are asked for is the same. `BadInput` if that is not known. Where it is done nothing is written, so what a killed run left goes here.
+    One with more maps than are asked for is the same. `BadInput` if that is not known. Where it is done
+    nothing is written, so what a killed run left goes here.
 
     Args:
         source: the scan.

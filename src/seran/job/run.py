@@ -352,8 +352,12 @@ def refuse_output(out: Path, force: bool, source: Path | None = None, resume: bo
         if source and io.format_of(source) is not None and sidecar(source) == path:
             raise BadInput(f"{path} describes the input and would be replaced; name another output")
         if resume and not (force or record.is_ours(out)):
+            beside = sidecar(out)
+            if path != beside and beside.is_file() and not record.is_readable(beside):
+                known = f"exists, and the record beside it, {beside.name}, cannot be read"
+                raise BadInput(f"{path} {known}; remove both, or give --force to replace them")
             known = "exists, and no record beside it says that seran made it"
-            raise BadInput(f"{path} {known}; remove it, or replace it by seran upscale --force")
+            raise BadInput(f"{path} {known}; remove it, or give --force to replace it")
         if not (force or resume):
             raise BadInput(f"{path} exists; give --force to replace it")
 
@@ -451,7 +455,7 @@ def run(
 
 
 def remove_maps(former: Sequence[Path], kept: Sequence[Path]) -> list[Path]:
-    """Remove the maps of a result that was replaced, but for those that were replaced, too; give their names."""
+    """Remove the maps of a result that was replaced, but for those that were, too; give their names."""
     gone = [path for one in former if one not in kept for path in io.written(one)]
     for path in gone:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
