@@ -77,6 +77,26 @@ def test_options_that_suit_no_scan_are_refused_before_the_first(
         assert not (tmp_path / "out").exists()
 
 
+def test_an_interrupted_run_says_how_far_it_came(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, seen = batch.job.run, []
+
+    def stopped(source: Path, *how: Any) -> Any:
+        seen.append(source)
+        if len(seen) % 2 == 0:
+            raise KeyboardInterrupt
+        return known(source, *how)
+
+    monkeypatch.setattr(batch.job, "run", stopped)
+    assert run(folder, tmp_path / "out") == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "seran: interrupted: 1 of 3 scans is done; the same command with --resume continues"
+    assert run(folder, tmp_path / "out", "--resume") == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "seran: interrupted: 2 of 3 scans are done; the same command continues"
+
+
 def test_results_among_the_scans_are_not_scans(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

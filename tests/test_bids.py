@@ -171,6 +171,31 @@ def test_participants_sessions_and_suffixes(raw: Path, tmp_path: Path) -> None:
     assert chosen("--suffix", "bold") == ["sub-02_task-rest"]
 
 
+def test_what_is_done_is_told_scan_by_scan_in_the_log(
+    raw: Path, stub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is there already, pages that are made later, the matrix and the engine; no Python."""
+    out, log = tmp_path / "out", tmp_path / "log"
+    save(raw / "sub-02" / "anat" / "sub-02_inplaneT2.nii.gz", 8)
+    words = [raw, out, "participant", "--participant-label", "02"]
+    assert cli.run(["bids", *map(str, words), "--fast", "--strict", "off", "--log", str(log)]) == 0
+    assert (
+        "seran: 2 images of other suffixes were not asked for (bold, inplaneT2)\n" in capsys.readouterr().err
+    )
+    told = log.read_text()
+    assert "fast (fast-native.onnx): slices along axis 2, matrix 26x22x5 -> 52x44x5\n" in told
+    assert "array" not in told
+    assert "numpy" not in told
+    assert run(*words, "--suffix", "FLAIR", "inplaneT2", "bold") == 0
+    assert "not asked for" not in capsys.readouterr().err
+    log.unlink()
+    assert run(*words, "--report", "--log", log) == 0
+    name = "sub-02_res-x2_desc-bicubic_FLAIR"
+    told = log.read_text()
+    assert f" INFO [1/1] there already: {out / 'sub-02' / 'anat' / name}.nii.gz\n" in told
+    assert f" INFO page: {out / name}.html\n" in told
+
+
 def test_labels_of_the_resolution(raw: Path) -> None:
     def label(**target: float | Path) -> str:
         return dataset.resolution(Target(**target))[0]

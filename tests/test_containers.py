@@ -120,7 +120,7 @@ def test_the_steps_of_the_dockerfile(scan: Path, tmp_path: Path) -> None:
 
 
 def test_data_sets_are_mounted_so_that_links_hold_outside() -> None:
-    """The folder of results reaches the raw data by the same way within and without: one parent, by its name."""
+    """The folder of results reaches the raw data by the same way within and without: one parent."""
     page = (ROOT / "docs" / "containers.md").read_text()
     lines = [line for line in page.replace("\\\n", " ").splitlines() if " bids /" in line]
     assert len(lines) == 3

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import seran
-from seran import files, io
+from seran import files, io, progress
 from seran.engines import Engine
-from seran.errors import BadInput, Incomplete
+from seran.errors import BadInput, Incomplete, counted
 from seran.job import batch, dataset, summary
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
@@ -166,7 +167,8 @@ def bids(
         raise BadInput("--cluster sbatch: is for participant; run group when the jobs are done")
     engine, where = limits.shared(engine, where)
     options.refuse_unfit()
-    images = dataset.images(bids_dir, wanted)
+    left = Counter[str]()
+    images = dataset.images(bids_dir, wanted, left)
     _refuse_folder(bids_dir, output_dir)
     names, work = dataset.naming(options, engine), limits.work_dir
     right = [image for image, wrong in images.items() if not wrong and level == "participant"]
@@ -176,6 +178,9 @@ def bids(
         for image, wrong in images.items()
     ]
     if level == "participant":
+        if left:
+            told = f"{counted(left.total(), 'image')} of other suffixes were not asked for"
+            progress.say(f"seran: {told} ({', '.join(sorted(left))})", "stderr")
         if where.cluster != "sbatch":
             limits.refuse_work(bids_dir)
             _describe(bids_dir, output_dir)

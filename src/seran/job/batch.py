@@ -2,8 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -71,6 +71,7 @@ def _one(task: Task, options: Options, engine: Engine, force: bool, resume: bool
         if task.page is not None and pages.about(task.page)[0] != made.key:
             task.refuse_page(force, resume)
             pages.write(task.source, task.out, task.page, options.read, task.shared)
+            progress.log.info("page: %s", task.page)
         return _told(kind, made, task)
     except BadInput as error:
         return _failed(task, str(error))
@@ -158,12 +159,12 @@ def run(
         return where.script(sys.argv[1:], len(tasks), not resume)
     for folder in {task.shared for task in tasks if task.page and task.shared}:
         pages.share(folder)
-    with display.shown(len(tasks)) as work:
+    counts, fails, assumed = dict.fromkeys(("sharpened", "there", "failed"), 0), [], 0
+    with _interruptible(counts, len(tasks), resume), display.shown(len(tasks)) as work:
         if where.cluster:
             outcomes = _spread(tasks, options, engine, force, resume, verify, where)
         else:
             outcomes = (_alone(task, options, engine, force, resume, verify) for task in tasks)
-        counts, fails, assumed = dict.fromkeys(("sharpened", "there", "failed"), 0), [], 0
         for i, one in enumerate(outcomes):
             if one.kind != "failed" and not counts["sharpened"] + counts["there"]:
                 first()
@@ -176,6 +177,8 @@ def run(
             if wrong or one.kind == "sharpened" or one.fails:
                 level = logging.WARNING if wrong else logging.INFO
                 progress.say(f"[{i + 1}/{len(tasks)}] {one.text}", "stderr", level)
+            elif one.kind == "there":
+                progress.log.info("[%d/%d] there already: %s", i + 1, len(tasks), one.facts["result"])
     if assumed:
         told = (
             f"{counted(assumed, 'result')} with a constant background: SkullStripped is not stated in the "
@@ -191,6 +194,18 @@ def run(
     if counts["failed"]:
         raise Incomplete(summary)
     return summary
+
+
+@contextmanager
+def _interruptible(counts: Mapping[str, int], scans: int, resume: bool) -> Iterator[None]:
+    """Whoever stops what is within is told how far it came."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        done = counts["sharpened"] + counts["there"]
+        again = "the same command continues" if resume else "the same command with --resume continues"
+        are = "is" if done == 1 else "are"
+        raise KeyboardInterrupt(f"{done} of {counted(scans, 'scan')} {are} done; {again}") from stop
 
 
 def _spread(

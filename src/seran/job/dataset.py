@@ -6,6 +6,7 @@ then ``res-`` and ``desc-``, the suffix unchanged. Other options make other name
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -210,12 +211,13 @@ def _entities(path: Path) -> tuple[list[str], str, str]:
     return (matched[1].split("_"), matched[2], matched[3]) if matched else ([], "", "")
 
 
-def images(root: Path, wanted: Selection) -> dict[Path, str]:
+def images(root: Path, wanted: Selection, left: Counter[str] | None = None) -> dict[Path, str]:
     """The magnitude images that are wanted, in order; and what may be some but is not, with the reason.
 
     Args:
         root: the data set.
         wanted: which.
+        left: takes how many magnitude images there are of each other suffix.
     """
     description = root / "dataset_description.json"
     if not description.is_file():
@@ -241,11 +243,19 @@ def images(root: Path, wanted: Selection) -> dict[Path, str]:
             unread = path in lost and not path.suffix and lost[path] != FOLDER  # it may be a folder
             if asked and (fault is not None or unread) and (fault or unread or _passes(path, filters)):
                 found[path] = lost.get(path, fault or "")
+            if asked and left is not None and path not in found and _suffix(path) not in (*suffixes, ""):
+                left[_suffix(path)] += 1
     if not found:
         beside = f" and passes {wanted.bids_filter_file}" * (wanted.bids_filter_file is not None)
         ends = f"ends in {', '.join(suffixes)}{beside}"
         raise BadInput(f"{root}: no image of these participants and sessions {ends}")
     return dict(sorted(found.items()))
+
+
+def _suffix(path: Path) -> str:
+    """Of a magnitude image with a name as BIDS has it; empty of anything else."""
+    own, suffix, _ = _entities(path)
+    return "" if NOT_MAGNITUDE & {*own} else suffix
 
 
 def _passes(image: Path, filters: Filters) -> bool:

@@ -196,6 +196,11 @@ class Steps:
         """Names of the images that come beside a result."""
         return self.options.beside
 
+    @property
+    def final(self) -> grid.Grid:
+        """Of the result."""
+        return self.across.final if self.across else self.plan.target or self.plan.enlarged
+
     def fit(self, stack: Float[ndarray, "n h w"]) -> Fitted:
         """The method for the slices of a volume."""
         norm = Normalisation.of(stack)
@@ -259,7 +264,7 @@ class Steps:
         """What can be stated before a volume is sharpened, whatever file it came from."""
         method, known, before = fitted.method, fitted.known, self.plan.scan
         plan = self.plan if self.across is None else replace(self.plan, target=self.across.final)
-        after = plan.target or plan.enlarged
+        after = self.final
         same = ("weights", "scale", "factors", "degradation", "engine", "precision")
         old, new = (tuple(grid.spacing(g.affine).round(6).tolist()) for g in (before, after))
         return Record(
@@ -401,7 +406,10 @@ def run(
         steps = Steps(held[0], options, engine, more=held[1:], scan=str(source), thickness=thickness)
         steps.sharpened = made_here
     progress.advise(faster(options, engine))
-    progress.log.info("%r; %s", steps.method, steps.plan)
+    matrix = [grid.dimensions(one.shape) for one in (steps.plan.scan, steps.final)]
+    of = f" ({steps.method.weights})" * bool(steps.method.weights)
+    log = "%s%s: slices along axis %d, matrix %s -> %s"
+    progress.log.info(log, steps.method.name, of, steps.plan.axis, *matrix)
     found: list[Record] = []
     outs = record.outputs(out, steps.maps)
     former, own = record.maps_of(out), record.maps_of(out, whole=True)
