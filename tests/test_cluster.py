@@ -164,13 +164,16 @@ def test_a_poisoned_scan_fails_alone(tmp_path: Path) -> None:
     program.write_text(POISON)
     done = subprocess.run(
         [sys.executable, program, "upscale", source, out, "--cluster", "local", "--workers", "2",
-         "--tries", "2"],
+         "--tries", "2", "--log", tmp_path / "log"],
         env={**os.environ, "TRIES": str(tmp_path / "tries")}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "7 sharpened, 0 there already, 1 failed" in done.stderr
     assert "scan03.nii.gz: its worker died 2 times" in done.stderr
     assert (tmp_path / "tries").read_text() == "xx"
+    lines = re.findall(r"WARNING (.*: its worker died, .*)", (tmp_path / "log").read_text())
+    poisoned, why = source / "scan03.nii.gz", "out of memory, or killed?"
+    assert lines == [f"{poisoned}: its worker died, try {n} of 2; {why}" for n in (1, 2)]
     whole(out, 7)
 
 

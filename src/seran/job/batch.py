@@ -231,6 +231,6 @@ def _spread(
     if where.cluster == "local" and not engine.threads:
         engine = replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
     work = partial(_one, options=options, engine=engine, force=force, resume=True, verify=verify)
-    for one in cluster.spread(work, free, where, _failed):
+    for one in cluster.spread(work, free, where, _failed, lambda task: task.source):
         # what was not there before was made now, by a worker that died before it was asked what it did
         yield one._replace(kind="sharpened") if one.kind == "there" and not renew else one

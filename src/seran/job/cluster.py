@@ -4,15 +4,17 @@ import argparse
 import logging
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from seran.errors import BadInput
 from seran.machine import cpus, needed, told
-from seran.progress import plain
+from seran.progress import log, plain
 
 OF_A_JOB = {
     "cluster": ("--cluster",),
@@ -100,7 +102,11 @@ def _quoted(folder: str) -> str:
 
 
 def spread(
-    work: Callable[[T], R], items: Sequence[T], where: Cluster, failed: Callable[[T, str], R]
+    work: Callable[[T], R],
+    items: Sequence[T],
+    where: Cluster,
+    failed: Callable[[T, str], R],
+    named: Callable[[T], object] = str,
 ) -> Iterator[R]:
     """Results of ``work`` on every item, as they come; `BadInput` without Dask, or without a scheduler.
 
@@ -109,6 +115,7 @@ def spread(
         items: what to do it to.
         where: the cluster.
         failed: the result of an item that could not be done, and why.
+        named: what an item is called, to tell whose worker died.
     """
     try:
         import dask
@@ -129,8 +136,10 @@ def spread(
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         client = stack.enter_context(_client(where, stack))
+        of: dict[str, T] = {}
+        _watch(client, lambda key: named(of[key]) if key in of else None, where.tries)
         futures = client.map(work, items, retries=where.tries - 1, pure=False, batch_size=1000)
-        of = {future.key: item for future, item in zip(futures, items, strict=True)}
+        of |= {future.key: item for future, item in zip(futures, items, strict=True)}
         for future in distributed.as_completed(futures):
             item = of.pop(future.key)
             try:
@@ -146,6 +155,23 @@ def spread(
                     there = "where the scheduler or a worker runs; install the same seran there"
                     raise BadInput(f"{where.cluster}: {cause} {there}") from error
                 yield failed(item, told(error))
+
+
+def _watch(client: Any, named: Callable[[str], object], tries: int) -> None:  # noqa: ANN401
+    """Tell of every worker that dies, and of what it was at work on."""
+    died, here = Counter[str](), copy_context()
+
+    def heard(event: tuple[float, Mapping[str, Any]]) -> None:  # in a thread of Dask's
+        told = event[1]
+        if told.get("action") != "remove-worker" or told.get("expected"):
+            return
+        for key in told["processing-tasks"]:
+            if (item := named(key)) is not None:
+                died[key] += 1
+                text = "%s: its worker died, try %d of %d; out of memory, or killed?"
+                here.copy().run(log.warning, text, item, died[key], tries)
+
+    client.subscribe_topic("all", heard)
 
 
 def dask_setup(worker: Any) -> None:  # noqa: ANN401
