@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -95,6 +96,53 @@ def test_an_interrupted_run_says_how_far_it_came(
     assert run(folder, tmp_path / "out", "--resume") == 130
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == "seran: interrupted: 2 of 3 scans are done; the same command continues"
+
+
+def test_two_runs_share_the_scans(folder: Path, tmp_path: Path) -> None:
+    """Each scan is sharpened by one of them, and the other counts it as there."""
+    base = nib.load(folder / "a" / "two.nii")
+    for i in range(6):
+        nib.save(nib.Nifti1Image(base.get_fdata() + i, base.affine), folder / "a" / f"more{i}.nii")
+    words = [*COMMAND, folder, tmp_path / "out", "--resume", "--method", "fast", "--threads", "1"]
+    how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    runs = [subprocess.Popen([*map(str, words)], **how) for _ in range(2)]
+    said = [one.communicate(timeout=300) for one in runs]
+    numbers = [[int(word) for word in re.findall(r"(\d+) ", out)] for out, _ in said]
+    assert [sum(found) for found in numbers] == [9, 9], said
+    assert numbers[0][0] + numbers[1][0] == 9, said
+    assert not list(tmp_path.rglob(".part*"))
+
+
+def test_what_another_run_is_at_work_on_is_waited_for(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run(folder, out) == 0
+    made = out / "a" / "one.nii.gz"
+    whole, told = made.read_bytes(), (out / "a" / "one.json").read_bytes()
+    times = made.stat()
+    made.unlink()
+    (out / "a" / "one.json").unlink()
+    hidden = out / "a" / f"{files._mark()}{os.getppid()}-other"
+    hidden.mkdir()
+    (hidden / made.name).touch()
+
+    def waited(_: float) -> None:  # meanwhile the other run ends
+        made.write_bytes(whole)
+        os.utime(made, ns=(times.st_atime_ns, times.st_mtime_ns))
+        (out / "a" / "one.json").write_bytes(told)
+        shutil.rmtree(hidden)
+
+    monkeypatch.setattr(batch.time, "sleep", waited)
+    capsys.readouterr()
+    assert run(folder, out, "--resume") == 0
+    assert capsys.readouterr().out == "0 sharpened, 3 there already, 0 failed\n"
+
+
+def test_a_scan_that_fails_leaves_no_empty_folder(folder: Path, tmp_path: Path) -> None:
+    (folder / "b" / "three.nii.gz").write_bytes(b"nothing")
+    assert run(folder, tmp_path / "out") == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
 
 
 def test_results_among_the_scans_are_not_scans(

@@ -2,8 +2,9 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from seran.job.resume import done
 from seran.machine import cpus, told
 from seran.quality import report
 
+WAIT = 1.0  # seconds between two looks at what another run is at work on
 NAMED = 3
 """Results with a FAIL that are named in the summary; all of them have a line of their own."""
 
@@ -55,19 +57,30 @@ class Task:
             pages.refuse_page(self.page, renew, self.source, self.out, record.sidecar(self.out))
 
 
-def _one(task: Task, options: Options, engine: Engine, force: bool, resume: bool, verify: bool) -> Outcome:
-    """Sharpen one scan of several; what is wrong with it is told, not raised: only faults of others are."""
+def _one(
+    task: Task, options: Options, engine: Engine, force: bool, resume: bool, verify: bool, shared: bool = True
+) -> Outcome | None:
+    """Sharpen one scan of several; what is wrong with it is told, not raised: only faults of others are.
+
+    None if another process is at work on it; not asked where a scheduler shared them out.
+    """
     if task.wrong:
         return _failed(task, task.wrong)
     try:
         there = (task.source, task.out, options, engine, verify, task.facts)
         kind, made = "there", done(*there) if resume else None
         if made is None:
-            task.out.parent.mkdir(parents=True, exist_ok=True)
-            task.refuse_page(force, resume)
-            display.begin(task.source)
-            how = options, engine, force, task.facts(), resume, task.work
-            kind, made = "sharpened", job.run(task.source, task.out, *how)
+            alone = resume and not shared
+            with files.folder_for(task.out):
+                if alone and files.claimed(task.out):
+                    return None
+                with files.claim(task.out) if alone else nullcontext():
+                    made = done(*there) if alone else None  # it may just have been made
+                    if made is None:
+                        task.refuse_page(force, resume)
+                        display.begin(task.source)
+                        how = options, engine, force, task.facts(), resume, task.work
+                        kind, made = "sharpened", job.run(task.source, task.out, *how)
         if task.page is not None and pages.about(task.page)[0] != made.key:
             task.refuse_page(force, resume)
             pages.write(task.source, task.out, task.page, options.read, task.shared)
@@ -77,13 +90,28 @@ def _one(task: Task, options: Options, engine: Engine, force: bool, resume: bool
         return _failed(task, str(error))
 
 
-def _alone(task: Task, *how: Any) -> Outcome:  # noqa: ANN401
+def _alone(task: Task, *how: Any) -> Outcome | None:  # noqa: ANN401
     """The same in this process, where nobody else tries again: whatever is wrong with one stops no other."""
     try:
-        return _one(task, *how)
+        return _one(task, *how, False)
     except Exception as error:
         progress.log.info("%s", task.source, exc_info=error)
         return _failed(task, told(error))
+
+
+def _in_turn(tasks: Sequence[Task], *how: Any) -> Iterator[Outcome]:  # noqa: ANN401
+    """The same of many; what another run is at work on comes last, and is waited for."""
+    left = []
+    for task in tasks:
+        if (one := _alone(task, *how)) is None:
+            progress.log.info("%s: another run is at work on it", task.source)
+            left.append(task)
+        else:
+            yield one
+    for task in left:
+        while (one := _alone(task, *how)) is None:
+            time.sleep(WAIT)
+        yield one
 
 
 def _refuse_twins(tasks: Sequence[Task], maps: Sequence[str]) -> None:
@@ -159,12 +187,13 @@ def run(
         return where.script(sys.argv[1:], len(tasks), not resume)
     for folder in {task.shared for task in tasks if task.page and task.shared}:
         pages.share(folder)
-    counts, fails, assumed = dict.fromkeys(("sharpened", "there", "failed"), 0), [], 0
+    counts, assumed = dict.fromkeys(("sharpened", "there", "failed"), 0), 0
+    fails: list[str] = []
     with _interruptible(counts, len(tasks), resume), display.shown(len(tasks)) as work:
         if where.cluster:
             outcomes = _spread(tasks, options, engine, force, resume, verify, where)
         else:
-            outcomes = (_alone(task, options, engine, force, resume, verify) for task in tasks)
+            outcomes = _in_turn(tasks, options, engine, force, resume, verify)
         for i, one in enumerate(outcomes):
             if one.kind != "failed" and not counts["sharpened"] + counts["there"]:
                 first()
@@ -231,6 +260,6 @@ def _spread(
     if where.cluster == "local" and not engine.threads:
         engine = replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
     work = partial(_one, options=options, engine=engine, force=force, resume=True, verify=verify)
-    for one in cluster.spread(work, free, where, _failed, lambda task: task.source):
+    for one in filter(None, cluster.spread(work, free, where, _failed, lambda task: task.source)):
         # what was not there before was made now, by a worker that died before it was asked what it did
         yield one._replace(kind="sharpened") if one.kind == "there" and not renew else one
