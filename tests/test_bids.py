@@ -47,7 +47,12 @@ def raw(tmp_path: Path) -> Path:
         save(root / name, i)
     save(root / "sub-02" / "func" / "sub-02_task-rest_bold.nii.gz", 7, (20, 22, 4, 3))
     told = {
-        "dataset_description.json": {"Name": "made", "BIDSVersion": "1.10.0", "License": "CC0"},
+        "dataset_description.json": {
+            "Name": "made",
+            "BIDSVersion": "1.10.0",
+            "License": "CC0",
+            "Authors": ["Ada"],
+        },
         "T1w.json": {"MagneticFieldStrength": 1.5, "EchoTime": 0.004, "Manufacturer": "none"},
         "sub-01/sub-01_T1w.json": {"EchoTime": 0.005},
         "sub-01/ses-b/anat/sub-01_ses-b_T1w.json": {"MagneticFieldStrength": 3, "AcquisitionMatrixPE": 22},
@@ -90,6 +95,8 @@ def test_names_and_metadata(raw: Path, tmp_path: Path, capsys: pytest.CaptureFix
     described = json.loads((out / "dataset_description.json").read_text())
     link = out / described["DatasetLinks"]["raw"]
     assert (link / told["Sources"][0].removeprefix("bids:raw:")).is_file()
+    assert described["License"] == "CC0"
+    assert described["Authors"] == ["Ada"]
 
 
 @pytest.mark.slow
@@ -365,6 +372,8 @@ def test_what_is_nearly_a_scan_is_named(
     for name, why in wrong.items():
         assert f"failed: {raw / name}: {why}" in told
     assert "sub-03_FLAIR.nii.gz: a link to what is not there; get it first" in told
+    note = tmp_path / "out" / "logs" / "sub-03_res-x2_desc-bicubic_FLAIR.txt"
+    assert note.read_text().startswith("a link to what is not there; get it first")
     assert f"{raw}/sub-04/anat: Permission denied" in told
     assert run(raw, tmp_path / "out", "group") == 1
     assert "4 of 17 scans are sharpened" in capsys.readouterr().err

@@ -203,6 +203,10 @@ def test_memory_of_all_processes_together() -> None:
         with pytest.raises(MemoryError) as stop:
             np.ones(40_000_000_000, np.uint8)
     assert "needs about 40 GB more memory" in (machine.short_of_memory(stop.value) or "")
+    small = machine.short_of_memory(MemoryError((65, 1000, 1000), np.dtype(np.uint8)))
+    assert "needs about 65 MB more memory" in (small or "")
+    with Limits(mem_mb=90_000).bounded(Cluster()):
+        assert (machine.short_of_memory(stop.value) or "").endswith("; give --mem-mb 130000 or more")
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     with Limits().bounded(Cluster()):
         assert resource.getrlimit(resource.RLIMIT_DATA) == before

@@ -27,6 +27,8 @@ BESIDE = {
     "estimated": "What the scan did not measure of desc-{}: estimated by weights",
 }
 DESCRIPTION = "Images on a finer grid in the plane of their slices. Not for diagnosis."
+CARRIED = {"Authors": list, "License": str}
+"""What a derivative data set says as the raw one does."""
 OWN = ("README.md", ".bidsignore")
 """What a user may have written, or write on, and is left as it is."""
 FORMER = "group.*\n"
@@ -41,11 +43,11 @@ def _planned(
     Its page lies at the top, reasons to fail in logs.
     """
     place = out / image.relative_to(root)
-    if wrong:
-        return Task(image, place, wrong=wrong)
-    made = place.with_name(names.of(image))
+    made = place.with_name(names.of(image)) if dataset.NAME.fullmatch(image.name) else place
     stem = io.stem(made)
     page, log = out / f"{stem}.html", out / "logs" / f"{stem}.txt"
+    if wrong:
+        return Task(image, place, wrong=wrong, log=log)
     facts = partial(dataset.stated, root, image, names, said)
     return Task(image, made, facts, work=work, page=page, log=log, shared=out)
 
@@ -75,6 +77,8 @@ def _describe(root: Path, out: Path) -> None:
         "SourceDatasets": [{"URL": link}],
         "DatasetLinks": {"raw": link},
     }
+    raw = dataset.parsed(root / path.name)
+    told |= {name: raw[name] for name, kind in CARRIED.items() if isinstance(raw.get(name), kind)}
     texts = {
         path.name: json.dumps(told, indent=1) + "\n",
         "README.md": f"# MR images on a finer grid\n\n{DESCRIPTION} Made by `seran bids`. "

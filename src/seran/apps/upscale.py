@@ -200,4 +200,4 @@ def upscale(
         return told
     progress.say(told)
     look = f"look at it and at {why} before you use it, or say --strict off if you know why"
-    raise Incomplete(f"{result}: FAIL of {', '.join(failed)}; it is kept: {look}")
+    raise Incomplete(f"{result}: FAIL: {', '.join(failed)}; it is kept: {look}")

@@ -93,7 +93,7 @@ def _one(
 def _alone(task: Task, *how: Any) -> Outcome | None:  # noqa: ANN401
     """The same in this process, where nobody else tries again: whatever is wrong with one stops no other."""
     try:
-        return _one(task, *how, False)
+        return _one(task, *(*how, False))
     except Exception as error:
         progress.log.info("%s", task.source, exc_info=error)
         return _failed(task, told(error))
@@ -217,7 +217,7 @@ def run(
     summary = "{sharpened} sharpened, {there} there already, {failed} failed".format(**counts)
     if fails:
         more = f" and {len(fails) - NAMED} more" * (len(fails) > NAMED)
-        summary += f"; FAIL of {counted(len(fails), 'result')}: {', '.join(fails[:NAMED])}{more}"
+        summary += f"; FAIL in {counted(len(fails), 'result')}: {', '.join(fails[:NAMED])}{more}"
     if fails and strict:
         raise Incomplete(f"{summary}; look at each before you use it, or say --strict off if you know why")
     if counts["failed"]:

@@ -205,7 +205,7 @@ class Record:
         """WARN or FAIL and where to read why, as the end of a line; empty of other verdicts."""
         if self.verdict not in ("WARN", "FAIL"):
             return ""
-        by = f" of {', '.join(self.failed)}" * bool(self.failed)
+        by = f": {', '.join(self.failed)}" * bool(self.failed)
         return f"; {self.verdict}{by}, see Checks in {sidecar(out).name}"
 
 
