@@ -208,7 +208,7 @@ def test_a_record_that_is_damaged_vouches_for_nothing(
     assert run(cohort, *more) == 1
     said = capsys.readouterr().err
     assert "0 sharpened, 2 there already, 1 failed" in said
-    assert "a.nii exists, and no record beside it says that seran made it; remove it" in said
+    assert "a.nii exists, and the record beside it, a.json, cannot be read; remove both" in said
     for name, value in (("Key", "0" * 64), ("InputSHA256", "0" * 64), ("Stamp", 7), ("Stamp", "0" * 64)):
         path.write_text(json.dumps(json.loads(whole) | {name: value}))
         assert run(cohort, *more) == 0
