@@ -60,7 +60,7 @@ def table(
             f"{seconds:g} on {used} cores",
             f"{spent:,.0f}",
             f"{spent / cores:,.1f}",
-            f"{spent * price:,.0f}",
+            f"{spent * price:,.2f}",
         )
         lines.append(f"| {name} | {' | '.join(row)} |")
     lines += ["", f"| results as | MB a volume | TB for {volumes:,} |", "|---|---|---|"]

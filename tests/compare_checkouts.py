@@ -274,7 +274,7 @@ def compared(name: str, checkouts: list[Path], roots: list[Path]) -> list[str]:
     found = []
     for which, process in zip(("OLD", "NEW"), ended, strict=True):
         last = (process.stderr.strip().splitlines() or [""])[-1]
-        judged = process.returncode == 1 and "FAIL of " in last  # the records say that, too
+        judged = process.returncode == 1 and re.search("FAIL(:| in) ", last)  # the records say that, too
         if (process.returncode != STATUS.get(name, 0) and not judged) or "Traceback" in process.stderr:
             found.append(f"{which}: exit status {process.returncode}, expected {STATUS.get(name, 0)}: {last}")
     if name in PRINTED:

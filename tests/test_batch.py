@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -47,6 +48,101 @@ def test_a_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert list(results(tmp_path / "out")) == ["a/one.nii.gz", "a/two.nii", "b/three.nii.gz"]
     assert run(folder / "a" / "two.nii", tmp_path / "single.nii") == 0
     assert (tmp_path / "single.nii").read_bytes() == (tmp_path / "out" / "a" / "two.nii").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--fast", "--isotropic"], "--method fast: only seran estimates what lies between slices"),
+        (["--adapt", "60"], "--adapt: only --isotropic uses it"),
+        (["--method", "bicubic", "--maps"], "--maps: bicubic estimates nothing"),
+        (["--method", "bicubic", "--uncertainty"], "--uncertainty: half-widths are of native weights"),
+        (["--acquisition", "bicubic", "--noise", "0.02"], "--noise: only native weights use it"),
+        (["--method", "nlm", "--scale", "1"], "--scale 1: keeps the grid"),
+        (["--method", "vdsr", "--scale", "3"], "no weights are shipped for vdsr-x3-bd"),
+        (["--method", "sran"], "--method sran: expected"),
+    ],
+)
+def test_options_that_suit_no_scan_are_refused_before_the_first(
+    words: list[str], said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tmp_path / "raw"
+    (raw / "sub-1" / "anat").mkdir(parents=True)
+    (raw / "dataset_description.json").write_text('{"Name": "one", "BIDSVersion": "1.10.0"}')
+    shutil.copy(folder / "a" / "one.nii.gz", raw / "sub-1" / "anat" / "sub-1_T2w.nii.gz")
+    for command in (["upscale", str(folder)], ["bids", str(raw)]):
+        level = ["participant"] * (command[0] == "bids")
+        assert cli.run([*command, str(tmp_path / "out"), *level, *words]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"seran: {said}")
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_run_says_how_far_it_came(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, seen = batch.job.run, []
+
+    def stopped(source: Path, *how: Any) -> Any:
+        seen.append(source)
+        if len(seen) % 2 == 0:
+            raise KeyboardInterrupt
+        return known(source, *how)
+
+    monkeypatch.setattr(batch.job, "run", stopped)
+    assert run(folder, tmp_path / "out") == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "seran: interrupted: 1 of 3 scans is done; the same command with --resume continues"
+    assert run(folder, tmp_path / "out", "--resume") == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "seran: interrupted: 2 of 3 scans are done; the same command continues"
+
+
+def test_two_runs_share_the_scans(folder: Path, tmp_path: Path) -> None:
+    """Each scan is sharpened by one of them, and the other counts it as there."""
+    base = nib.load(folder / "a" / "two.nii")
+    for i in range(6):
+        nib.save(nib.Nifti1Image(base.get_fdata() + i, base.affine), folder / "a" / f"more{i}.nii")
+    words = [*COMMAND, folder, tmp_path / "out", "--resume", "--method", "fast", "--threads", "1"]
+    how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    runs = [subprocess.Popen([*map(str, words)], **how) for _ in range(2)]
+    said = [one.communicate(timeout=300) for one in runs]
+    numbers = [[int(word) for word in re.findall(r"(\d+) ", out)] for out, _ in said]
+    assert [sum(found) for found in numbers] == [9, 9], said
+    assert numbers[0][0] + numbers[1][0] == 9, said
+    assert not list(tmp_path.rglob(".part*"))
+
+
+def test_what_another_run_is_at_work_on_is_waited_for(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run(folder, out) == 0
+    made = out / "a" / "one.nii.gz"
+    whole, told = made.read_bytes(), (out / "a" / "one.json").read_bytes()
+    times = made.stat()
+    made.unlink()
+    (out / "a" / "one.json").unlink()
+    hidden = out / "a" / f"{files._mark()}{os.getppid()}-other"
+    hidden.mkdir()
+    (hidden / made.name).touch()
+
+    def waited(_: float) -> None:  # meanwhile the other run ends
+        made.write_bytes(whole)
+        os.utime(made, ns=(times.st_atime_ns, times.st_mtime_ns))
+        (out / "a" / "one.json").write_bytes(told)
+        shutil.rmtree(hidden)
+
+    monkeypatch.setattr(batch.time, "sleep", waited)
+    capsys.readouterr()
+    assert run(folder, out, "--resume") == 0
+    assert capsys.readouterr().out == "0 sharpened, 3 there already, 0 failed\n"
+
+
+def test_a_scan_that_fails_leaves_no_empty_folder(folder: Path, tmp_path: Path) -> None:
+    (folder / "b" / "three.nii.gz").write_bytes(b"nothing")
+    assert run(folder, tmp_path / "out") == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
 
 
 def test_results_among_the_scans_are_not_scans(

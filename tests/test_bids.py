@@ -47,7 +47,12 @@ def raw(tmp_path: Path) -> Path:
         save(root / name, i)
     save(root / "sub-02" / "func" / "sub-02_task-rest_bold.nii.gz", 7, (20, 22, 4, 3))
     told = {
-        "dataset_description.json": {"Name": "made", "BIDSVersion": "1.10.0", "License": "CC0"},
+        "dataset_description.json": {
+            "Name": "made",
+            "BIDSVersion": "1.10.0",
+            "License": "CC0",
+            "Authors": ["Ada"],
+        },
         "T1w.json": {"MagneticFieldStrength": 1.5, "EchoTime": 0.004, "Manufacturer": "none"},
         "sub-01/sub-01_T1w.json": {"EchoTime": 0.005},
         "sub-01/ses-b/anat/sub-01_ses-b_T1w.json": {"MagneticFieldStrength": 3, "AcquisitionMatrixPE": 22},
@@ -85,11 +90,13 @@ def test_names_and_metadata(raw: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert told["SpatialReference"] == "orig"
     assert told["Resolution"] == "2 times the input's matrix in the plane of the slices"
     assert "AcquisitionMatrixPE" not in told  # no longer true
-    assert told["Description"] == ("Sharpened in the plane of the slices by Bicubic [2D]. Not for diagnosis.")
+    assert told["Description"] == "Sharpened by Bicubic [2D]. Not for diagnosis."
     assert "network" not in (out / "README.md").read_text() + (out / "descriptions.tsv").read_text()
     described = json.loads((out / "dataset_description.json").read_text())
     link = out / described["DatasetLinks"]["raw"]
     assert (link / told["Sources"][0].removeprefix("bids:raw:")).is_file()
+    assert described["License"] == "CC0"
+    assert described["Authors"] == ["Ada"]
 
 
 @pytest.mark.slow
@@ -120,6 +127,45 @@ def test_the_official_validator_accepts_it(raw: Path, stub: Path, tmp_path: Path
     assert "SkullStripped" in done.stdout
 
 
+@pytest.mark.slow
+def test_slices_made_thin_join_results_of_another_grid(raw: Path, tmp_path: Path) -> None:
+    """One label, one description, whatever the grid: also for the official validator."""
+    out = tmp_path / "out"
+    words = ["bids", str(raw), str(out), "participant", "--participant-label", "02", "--strict", "off"]
+    assert cli.run(words) == 0
+    described = (out / "descriptions.tsv").read_text()
+    assert cli.run([*words, "--isotropic"]) == 0
+    assert [Path(name).name for name in images(out)] == [
+        "sub-02_res-iso_desc-seran_FLAIR.nii.gz",
+        "sub-02_res-x2_desc-seran_FLAIR.nii.gz",
+    ]
+    assert (out / "descriptions.tsv").read_text() == described
+    thin, finer = (json.loads(path.read_text()) for path in sorted(out.rglob("*_FLAIR.json")))
+    assert thin["Description"] == finer["Description"] == described.splitlines()[1].split("\t")[1]
+    assert thin["Resolution"].startswith("thick slices made thin: voxels of about the finest spacing")
+    done = subprocess.run([VALIDATOR, "--json", out], capture_output=True, text=True, timeout=300)
+    found = json.loads(done.stdout)["issues"]["issues"]
+    assert [i["code"] for i in found if i["severity"] == "error"] == []
+
+
+def test_labels_are_described_once_and_only_with_a_result(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    image = raw / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz"
+    whole = image.read_bytes()
+    image.write_bytes(b"nothing")
+    words = (raw, out, "participant", "--participant-label", "02")
+    assert run(*words) == 1
+    assert not (out / "descriptions.tsv").exists()
+    (out / "descriptions.tsv").write_text("desc_id\tdescription\ndesc-bicubic\tof 0.1\ndesc-mine\tmine\n")
+    image.write_bytes(whole)
+    assert run(*words) == 0
+    assert (out / "descriptions.tsv").read_text().splitlines() == [
+        "desc_id\tdescription",
+        "desc-bicubic\tSharpened by Bicubic [2D]. Not for diagnosis.",
+        "desc-mine\tmine",
+    ]
+
+
 def test_participants_sessions_and_suffixes(raw: Path, tmp_path: Path) -> None:
     def chosen(*args: str) -> list[str]:
         out = tmp_path / "-".join(args)
@@ -130,6 +176,31 @@ def test_participants_sessions_and_suffixes(raw: Path, tmp_path: Path) -> None:
     assert chosen("--participant_label", "sub-01", "02", "--suffix", "FLAIR") == ["sub-02"]
     assert chosen("--session-label", "a") == ["sub-01_ses-a_acq-ax_run-2", "sub-01_ses-a"]
     assert chosen("--suffix", "bold") == ["sub-02_task-rest"]
+
+
+def test_what_is_done_is_told_scan_by_scan_in_the_log(
+    raw: Path, stub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is there already, pages that are made later, the matrix and the engine; no Python."""
+    out, log = tmp_path / "out", tmp_path / "log"
+    save(raw / "sub-02" / "anat" / "sub-02_inplaneT2.nii.gz", 8)
+    words = [raw, out, "participant", "--participant-label", "02"]
+    assert cli.run(["bids", *map(str, words), "--fast", "--strict", "off", "--log", str(log)]) == 0
+    assert (
+        "seran: 2 images of other suffixes were not asked for (bold, inplaneT2)\n" in capsys.readouterr().err
+    )
+    told = log.read_text()
+    assert "fast (fast-native.onnx): slices along axis 2, matrix 26x22x5 -> 52x44x5\n" in told
+    assert "array" not in told
+    assert "numpy" not in told
+    assert run(*words, "--suffix", "FLAIR", "inplaneT2", "bold") == 0
+    assert "not asked for" not in capsys.readouterr().err
+    log.unlink()
+    assert run(*words, "--report", "--log", log) == 0
+    name = "sub-02_res-x2_desc-bicubic_FLAIR"
+    told = log.read_text()
+    assert f" INFO [1/1] there already: {out / 'sub-02' / 'anat' / name}.nii.gz\n" in told
+    assert f" INFO page: {out / name}.html\n" in told
 
 
 def test_labels_of_the_resolution(raw: Path) -> None:
@@ -168,7 +239,7 @@ def test_other_options_have_other_names(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert dataset.naming(Options(fast=True), Engine()) == dataset.naming(Options("fast"), Engine())
     words = dataset.naming(Options(scanner=Scanner(noise="0.02")), Engine()).description
-    network = "Sharpened in the plane of the slices by a super-resolution network, seran"
+    network = "Sharpened by a super-resolution network, seran"
     assert words == f"{network}; noise 0.02. Not for diagnosis."
 
 
@@ -182,6 +253,20 @@ def test_other_options_replace_nothing(raw: Path, tmp_path: Path) -> None:
     with (out / "descriptions.tsv").open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert [row["desc_id"] for row in rows] == ["desc-bicubic", "desc-bicubicDtypeUint16"]
+
+
+def test_maps_stay_where_a_later_run_asks_for_none(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["bids", str(raw), str(out), "participant", "--participant-label", "02", "--strict", "off"]
+    assert cli.run([*words, "--maps"]) == 0
+    before, described = images(out), (out / "descriptions.tsv").read_text()
+    assert any("desc-seranestimated" in name for name in before)
+    assert cli.run(words) == 0
+    assert "0 sharpened, 1 there already, 0 failed" in capsys.readouterr().out
+    assert images(out) == before
+    assert (out / "descriptions.tsv").read_text() == described
 
 
 def test_done_scans_are_passed_over_by_content(
@@ -286,6 +371,8 @@ def test_what_is_nearly_a_scan_is_named(
     for name, why in wrong.items():
         assert f"failed: {raw / name}: {why}" in told
     assert "sub-03_FLAIR.nii.gz: a link to what is not there; get it first" in told
+    note = tmp_path / "out" / "logs" / "sub-03_res-x2_desc-bicubic_FLAIR.txt"
+    assert note.read_text().startswith("a link to what is not there; get it first")
     assert f"{raw}/sub-04/anat: Permission denied" in told
     assert run(raw, tmp_path / "out", "group") == 1
     assert "4 of 17 scans are sharpened" in capsys.readouterr().err
@@ -352,7 +439,11 @@ def test_two_of_one_name(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (b"[" * 100_000, "expected a JSON object (nested too deep)"),
         (b"[1]", "expected a JSON object, got [1]"),
         (b'{"EchoTime": {"a": 1}}', "its JSON files say EchoTime: {'a': 1}"),
-        (b'{"SkullStripped": "no"}', "its JSON files say SkullStripped: 'no'"),
+        (b'{"EchoTime": "fast"}', "its JSON files say EchoTime: 'fast'; expected a number; correct that"),
+        (b'{"FlipAngle": [9, "x"]}', "its JSON files say FlipAngle: [9, 'x']; expected a number"),
+        (b'{"RepetitionTime": true}', "its JSON files say RepetitionTime: True; expected a number"),
+        (b'{"EchoTime": [0.007], "DeviceSerialNumber": 35008, "ScanOptions": ["FS", "PFP"]}', ""),
+        (b'{"SkullStripped": "no"}', "its JSON files say SkullStripped: 'no'; expected true or false"),
         (b"\xff{}", "expected a JSON object ("),
     ],
 )
@@ -366,7 +457,40 @@ def test_metadata_of_any_kind(
     assert "Traceback" not in told
     if not said:
         made = json.loads(next((tmp_path / "out").rglob("*_FLAIR.json")).read_text())
-        assert made.get("EchoTime") == (0.007 if b"0.007" in text else None)
+        assert made.get("EchoTime") == (
+            [0.007] if b"[0.007]" in text else 0.007 if b"0.007" in text else None
+        )
+
+
+def test_what_is_assumed_of_the_skull_is_said(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scan whose background is constant may be stripped; nobody says so until its JSON does."""
+    out, anat = tmp_path / "out", raw / "sub-02" / "anat"
+    words = ["bids", str(raw), str(out), "participant", "--participant-label", "02"]
+    words += ["--strict", "off", "--fast"]
+    save(anat / "sub-02_FLAIR.nii.gz", 3, (100, 92, 3))
+
+    def said() -> tuple[object, object, bool]:
+        told = json.loads(next(out.rglob("*_FLAIR.json")).read_text())
+        line = (
+            "1 result with a constant background: SkullStripped is not stated in the raw data, and false is"
+        )
+        return told["SkullStripped"], told.get("SkullStrippedBy"), line in capsys.readouterr().err
+
+    assert cli.run(words) == 0
+    assert said() == (False, "assumed", True)
+    (anat / "sub-02_FLAIR.json").write_text('{"SkullStripped": true}')
+    assert cli.run([*words, "--force"]) == 0
+    assert said() == (True, None, False)
+    (anat / "sub-02_FLAIR.json").unlink()
+    image = nib.load(anat / "sub-02_FLAIR.nii.gz")
+    noise = np.abs(np.random.default_rng(0).normal(0, 5, image.shape))
+    nib.save(
+        nib.Nifti1Image(image.get_fdata() + noise, image.affine, image.header), anat / "sub-02_FLAIR.nii.gz"
+    )
+    assert cli.run(words) == 0
+    assert said() == (False, "assumed", False)
 
 
 def test_what_is_no_data_set_is_refused(
@@ -381,6 +505,8 @@ def test_what_is_no_data_set_is_refused(
         raw, tmp_path / "o", "participant", "--participant-label", "09"
     )
     assert "ends in PDw" in said(raw, tmp_path / "out", "participant", "--suffix", "PDw")
+    wrong = said(raw, tmp_path / "out", "participant", "--suffix", "FLAIR", "t1w")
+    assert wrong == "seran: --suffix t1w: did you mean T1w?\n"
     for inside in (raw, raw / "sub-01", raw / "sourcedata" / "seran", raw / "derivatives"):
         line = said(raw, inside, "participant")
         assert "would lie among the raw data; name another folder, or" in line
@@ -418,6 +544,23 @@ def test_what_a_user_wrote_is_kept(raw: Path, tmp_path: Path, capsys: pytest.Cap
     assert run(raw, out, "participant", "--participant-label", "02") == 1
     assert f"{own} exists, and no record beside it" in capsys.readouterr().err
     assert {path.read_text() for path in (own, out / "README.md")} == {"mine"}
+    beside = own.with_name("sub-02_res-x2_desc-bicubic_FLAIR.json")
+    beside.write_text("{")
+    assert run(raw, out, "participant", "--participant-label", "02", "--resume") == 1
+    said = (
+        f"{own} exists, and the record beside it, {beside.name}, cannot be read; remove both, or give --force"
+    )
+    assert said in capsys.readouterr().err
+    assert run(raw, out, "participant", "--participant-label", "02", "--force") == 0
+    assert own.read_bytes() != b"mine"
+    for words, line in (
+        ([], "0 sharpened, 1"),
+        (["--force"], "1 sharpened, 0"),
+        (["--force", "--resume"], "0 sharpened, 1"),
+    ):
+        capsys.readouterr()
+        assert run(raw, out, "participant", "--participant-label", "02", *words) == 0
+        assert f"{line} there already" in capsys.readouterr().out
     (out / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "mriqc"}]}')
     (out / "group.tsv").write_text("mine")
     assert run(raw, out, "group") == 2

@@ -155,6 +155,46 @@ def test_cpus_of_all_processes_together(monkeypatch: pytest.MonkeyPatch) -> None
         Limits(n_cpus=0)
 
 
+def test_the_script_of_a_job_array_asks_for_what_a_job_needs(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPUs, memory and a scratch folder go to SLURM and into the command; nothing is written, and no JSON."""
+    out, log = tmp_path / "out", tmp_path / "run.log"
+    words = ["bids", raw, out, "participant", "--cluster", "sbatch", "--n_cpus", 8, "--mem-mb", 16000]
+    words += ["-w", "$TMPDIR/seran x", "--json", "--log", log, "--workers", 3]
+    words = [*map(str, words)]
+    monkeypatch.setattr("sys.argv", ["seran", *words])
+    assert cli.run(words) == 0
+    script = capsys.readouterr().out
+    assert script.startswith("#!/bin/bash\n")
+    for line in ("--array=1-3", "--cpus-per-task=8", "--mem=16000M", "--time=24:00:00"):
+        assert f"\n#SBATCH {line}\n" in script
+    assert not out.exists()
+    assert not log.exists()
+    (shell := tmp_path / "job.sh").write_text(script.replace("exec seran", "printf '%s\\n'"))
+
+    def ran(**variables: str) -> subprocess.CompletedProcess[str]:
+        how: dict[str, Any] = {"capture_output": True, "text": True, "env": {"TMPDIR": "/local", **variables}}
+        return subprocess.run(["bash", shell], **how)
+
+    done = ran(SLURM_ARRAY_TASK_ID="2", SLURM_CPUS_PER_TASK="6").stdout.splitlines()
+    assert done == [
+        "bids", str(raw), str(out), "participant", "--json", "--log", str(log),
+        "--mem-mb", "16000", "--work-dir", "/local/seran x", "--threads", "6", "--part", "2/3",
+    ]  # fmt: skip
+    assert ran(SLURM_ARRAY_TASK_ID="2").stdout.splitlines()[-3] == "8"
+    assert "submit this with sbatch, or set it to a number from 1 to 3" in ran().stderr
+    words = ["bids", str(raw), str(out), "participant", "--cluster", "sbatch"]
+    monkeypatch.setattr("sys.argv", ["seran", *words])
+    assert cli.run(words) == 0
+    script = capsys.readouterr().out
+    assert "\n#SBATCH --cpus-per-task=4\n#SBATCH --mem=4G\n" in script
+    assert '--threads "${SLURM_CPUS_PER_TASK:-4}"' in script
+    words[3] = "group"
+    assert cli.run(words) == 2
+    assert "--cluster sbatch: is for participant" in capsys.readouterr().err
+
+
 def test_memory_of_all_processes_together() -> None:
     before = resource.getrlimit(resource.RLIMIT_DATA)
     with Limits(mem_mb=90_000).bounded(Cluster("local", 2)):
@@ -163,6 +203,10 @@ def test_memory_of_all_processes_together() -> None:
         with pytest.raises(MemoryError) as stop:
             np.ones(40_000_000_000, np.uint8)
     assert "needs about 40 GB more memory" in (machine.short_of_memory(stop.value) or "")
+    small = machine.short_of_memory(MemoryError((65, 1000, 1000), np.dtype(np.uint8)))
+    assert "needs about 65 MB more memory" in (small or "")
+    with Limits(mem_mb=90_000).bounded(Cluster()):
+        assert (machine.short_of_memory(stop.value) or "").endswith("; give --mem-mb 130000 or more")
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     with Limits().bounded(Cluster()):
         assert resource.getrlimit(resource.RLIMIT_DATA) == before

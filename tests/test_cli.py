@@ -66,6 +66,8 @@ def test_help_is_plain_and_in_groups(
                 assert text.startswith(f"usage: {' '.join(['seran', name, *words])} "), text
                 assert text.isascii() or not re.search("[\u2500-\u257f\x1b]", text), text
                 assert not re.search("`|None|FLOAT|INT|Raises|(^|\\W)Args", text), text
+                headings = re.findall(r"^\S.*:$", text, re.MULTILINE)
+                assert len(headings) == len({*headings}), text
                 flow = [line for line in text.splitlines() if line.startswith(" " * 26)]
                 assert all(len(line) <= min(int(width), 100) or " " not in line.strip() for line in flow)
     cli.run(["upscale", "--help"])

@@ -164,13 +164,16 @@ def test_a_poisoned_scan_fails_alone(tmp_path: Path) -> None:
     program.write_text(POISON)
     done = subprocess.run(
         [sys.executable, program, "upscale", source, out, "--cluster", "local", "--workers", "2",
-         "--tries", "2"],
+         "--tries", "2", "--log", tmp_path / "log"],
         env={**os.environ, "TRIES": str(tmp_path / "tries")}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "7 sharpened, 0 there already, 1 failed" in done.stderr
     assert "scan03.nii.gz: its worker died 2 times" in done.stderr
     assert (tmp_path / "tries").read_text() == "xx"
+    lines = re.findall(r"WARNING (.*: its worker died, .*)", (tmp_path / "log").read_text())
+    poisoned, why = source / "scan03.nii.gz", "out of memory, or killed?"
+    assert lines == [f"{poisoned}: its worker died, try {n} of 2; {why}" for n in (1, 2)]
     whole(out, 7)
 
 
@@ -306,9 +309,9 @@ def test_the_script_of_a_job_array_does_every_scan_once(tmp_path: Path) -> None:
 def test_what_cannot_be_a_cluster(tmp_path: Path) -> None:
     for bad in (
         {"cluster": "http://x"}, {"workers": -1}, {"tries": 0}, {"part": "0/3"}, {"part": "4/3"},
-        {"part": "a"},
+        {"part": "a"}, {"part": "1/2", "cluster": "sbatch"},
     ):  # fmt: skip
-        with pytest.raises(BadInput, match=r"--\w+ .+: (must be|expected)"):
+        with pytest.raises(BadInput, match=r"--\w+( .+)?: (must be|expected|the script)"):
             Cluster(**bad)
     with pytest.raises(BadInput, match="no scheduler answers"):
         list(cluster.spread(str, [1], Cluster("tcp://127.0.0.1:9"), lambda item, why: why))
@@ -318,6 +321,37 @@ def test_what_cannot_be_a_cluster(tmp_path: Path) -> None:
     assert process.returncode == 2
 
 
+def test_slurm_without_a_file_for_it_and_with_the_one_of_the_page() -> None:
+    dask, jobqueue = pytest.importorskip("dask"), pytest.importorskip("dask_jobqueue")
+    nothing = {"jobqueue.slurm.cores": None, "jobqueue.slurm.memory": None}
+    said = r"jobqueue\.yaml states no cores and memory for slurm; docs/cluster"
+    with dask.config.set(nothing), pytest.raises(BadInput, match=said):
+        list(cluster.spread(str, [1], Cluster("slurm"), lambda item, why: why))
+    page = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
+    block = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    stated = pytest.importorskip("yaml").safe_load(block[1])["jobqueue"]["slurm"]
+    stated = {f"jobqueue.slurm.{name}": value for name, value in stated.items()}
+    with dask.config.set(stated), jobqueue.SLURMCluster() as made:
+        script = made.job_script()
+    for line in ("-p NAME", "-A NAME", "--cpus-per-task=4", "--mem=4G", "-t 24:00:00"):
+        assert f"#SBATCH {line}\n" in script
+
+
+def test_the_page_says_how_what_dead_nodes_left_is_removed(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
+    words = re.search(r"find derivatives/seran (-name.*)", page)
+    assert words is not None
+    yesterday = time.time() - 3 * 86400
+    for name in ("sub-1/.part-old-1-x", "sub-1/.part-new-1-x", "sub-1/kept"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.nii").touch()
+        if "new" not in name:
+            os.utime(tmp_path / name, (yesterday, yesterday))
+    subprocess.run(f"find {tmp_path} {words[1]}", shell=True, check=True)
+    assert sorted(p.name for p in (tmp_path / "sub-1").iterdir()) == [".part-new-1-x", "kept"]
+
+
 def test_a_script_holds_every_name_or_there_is_none() -> None:
     with pytest.raises(BadInput, match=r"caf\udce9: expected a name that a script can hold"):
-        Cluster("sbatch").script(["seran", "upscale", "caf\udce9"], 1)
+        Cluster("sbatch").script(["upscale", "caf\udce9"], 1)

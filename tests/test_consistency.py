@@ -276,6 +276,7 @@ def test_maps_go_with_their_result(scan: Path, tmp_path: Path, capsys: pytest.Ca
         seran.upscale(map_)
     assert cli.run([*words, "--force"]) == 0
     assert not map_.exists()
+    assert f"{map_}: removed: the result that it was made with is replaced" in capsys.readouterr().err
     assert cli.run([*words, "--maps", "--resume"]) == 0
     map_.write_bytes(map_.read_bytes()[:100])
     assert cli.run([*words, "--maps", "--resume"]) == 0

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import pytest
@@ -116,3 +117,20 @@ def test_the_steps_of_the_dockerfile(scan: Path, tmp_path: Path) -> None:
     assert nib.load(data / "sharp.nii.gz").shape == (52, 68, 5)
     assert subprocess.run([*user, "touch", opt / "seran/bin/new"], capture_output=True).returncode != 0
     subprocess.run(["chmod", "-R", "u+w", opt], check=True)
+
+
+def test_data_sets_are_mounted_so_that_links_hold_outside() -> None:
+    """The folder of results reaches the raw data by the same way within and without: one parent."""
+    page = (ROOT / "docs" / "containers.md").read_text()
+    lines = [line for line in page.replace("\\\n", " ").splitlines() if " bids /" in line]
+    assert len(lines) == 3
+    for line in lines:
+        assert re.search(r"--(volume /study:/study|bind /study)\s", line)
+        assert "bids /study/raw /study/derivatives/seran participant" in line
+    block = re.search(r"```\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
+    assert block is not None
+    how: dict[str, Any] = {"capture_output": True, "text": True}
+    how["input"] = block[1].replace("exec apptainer", "echo")
+    done = subprocess.run(["bash"], env={"SLURM_ARRAY_TASK_ID": "7"}, **how)
+    assert done.stdout.endswith("participant --threads 4 --part 7/50\n")
+    assert "submit this with sbatch" in subprocess.run(["bash"], env={}, **how).stderr

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from seran import cli, grid, io, methods
+from seran import cli, grid, io, machine, methods
 from seran.classical import bicubic
 from seran.engines import openvino
 from seran.errors import BadInput
@@ -558,7 +558,9 @@ def test_a_limit_of_memory_is_one_true_line(tmp_path: Path, limit: float) -> Non
     )
     assert made.returncode == 2
     text = made.stderr.splitlines()[-1]
-    assert re.search(rf"needs (about [\d.]+ GB )?more memory, and {limit / 1e9:.2g} GB are allowed", text)
+    assert re.search(
+        rf"needs (about [\d.]+ [GM]B )?more memory, and {machine.amount(limit)} are allowed", text
+    )
     assert len(made.stderr.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.nii"]
 

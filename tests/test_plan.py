@@ -21,7 +21,7 @@ def test_the_page_is_made_by_the_program() -> None:
 def test_a_sum_that_can_be_done_by_hand() -> None:
     """1000 volumes of 36 s on 2 cores: 20 core-hours, 5 hours on 4 cores, 2 of money at 0.1."""
     said = plan("--seconds", 36, "--on", 2, "--volumes", 1000, "--cores", 4, "--price", 0.1)
-    assert "| yours | 36 on 2 cores | 20 | 5.0 | 2 |" in said
+    assert "| yours | 36 on 2 cores | 20 | 5.0 | 2.00 |" in said
     rows = [row.split("|") for row in plan().splitlines() if row.startswith("| .nii.gz")]
     assert len(rows) == 2
     for row in rows:

@@ -341,7 +341,7 @@ def test_a_check_that_fails_is_the_exit_status_and_the_result_is_kept(
     assert cli.run(["upscale", str(scan), str(out), *args]) == 1
     said = capsys.readouterr()
     assert "FAIL      residual" in said.out
-    assert f"{out}: FAIL of intensities, residual" in said.err
+    assert f"{out}: FAIL: intensities, residual" in said.err
     assert f"is kept: look at it and at {web} before" in said.err
     assert out.exists()
     assert "FAIL" in page(web).text

@@ -109,6 +109,41 @@ def test_what_is_finished_is_not_read(
     assert not hashed
 
 
+@pytest.mark.parametrize(("asked", "also"), [("maps", "uncertainty"), ("uncertainty", "maps")])
+def test_no_map_goes_where_its_result_stays(
+    asked: str, also: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More than is asked for is there; where something is added, all that was there is made with it."""
+    (tmp_path / "in").mkdir()
+    nib.save(nib.Nifti1Image(phantom((26, 34, 5)), oblique()), tmp_path / "in" / "a.nii")
+    words = ["upscale", str(tmp_path / "in"), str(tmp_path / "out"), "--resume", "--strict", "off"]
+    names = {"maps": "a_estimated.nii", "uncertainty": "a_uncertainty.nii"}
+
+    def made() -> dict[str, str]:
+        return {path.name: files.sha256(path) for path in (tmp_path / "out").iterdir()}
+
+    assert cli.run([*words, f"--{asked}"]) == 0
+    before = made()
+    assert sorted(before) == sorted(["a.json", "a.nii", names[asked]])
+    for more in ([], [f"--{asked}"], ["--verify"]):
+        capsys.readouterr()
+        assert cli.run([*words, *more]) == 0
+        assert told(capsys) == "0 sharpened, 1 there already"
+        assert made() == before
+    assert cli.run([*words, f"--{also}"]) == 0
+    assert told(capsys) == "1 sharpened, 0 there already"
+    now = made()
+    assert sorted(now) == sorted(["a.json", "a.nii", *names.values()])
+    assert [now[name] for name in ("a.nii", names[asked])] == [before[n] for n in ("a.nii", names[asked])]
+    assert cli.run(words) == 0
+    assert told(capsys) == "0 sharpened, 1 there already"
+    nib.save(nib.Nifti1Image(phantom((26, 34, 5), 1), oblique()), tmp_path / "in" / "a.nii")
+    assert cli.run([*words, "--maps"]) == 0  # of another scan: the other image goes, and is named
+    gone = tmp_path / "out" / names["uncertainty"]
+    assert f"{gone}: removed: the result that it was made with is replaced" in capsys.readouterr().err
+    assert sorted(made()) == ["a.json", "a.nii", names["maps"]]
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_bit_that_changes_in_silence_is_found_by_verify(
     name: str, cohort: Path, capsys: pytest.CaptureFixture[str]
@@ -173,7 +208,7 @@ def test_a_record_that_is_damaged_vouches_for_nothing(
     assert run(cohort, *more) == 1
     said = capsys.readouterr().err
     assert "0 sharpened, 2 there already, 1 failed" in said
-    assert "a.nii exists, and no record beside it says that seran made it; remove it" in said
+    assert "a.nii exists, and the record beside it, a.json, cannot be read; remove both" in said
     for name, value in (("Key", "0" * 64), ("InputSHA256", "0" * 64), ("Stamp", 7), ("Stamp", "0" * 64)):
         path.write_text(json.dumps(json.loads(whole) | {name: value}))
         assert run(cohort, *more) == 0

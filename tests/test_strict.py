@@ -49,8 +49,8 @@ def test_one_scan(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     scan, out = scans / "a.nii.gz", tmp_path / "out.nii.gz"
     assert run("upscale", scan, out) == 1
     told = capsys.readouterr()
-    assert told.out.endswith("; FAIL of residual, see Checks in out.json\n")
-    line = f"seran: {out}: FAIL of residual; it is kept: look at it and at Checks in out.json {ADVICE}"
+    assert told.out.endswith("; FAIL: residual, see Checks in out.json\n")
+    line = f"seran: {out}: FAIL: residual; it is kept: look at it and at Checks in out.json {ADVICE}"
     assert told.err == line
     made, written = whole(out), out.stat()
     assert (made.verdict, made.failed) == ("FAIL", ["residual"])
@@ -58,7 +58,7 @@ def test_one_scan(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run("upscale", scan, out, "--resume") == 1  # it is there, and as bad as before
     told = capsys.readouterr()
     there = (
-        f"{out} is there already, from the same scan and options; FAIL of residual, see Checks in out.json\n"
+        f"{out} is there already, from the same scan and options; FAIL: residual, see Checks in out.json\n"
     )
     assert told == (there, line)
     assert run("upscale", scan, out, "--resume", "--strict", "off") == 0
@@ -67,7 +67,7 @@ def test_one_scan(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
 
     assert run("upscale", scan, out, "--force", "--strict", "off") == 0  # which changes nothing of it
     told = capsys.readouterr()
-    assert told.out.endswith("; FAIL of residual, see Checks in out.json\n")
+    assert told.out.endswith("; FAIL: residual, see Checks in out.json\n")
     assert told.err == ""
     again = whole(out)
     assert (again.key, again.result_sha256) == (made.key, made.result_sha256)
@@ -101,7 +101,7 @@ def test_many(
     if where:
         pytest.importorskip("distributed")
     out = tmp_path / "out"
-    bad = f"FAIL of 1 result: {out / 'a.nii.gz'} (residual)"
+    bad = f"FAIL in 1 result: {out / 'a.nii.gz'} (residual)"
     last = f"seran: {{}} failed; {bad}; look at each {ADVICE}"
     assert run("upscale", scans, out, *where) == 1
     told = capsys.readouterr()
@@ -114,7 +114,7 @@ def test_many(
     lines = capsys.readouterr().err.splitlines(keepends=True)
     assert lines[-1] == last.format("0 sharpened, 2 there already, 0")
     assert len(lines) == 2  # of all that is there, what is bad
-    assert lines[0].endswith("; FAIL of residual, see Checks in a.json\n")
+    assert lines[0].endswith("; FAIL: residual, see Checks in a.json\n")
     assert run("upscale", scans, out, "--resume", "--strict", "off", *where) == 0
     assert capsys.readouterr().out == f"0 sharpened, 2 there already, 0 failed; {bad}\n"
     assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}
@@ -131,9 +131,9 @@ def test_of_many_a_few_are_named(scans: Path, tmp_path: Path, capsys: pytest.Cap
         save(scans / f"more{i}.nii.gz", phantom((26, 34, 5)) + i)
     assert run("upscale", scans, tmp_path / "out") == 1
     *lines, last = capsys.readouterr().err.splitlines()
-    assert sum("; FAIL of residual, see Checks in " in line for line in lines) == 5
+    assert sum("; FAIL: residual, see Checks in " in line for line in lines) == 5
     assert last.count(" (residual)") == 3
-    assert "FAIL of 5 results: " in last
+    assert "FAIL in 5 results: " in last
     assert " and 2 more; look at each before" in last
 
 
@@ -160,9 +160,9 @@ def test_bids(tmp_path: Path, scans: Path, capsys: pytest.CaptureFixture[str]) -
     (raw / "dataset_description.json").write_text('{"Name": "made", "BIDSVersion": "1.10.0"}')
     for counts in ("2 sharpened, 0 there already", "0 sharpened, 2 there already"):
         assert run("bids", raw, out, "participant") == 1
-        assert f"seran: {counts}, 0 failed; FAIL of 1 result: " in capsys.readouterr().err
+        assert f"seran: {counts}, 0 failed; FAIL in 1 result: " in capsys.readouterr().err
     assert run("bids", raw, out, "participant", "--strict", "off") == 0  # of the same names
-    assert "0 sharpened, 2 there already, 0 failed; FAIL of 1 result: " in capsys.readouterr().out
+    assert "0 sharpened, 2 there already, 0 failed; FAIL in 1 result: " in capsys.readouterr().out
     results = sorted(out.rglob("*_T2w.nii.gz"))
     bad, warned = (whole(path) for path in results)
 

@@ -44,6 +44,8 @@ maintain:
 seran help COMMAND says more; --quiet and --verbose go with every command; --version.
 """
 QUIET, VERBOSE = {"-q", "--quiet"}, {"-v", "--verbose"}
+KEEPING = ("train", "prepare", "weights")
+"""Commands that go on from what an interrupted one kept: downloads and training."""
 COMMANDS = re.findall(r"^  (\w+) ", USAGE, re.MULTILINE)
 
 
@@ -147,9 +149,11 @@ def _command(args: list[str], verbose: bool) -> int:
         return _fail(str(error), 1 if isinstance(error, Incomplete) else 2)
     except ModuleNotFoundError as error:
         return _fail(str(needed(f"seran {args[0]}", error)))
-    except KeyboardInterrupt:
-        kept = "downloads and training go on from what they kept, with the same command"
-        return _fail(f"interrupted; no half-written result is left; {kept}", 130)
+    except KeyboardInterrupt as stop:
+        if str(stop):  # whoever was stopped says how far it came
+            return _fail(f"interrupted: {stop}", 130)
+        kept = "; the same command goes on from what it kept" * (args[0] in KEEPING)
+        return _fail(f"interrupted; no half-written result is left{kept}", 130)
     except Exception as error:
         left = "nothing half-written is left"
         if short := short_of_memory(error):

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import glob
 import hashlib
 import os
 import platform
@@ -60,6 +61,53 @@ def sweep(folder: Path) -> None:
                 os.kill(int(left.name.split("-")[2]), 0)
             except ProcessLookupError:
                 _remove(left)
+
+
+def claimed(path: Path) -> bool:
+    """Whether another living process of this `place` is at work on what comes to a path, by its `claim`."""
+    for found in path.parent.glob(f"{_mark()}*/{glob.escape(path.name)}"):
+        with suppress(OverflowError, ValueError):
+            process = int(found.parent.name.split("-")[2])
+            if process != os.getpid() and _lives(process):
+                return True
+    return False
+
+
+def _lives(process: int) -> bool:
+    """Whether there is a process of this number; where none can be asked, there is."""
+    if os.name != "posix":  # elsewhere, to ask a process whether it is there may end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[None]:
+    """Within, other processes of this `place` know that this one is at work on what comes to a path."""
+    hidden = Path(tempfile.mkdtemp(prefix=f"{_mark()}{os.getpid()}-", dir=path.parent))
+    try:
+        (hidden / path.name).touch()
+        yield
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+@contextmanager
+def folder_for(path: Path) -> Iterator[None]:
+    """Make the folder of a path, and remove again what of it is empty in the end."""
+    made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # something is in it
+            for folder in made:
+                folder.rmdir()
 
 
 def _remove(path: Path) -> None:

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import util
 from pathlib import Path
 
@@ -26,6 +27,9 @@ EXTRAS = {  # and the modules that each brings
     "dicom": ("gdcm",),
     "winograd": ("MNN",),
 }
+STEP = 10**8  # bytes, to which the memory that is advised is rounded up
+BOUND: ContextVar[int] = ContextVar("BOUND", default=0)
+"""Bytes that this process may take, where it was `bounded`."""
 CONTROLLERS = ("", "cpu", "cpu,cpuacct")  # control groups that limit CPUs: of version 2, of version 1
 OUT_OF_MEMORY = re.compile(r"bad_alloc|allocate memory|failed to (allocate|map segment)", re.IGNORECASE)
 """What libraries say for want of memory that raise no `MemoryError`."""
@@ -101,9 +105,11 @@ def bounded(most: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     lower = [most, *(limit for limit in (soft, hard) if limit >= 0)]
     resource.setrlimit(resource.RLIMIT_DATA, (min(lower), hard))
+    token = BOUND.set(most)
     try:
         yield
     finally:
+        BOUND.reset(token)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
@@ -111,11 +117,24 @@ def short_of_memory(error: BaseException) -> str | None:
     """What to tell of an error for want of memory, after what wanted it; None for any other error."""
     if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
         return None
-    more = "more memory"
+    more, need = "more memory", 0
     if len(error.args) == 2 and hasattr(error.args[1], "itemsize"):  # numpy's: shape and type of an array
-        more = f"about {math.prod(error.args[0]) * error.args[1].itemsize / 1e9:.2g} GB more memory"
+        need = math.prod(error.args[0]) * error.args[1].itemsize
+        more = f"about {amount(need)} more memory"
     has, how = memory()
-    return f"needs {more}, and {has / 1e9:.2g} GB are {how}"
+    hint = (
+        f"; give --mem-mb {-(-(BOUND.get() + need) // STEP) * STEP // 10**6} or more" if BOUND.get() else ""
+    )
+    return f"needs {more}, and {amount(has)} are {how}{hint}"
+
+
+def amount(size: float) -> str:
+    """So many bytes of memory, in words.
+
+    >>> amount(65_000_000), amount(7e9)
+    ('65 MB', '7 GB')
+    """
+    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.2g} GB"
 
 
 def told(error: Exception) -> str:

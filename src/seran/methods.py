@@ -22,6 +22,7 @@ from seran.weights import Weights, named
 DEFAULT, FAST = "seran", "fast"
 ISOTROPIC = "isotropic"  # what weights for thick slices are called
 NATIVE = "native"  # the degradation of weights that undo what is known of a scan's acquisition
+SAME = "--scale 1: keeps the grid, which only native weights do; {} enlarges by 2, 3 or 4"
 LOADING = threading.Lock()  # threads that want the same network share it
 AUTO = Engine()
 
@@ -69,6 +70,20 @@ def _file(name: str, scale: int, degradation: str) -> Path:
     )
 
 
+def refuse_unknown(name: str, scale: int, degradation: str) -> None:
+    """Raise `BadInput` if there is no such method, or there are no shipped weights of it.
+
+    Args:
+        name: of the method, with or without its ``+``.
+        scale: 1, 2, 3 or 4.
+        degradation: bd, td or native.
+    """
+    if scale == 1 and not (is_network(name) and degradation == NATIVE):
+        raise BadInput(SAME.format(name))
+    if is_network(name):
+        _file(name.removesuffix("+"), scale, degradation)
+
+
 def method(
     name: str, scale: int, degradation: str = "bd", file: Path | None = None, engine: Engine = AUTO
 ) -> Method:
@@ -83,9 +98,7 @@ def method(
     """
     plain = name.removesuffix("+")
     if scale == 1 and (not is_network(name) or (file is None and degradation != NATIVE)):
-        raise BadInput(
-            f"--scale 1: keeps the grid, which only native weights do; {name} enlarges by 2, 3 or 4"
-        )
+        raise BadInput(SAME.format(name))
     if is_network(name):
         found = _network(plain, scale, named(file) if file else _file(plain, scale, degradation), engine)
     elif file is not None:

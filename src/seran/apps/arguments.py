@@ -137,7 +137,10 @@ def _values(kind: Any) -> tuple[type, Sequence[str], int, Sequence[str]]:  # noq
 def _help(name: str, command: Callable[..., str]) -> str:
     """The help of a command, in plain text as wide as the terminal."""
     width = min(shutil.get_terminal_size().columns, 100)
-    known = sorted([*of(command), *COMMON], key=lambda a: bool(a.flags))
+    known, order = [*of(command), *COMMON], dict[str, int]()
+    for a in known:  # a group that others interrupt is shown once
+        order.setdefault(a.group, len(order))
+    known.sort(key=lambda a: (bool(a.flags), order[a.group] * bool(a.flags)))
     lines = [" ".join(["usage: seran", name, *(a.shown() for a in known if not a.flags), "[OPTIONS]"])]
     for paragraph in re.split(r"\n\w+:\n", _described(command)[0])[0].strip().split("\n\n"):
         lines += ["", *wrap(paragraph, width)]

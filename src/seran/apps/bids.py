@@ -2,16 +2,17 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import seran
-from seran import files, io
+from seran import files, io, progress
 from seran.engines import Engine
-from seran.errors import BadInput, Incomplete
+from seran.errors import BadInput, Incomplete, counted
 from seran.job import batch, dataset, found, summary
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
@@ -26,6 +27,8 @@ BESIDE = {
     "estimated": "What the scan did not measure of desc-{}: estimated by weights",
 }
 DESCRIPTION = "Images on a finer grid in the plane of their slices. Not for diagnosis."
+CARRIED = {"Authors": list, "License": str}
+"""What a derivative data set says as the raw one does."""
 OWN = ("README.md", ".bidsignore")
 """What a user may have written, or write on, and is left as it is."""
 FORMER = "group.*\n"
@@ -40,7 +43,9 @@ def _planned(
     Its page lies at the top, reasons to fail in logs.
     """
     if wrong:
-        return found.task(root, out, image, wrong=wrong)
+        told = Path(names.of(image)) if dataset.NAME.fullmatch(image.name) else image
+        log = out / "logs" / f"{io.stem(told)}.txt"
+        return replace(found.task(root, out, image, wrong=wrong), log=log)
     facts = partial(dataset.stated, root, image, names, said)
     planned = found.task(root, out, image, names.of(image))
     return replace(planned, facts=facts, work=work, shared=out, above=out / "group.html")
@@ -57,9 +62,9 @@ def _refuse_folder(root: Path, out: Path) -> None:
         raise BadInput(f"{out} is a data set that seran has not made; name another folder")
 
 
-def _describe(root: Path, out: Path, names: Naming, beside: Sequence[str]) -> None:
-    """Write what a derivative data set needs besides images."""
-    path, described = out / "dataset_description.json", out / "descriptions.tsv"
+def _describe(root: Path, out: Path) -> None:
+    """Write what a derivative data set needs besides images and their `_list`."""
+    path = out / "dataset_description.json"
     link = Path(os.path.relpath(root.resolve(), out.resolve())).as_posix()
     told = {
         "Name": "MR images sharpened by seran",
@@ -71,14 +76,10 @@ def _describe(root: Path, out: Path, names: Naming, beside: Sequence[str]) -> No
         "SourceDatasets": [{"URL": link}],
         "DatasetLinks": {"raw": link},
     }
-    former = described.read_text("utf-8", "replace").splitlines()[1:] if described.is_file() else []
-    made = [f"desc-{names.desc}\t{names.description}"]
-    for name in beside:
-        made.append(f"desc-{names.desc}{name}\t{BESIDE[name].format(names.desc)}. Not for diagnosis.")
-    rows = sorted({*former, *made})  # of all runs
+    raw = dataset.parsed(root / path.name)
+    told |= {name: raw[name] for name, kind in CARRIED.items() if isinstance(raw.get(name), kind)}
     texts = {
         path.name: json.dumps(told, indent=1) + "\n",
-        described.name: "\n".join(["desc_id\tdescription", *rows, ""]),
         "README.md": f"# MR images on a finer grid\n\n{DESCRIPTION} Made by `seran bids`. "
         "Each image has a JSON file that states method, weights and their hash.\n",
         ".bidsignore": "group.*\n*.html\nlogs/\nviewer\n",
@@ -90,6 +91,19 @@ def _describe(root: Path, out: Path, names: Naming, beside: Sequence[str]) -> No
             continue
         with files.atomic(out / name) as part:
             part.write_text(text, encoding="utf-8")
+
+
+def _list(out: Path, names: Naming, beside: Sequence[str]) -> None:
+    """Say in descriptions.tsv what the labels of these results mean; a row for each label, of all runs."""
+    path = out / "descriptions.tsv"
+    lines = path.read_text("utf-8", "replace").splitlines()[1:] if path.is_file() else []
+    rows = {label: text for label, _, text in (line.partition("\t") for line in lines)}
+    rows[f"desc-{names.desc}"] = names.description
+    for name in beside:
+        rows[f"desc-{names.desc}{name}"] = f"{BESIDE[name].format(names.desc)}. Not for diagnosis."
+    told = [f"{label}\t{text}" for label, text in sorted(rows.items())]
+    with files.atomic(path) as part:
+        part.write_text("\n".join(["desc_id\tdescription", *told, ""]), encoding="utf-8")
 
 
 def _scan(task: Task, root: Path) -> summary.Scan:
@@ -146,6 +160,8 @@ def bids(
     /,
     wanted: Selection = Selection(),  # noqa: B008
     limits: Limits = Limits(),  # noqa: B008
+    force: bool = False,
+    resume: bool = False,
     verify: bool = False,
     report: bool = False,
     telling: Telling = Telling(),  # noqa: B008
@@ -167,6 +183,9 @@ def bids(
         level: participant, any number of times, also in parallel for different participants; then group.
         wanted: which images.
         limits: what may be used of the machine.
+        force: of participant, make every result again, and replace whatever has its name, also what no record
+            of seran's vouches for; with --cluster only what is not there or not as it would be made.
+        resume: of participant, pass over results that are there; without --force that is so in any case.
         verify: of participant, read and hash every scan and result that is there; without it only those whose
             size or modification time is not as recorded.
         report: of participant: a page (.html) for each scan, at the top of output_dir: before and after with
@@ -176,23 +195,40 @@ def bids(
         engine: how the network is run.
         where: several scans may be sharpened at once, on this machine or on many.
     """
-    telling.begin()
+    if where.cluster != "sbatch":  # what is printed is a script, and nothing is done that could be told
+        telling.begin()
+    elif level == "group":
+        raise BadInput("--cluster sbatch: is for participant; run group when the jobs are done")
     engine, where = limits.shared(engine, where)
     names, stops = dataset.naming(options, engine), telling.strict == "on"
     if level == "group":
         _refuse_folder(bids_dir, output_dir)
         every = options == Options() and names == dataset.naming(Options(), Engine())
         return _group(bids_dir, output_dir, wanted, None if every else names, stops)
-    images = dataset.images(bids_dir, wanted)
+    options.refuse_unfit()
+    left = Counter[str]()
+    images = dataset.images(bids_dir, wanted, left=left)
     _refuse_folder(bids_dir, output_dir)
     said = dataset.descriptions(bids_dir, [image for image, wrong in images.items() if not wrong])
     tasks = [
         _planned(bids_dir, output_dir, image, names, wrong, said.get(image, ()), limits.work_dir)
         for image, wrong in images.items()
     ]
-    limits.refuse_work(bids_dir)
-    _describe(bids_dir, output_dir, names, options.beside)
+    if left:
+        told = f"{counted(left.total(), 'image')} of other suffixes were not asked for"
+        progress.say(f"seran: {told} ({', '.join(sorted(left))})", "stderr")
+    if where.cluster != "sbatch":
+        limits.refuse_work(bids_dir)
+        _describe(bids_dir, output_dir)
     if not report:
         tasks = [replace(task, page=None) for task in tasks]
+    how: dict[str, Any] = {
+        "force": force,
+        "resume": resume or not force,
+        "where": where,
+        "strict": stops,
+        "verify": verify,
+    }
     with limits.bounded(where):
-        return batch.run(tasks, options, engine, resume=True, where=where, strict=stops, verify=verify)
+        listed = partial(_list, output_dir, names, options.beside)
+        return batch.run(tasks, options, engine, **how, first=listed)

@@ -37,5 +37,5 @@ def compare(
     told = notation.dumps(found.stated(), indent=1) if json else found.words()
     if found.failed:
         progress.say(told, "stdout" if json else "stderr", logging.WARNING)
-        raise Incomplete(f"FAIL of {', '.join(found.failed)}; the report says more: {out}")
+        raise Incomplete(f"FAIL: {', '.join(found.failed)}; the report says more: {out}")
     return told

@@ -155,7 +155,8 @@ def upscale(
         engine: how the network is run.
         where: several scans may be sharpened at once, on this machine or on many.
     """
-    telling.begin()
+    if where.cluster != "sbatch":  # what is printed is a script, and nothing is done that could be told
+        telling.begin()
     named = [*inputs, *paths, *([out] if out else [])]
     if len(named) < 2:
         raise BadInput("upscale needs IN and OUT; see seran upscale --help")
@@ -206,4 +207,4 @@ def upscale(
         return told
     progress.say(told)
     look = f"look at it and at {why} before you use it, or say --strict off if you know why"
-    raise Incomplete(f"{result}: FAIL of {', '.join(failed)}; it is kept: {look}")
+    raise Incomplete(f"{result}: FAIL: {', '.join(failed)}; it is kept: {look}")

@@ -1,10 +1,10 @@
 """Many scans: each by a network that is loaded once; a bad one is named and counted, and stops no other."""
 
-import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from seran.job.resume import done
 from seran.machine import cpus, told
 from seran.quality import report
 
+WAIT = 1.0  # seconds between two looks at what another run is at work on
 NAMED = 3
 """Results with a FAIL that are named in the summary; all of them have a line of their own."""
 
@@ -33,6 +34,7 @@ class Outcome(NamedTuple):
     fails: str = ""
     log: Path | None = None  # where a reason to fail is noted
     why: str = ""  # it failed
+    assumed: bool = False  # that it is not skull-stripped, though its background is constant
 
 
 @dataclass(frozen=True)
@@ -56,34 +58,61 @@ class Task:
             pages.refuse_page(self.page, renew, self.source, self.out, record.sidecar(self.out))
 
 
-def _one(task: Task, options: Options, engine: Engine, force: bool, resume: bool, verify: bool) -> Outcome:
-    """Sharpen one scan of several; what is wrong with it is told, not raised: only faults of others are."""
+def _one(
+    task: Task, options: Options, engine: Engine, force: bool, resume: bool, verify: bool, shared: bool = True
+) -> Outcome | None:
+    """Sharpen one scan of several; what is wrong with it is told, not raised: only faults of others are.
+
+    None if another process is at work on it; not asked where a scheduler shared them out.
+    """
     if task.wrong:
         return _failed(task, task.wrong)
     try:
         there = (task.source, task.out, options, engine, verify, task.facts)
         kind, made = "there", done(*there) if resume else None
         if made is None:
-            task.out.parent.mkdir(parents=True, exist_ok=True)
-            task.refuse_page(force, resume)
-            display.begin(task.source)
-            how = options, engine, force, task.facts(), resume, task.work
-            kind, made = "sharpened", job.run(task.source, task.out, *how)
+            alone = resume and not shared
+            with files.folder_for(task.out):
+                if alone and files.claimed(task.out):
+                    return None
+                with files.claim(task.out) if alone else nullcontext():
+                    made = done(*there) if alone else None  # it may just have been made
+                    if made is None:
+                        task.refuse_page(force, resume)
+                        display.begin(task.source)
+                        how = options, engine, force, task.facts(), resume, task.work
+                        kind, made = "sharpened", job.run(task.source, task.out, *how)
         if task.page is not None and pages.about(task.page)[0] != made.key:
             task.refuse_page(force, resume)
             pages.write(task.source, task.out, task.page, options.read, task.shared, task.above)
+            progress.log.info("page: %s", task.page)
         return _told(kind, made, task)
     except BadInput as error:
         return _failed(task, str(error))
 
 
-def _alone(task: Task, *how: Any) -> Outcome:  # noqa: ANN401
+def _alone(task: Task, *how: Any) -> Outcome | None:  # noqa: ANN401
     """The same in this process, where nobody else tries again: whatever is wrong with one stops no other."""
     try:
-        return _one(task, *how)
+        return _one(task, *(*how, False))
     except Exception as error:
         progress.log.info("%s", task.source, exc_info=error)
         return _failed(task, told(error))
+
+
+def _in_turn(tasks: Sequence[Task], *how: Any) -> Iterator[Outcome]:  # noqa: ANN401
+    """The same of many; what another run is at work on comes last, and is waited for."""
+    left = []
+    for task in tasks:
+        if (one := _alone(task, *how)) is None:
+            progress.log.info("%s: another run is at work on it", task.source)
+            left.append(task)
+        else:
+            yield one
+    for task in left:
+        while (one := _alone(task, *how)) is None:
+            time.sleep(WAIT)
+        yield one
 
 
 def _refuse_twins(tasks: Sequence[Task], maps: Sequence[str]) -> None:
@@ -101,7 +130,8 @@ def _refuse_twins(tasks: Sequence[Task], maps: Sequence[str]) -> None:
 def _told(kind: str, made: record.Record, task: Task) -> Outcome:
     fails = f"{task.out} ({', '.join(made.failed)})" * bool(made.failed)
     facts = display.outcome(kind, task.source, task.out, made)
-    return Outcome(kind, facts["text"], facts, fails, task.log)
+    assumed = bool(made.masked) and made.facts.get("SkullStrippedBy") == "assumed"
+    return Outcome(kind, facts["text"], facts, fails, task.log, assumed=assumed)
 
 
 def _failed(task: Task, why: str) -> Outcome:
@@ -132,6 +162,7 @@ def run(
     where: cluster.Cluster = cluster.Cluster(),  # noqa: B008
     strict: bool = True,
     verify: bool = False,
+    first: Callable[[], None] = lambda: None,
 ) -> str:
     """Sharpen every scan and sum up, by `Incomplete` if some failed; or give the script for a job array.
 
@@ -145,45 +176,66 @@ def run(
         where: in this process, or on a cluster.
         strict: also by `Incomplete` if the checks of some results say FAIL.
         verify: of resuming, hash every scan and result, see `seran.job.resume.done`.
+        first: called once, as soon as there is a result.
     """
+    options.refuse_unfit()
     _refuse_twins(tasks, options.beside)
     if any(task.page for task in tasks):
         report.viewer()  # or it says what is missing
-    first, step = where.share()
-    tasks = tasks[first - 1 :: step]
+    start, step = where.share()
+    tasks = tasks[start - 1 :: step]
     if where.cluster == "sbatch":  # for the command line that is running, without what asks for a script
-        asking = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        for name in ("--cluster", "--workers"):
-            asking.add_argument(name)
-        words = asking.parse_known_args(sys.argv[1:])[1]
-        return where.script(["seran", *words, *["--resume"] * (not resume)], len(tasks))
+        return where.script(sys.argv[1:], len(tasks), not resume)
     for folder in {task.shared for task in tasks if task.page and task.shared}:
         pages.share(folder)
-    with display.shown(len(tasks)) as work:
+    counts, assumed = dict.fromkeys(("sharpened", "there", "failed"), 0), 0
+    fails: list[str] = []
+    with _interruptible(counts, len(tasks), resume), display.shown(len(tasks)) as work:
         if where.cluster:
             outcomes = _spread(tasks, options, engine, force, resume, verify, where)
         else:
-            outcomes = (_alone(task, options, engine, force, resume, verify) for task in tasks)
-        counts, fails = dict.fromkeys(("sharpened", "there", "failed"), 0), []
+            outcomes = _in_turn(tasks, options, engine, force, resume, verify)
         for i, one in enumerate(outcomes):
+            if one.kind != "failed" and not counts["sharpened"] + counts["there"]:
+                first()
             work.finished, counts[one.kind] = i + 1, counts[one.kind] + 1
             work.made += one.kind != "there"
             progress.tell("scan", number=i + 1, scans=len(tasks), **one.facts)
-            fails += [one.fails] * bool(one.fails)
+            fails, assumed = fails + [one.fails] * bool(one.fails), assumed + one.assumed
             _note(one)
             wrong = one.kind == "failed" or (one.fails and strict)
             if wrong or one.kind == "sharpened" or one.fails:
                 level = logging.WARNING if wrong else logging.INFO
                 progress.say(f"[{i + 1}/{len(tasks)}] {one.text}", "stderr", level)
+            elif one.kind == "there":
+                progress.log.info("[%d/%d] there already: %s", i + 1, len(tasks), one.facts["result"])
+    if assumed:
+        told = (
+            f"{counted(assumed, 'result')} with a constant background: SkullStripped is not stated in the "
+            "raw data, and false is assumed; if it is true, state it in the JSON of the scan and use --force"
+        )
+        progress.say(f"seran: {told}", "stderr", logging.WARNING)
     summary = "{sharpened} sharpened, {there} there already, {failed} failed".format(**counts)
     if fails:
         more = f" and {len(fails) - NAMED} more" * (len(fails) > NAMED)
-        summary += f"; FAIL of {counted(len(fails), 'result')}: {', '.join(fails[:NAMED])}{more}"
+        summary += f"; FAIL in {counted(len(fails), 'result')}: {', '.join(fails[:NAMED])}{more}"
     if fails and strict:
         raise Incomplete(f"{summary}; look at each before you use it, or say --strict off if you know why")
     if counts["failed"]:
         raise Incomplete(summary)
     return summary
+
+
+@contextmanager
+def _interruptible(counts: Mapping[str, int], scans: int, resume: bool) -> Iterator[None]:
+    """Whoever stops what is within is told how far it came."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        done = counts["sharpened"] + counts["there"]
+        again = "the same command continues" if resume else "the same command with --resume continues"
+        are = "is" if done == 1 else "are"
+        raise KeyboardInterrupt(f"{done} of {counted(scans, 'scan')} {are} done; {again}") from stop
 
 
 def _spread(
@@ -209,6 +261,6 @@ def _spread(
     if where.cluster == "local" and not engine.threads:
         engine = replace(engine, threads=max(1, cpus() // (where.workers or cpus())))
     work = partial(_one, options=options, engine=engine, force=force, resume=True, verify=verify)
-    for one in cluster.spread(work, free, where, _failed):
+    for one in filter(None, cluster.spread(work, free, where, _failed, lambda task: task.source)):
         # what was not there before was made now, by a worker that died before it was asked what it did
         yield one._replace(kind="sharpened") if one.kind == "there" and not renew else one

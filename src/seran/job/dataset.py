@@ -6,6 +6,7 @@ then ``res-`` and ``desc-``, the suffix unchanged. Other options make other name
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -39,6 +40,8 @@ APART = {
     "read",
 }
 """Options that make no other result, that are named in a way of their own, or that are groups of others."""
+ASSUMED = "assumed"
+"""What `SkullStripped`, which derivatives must state, is known by where the raw data do not state it."""
 FOLDER = "expected an image, got a folder of this name; rename it"
 KEPT = (
     "Modality", "MagneticFieldStrength", "Manufacturer", "ManufacturersModelName", "DeviceSerialNumber",
@@ -47,13 +50,25 @@ KEPT = (
     "RepetitionTime", "InversionTime", "FlipAngle", "EchoTrainLength", "ImagingFrequency",
     "ContrastBolusIngredient", "TaskName", "BodyPart", "SliceThickness", "SpacingBetweenSlices",
 )  # fmt: skip
-"""Metadata of the source that are still true of the result."""
+"""Metadata of the source that hold for the result, too."""
+NUMBERS = {
+    "MagneticFieldStrength", "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "EchoTrainLength",
+    "ImagingFrequency", "SliceThickness", "SpacingBetweenSlices",
+}  # fmt: skip
+"""Of these, the numbers and lists of numbers, by the BIDS schema."""
 
 
 Value = str | int | None | list[str | int | None]
 Filters = dict[str, dict[str, Value]]  # by suffix in small letters: what entities must be
 SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR")
 """What is sharpened unless `--suffix` says otherwise."""
+KNOWN = (
+    *SUFFIXES, "T2star", "T2starw", "PDT2", "PD", "inplaneT1", "inplaneT2", "UNIT1", "MP2RAGE", "MPRAGE",
+    "MEGRE", "MESE", "VFA", "IRT1", "angio", "T1map", "T2map", "T2starmap", "PDmap", "R1map", "R2map",
+    "R2starmap", "bold", "cbv", "sbref", "dwi", "asl", "m0scan", "epi", "fieldmap", "magnitude", "magnitude1",
+    "magnitude2",
+)  # fmt: skip
+"""Suffixes of BIDS: who writes one in other letters means it."""
 ENTITIES = {
     "subject": "sub", "session": "ses", "sample": "sample", "task": "task", "tracksys": "tracksys",
     "acquisition": "acq", "nucleus": "nuc", "volume": "voi", "ceagent": "ce", "tracer": "trc",
@@ -84,6 +99,12 @@ class Selection:
     session_label: tuple[str, ...] = ()
     suffix: tuple[str, ...] = SUFFIXES
     bids_filter_file: Annotated[Path | None, "FILE"] = None
+
+    def __post_init__(self) -> None:
+        for given in self.suffix:
+            right = [known for known in KNOWN if known.lower() == given.lower()]
+            if right and given not in KNOWN:
+                raise BadInput(f"--suffix {given}: did you mean {right[0]}?")
 
     def filters(self) -> Filters:
         """Those of the file; `BadInput` for what none can be."""
@@ -129,8 +150,7 @@ class Naming:
 def naming(options: Options, engine: Engine) -> Naming:
     """How the results of these options are called: those of other options are called otherwise."""
     name = options.implied()[0].removesuffix("+")
-    how = "Thick slices made thin" if options.thin else "Sharpened in the plane of the slices"
-    label, words = re.sub(r"[^A-Za-z0-9]", "", name), f"{how} by "
+    label, words = re.sub(r"[^A-Za-z0-9]", "", name), "Sharpened by "  # whatever grid: that is in res-
     words += f"a super-resolution network, {name}" if methods.is_network(name) else SYSTEMS[name].title
     for option, value in _unusual(options, engine):
         label += _label(option, value)
@@ -173,10 +193,10 @@ def resolution(target: Target) -> tuple[str, str]:
         return f"like{label}", f"on the grid of {target.like.name}"
     if target.isotropic is not None:
         mm = _number(target.millimetres) if target.millimetres else ""
-        voxels = f"voxels of about {mm} mm" if mm else "voxels of about the finest spacing"
+        size = f"{mm} mm" if mm else "the finest spacing"
         return (
             f"iso{mm.replace('.', 'p')}{'mm' * bool(mm)}",
-            f"{voxels} along every axis",
+            f"thick slices made thin: voxels of about {size} along every axis",
         )
     number = _number(target.spacing or target.scale or 2)
     label = number.replace(".", "p")
@@ -191,13 +211,16 @@ def _entities(path: Path) -> tuple[list[str], str, str]:
     return (matched[1].split("_"), matched[2], matched[3]) if matched else ([], "", "")
 
 
-def images(root: Path, wanted: Selection, none: bool = False) -> dict[Path, str]:
+def images(
+    root: Path, wanted: Selection, none: bool = False, left: Counter[str] | None = None
+) -> dict[Path, str]:
     """The magnitude images that are wanted, in order; and what may be some but is not, with the reason.
 
     Args:
         root: the data set.
         wanted: which.
         none: whether there may be none.
+        left: takes how many magnitude images there are of each other suffix.
     """
     description = root / "dataset_description.json"
     if not description.is_file():
@@ -223,11 +246,19 @@ def images(root: Path, wanted: Selection, none: bool = False) -> dict[Path, str]
             unread = path in lost and not path.suffix and lost[path] != FOLDER  # it may be a folder
             if asked and (fault is not None or unread) and (fault or unread or passes(path, filters)):
                 found[path] = lost.get(path, fault or "")
+            if asked and left is not None and path not in found and _suffix(path) not in (*suffixes, ""):
+                left[_suffix(path)] += 1
     if not found and not none:
         beside = f" and passes {wanted.bids_filter_file}" * (wanted.bids_filter_file is not None)
         ends = f"ends in {', '.join(suffixes)}{beside}"
         raise BadInput(f"{root}: no image of these participants and sessions {ends}")
     return dict(sorted(found.items()))
+
+
+def _suffix(path: Path) -> str:
+    """Of a magnitude image with a name as BIDS has it; empty of anything else."""
+    own, suffix, _ = _entities(path)
+    return "" if NOT_MAGNITUDE & {*own} else suffix
 
 
 def passes(image: Path, filters: Filters) -> bool:
@@ -330,10 +361,15 @@ def _kept(image: Path, said: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         value = said.get(name)
         if value is None:
             continue
-        kind = str | int | float if name in KEPT else bool
+        expected, kinds = "a text", {str, int, float}  # a number as a name is a text of a kind
+        if name in NUMBERS:
+            expected, kinds = "a number", {int, float}
+        elif name not in KEPT:
+            expected, kinds = "true or false", {bool}
         values = value if isinstance(value, list) and name in KEPT else [value]
-        if not all(isinstance(each, kind) for each in values):
-            raise BadInput(f"{image}: its JSON files say {name}: {value!r:.40}; correct that")
+        if not {*map(type, values)} <= kinds:
+            said_so = f"its JSON files say {name}: {value!r:.40}"
+            raise BadInput(f"{image}: {said_so}; expected {expected}; correct that")
         if all(math.isfinite(each) for each in values if isinstance(each, float)):
             yield name, value
 
@@ -350,9 +386,15 @@ def stated(root: Path, image: Path, names: Naming, said: Iterable[Path]) -> dict
     found: dict[str, Any] = {}
     for path in said:
         found |= parsed(path)
-    return {"SkullStripped": False, **dict(_kept(image, found))} | {
-        "Description": names.description,
-        "Sources": [f"bids:raw:{image.relative_to(root).as_posix()}"],
-        "SpatialReference": "orig",
-        "Resolution": names.resolution,
-    }
+    kept = dict(_kept(image, found))
+    unsaid = {} if "SkullStripped" in kept else {"SkullStripped": False, "SkullStrippedBy": ASSUMED}
+    return (
+        unsaid
+        | kept
+        | {
+            "Description": names.description,
+            "Sources": [f"bids:raw:{image.relative_to(root).as_posix()}"],
+            "SpatialReference": "orig",
+            "Resolution": names.resolution,
+        }
+    )

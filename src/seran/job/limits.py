@@ -24,13 +24,14 @@ class Limits:
     """What BIDS Apps are told of the machine.
 
     Attributes:
-        n_cpus: CPU threads of all processes together; of one process the same as --threads.
+        n_cpus: CPU threads of all processes together; of one process, and of a job of --cluster sbatch, the
+            same as --threads.
         mem_mb: MB (10^6 bytes) of memory that all processes together may take (Linux); a scan that needs more
-            fails, and the others go on. Arrays from 128 MB on lie on disk and do not count.
-        work_dir: folder for arrays from 128 MB on while a scan is sharpened; made if it is not there, empty
-            afterwards. Without it they lie beside the result.
-        skip_bids_validation: taken as by other BIDS Apps; seran runs no validator either way, and names what
-            it cannot use.
+            fails, and the others go on. Arrays of 128 MB or more lie on disk and do not count.
+        work_dir: folder for arrays of 128 MB or more while a scan is sharpened; made if it is not there,
+            empty afterwards. Without it they lie beside the result.
+        skip_bids_validation: accepted as by other BIDS Apps, and has no effect: seran runs no validator
+            either way, and names what it cannot use.
     """
 
     n_cpus: Annotated[int | None, tyro.conf.arg(name="n-cpus", aliases=("--nprocs", "--nthreads")), "N"] = (
@@ -47,7 +48,7 @@ class Limits:
     def shared(self, engine: Engine, where: Cluster) -> tuple[Engine, Cluster]:
         """The engine of each process, and how many of these there are, so that they keep to the limits."""
         far = [name for name in ("n_cpus", "mem_mb", "work_dir") if getattr(self, name) is not None]
-        if far and where.cluster not in ("", "local"):
+        if far and where.cluster not in ("", "local", "sbatch"):
             named = far[0].replace("_", "-")
             raise BadInput(f"--{named}: is for this machine, not --cluster {where.cluster}; leave it out")
         if self.n_cpus is not None:
@@ -55,12 +56,12 @@ class Limits:
             if engine.threads:
                 raise BadInput("--n-cpus and --threads: give only one of them")
             processes = 1
-            if where.cluster:
+            if where.cluster == "local":
                 processes = min(where.workers or cpus(), self.n_cpus)
                 where = replace(where, workers=processes)
             engine = replace(engine, threads=self.n_cpus // processes)
         if self.mem_mb is not None:
-            if not sys.platform.startswith("linux"):
+            if not sys.platform.startswith("linux") and where.cluster != "sbatch":
                 raise BadInput("--mem-mb: only Linux bounds the memory of a process; leave it out")
             if self.mem_mb < (least := LEAST * self._processes(where)):
                 raise BadInput(f"--mem-mb {self.mem_mb}: must be {least} or more, {LEAST} for each process")
@@ -68,13 +69,13 @@ class Limits:
 
     @staticmethod
     def _processes(where: Cluster) -> int:
-        """This one, and the workers."""
-        return 1 + (where.workers or cpus()) * bool(where.cluster)
+        """This one, and the workers; of a job array those of one job."""
+        return 1 + (where.workers or cpus()) * (where.cluster == "local")
 
     @contextmanager
     def bounded(self, where: Cluster) -> Iterator[None]:
         """Within, this process, and those that it starts, take no more than their share of the memory."""
-        if self.mem_mb is None:
+        if self.mem_mb is None or where.cluster == "sbatch":
             yield
             return
         with machine.bounded(self.mem_mb * 10**6 // self._processes(where)):

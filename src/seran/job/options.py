@@ -108,7 +108,12 @@ class Scanner:
 
     def refuse_measures(self, method: Method) -> None:
         """Raise `BadInput` if what only native weights use is stated for a method without them."""
-        has = f"the weights {method.weights} do not" if method.weights else f"{method.name} does not"
+        self.refuse_stated(
+            f"the weights {method.weights} do not" if method.weights else f"{method.name} does not"
+        )
+
+    def refuse_stated(self, has: str) -> None:
+        """Raise `BadInput` if what only native weights use is stated; ``has``: what does not, and that."""
         self._refuse(("acquired", "window", "noise", "background"), f"only native weights use it, {has}")
 
     def refuse_kept_plane(self) -> None:
@@ -320,6 +325,24 @@ class Options:
     def thin(self) -> bool:
         """Whether thick slices are to become thin."""
         return self.target.isotropic is not None
+
+    def refuse_unfit(self) -> None:
+        """Raise `BadInput` for options that suit no scan at all: of many scans, before the first."""
+        self.refuse_isotropic()
+        name, scale = self.implied()
+        if self.maps and not (methods.is_network(name) or self.thin):
+            raise BadInput(f"--maps: {name} estimates nothing; leave it out")
+        if self.thin or self.weights is not None:
+            return  # the rest is decided by what weights hold
+        target, native = self.target, self.degradation == methods.NATIVE
+        if target.like is None and target.spacing is None:
+            methods.refuse_unknown(name, math.ceil(target.scale or scale), self.degradation)
+        if not (native and methods.is_network(name)):
+            self.scanner.refuse_stated(f"{name} does not")
+            if self.uncertainty:
+                raise BadInput(
+                    f"--uncertainty: half-widths are of native weights, not of {name}; leave it out"
+                )
 
     def refuse_isotropic(self) -> None:
         """Raise `BadInput` if options of thick slices are given without, or with what cannot be with them."""

@@ -207,7 +207,7 @@ class Record:
         """WARN or FAIL and where to read why, as the end of a line; empty of other verdicts."""
         if self.verdict not in ("WARN", "FAIL"):
             return ""
-        by = f" of {', '.join(self.failed)}" * bool(self.failed)
+        by = f": {', '.join(self.failed)}" * bool(self.failed)
         return f"; {self.verdict}{by}, see Checks in {sidecar(out).name}"
 
 
@@ -306,6 +306,14 @@ def digests(images: Sequence[Path]) -> tuple[str, ...]:
 def there(out: Path) -> list[Path]:
     """What a result at ``out`` would replace: the files of an image and a record; links to nothing, too."""
     return [path for path in (*io.written(out), sidecar(out)) if os.path.lexists(path)]
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a file is an object of JSON, as a record is."""
+    try:
+        return isinstance(facts.parsed(path.read_bytes()), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def is_ours(out: Path) -> bool:

@@ -8,7 +8,7 @@ where it is asked for, every byte of them is hashed.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,6 +114,31 @@ def key(scan: str, options: Options, engine: Engine, name: str = "", thickness: 
     return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
 
+def _with_maps(options: Options, maps: Iterable[str]) -> Options:
+    """The same with these images beside the result, and no others."""
+    return replace(options, maps="estimated" in maps, uncertainty="uncertainty" in maps)
+
+
+def keeping(
+    found: Record | None, scan: str, options: Options, engine: Engine, name: str, thickness: float | None
+) -> Options:
+    """With the maps of a former result, if it is to be made again in the same way: none of them shall go.
+
+    Args:
+        found: the record of the former result.
+        scan: digest of the scan's files.
+        options: how it is sharpened now.
+        engine: how the network is run.
+        name: of the scan.
+        thickness: see `thickness_for`.
+    """
+    if found is None or not found.maps:
+        return options
+    if found.key != key(scan, _with_maps(options, found.maps), engine, name, thickness):
+        return options
+    return _with_maps(options, {*found.maps, *options.beside})
+
+
 def done(
     source: Path,
     out: Path,
@@ -124,7 +149,8 @@ def done(
 ) -> Record | None:
     """The record of the result at ``out``, if all of it is there, and this run would make the same.
 
-    `BadInput` if that is not known. Where it is done nothing is written, so what a killed run left goes here.
+    One with more maps than are asked for is the same. `BadInput` if that is not known. Where it is done
+    nothing is written, so what a killed run left goes here.
 
     Args:
         source: the scan.
@@ -138,7 +164,10 @@ def done(
         return None
     before = listed(source)
     thickness = thickness_for(source, options, facts() if options.thin else {})
-    if found.key != key(found.input_sha256, options, engine, source.name, thickness):
+    made = _with_maps(options, found.maps)
+    if not {*options.beside} <= {*found.maps}:
+        return None
+    if found.key != key(found.input_sha256, made, engine, source.name, thickness):
         return None
     images = record.outputs(out, found.maps)
     if verify or not found.stamp or found.stamp != stamp(before, images):

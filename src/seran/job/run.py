@@ -3,6 +3,7 @@
 import functools
 import importlib
 import itertools
+import logging
 import os
 import shutil
 import time
@@ -43,7 +44,7 @@ from seran.job import labels, record
 from seran.job.advice import faster
 from seran.job.options import Options, Scanner
 from seran.job.record import Record, sidecar
-from seran.job.resume import key, listed, stamp, thickness_for
+from seran.job.resume import keeping, key, listed, stamp, thickness_for
 from seran.measure import Band, Measured
 from seran.progress import enter, unseen
 from seran.quality import checks
@@ -197,6 +198,11 @@ class Steps:
         """Names of the images that come beside a result."""
         return self.options.beside
 
+    @property
+    def final(self) -> grid.Grid:
+        """Of the result."""
+        return self.across.final if self.across else self.plan.target or self.plan.enlarged
+
     def fit(self, stack: Float[ndarray, "n h w"]) -> Fitted:
         """The method for the slices of a volume."""
         norm = Normalisation.of(stack)
@@ -260,7 +266,7 @@ class Steps:
         """What can be stated before a volume is sharpened, whatever file it came from."""
         method, known, before = fitted.method, fitted.known, self.plan.scan
         plan = self.plan if self.across is None else replace(self.plan, target=self.across.final)
-        after = plan.target or plan.enlarged
+        after = self.final
         same = ("weights", "scale", "factors", "degradation", "engine", "precision")
         old, new = (tuple(grid.spacing(g.affine).round(6).tolist()) for g in (before, after))
         return Record(
@@ -353,8 +359,12 @@ def refuse_output(out: Path, force: bool, source: Path | None = None, resume: bo
         if source and io.format_of(source) is not None and sidecar(source) == path:
             raise BadInput(f"{path} describes the input and would be replaced; name another output")
         if resume and not (force or record.is_ours(out)):
+            beside = sidecar(out)
+            if path != beside and beside.is_file() and not record.is_readable(beside):
+                known = f"exists, and the record beside it, {beside.name}, cannot be read"
+                raise BadInput(f"{path} {known}; remove both, or give --force to replace them")
             known = "exists, and no record beside it says that seran made it"
-            raise BadInput(f"{path} {known}; remove it, or replace it by seran upscale --force")
+            raise BadInput(f"{path} {known}; remove it, or give --force to replace it")
         if not (force or resume):
             raise BadInput(f"{path} exists; give --force to replace it")
 
@@ -392,12 +402,17 @@ def run(
     if reading.label_check:
         labels.refuse_other_kinds(source, held[0], made_here)
     with progress.stage("plan, and load the method", "load"):
-        thickness = thickness_for(source, options, facts)
+        digest, thickness = files.sha256_of(scan.files), thickness_for(source, options, facts)
+        if resume:
+            options = keeping(record.read(out), digest, options, engine, source.name, thickness)
         steps = Steps(held[0], options, engine, more=held[1:], scan=str(source), thickness=thickness)
         steps.sharpened, steps.out = made_here, out
     progress.advise(faster(options, engine))
-    progress.log.info("%r; %s", steps.method, steps.plan)
-    digest, found = files.sha256_of(scan.files), []
+    matrix = [grid.dimensions(one.shape) for one in (steps.plan.scan, steps.final)]
+    of = f" ({steps.method.weights})" * bool(steps.method.weights)
+    log = "%s%s: slices along axis %d, matrix %s -> %s"
+    progress.log.info(log, steps.method.name, of, steps.plan.axis, *matrix)
+    found: list[Record] = []
     outs = record.outputs(out, steps.maps)
     former, own = record.maps_of(out), record.maps_of(out, whole=True)
     for more in outs[1:]:
@@ -445,11 +460,15 @@ def run(
         made = replace(made, volumes=series.count, facts=facts, seconds=took)
         made = replace(made.sealed(names), stamp=stamp(before, names))
         made.write(text)
-    remove_maps(own, outs)
+    for path in remove_maps(own, outs):
+        told = "removed: the result that it was made with is replaced, and no such image is asked for"
+        progress.say(f"seran: {path}: {told}", "stderr", logging.WARNING)
     return made
 
 
-def remove_maps(former: Sequence[Path], kept: Sequence[Path]) -> None:
-    """Remove the maps of a result that was replaced, but for those that were replaced, too."""
-    for path in (path for one in former if one not in kept for path in io.written(one)):
+def remove_maps(former: Sequence[Path], kept: Sequence[Path]) -> list[Path]:
+    """Remove the maps of a result that was replaced, but for those that were, too; give their names."""
+    gone = [path for one in former if one not in kept for path in io.written(one)]
+    for path in gone:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return gone
