@@ -221,6 +221,28 @@ def test_a_table_says_so_before_any_work(program: str, tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
+def test_the_folder_of_the_results_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By every program, and before the work, so that none of it is lost."""
+    monkeypatch.syspath_prepend(str(PAPER))
+    import results
+
+    path = tmp_path / "mine" / "of today" / "table3-x2.json"
+    assert results.load(path, []) == {}
+    assert path.parent.is_dir()
+    other = tmp_path / "other" / "lesions.json"
+    results.write(other, ["said"], {"a": {}}, lambda rows: [*rows])
+    assert results.load(other, ["said"]) == {"a": {}}
+    made("expected", "--out", tmp_path / "expected" / "new")
+    text = (PAPER / "EXPECTED.md").read_text()
+    assert (tmp_path / "expected" / "new" / "EXPECTED.md").read_text() == text
+    made("tradeoff", "--out", tmp_path / "drawn" / "t.png")
+    assert (tmp_path / "drawn" / "t.png").is_file()
+    for program in PAPER.glob("*.py"):
+        text = program.read_text()
+        if '__name__ == "__main__"' in text and re.search(r"^(def \w+\(.*|    )out: ", text, re.MULTILINE):
+            assert re.search(r"\bload\(|\bplaced\(|out.*mkdir\(", text), program
+
+
 def test_the_page_names_every_program() -> None:
     """And nothing else; its commands take what it says that they take."""
     page = (PAPER / "README.md").read_text()
