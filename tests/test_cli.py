@@ -448,8 +448,10 @@ def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "| T2 | 1 | srcnn |" in done.stdout
     assert "| T2 | 1 | seran+ |" in done.stdout
-    assert "these are of seran, srcnn" in fails("evaluate", pairs, "--methods", "bicubic", "srcnn", *both)
-    assert "these are of seran, seran" in fails("evaluate", pairs, "--weights", own, own)
+    assert "holds weights of seran; add seran" in fails(
+        "evaluate", pairs, "--methods", "bicubic", "srcnn", *both
+    )
+    assert "two files are called own" in fails("evaluate", pairs, "--weights", own, own)
     done = seran(
         "upscale", tmp_path / "kept.nii.gz", tmp_path / "out.nii", "--weights", own, "--strict", "off"
     )
