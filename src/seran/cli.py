@@ -147,9 +147,9 @@ def _command(args: list[str], verbose: bool) -> int:
         return _fail(str(error), 1 if isinstance(error, Incomplete) else 2)
     except ModuleNotFoundError as error:
         return _fail(str(needed(f"seran {args[0]}", error)))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         kept = "downloads and training go on from what they kept, with the same command"
-        return _fail(f"interrupted; no half-written result is left; {kept}", 130)
+        return _fail(str(error) or f"interrupted; no half-written result is left; {kept}", 130)
     except Exception as error:
         left = "nothing half-written is left"
         if short := short_of_memory(error):
