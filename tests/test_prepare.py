@@ -189,10 +189,8 @@ def test_scans_of_a_list_that_are_not_there_end_in_status_1(
     said = capsys.readouterr()
     assert "2 volumes (1 train, 1 val, 0 test)" in said.out
     assert "seran: no volume in test: there is nothing to report scores on\n" in said.err
-    assert (
-        f"seran: 1 scan of the list cannot be used and {tmp_path / 'set'} is without; the first: typo"
-        in said.err
-    )
+    told = f"seran: 1 scan of the list cannot be used, and {tmp_path / 'set'} is without; first typo.nii.gz: "
+    assert told in said.err
     assert len(load_prepared(tmp_path / "set").volumes) == 2
     (tmp_path / "raw" / "notes.txt").write_text("hello")
     assert cli.run(["prepare", str(tmp_path / "raw"), str(tmp_path / "all"), "--scales", "2"]) == 0

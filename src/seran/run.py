@@ -115,9 +115,10 @@ class Run:
             source = settings.pop("source", "")
             recipe = facts.of(Recipe, settings)
         name = adopt(model, recipe.scale, recipe.options) if model else recipe.model
-        if source != (SYSTEMS[name].source if name in SYSTEMS else ""):
-            if changed := _changed(SYSTEMS[name].source, source):
-                raise BadInput(f"{changed}; give that very file again")
+        given = SYSTEMS[name].source if name in SYSTEMS else ""
+        if changed := _changed(given, source):
+            raise BadInput(f"{changed}; give that very file again")
+        if source != given:
             told = "give that very file again, --model FILE.py:CLASS" if source else "leave --model out"
             raise BadInput(f"{path} is of {source or recipe.model}; {told}")
         run = cls(recipe, fresh=False)

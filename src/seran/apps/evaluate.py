@@ -1,6 +1,6 @@
 """``seran evaluate``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -99,7 +99,8 @@ def chosen(
     ready = []
     for name in methods:
         plain, again = name.removesuffix("+"), "+" * name.endswith("+")
-        for label, path in own.get(plain, {plain: None}).items():
+        files_of: Mapping[str, Path | None] = own.get(plain) or {plain: None}
+        for label, path in files_of.items():
             ready.append(replace(method(name, scale, degradation, path, engine), name=label + again))
     return ready
 
