@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -658,6 +660,24 @@ def test_export_and_back(pairs: PreparedSet, tmp_path: Path) -> None:
     back = network(weights.read(path))
     for key, value in made.best.state_dict().items():
         torch.testing.assert_close(back.state_dict()[key], value, atol=1e-3, rtol=1e-3)
+
+
+def test_a_module_comes_back_as_the_page_says(
+    pairs: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From weights and from a run; and the page has every field of a manifest."""
+    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
+    made = run(pairs, tmp_path / "run", dataclasses.replace(TINY, steps=1))
+    shutil.copy(weights.shipped()["srcnn-x2-bd"], tmp_path / "mine.onnx")
+    monkeypatch.chdir(tmp_path)
+    held: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], held)
+    low = torch.rand(1, 1, 12, 14)
+    assert held["module"](low).shape == (1, 1, 24, 28)
+    assert torch.equal(held["best"](low), made.best.eval()(low))
+    stated = json.loads((pairs.root / "manifest.json").read_text())
+    fields = {*stated, *stated["volumes"][0]}
+    assert not [name for name in fields if f"`{name}`" not in page]
 
 
 @pytest.mark.slow
