@@ -406,6 +406,14 @@ def test_without_validation_scans_it_says_so(
     assert "step 2: " not in said
 
 
+@pytest.mark.slow
+def test_quiet_training_says_nothing(pairs: PreparedSet, tmp_path: Path) -> None:
+    """Nor does Lightning, which tells the precision."""
+    words = ["-m", "seran", "train", "srcnn-x2-bd", str(pairs.root), str(tmp_path / "run"), "--quiet"]
+    words += ["--patch", "8", "--last-patch", "8", "--steps", "2", "--precision", "bf16-mixed"]
+    assert finish(start([*words, "--accelerator", "cpu"])) == ""
+
+
 def test_the_minutes_are_those_of_the_run() -> None:
     assert minutes(66, 0) == "1.1 minutes"
     assert minutes(66 + 24480, 24480) == "1.1 minutes (409.1 with the weights it began with)"

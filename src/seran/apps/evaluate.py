@@ -100,8 +100,8 @@ def chosen(
     for name in methods:
         plain, again = name.removesuffix("+"), "+" * name.endswith("+")
         files_of: Mapping[str, Path | None] = own.get(plain) or {plain: None}
-        for label, path in files_of.items():
-            ready.append(replace(method(name, scale, degradation, path, engine), name=label + again))
+        for label, file in files_of.items():
+            ready.append(replace(method(name, scale, degradation, file, engine), name=label + again))
     return ready
 
 
