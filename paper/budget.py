@@ -12,7 +12,7 @@ from seran import train, weights
 from seran.data.pairs import PreparedSet
 from seran.errors import BadInput
 from seran.export import export
-from seran.machine import cpus
+from seran.machine import threads
 from seran.recipes import Recipe, differences
 from seran.run import CHECKPOINT, Run
 
@@ -21,7 +21,7 @@ SHORT = "-short"
 
 
 def _fabric() -> Fabric:
-    torch.set_num_threads(cpus())
+    torch.set_num_threads(threads())
     fabric = Fabric(accelerator="auto", devices=1, precision=train.native("auto"))
     fabric.launch()
     return fabric
@@ -77,7 +77,8 @@ def _pace(recipe: Recipe, data: PreparedSet, folder: Path, minutes: float) -> fl
     shutil.rmtree(folder, ignore_errors=True)
     run = train.train(pilot, data, folder, _fabric(), every=1, validate_every=10**9, minutes=minutes / 15)
     shutil.rmtree(folder)
-    each = sorted(recipe.batch / row["patches_per_s"] for row in run.rows[1:] or run.rows)
+    timed = [row["patches_per_s"] for row in run.rows if "patches_per_s" in row]
+    each = sorted(recipe.batch / pace for pace in timed[1:] or timed)
     return each[len(each) // 4]
 
 

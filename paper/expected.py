@@ -14,7 +14,7 @@ from typing import Any
 
 import tyro
 from published import CONTRASTS, TABLE1, TABLE2, TABLE3, TABLE4
-from results import markdown
+from results import markdown, placed
 
 from seran import files
 from seran.systems import title
@@ -162,7 +162,7 @@ def main(folder: Path = Path(__file__).parent, out: Path | None = None) -> None:
         folder: of the tables.
         out: folder of EXPECTED.md; that of the tables if none is named.
     """
-    with files.atomic((out or folder) / "EXPECTED.md") as part:
+    with files.atomic(placed((out or folder) / "EXPECTED.md")) as part:
         part.write_text(text(folder))
 
 

@@ -19,7 +19,7 @@ from figures import save
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from numpy import ndarray
-from results import Rows, markdown, program, write
+from results import Rows, markdown, placed, program, write
 from scipy import ndimage
 from tyro.conf import Positional
 from ways import WAYS, digest, through
@@ -304,7 +304,7 @@ def main(
         out: folder of ``lesions.json`` and ``.md``.
         pictures: folder of a picture for each scan; without it none is drawn.
     """
-    engine, rows = Engine(threads=threads), {}
+    engine, rows, path = Engine(threads=threads), {}, placed(out / "lesions.json")
     digests = {"bd": digest("seran-bd"), "native": digest("native")}
     digests["across"] = methods.across(methods.DEFAULT).sha256
     protocol = [line.format(**{name: whole[:12] for name, whole in digests.items()}) for line in PROTOCOL]
@@ -319,7 +319,7 @@ def main(
             if pictures:
                 pictures.mkdir(parents=True, exist_ok=True)
                 draw({"truth": x, **images}, own, pictures / f"lesions-{scan}.png")
-    write(out / "lesions.json", protocol, rows, table)
+    write(path, protocol, rows, table)
 
 
 if __name__ == "__main__":

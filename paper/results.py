@@ -71,13 +71,19 @@ def shown(pictures: Path | None, out: Path, usual: Path) -> Path:
     return pictures or (usual if out == PAPER else out)
 
 
+def placed(path: Path) -> Path:
+    """The path of a file that is to be written, whose folder is made: before the work, not after it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def load(path: Path, protocol: list[str]) -> Rows:
-    """The rows that an earlier call left at ``path``.
+    """The rows that an earlier call left at ``path``, whose folder is made if it is not there.
 
     Raises:
         BadInput: if they came about in another way than ``protocol`` says.
     """
-    if not path.is_file():
+    if not placed(path).is_file():
         return {}
     kept = json.loads(path.read_text())
     if kept["protocol"] != protocol:
@@ -101,7 +107,7 @@ def write(path: Path, protocol: list[str], rows: Rows, table: Callable[[Rows], l
     lines = [f"# {path.stem}", "", *(f"- {line}" for line in protocol), "", *table(rows)]
     text = json.dumps({"protocol": protocol, "results": rows}, indent=1)
     for end, content in ((".json", text), (".md", "\n".join(lines))):
-        with files.atomic(path.with_suffix(end)) as part:
+        with files.atomic(placed(path.with_suffix(end))) as part:
             part.write_text(content + "\n")
 
 

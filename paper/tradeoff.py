@@ -14,7 +14,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from results import program
+from results import placed, program
 
 from seran import files
 from seran.systems import title
@@ -95,7 +95,7 @@ def main(
     quick = {name: median(row["x2"]) for name, row in json.loads(timed.read_text())["results"].items()}
     draw(left, shipped, quick, "x2, the shipped weights on two Zen 4 cores (training: their cards)")
     draw(right, equal, seconds, "x2, all trained alike for 12 minutes or a little more")
-    with files.atomic(out) as part:
+    with files.atomic(placed(out)) as part:
         figure.savefig(part, format="png", dpi=110)
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from lesions import LESIONS, SIDE, THICK, Lesion
 from matplotlib.figure import Figure
 from numpy import ndarray
-from results import program
+from results import placed, program
 from tyro.conf import Positional
 from ways import WAYS, as_scan
 
@@ -121,7 +121,7 @@ def main(
             images = across(x[first : first + 9], engine)
             lesion = replace(lesion, peak=(lesion.peak[0] - first, *lesion.peak[1:]))
         rows.append((f"{source.contrast}, {title}", images, lesion))
-    draw(rows, out)
+    draw(rows, placed(out))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from cards import seen
 from errors import Drawn, Plane, Thick, across, in_plane
 from jaxtyping import Float
 from numpy import ndarray
-from results import load, markdown, program, write
+from results import load, markdown, placed, program, write
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -229,6 +229,7 @@ def fit(drawn: Path, out: Path, minutes: float = 10, seed: int = 0) -> None:
         seed: of what is drawn.
     """
     rng, found = np.random.default_rng(seed), examples(drawn)
+    placed(out)
     torch.manual_seed(seed)
     network = HalfWidth().to(memory_format=torch.channels_last)
     torch.nn.init.constant_(network.last.bias, START)  # type: ignore[arg-type]
@@ -292,7 +293,7 @@ def calibrate(
         validation={}, export_error=math.nan, version=seran.__version__,
     )  # fmt: skip
     path = out or weights.SHIPPED / f"{STEM[what]}-{UNCERTAINTY}.onnx"
-    export_small(network, path, card)
+    export_small(network, placed(path), card)
     engine = Engine(threads=threads)
     predict = openvino.load(weights.read(path), engine).predict
     beside = trained.with_suffix(".json")

@@ -197,6 +197,17 @@ def test_help_imports_nothing_heavy() -> None:
     assert not {"numpy", "openvino", "torch", "nibabel", "tyro"} & set(modules)
 
 
+def test_help_of_training_needs_no_torch() -> None:
+    code = "import sys; from seran.cli import run; run(sys.argv[1:]); print('torch' in sys.modules)"
+    for words in (["train", "--help"], ["train", "seran-x2-bd", "--help"]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.stdout.splitlines()[0].startswith("usage: seran train"), done.stderr
+        assert done.stdout.splitlines()[-1] == "False"
+    for option, default in (("--seed", "0"), ("--augment", "0.0"), ("--threads", "0")):
+        shown = done.stdout.partition(f"  {option} ")[2].partition("\n  --")[0]
+        assert f"(default: {default})" in " ".join(shown.split()), shown
+
+
 @pytest.mark.parametrize("precision", ["auto", "f32"])
 def test_nothing_is_told_to_anyone(scan: Path, tmp_path: Path, precision: str) -> None:
     """Sharpening opens no connection and starts no process that might; the libraries below included.
@@ -304,7 +315,7 @@ def test_bad_requests(scan: Path, tmp_path: Path) -> None:
         (scan, tmp_path / "out.png"): "out.png: must end in .nii",
         (scan, scan): "replace the input",
         (scan, out, "--device", "tpu"): "--device tpu: expected auto",
-        (scan, out, "--threads", "-1"): "--threads -1: must be from 0 (all) to 1024",
+        (scan, out, "--threads", "-1"): "--threads -1: must be from 0 (the default) to 1024",
         (scan, out, "--threads", "2147483648"): "--threads 2147483648: must be from 0",
         (tmp_path / "nan.nii", out, "--fill", "nan"): "--fill nan: must be finite",
         (scan, scan.with_name("scan.nii")): "scan.json describes the input",
@@ -439,6 +450,7 @@ def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
         assert f"step {steps} of {steps} (done)" in done.stdout
     done = seran("export", run, own)
     assert done.returncode == 0, done.stderr
+    assert "not finished" not in done.stdout
     assert "--force" in fails("export", run, own)
     done = seran("evaluate", pairs, "--weights", own, "--out", tmp_path / "report")
     assert done.returncode == 0, done.stderr
@@ -450,8 +462,10 @@ def test_from_raw_scans_to_a_sharper_one(scan: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "| T2 | 1 | srcnn |" in done.stdout
     assert "| T2 | 1 | seran+ |" in done.stdout
-    assert "these are of seran, srcnn" in fails("evaluate", pairs, "--methods", "bicubic", "srcnn", *both)
-    assert "these are of seran, seran" in fails("evaluate", pairs, "--weights", own, own)
+    assert "holds weights of seran; add seran" in fails(
+        "evaluate", pairs, "--methods", "bicubic", "srcnn", *both
+    )
+    assert "two files are called own" in fails("evaluate", pairs, "--weights", own, own)
     done = seran(
         "upscale", tmp_path / "kept.nii.gz", tmp_path / "out.nii", "--weights", own, "--strict", "off"
     )

@@ -1,15 +1,18 @@
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from seran import evaluate
+from seran import cli, evaluate, weights
+from seran.apps.evaluate import chosen, labelled
 from seran.classical import bicubic
 from seran.data import prepare
 from seran.data.pairs import SPLITS, PreparedSet
 from seran.data.sources import find
+from seran.engines import Engine
 from seran.errors import BadInput
 from seran.methods import Method, method
 from seran.quality import metrics
@@ -105,3 +108,56 @@ def test_the_test_split_shares_no_subject_with_training(shared: Path) -> None:
     subjects = {s: {x.subject for x in sources if x.split == s} for s in SPLITS}
     assert not subjects["test"] & (subjects["train"] | subjects["val"])
     assert not subjects["train"] & subjects["val"]
+
+
+def test_weights_are_told_apart_by_file_or_label(tmp_path: Path) -> None:
+    for name in ("ft", "again"):
+        shutil.copy(weights.shipped()["srcnn-x2-bd"], tmp_path / f"{name}.onnx")
+    ft, again = (str(tmp_path / f"{name}.onnx") for name in ("ft", "again"))
+    assert labelled([ft]) == {"srcnn": {"srcnn": Path(ft)}}
+    assert labelled([f"mine={ft}"]) == {"srcnn": {"mine": Path(ft)}}
+    own = labelled([ft, "srcnn-x2-bd", f"b={again}", "vdsr-x2-bd"])
+    assert own == {
+        "srcnn": {"ft": Path(ft), "srcnn-x2-bd": Path("srcnn-x2-bd"), "b": Path(again)},
+        "vdsr": {"vdsr": Path("vdsr-x2-bd")},
+    }
+    names = [m.name for m in chosen(["bicubic", "srcnn+", "vdsr"], own, 2, "bd", Engine())]
+    assert names == ["bicubic", "ft+", "srcnn-x2-bd+", "b+", "vdsr"]
+    assert [m.name for m in chosen([], own, 2, "bd", Engine())] == [
+        "bicubic", "ft", "srcnn-x2-bd", "b", "vdsr",
+    ]  # fmt: skip
+    assert [m.name for m in chosen([], {}, 2, "td", Engine())] == ["zerofill", "seran"]
+    with pytest.raises(BadInput, match=r"two files are called ft; tell them apart: LABEL="):
+        labelled([ft, ft])
+    with pytest.raises(BadInput, match="call it neither as another method"):
+        labelled([f"bicubic={ft}"])
+    with pytest.raises(BadInput, match="holds weights of srcnn; add srcnn to --methods, or leave it out"):
+        chosen(["bicubic", "seran"], labelled([ft]), 2, "bd", Engine())
+
+
+def test_a_network_is_compared_with_the_one_it_began_with(
+    pairs: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paired, by the command, from the shipped weights; both are scored as each is alone."""
+    copy = shutil.copy(weights.shipped()["srcnn-x2-bd"], tmp_path / "ft.onnx")
+    words = ["evaluate", str(pairs.root), "--slices", "2", "--weights", str(copy), "fast=fast-x2-bd"]
+    words += ["shipped=srcnn-x2-bd", "--baseline", "shipped", "--out", str(tmp_path / "report")]
+    assert cli.run(words) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "| contrast | method less shipped | subjects |" in said
+    report = json.loads((tmp_path / "report.json").read_text())
+    rows = {(r["name"], r["method"]): r["psnr"] for r in report["rows"]}
+    assert {m for _, m in rows} == {"bicubic", "ft", "fast", "shipped"}
+    alone = evaluate.evaluate(pairs, [method("bicubic", 2), method("fast", 2)], slices=2).rows
+    assert [rows[r["name"], "fast"] for r in alone if r["method"] == "fast"] == [
+        r["psnr"] for r in alone if r["method"] == "fast"
+    ]
+    [same] = [
+        r for r in report["paired"] if (r["contrast"], r["method"], r["metric"]) == ("all", "ft", "psnr")
+    ]
+    [other] = [
+        r for r in report["paired"] if (r["contrast"], r["method"], r["metric"]) == ("all", "fast", "psnr")
+    ]
+    assert same["difference"] == 0
+    gained = [rows[n, "fast"] - rows[n, "shipped"] for n, m in rows if m == "fast"]
+    assert other["difference"] == pytest.approx(np.mean(gained)) != 0

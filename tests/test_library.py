@@ -1,9 +1,13 @@
 """The front door: one call, the same path as the command, whatever the scan is held in."""
 
+import functools
+import inspect
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -317,3 +321,26 @@ def test_a_scan_without_record_takes_a_former_record_away(tmp_path: Path) -> Non
     (tmp_path / "one.json").write_text("{}")
     seran.write(plain, path, force=True)
     assert (tmp_path / "one.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"acquisition": "bicubic"}, "give scanner=seran.Scanner(acquisition='bicubic')"),
+        ({"noise": 0.02}, "give scanner=seran.Scanner(noise=0.02)"),
+        ({"threads": 2}, "give engine=seran.engines.Engine(threads=2)"),
+        ({"methd": "seran"}, "did you mean method?"),
+    ],
+)
+def test_an_option_in_the_wrong_place_says_where_it_belongs(options: dict[str, Any], said: str) -> None:
+    for function in (seran.load, functools.partial(seran.upscale, "scan.nii.gz")):
+        with pytest.raises(TypeError, match=re.escape(said)):
+            function(**options)
+
+
+def test_help_says_what_attributes_hold() -> None:
+    for kind, names in ((seran.Scan, ("volume", "record", "maps")), (seran.Model, ("method", "engine"))):
+        text = inspect.getdoc(kind) or ""
+        assert all(f"    {name}: " in text for name in names)
+    assert "float32" in (seran.Scan.data.__doc__ or "")
+    assert "scale: float | None = None" in str(inspect.signature(seran.upscale))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from seran.engines.openvino import native
-from seran.machine import cpus, has_bf16
+from seran.machine import cpus, has_bf16, threads
 
 CPU = Path("/sys/fs/cgroup/cpu")
 
@@ -102,3 +102,39 @@ def test_bf16_is_what_the_processor_and_the_user_allow(
 
 def test_bf16_is_known_without_openvino() -> None:
     assert has_bf16() == (native() == "bf16")
+
+
+@pytest.mark.parametrize(
+    ("stated", "processes", "expected"),
+    [
+        (None, 1, 8),
+        (None, 3, 2),
+        ("3", 1, 3),
+        ("3", 4, 2),
+        ("2,4", 1, 2),
+        ("64", 1, 8),
+        ("0", 1, 8),
+        ("x", 1, 8),
+    ],
+)
+def test_threads_are_what_is_stated_for_any_program(
+    monkeypatch: pytest.MonkeyPatch, stated: str | None, processes: int, expected: int
+) -> None:
+    """No more than there are CPUs for; nonsense is passed over, as OpenMP does."""
+    monkeypatch.setattr("seran.machine.cpus", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if stated is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", stated)
+    assert threads(processes) == expected
+
+
+def test_networks_run_on_the_threads_that_are_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    from seran.engines import Engine
+    from seran.methods import forget, method
+
+    monkeypatch.setattr("seran.machine.cpus", lambda: 3)
+    for stated, asked, expected in (("2", 0, "2 threads"), ("2", 3, "3 threads"), ("", 0, "3 threads")):
+        forget()
+        monkeypatch.setenv("OMP_NUM_THREADS", stated)
+        assert expected in method("srcnn", 2, engine=Engine(threads=asked)).engine
+    forget()

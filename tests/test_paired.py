@@ -66,11 +66,17 @@ def test_namesakes_of_two_repositories_are_two_subjects() -> None:
     assert only(found, metric="psnr")["subjects"] == 2
 
 
-@pytest.mark.parametrize(("count", "interval", "p"), [(2, False, False), (3, True, False), (6, True, True)])
-def test_few_subjects_have_no_interval_or_p(count: int, interval: bool, p: bool) -> None:
+@pytest.mark.parametrize(("count", "enough"), [(2, False), (3, False), (5, False), (6, True)])
+def test_few_subjects_have_neither_interval_nor_p(count: int, enough: bool) -> None:
     few = dict(list(SEVEN.items())[:count])
     found = only(paired.paired(rows(few), "bicubic", METRICS), metric="psnr")
-    assert (found["low"] is not None, found["p"] is not None) == (interval, p)
+    assert found["difference"] == pytest.approx((count + 1) / 2)
+    assert [found[name] is not None for name in ("low", "high", "p")] == [enough] * 3
+
+
+def test_of_three_subjects_an_interval_would_be_their_range() -> None:
+    """Why there is none: both of its ends are drawn in 1 of 27 samples each, more than 2.5 %."""
+    assert paired.interval([1.0, 2.0, 4.0], ["a", "b", "c"]) == (1, 4)
 
 
 def test_contrasts_apart_and_together() -> None:

@@ -124,19 +124,23 @@ def test_gains_have_intervals_over_subjects(monkeypatch: pytest.MonkeyPatch) -> 
     import table3
 
     def row(psnr: list[float]) -> dict[str, Any]:
-        subjects = ["a", "b", "c", "c"]
+        subjects = ["a", "b", "c", "d", "e", "f", "f"]
         volumes = [
             {"name": f"{i}", "subject": s, "contrast": "T1", "psnr": p}
             for i, (s, p) in enumerate(zip(subjects, psnr, strict=True))
         ]
         return {"means": {"T1": {"gain": float(np.mean(psnr)) - 35}}, "volumes": volumes}
 
-    rows = {"bicubic": row([30, 40, 35, 35]), "srcnn": row([32, 42, 37.5, 37.5])}
-    assert table3.gain(rows, "srcnn", "T1") == "+2.25, +2.00 to +2.50"
+    rows = {"bicubic": row([30, 40] * 3 + [35]), "srcnn": row([32, 42] * 3 + [37])}
+    assert table3.gain(rows, "srcnn", "T1") == "+2.00, +2.00 to +2.00"
     assert table3.gain(rows, "bicubic", "T1") == "+0.00"
+    rows["srcnn"] = row([31, 43] * 3 + [38])
+    low, high = (float(x) for x in table3.gain(rows, "srcnn", "T1").split(", ")[1].split(" to "))
+    assert 1 < low < 1.7
+    assert 2.4 < high < 3
     for one in rows.values():
-        one["volumes"] = one["volumes"][2:]
-    assert table3.gain(rows, "srcnn", "T1") == "+2.25"
+        one["volumes"] = one["volumes"][1:]  # five subjects are left
+    assert ", " not in table3.gain(rows, "srcnn", "T1")
 
 
 @pytest.mark.slow
@@ -221,6 +225,28 @@ def test_a_table_says_so_before_any_work(program: str, tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
+def test_the_folder_of_the_results_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By every program, and before the work, so that none of it is lost."""
+    monkeypatch.syspath_prepend(str(PAPER))
+    import results
+
+    path = tmp_path / "mine" / "of today" / "table3-x2.json"
+    assert results.load(path, []) == {}
+    assert path.parent.is_dir()
+    other = tmp_path / "other" / "lesions.json"
+    results.write(other, ["said"], {"a": {}}, lambda rows: [*rows])
+    assert results.load(other, ["said"]) == {"a": {}}
+    made("expected", "--out", tmp_path / "expected" / "new")
+    text = (PAPER / "EXPECTED.md").read_text()
+    assert (tmp_path / "expected" / "new" / "EXPECTED.md").read_text() == text
+    made("tradeoff", "--out", tmp_path / "drawn" / "t.png")
+    assert (tmp_path / "drawn" / "t.png").is_file()
+    for program in PAPER.glob("*.py"):
+        text = program.read_text()
+        if '__name__ == "__main__"' in text and re.search(r"^(def \w+\(.*|    )out: ", text, re.MULTILINE):
+            assert re.search(r"\bload\(|\bplaced\(|out.*mkdir\(", text), program
+
+
 def test_the_page_names_every_program() -> None:
     """And nothing else; its commands take what it says that they take."""
     page = (PAPER / "README.md").read_text()
@@ -268,7 +294,7 @@ def test_figures_show_a_slice_and_its_primitives(pairs: Path, tmp_path: Path) ->
 @pytest.mark.slow
 def test_cards_have_intervals_over_subjects_and_pictures_of_failures(tmp_path: Path) -> None:
     lines = ["split,path,contrast,subject"]
-    for i, subject in enumerate(("a", "b", "b", "c", "d")):
+    for i, subject in enumerate(("a", "b", "b", "c", "c2", "c3", "c4", "d")):
         save(tmp_path / f"{i}.nii.gz", phantom((118, 106, 5), i))
         lines.append(f"test,{i}.nii.gz,{'T2' if subject < 'd' else 'PD'},{subject}")
     (tmp_path / "list.csv").write_text("\n".join(lines))
@@ -285,9 +311,9 @@ def test_cards_have_intervals_over_subjects_and_pictures_of_failures(tmp_path: P
     text = (tmp_path / "cards" / "srcnn-x2-bd.md").read_text()
     rows = json.loads((tmp_path / "cards" / "srcnn-x2-bd.json").read_text())["rows"]
     mine = {r["volume"]: r["psnr"] for r in rows if r["method"] == "srcnn"}
-    row = next(line for line in text.splitlines() if line.startswith("| T2 | 4 (3) |"))
+    row = next(line for line in text.splitlines() if line.startswith("| T2 | 7 (6) |"))
     mean, low, high = (float(x) for x in re.findall(r"[\d.]+", row.split("|")[4]))
-    values = [mine[v] for v in "0123"]
+    values = [mine[v] for v in "0123456"]
     assert mean == pytest.approx(np.mean(values), abs=0.01)
     assert min(values) - 0.01 <= low < mean < high <= max(values) + 0.01
     assert "[" not in next(line for line in text.splitlines() if line.startswith("| PD | 1 (1) |"))

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from seran import cli
 from seran.data import prepare
 from seran.data.pairs import SPLITS, load_prepared
 from seran.data.prepare import PrepareOptions
@@ -173,6 +174,30 @@ def test_subjects_of_a_folder_are_never_split(tmp_path: Path) -> None:
     assert counts[0] > 80
     assert min(counts[1:]) > 3
     assert {s.contrast for s in sources} == {"T1", "T2", "PD", "FLAIR"}
+
+
+def test_scans_of_a_list_that_are_not_there_end_in_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are packed; of a folder, in which anything may lie, what is no scan is told alone."""
+    for i in (2, 4):
+        save(tmp_path / "raw" / f"{i}.nii.gz", phantom((62, 75, 5), i))
+    (tmp_path / "list.csv").write_text(
+        "split,path,contrast,subject\ntrain,raw/2.nii.gz,T1,a\ntrain,raw/typo.nii.gz,T1,b\nval,raw/4.nii.gz,T1,c\n"
+    )
+    assert cli.run(["prepare", str(tmp_path / "list.csv"), str(tmp_path / "set"), "--scales", "2"]) == 1
+    said = capsys.readouterr()
+    assert "2 volumes (1 train, 1 val, 0 test)" in said.out
+    assert "seran: no volume in test: there is nothing to report scores on\n" in said.err
+    told = f"seran: 1 scan of the list cannot be used, and {tmp_path / 'set'} is without; first typo.nii.gz: "
+    assert told in said.err
+    assert len(load_prepared(tmp_path / "set").volumes) == 2
+    (tmp_path / "raw" / "notes.txt").write_text("hello")
+    assert cli.run(["prepare", str(tmp_path / "raw"), str(tmp_path / "all"), "--scales", "2"]) == 0
+    said = capsys.readouterr()
+    assert "skipped notes.txt" in said.out
+    assert "seran: no volume in val and test: nothing is validated during training" in said.err
+    assert "name the splits in a CSV instead" in said.err
 
 
 def test_a_manifest_that_mixes_a_subject_is_refused(tmp_path: Path) -> None:

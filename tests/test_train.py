@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,8 @@ from lightning_fabric import Fabric
 from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 
-from seran import cli, recipes, train, weights
+from seran import cli, evaluate, recipes, train, weights
+from seran.apps.train import _minutes as minutes
 from seran.classical import zerofill
 from seran.data import patches as data
 from seran.data import prepare
@@ -329,6 +332,111 @@ def test_a_pause_changes_nothing(pairs: PreparedSet, tmp_path: Path) -> None:
     assert [row["step"] for row in again.rows] == [1, 2, 3, 6, 9, 12]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_its_last_step(
+    pairs: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """It ends the step, says where, continues bit for bit; the signal then means what it meant before."""
+    former, learn = signal.signal(number, signal.default_int_handler), train._learn
+
+    def interrupted(run: Run, *more: object) -> torch.Tensor:
+        loss = learn(run, *more)
+        if run.step == 4:  # between two checkpoints
+            os.kill(os.getpid(), number)
+        return loss
+
+    monkeypatch.setattr(train, "_learn", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt, match=r"paused at step 4 of 12; the same command continues"):
+            run(pairs, tmp_path / "paused")
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, former)
+    monkeypatch.undo()
+    assert Run.load(tmp_path / "paused" / CHECKPOINT).step == 4
+    assert same(run(pairs, tmp_path / "whole"), run(pairs, tmp_path / "paused"))
+
+
+def test_an_interrupted_command_says_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def methods() -> str:
+        raise KeyboardInterrupt("run: paused at step 4 of 12")
+
+    monkeypatch.setattr("seran.apps.methods.methods", methods)
+    assert cli.run(["methods"]) == 130
+    assert capsys.readouterr().err == "seran: run: paused at step 4 of 12\n"
+
+
+def test_validation_is_beside_bicubic_and_before_the_first_step_of_fine_tuning(
+    pairs: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Gains are over bicubic on the same slices; at step 0 the PSNR is that of the weights it began with."""
+    recipe = Recipe("srcnn", 2, init="srcnn-x2-bd", residual=True, patch=8, batch=2, steps=2, lr=1e-9)
+    made = train.train(recipe, pairs, tmp_path, cpu(), every=1, validate_every=2, slices=2)
+    said = capsys.readouterr().out
+    (volume,) = pairs.pick("val")
+    at = [round((i + 1) * (volume.shape[0] - 1) / 3) for i in range(2)]
+    methods = {name: method(name, 2, engine=Engine(precision="f32")) for name in ("bicubic", "srcnn")}
+    psnr = {name: evaluate.psnr(m.predict, pairs, volume, 2, at) for name, m in methods.items()}
+    first, quiet, last = made.rows
+    assert first["step"] == 0
+    assert set(first) == {"step", "psnr_T1", "gain_T1"}
+    assert first["psnr_T1"] == pytest.approx(psnr["srcnn"], abs=0.02)
+    assert first["gain_T1"] == pytest.approx(psnr["srcnn"] - psnr["bicubic"], abs=0.02)
+    assert last["gain_T1"] == pytest.approx(first["gain_T1"], abs=0.02)
+    assert "psnr_T1" not in quiet
+    assert f"step 0: T1 {first['psnr_T1']:.3f} dB ({first['gain_T1']:+.3f} over bicubic)" in said
+    head, zero, *_ = (tmp_path / "log.csv").read_text().splitlines()
+    assert head == "step,loss,lr,patches_per_s,psnr_T1,gain_T1"
+    assert zero.startswith("0,,,,")
+    again = train.train(dataclasses.replace(recipe, steps=3), pairs, tmp_path, cpu(), every=1, slices=2)
+    assert [row["step"] for row in again.rows] == [0, 1, 2, 3]
+    assert again.inherited == weights.read(weights.shipped()["srcnn-x2-bd"]).card.seconds
+    assert again.inherited < again.seconds < again.inherited + 60
+
+
+def test_without_validation_scans_it_says_so(
+    pairs: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = dataclasses.replace(pairs, volumes=pairs.pick("train"))
+    run(trained, tmp_path, dataclasses.replace(TINY, steps=2))
+    said = capsys.readouterr().out
+    assert "no scan of the split val; nothing is validated" in said
+    assert "step 2: " not in said
+
+
+@pytest.mark.slow
+def test_quiet_training_says_nothing(pairs: PreparedSet, tmp_path: Path) -> None:
+    """Nor does Lightning, which tells the precision."""
+    words = ["-m", "seran", "train", "srcnn-x2-bd", str(pairs.root), str(tmp_path / "run"), "--quiet"]
+    words += ["--patch", "8", "--last-patch", "8", "--steps", "2", "--precision", "bf16-mixed"]
+    assert finish(start([*words, "--accelerator", "cpu"])) == ""
+
+
+def test_the_minutes_are_those_of_the_run() -> None:
+    assert minutes(66, 0) == "1.1 minutes"
+    assert minutes(66 + 24480, 24480) == "1.1 minutes (409.1 with the weights it began with)"
+    assert minutes(24546, None) == "409.1 minutes with the weights it began with"
+
+
+def test_runs_of_earlier_versions_go_on(pairs: PreparedSet, tmp_path: Path) -> None:
+    """They do not state what of their seconds is of the weights that they began with."""
+    recipe = dataclasses.replace(TINY, steps=1)
+    made = run(pairs, tmp_path, recipe)
+    path = tmp_path / CHECKPOINT
+    with safe_open(path, "pt") as file:
+        meta, held = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    state = json.loads(meta["state"])
+    assert state.pop("inherited_seconds") == 0
+    path.write_bytes(save_tensors(held, {**meta, "state": json.dumps(state)}))
+    assert (Run.load(path).inherited, same(Run.load(path), made)) == (0, True)
+    tuned = {**meta, "state": json.dumps(state)}
+    tuned["recipe"] = json.dumps({**json.loads(meta["recipe"]), "init": "seran-x2-bd"})
+    path.write_bytes(save_tensors(held, tuned))
+    assert Run.load(path).inherited is None
+
+
 def test_the_average_soon_forgets_the_initialisation() -> None:
     """A plain mean until that is 1/(1 - decay) long, an exponential one from then on."""
     update = partial(_average, 0.75)
@@ -562,6 +670,24 @@ def test_export_and_back(pairs: PreparedSet, tmp_path: Path) -> None:
         torch.testing.assert_close(back.state_dict()[key], value, atol=1e-3, rtol=1e-3)
 
 
+def test_a_module_comes_back_as_the_page_says(
+    pairs: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From weights and from a run; and the page has every field of a manifest."""
+    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
+    made = run(pairs, tmp_path / "run", dataclasses.replace(TINY, steps=1))
+    shutil.copy(weights.shipped()["srcnn-x2-bd"], tmp_path / "mine.onnx")
+    monkeypatch.chdir(tmp_path)
+    held: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], held)
+    low = torch.rand(1, 1, 12, 14)
+    assert held["module"](low).shape == (1, 1, 24, 28)
+    assert torch.equal(held["best"](low), made.best.eval()(low))
+    stated = json.loads((pairs.root / "manifest.json").read_text())
+    fields = {*stated, *stated["volumes"][0]}
+    assert not [name for name in fields if f"`{name}`" not in page]
+
+
 @pytest.mark.slow
 def test_fine_tuning_starts_from_a_weights_file(pairs: PreparedSet, tmp_path: Path) -> None:
     path = tmp_path / "tiny.onnx"
@@ -696,7 +822,11 @@ def own(tmp_path: Path) -> Iterator[Path]:
         ("my.py:Scaleless", r"scaleless cannot be made with scale 2 and options {}: .*unexpected keyword"),
         ("my.py:Failing", "AttributeError: 'Failing' object has no attribute 'missing'"),
         ("my.py:Bare", "must be a torch.nn.Module with parameters"),
-        ("my.py:Nobody", "AttributeError: .* has no attribute 'Nobody'"),
+        (
+            "my.py:Nobody",
+            "no class Nobody; it has Net, Same, Scaleless, Failing, Bare, SERAN$",
+        ),
+        ("my.py:", "my.py:: must be FILE.py:CLASS"),
         ("my.py:SERAN", "seran is a method of seran; give the class another name"),
         ("my.py", "my.py: must be FILE.py:CLASS with a file that exists"),
         ("your.py:Net", "your.py:Net: must be FILE.py:CLASS with a file that exists"),
@@ -725,12 +855,16 @@ def test_a_network_of_ones_own_from_its_file_to_a_scan(
     words += ["--patch", 8, "--last-patch", 8, "--batch", 2, "--accelerator", "cpu", "--precision", "32-true"]
     for steps in (2, 3):
         assert seran(*words, "--steps", steps)[0] == 0
+    own.write_text(OWN + "# another line")
+    changed = "my.py has changed since this run began; put that file back, or name another folder than"
+    assert changed in seran(*words, "--steps", 4)[1]
+    own.write_text(OWN)
     torch.set_num_threads(threads)
     status, said = seran("export", out, file)
     assert (status, "is of my.py:Net sha256:" in said) == (2, True)
     own.write_text(OWN + "print('changed')")
     status, said = seran("export", out, file, "--model", f"{own}:Net")
-    assert (status, "give that very file again" in said) == (2, True)
+    assert (status, "my.py has changed since this run began; give that very file again" in said) == (2, True)
     own.write_text(OWN)
     assert seran("export", out, file, "--model", f"{own}:Net")[0] == 0
     card = weights.read(file).card
@@ -750,8 +884,8 @@ def test_a_network_of_ones_own_from_its_file_to_a_scan(
     np.testing.assert_allclose(made, expected, atol=1e-5)
     with pytest.raises(BadInput, match="its weights run on the CPU"):
         network(weights.read(file))
-    scored = ("evaluate", pairs.root, "--methods", "bicubic", "net", "--weights", file, "--split", "val")
-    assert seran(*scored)[0] == 0
+    status = cli.run([str(word) for word in ("evaluate", pairs.root, "--weights", file, "--split", "val")])
+    assert (status, "| T1 | 1 | net |" in capsys.readouterr().out) == (0, True)
     scan = pairs.root.parent / "raw" / "sub-2_T2w.nii.gz"
     how = ("--method", "net", "--weights", file, "--strict", "off")
     assert seran("upscale", scan, tmp_path / "fine.nii", *how)[0] == 0

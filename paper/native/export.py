@@ -167,6 +167,8 @@ def write(
         about: the words of the card.
         docs: folder of the card.
     """
+    for place in (out.parent, docs):
+        place.mkdir(parents=True, exist_ok=True)
     made = export_heads(network, out, card)
     with files.atomic(out) as part:
         part.write_bytes(weights.with_evidence(weights.read(out).data, evidence))

@@ -30,11 +30,11 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy import ndimage
 
-from seran import methods
+from seran import machine, methods
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.isotropic import told
-from seran.machine import cpus, has_bf16, needed
+from seran.machine import has_bf16, needed
 from seran.native import joined
 from seran.profiles import Profile, selection
 from seran.progress import unseen
@@ -207,7 +207,7 @@ def adapted(
         progress(100)
         return Adapted(across, seconds=time.perf_counter() - began, kept=TOO_FEW)
     held, (learned, judge) = across.held(k), found
-    with threads(engine.threads or cpus()):
+    with threads(engine.threads or machine.threads()):
         run = Run(network(held), told(noise, profile, k), engine.device.replace("auto", "cpu"))
         before, shown = run.error(judge), 0
         judging = time.perf_counter() - began

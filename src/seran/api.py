@@ -8,9 +8,7 @@
 Scan(96x80x3 voxels of 0.450x0.400x5.000 mm, RAS; bicubic, x2: PASS)
 """
 
-import os
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +20,9 @@ from numpy import ndarray
 from seran import files, grid, io, methods, scratch
 from seran.engines import Engine
 from seran.errors import BadInput, counted
+from seran.given import hinting, refuse_types
 from seran.io import metaimage, nifti
-from seran.io.voxels import Reading, filled, printable, refuse_lossy, shaped, usable_affine
+from seran.io.voxels import Reading, filled, refuse_lossy, shaped, usable_affine
 from seran.job import labels, record
 from seran.job.options import Options, ReadOptions, Scanner, Target, Transform
 from seran.job.record import Record, sidecar, slice_thickness
@@ -32,37 +31,37 @@ from seran.sharpen import Across, Method
 from seran.volume import Volume
 
 NAME = "the scan"  # of what has none, where it is at fault
-PATH, NUMBER, WORD = ((str, os.PathLike), "a path"), (Real, "a number"), (str, "a name")
-YES = (int, "True or False")
-EXPECTED: dict[str, tuple[Any, str]] = {  # types of arguments that are easily given as something else
-    "path": PATH, "like": PATH, "weights": PATH, "scale": NUMBER, "spacing": NUMBER,
-    "adapt": NUMBER, "isotropic": (Real, "True, False or a number"),
-    "fill": NUMBER, "volume": (Integral, "a whole number"), "series": WORD, "method": WORD,
-    "consistent": YES, "maps": YES, "uncertainty": YES,
-    "scanner": (Scanner, "a seran.Scanner"), "engine": (Engine, "a seran.engines.Engine"),
-}  # fmt: skip
 Readable = Any  # a `Scan`, a path, an image of nibabel, or (voxels, affine): x, y, z; to mm (RAS+)
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan, or what became of one."""
+    """A scan, or what became of one.
 
-    volume: Volume  # voxels (x, y, z) in the scan's units, their affine, and the header they came with
-    record: Record | None = None  # of a result, how it came about and what its checks say
-    name: str = ""  # of the file that it was read from
-    sharpened: bool = False  # whether it was read from a result of seran's, by the record beside it
-    path: Path | None = None  # of that file: the JSON beside it may say how thick the slices are
-    maps: dict[str, Volume] = field(default_factory=dict)  # of a result: see ``maps`` of `upscale`
+    Attributes:
+        volume: voxels (x, y, z), their affine, and the header they came with.
+        record: of a result, how it came about and what its checks say; None for what was only read.
+        name: of the file that it was read from.
+        sharpened: whether it was read from a result of seran's, by the record beside it.
+        path: of that file: the JSON beside it may say how thick the slices are.
+        maps: of a result, by name, on its grid and in its units: see ``maps`` of `upscale`.
+    """
+
+    volume: Volume
+    record: Record | None = None
+    name: str = ""
+    sharpened: bool = False
+    path: Path | None = None
+    maps: dict[str, Volume] = field(default_factory=dict)
 
     @property
     def data(self) -> Float[ndarray, "x y z"]:
-        """Intensities."""
+        """Intensities (x, y, z), in the order of the file's axes and in its units; float32."""
         return self.volume.data
 
     @property
     def affine(self) -> Float[ndarray, "4 4"]:
-        """Voxel index to mm (RAS+)."""
+        """Voxel index (x, y, z) to mm (RAS+), 4 x 4: the first of its columns is a step along x."""
         return self.volume.affine
 
     def to_nibabel(self) -> nib.Nifti1Image:
@@ -95,7 +94,7 @@ def read(
         volume: which one of several (4-D, echoes), counted from 0; must be chosen where there are several.
         series: which series of a DICOM folder, by number or UID.
     """
-    _refuse_types(path=path, fill=fill, volume=volume, series=series)
+    refuse_types(path=path, fill=fill, volume=volume, series=series)
     how, file = ReadOptions(affine=affine, fill=fill, volume=volume, series=series), Path(path)
     found = io.read_series(file, how.affine, how.fill, only=how.volume, pick=how.series)
     if found.count > 1:
@@ -114,7 +113,7 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
         dtype: numpy's name of the type of a voxel; integers are rounded, and refused if they cannot hold it.
         force: replace what is there.
     """
-    _refuse_types(path=path)
+    refuse_types(path=path)
     if not isinstance(scan, Scan):
         raise BadInput(f"expected a Scan, as read and upscale give it, got {type(scan).__name__}")
     out = Path(path)
@@ -144,6 +143,7 @@ def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool =
     remove_maps(maps, list(images))
 
 
+@hinting
 def upscale(
     scan: Readable,
     *,
@@ -185,9 +185,9 @@ def upscale(
         label_check: refuse what looks like labels, phase or a result of seran's.
         engine: device, precision and threads.
     """
-    _refuse_types(scale=scale, spacing=spacing, like=like, isotropic=isotropic, method=method)
-    _refuse_types(weights=weights, adapt=adapt, scanner=scanner, engine=engine)
-    _refuse_types(consistent=consistent, maps=maps, uncertainty=uncertainty)
+    refuse_types(scale=scale, spacing=spacing, like=like, isotropic=isotropic, method=method)
+    refuse_types(weights=weights, adapt=adapt, scanner=scanner, engine=engine)
+    refuse_types(consistent=consistent, maps=maps, uncertainty=uncertainty)
     target = Target(scale, spacing, None if like is None else Path(like), _millimetres(isotropic))
     reading = ReadOptions(plane=plane, force_plane=force_plane, label_check=label_check)
     file = None if weights is None else Path(weights)
@@ -200,7 +200,13 @@ def upscale(
 
 @dataclass(frozen=True)
 class Model:
-    """A method that is ready to run; may be used by several threads. See `load`."""
+    """A method that is ready to run; may be used by several threads. See `load`.
+
+    Attributes:
+        method: the predictor and what is known of it: ``name``, ``scale``, ``weights``, ``sha256``.
+        options: what `load` was given.
+        engine: device, precision and threads.
+    """
 
     method: Method | Across
     options: Options
@@ -217,6 +223,7 @@ class Model:
         return f"Model({self.method.name}, x{self.method.scale}, {self.method.weights or self.method.engine})"
 
 
+@hinting
 def load(
     method: str | None = None,
     *,
@@ -240,8 +247,8 @@ def load(
         scanner: what was done to the scans before: measured on each, but for what is stated here.
         engine: device, precision and threads.
     """
-    _refuse_types(method=method, scale=scale, isotropic=isotropic, weights=weights)
-    _refuse_types(scanner=scanner, engine=engine)
+    refuse_types(method=method, scale=scale, isotropic=isotropic, weights=weights)
+    refuse_types(scanner=scanner, engine=engine)
     file = None if weights is None else Path(weights)
     reading, target = ReadOptions(plane=plane), Target(scale, isotropic=_millimetres(isotropic))
     options = Options(method, file, ensemble, target=target, scanner=scanner, read=reading)
@@ -260,15 +267,6 @@ def _millimetres(isotropic: bool | float | None) -> float | Literal["auto"] | No
     if isinstance(isotropic, bool):
         return "auto" if isotropic else None
     return isotropic
-
-
-def _refuse_types(**given: object) -> None:
-    """Raise `BadInput` for an argument, by its name, that is no such thing; all but three may be None."""
-    for name, value in given.items():
-        kind, expected = EXPECTED[name]
-        if not isinstance(value, kind) and (value is not None or name in ("path", "scanner", "engine")):
-            got = printable(repr(value))[:60]
-            raise BadInput(f"{name}: expected {expected}, got {got} ({type(value).__name__})")
 
 
 def _voxel(dtype: str) -> np.dtype:

@@ -118,7 +118,7 @@ def refuse_unfit(
     if baseline not in names:
         raise BadInput(f"--baseline {baseline}: expected one of what is scored: {', '.join(names)}")
     if twice := [name for name in names if names.count(name) > 1]:
-        raise BadInput(f"{twice[0]}: named twice; rename the folder or file, or name a method once")
+        raise BadInput(f"{twice[0]}: named twice; rename the folder or file, or name a method or label once")
 
 
 def _checked(

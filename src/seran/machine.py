@@ -71,6 +71,15 @@ def cpus(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgr
     return max(1, math.ceil(min([allowed, *map(_granted, _groups(groups, own))])))
 
 
+def threads(processes: int = 1) -> int:
+    """Threads of each of so many processes where none are asked for: its share of `cpus`.
+
+    No more than ``OMP_NUM_THREADS`` says, where that is set: so jobs and scripts state it for any program.
+    """
+    word, share = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip(), max(1, cpus() // processes)
+    return min(share, int(word)) if word.isdecimal() and int(word) else share
+
+
 def _groups(groups: Path, own: Path) -> Iterator[Path]:
     """The folders of the control groups that bound this process: its own and all above it."""
     for line in own.read_text().splitlines() if own.is_file() else []:

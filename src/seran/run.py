@@ -28,6 +28,8 @@ STATE: dict[str, Any] = {  # stated besides tensors and recipe
     "step": int, "seconds": float, "patches": int, "scans": list[dict[str, str]],
     "rows": list[dict[str, float]], "command": str,
 }  # fmt: skip
+INHERITED = "inherited_seconds"
+"""Stated by runs of this version: what of `seconds` is of the weights that a run began with."""
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -71,6 +73,13 @@ def _readable(path: Path) -> Iterator[None]:
         raise BadInput(f"{path}: expected a checkpoint of `seran train`, whole ({why}); {told}") from error
 
 
+def _changed(source: str, kept: str) -> str:
+    """What to say where a user's own network is of the same file and class, but not as it was; or nothing."""
+    (named, _, now), (before, _, then) = source.partition(" sha256:"), kept.partition(" sha256:")
+    same = now and then and named == before
+    return f"{named.rpartition(':')[0]} has changed since this run began" if same and now != then else ""
+
+
 class Run:
     """The parameters of a run and where they are kept: network, average, optimiser, step."""
 
@@ -79,6 +88,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.step, self.patches, self.seconds, self.command = 0, 0, 0.0, ""
+        self.inherited: float | None = 0.0  # seconds of those that are of `init`; None where it is not known
         self.scans: list[dict[str, str]] = []
         self.rows: list[dict[str, Any]] = []
         self.network = build(recipe.model, recipe.scale, recipe.options, recipe.residual)
@@ -89,6 +99,7 @@ class Run:
             card, rescaled = start.card, start.card.scale != recipe.scale
             self.network.load_state_dict(parameters(self.network, start, rescaled))
             self.patches, self.seconds, self.scans = card.patches, card.seconds, card.scans
+            self.inherited = card.seconds
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.network, multi_avg_fn=partial(_average, recipe.ema))
         self.average.requires_grad_(False)
@@ -104,7 +115,10 @@ class Run:
             source = settings.pop("source", "")
             recipe = facts.of(Recipe, settings)
         name = adopt(model, recipe.scale, recipe.options) if model else recipe.model
-        if source != (SYSTEMS[name].source if name in SYSTEMS else ""):
+        given = SYSTEMS[name].source if name in SYSTEMS else ""
+        if changed := _changed(given, source):
+            raise BadInput(f"{changed}; give that very file again")
+        if source != given:
             told = "give that very file again, --model FILE.py:CLASS" if source else "leave --model out"
             raise BadInput(f"{path} is of {source or recipe.model}; {told}")
         run = cls(recipe, fresh=False)
@@ -123,7 +137,7 @@ class Run:
         for i, kept in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{k}": v for k, v in kept.items()}
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        state = {name: getattr(self, name) for name in STATE}
+        state = {name: getattr(self, name) for name in STATE} | {INHERITED: self.inherited}
         meta = {"recipe": json.dumps(stated(self.recipe)), "state": json.dumps(state)}
         with files.atomic(path) as part:
             part.write_bytes(save(tensors, metadata=meta))
@@ -137,7 +151,10 @@ class Run:
                 for name in file.keys():  # noqa: SIM118
                     part, _, key = name.partition(".")
                     parts[part][key] = file.get_tensor(name)
-            differ = [k for k in differences(self.recipe, facts.parsed(meta["recipe"])) if k != "steps"]
+            kept = facts.parsed(meta["recipe"])
+            differ = [k for k in differences(self.recipe, kept) if k != "steps"]
+        if changed := _changed(stated(self.recipe).get("source", ""), kept.get("source", "")):
+            raise BadInput(f"{changed}; put that file back, or name another folder than {path.parent}")
         if differ:
             raise BadInput(
                 f"{path} was trained with another recipe ({', '.join(differ)} differ); "
@@ -150,6 +167,8 @@ class Run:
             state = facts.parsed(meta["state"])
             for name, kind in STATE.items():
                 setattr(self, name, facts.typed(state[name], kind, name))
+            unknown = None if self.recipe.init else 0.0
+            self.inherited = facts.typed(state.get(INHERITED, unknown), float | None, INHERITED)
         # what earlier versions kept had its paths
         self.command = " ".join(map(files.nameless, self.command.split(" ")))
 

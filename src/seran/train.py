@@ -5,16 +5,19 @@
     torchrun --nnodes 2 --nproc-per-node 8 … -m seran train … --devices 8 --nodes 2   # RUN on a shared disk
 
 Killed at any moment, the same command continues from the last checkpoint in RUN: on the CPU bit for bit.
+Interrupted (Ctrl-C, SIGTERM), one process ends its step and writes a checkpoint first.
 """
 
 import atexit
 import csv
 import math
 import os
+import signal
 import socket
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +34,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from seran import evaluate, files
+from seran import degrade, evaluate, files
+from seran.classical import CLASSICAL
 from seran.data.pairs import PreparedSet
 from seran.data.patches import Patches
 from seran.errors import BadInput
@@ -40,6 +44,8 @@ from seran.progress import QUIET, say
 from seran.recipes import Recipe
 from seran.run import CHECKPOINT, Run
 
+Row = dict[str, float]
+Predict = Callable[[ndarray], ndarray]
 MEETING = "SERAN_MEETING"  # the file in which processes of one machine find each other
 LOSSES = {
     "l1": F.l1_loss,
@@ -137,22 +143,60 @@ def _clip(fabric: Fabric, network: nn.Module, optimizer: Optimizer, recipe: Reci
         fabric.clip_gradients(network, optimizer, clip_val=recipe.clip / now)
 
 
-@torch.inference_mode()
-def _validate(run: Run, data: PreparedSet, fabric: Fabric, slices: int) -> dict[str, float]:
+def _psnr(predict: Predict, data: PreparedSet, scale: int, slices: int) -> dict[str, float]:
     """Mean PSNR in dB per contrast of the validation split, over ``slices`` whole slices per volume."""
+    found: dict[str, list[float]] = {}
+    for volume in data.pick("val"):
+        n = len(data.high(volume))
+        at = [round((i + 1) * (n - 1) / (slices + 1)) for i in range(min(slices, n))]
+        found.setdefault(volume.contrast, []).append(evaluate.psnr(predict, data, volume, scale, at))
+    return {k: sum(v) / len(v) for k, v in sorted(found.items())}
+
+
+@torch.inference_mode()
+def _validate(run: Run, data: PreparedSet, fabric: Fabric, slices: int, base: dict[str, float]) -> Row:
+    """What a row of the log says of the validation split, told in a line, too: PSNR, gain over ``base``."""
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         x = torch.from_numpy(low).to(fabric.device)
         with fabric.autocast():
             return torch.stack([run.best(one[None, None])[0, 0].float() for one in x]).cpu().numpy()
 
-    found: dict[str, list[float]] = {}
-    for volume in data.pick("val"):
-        n = len(data.high(volume))
-        at = [round((i + 1) * (n - 1) / (slices + 1)) for i in range(min(slices, n))]
-        psnr = evaluate.psnr(predict, data, volume, run.recipe.scale, at)
-        found.setdefault(volume.contrast, []).append(psnr)
-    return {k: sum(v) / len(v) for k, v in sorted(found.items())}
+    psnr = _psnr(predict, data, run.recipe.scale, slices)
+    if psnr:
+        over = degrade.named(data.degradation).baseline
+        words = [f"{k} {v:.3f} dB ({v - base[k]:+.3f} over {over})" for k, v in psnr.items()]
+        say(f"step {run.step}: {', '.join(words)}")
+    gains = {f"gain_{k}": v - base[k] for k, v in psnr.items()}
+    return {f"psnr_{k}": v for k, v in psnr.items()} | gains
+
+
+@contextmanager
+def _interruptions(alone: bool) -> Iterator[list[int]]:
+    """Meanwhile Ctrl-C and SIGTERM are only noted, so that a step is ended and kept; a second one interrupts.
+
+    Args:
+        alone: there is no other process, which would not know of it and wait.
+
+    Yields:
+        the signals that came.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    if not alone or threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def train(
@@ -180,6 +224,9 @@ def train(
         minutes: save and pause after this long; the same call continues.
         command: what the user typed, for the card.
         workers: processes that draw patches ahead; by default up to 8 beside a GPU. They draw the same.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the step is ended and kept; the same call continues.
     """
     if workers is None:  # on a CPU the network needs every core itself
         workers = 0 if fabric.device.type == "cpu" else min(8, cpus() - 1)
@@ -189,40 +236,59 @@ def train(
     network, optimizer = fabric.setup(run.network, run.optimizer)
     run.optimizer = optimizer.optimizer
     run.average.to(fabric.device)
-    paused, hidden = False, not fabric.is_global_zero or QUIET.get()
+    hidden = not fabric.is_global_zero or QUIET.get()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorBoard imports TensorFlow where there is one
     board = TensorBoardLogger(out, name="", version="", purge_step=run.step)
     _ = board.experiment  # says what is missing before the bar is there
+    base = _base(recipe, data, slices) if fabric.is_global_zero else {}
+    if fabric.is_global_zero and not base:
+        say(f"{data.root}: no scan of the split val; nothing is validated")
+    if recipe.init and not run.step and not run.rows and fabric.is_global_zero:
+        run.rows.append({"step": 0} | _validate(run, data, fabric, slices, base))
+        _record(run, out, board)
+    fabric.barrier()
     bar = tqdm(total=recipe.steps, initial=run.step, unit="step", disable=hidden, smoothing=0.05)
     began = mark = time.perf_counter()
     first, seen, loss_sum = run.step, run.patches, torch.zeros((), device=fabric.device)
-    for pair in loader:
-        loss_sum += _learn(run, network, optimizer, fabric, pair)
-        bar.update()
-        if minutes < math.inf:  # every process must see the same answer
-            paused = fabric.broadcast(time.perf_counter() - began > 60 * minutes)
-        judged = run.step % validate_every == 0 or run.step == recipe.steps
-        if run.step % every and not judged and not paused:
-            continue
-        clock = time.perf_counter()
-        run.seconds += clock - mark
-        row = {"step": run.step, "loss": float(loss_sum) / (run.step - first)}
-        row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": (run.patches - seen) / (clock - mark)}
-        if fabric.is_global_zero:
-            if judged:
-                psnr = _validate(run, data, fabric, slices)
-                row |= {f"psnr_{k}": v for k, v in psnr.items()}
-                say(f"step {run.step}: " + ", ".join(f"{k} {v:.3f} dB" for k, v in psnr.items()))
-            run.rows.append(row)
-            _record(run, out, board)
-            bar.set_postfix(loss=f"{row['loss']:.5f}", patches_per_s=f"{row['patches_per_s']:.1f}")
-        fabric.barrier()
-        mark, first, seen, loss_sum = time.perf_counter(), run.step, run.patches, torch.zeros_like(loss_sum)
-        if paused:
-            break
+    with _interruptions(fabric.world_size == 1) as came:
+        for pair in loader:
+            loss_sum += _learn(run, network, optimizer, fabric, pair)
+            bar.update()
+            paused = bool(came)
+            if minutes < math.inf:  # every process must see the same answer
+                paused |= fabric.broadcast(time.perf_counter() - began > 60 * minutes)
+            judged = run.step % validate_every == 0 or run.step == recipe.steps
+            if run.step % every and not judged and not paused:
+                continue
+            clock = time.perf_counter()
+            run.seconds += clock - mark
+            row = {"step": run.step, "loss": float(loss_sum) / (run.step - first)}
+            row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": (run.patches - seen) / (clock - mark)}
+            if fabric.is_global_zero:
+                if judged and not came:
+                    row |= _validate(run, data, fabric, slices, base)
+                run.rows.append(row)
+                _record(run, out, board)
+                bar.set_postfix(loss=f"{row['loss']:.5f}", patches_per_s=f"{row['patches_per_s']:.1f}")
+            fabric.barrier()
+            mark, first, seen = time.perf_counter(), run.step, run.patches
+            loss_sum = torch.zeros_like(loss_sum)
+            if paused or came:
+                break
     bar.close()
     board.finalize("")
+    if came and run.step < recipe.steps:
+        raise KeyboardInterrupt(
+            f"{out}: paused at step {run.step} of {recipe.steps}; the same command continues there"
+        )
     return run
+
+
+def _base(recipe: Recipe, data: PreparedSet, slices: int) -> dict[str, float]:
+    """PSNR of what gains are over, bicubic or zero-filling, on the slices that are validated."""
+    return _psnr(
+        CLASSICAL[degrade.named(data.degradation).baseline](recipe.scale, 0), data, recipe.scale, slices
+    )
 
 
 def _begin(
@@ -271,7 +337,7 @@ def _learn(
 def _record(run: Run, out: Path, board: TensorBoardLogger) -> None:
     """The last row to TensorBoard, all of them to log.csv, and the checkpoint."""
     board.log_metrics(run.rows[-1], run.step)
-    names = list(dict.fromkeys(k for row in run.rows for k in row))
+    names = list(dict.fromkeys([*("step", "loss", "lr", "patches_per_s"), *(k for r in run.rows for k in r)]))
     with files.atomic(out / "log.csv") as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()

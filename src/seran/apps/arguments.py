@@ -148,7 +148,7 @@ def _help(name: str, command: Callable[..., str]) -> str:
         lines += ["", *heading]
         for a in members:
             text, left = a.text, f"  {a.shown()}"
-            if a.default not in (None, False, "", (), REQUIRED):
+            if a.default not in (None, "", (), REQUIRED) and a.default is not False:
                 default = " ".join(map(str, a.default)) if isinstance(a.default, tuple) else a.default
                 text += f" (default: {'yes' if default is True else default})"
             if len(left) > 24:

@@ -1,15 +1,18 @@
 """``seran evaluate``."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from seran import degrade, files, progress
 from seran import evaluate as library
-from seran import files, progress
 from seran.data.pairs import load_prepared
 from seran.engines import Engine
 from seran.errors import BadInput
-from seran.methods import foreign, method
+from seran.methods import DEFAULT, foreign, method
+from seran.sharpen import Method
+from seran.systems import SYSTEMS
 from seran.weights import named, read
 
 
@@ -35,8 +38,8 @@ class Scoring:
     Attributes:
         slices: how many central slices of each volume to score; 0 for all.
         mask: score voxels of a mask alone: a folder of images named alike, or `tissue`, by the truth.
-        baseline: what differences are from: a method that is scored, or a folder of --predictions by its
-            name; without it bicubic, or zerofill for truncated k-space.
+        baseline: what differences are from: a method that is scored, weights by what they are called, or a
+            folder of --predictions by its name; without it bicubic, or zerofill for truncated k-space.
     """
 
     slices: int = 0
@@ -44,12 +47,70 @@ class Scoring:
     baseline: Annotated[str, "NAME"] = ""
 
 
+def labelled(given: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """Weights that were named on the command line: model -> what each file is called -> the file.
+
+    The only file of a model is called as the model, one of several by its stem, and each as its label says.
+
+    Args:
+        given: files, or names of shipped weights; each may be ``LABEL=FILE``.
+    """
+    found: dict[str, list[tuple[str, Path]]] = {}
+    for word in given:
+        label, equals, file = word.partition("=")
+        if not equals or Path(word).is_file():
+            label, file = "", word
+        found.setdefault(read(named(Path(file))).card.model, []).append((label, Path(file)))
+    own: dict[str, dict[str, Path]] = {}
+    for model, pairs in found.items():
+        own[model] = {}
+        for label, path in pairs:
+            name = label or (model if len(pairs) == 1 else named(path).stem)
+            if any(name in others for others in own.values()):
+                raise BadInput(f"--weights: two files are called {name}; tell them apart: LABEL={path}")
+            if name.endswith("+") or (name in SYSTEMS and name != model):
+                raise BadInput(
+                    f"--weights: {path} holds weights of {model}; call it neither as another method nor "
+                    f"with a + at the end, got {name}: LABEL={path}"
+                )
+            own[model][name] = path
+    return own
+
+
+def chosen(
+    methods: Sequence[str], own: dict[str, dict[str, Path]], scale: int, degradation: str, engine: Engine
+) -> list[Method]:
+    """Methods that are ready to run, once for each file of weights; what that is called is their name.
+
+    Args:
+        methods: names; none: the baseline of the degradation and the models of ``own``, or the default.
+        own: what `labelled` gives.
+        scale: 2, 3 or 4.
+        degradation: of the pairs.
+        engine: how networks are run.
+    """
+    methods = methods or (degrade.named(degradation).baseline, *(own or (DEFAULT,)))
+    if unused := own.keys() - {name.removesuffix("+") for name in methods}:
+        model = sorted(unused)[0]
+        path = next(iter(own[model].values()))
+        raise BadInput(
+            f"--weights {path}: holds weights of {model}; add {model} to --methods, or leave it out"
+        )
+    ready = []
+    for name in methods:
+        plain, again = name.removesuffix("+"), "+" * name.endswith("+")
+        files_of: Mapping[str, Path | None] = own.get(plain) or {plain: None}
+        for label, file in files_of.items():
+            ready.append(replace(method(name, scale, degradation, file, engine), name=label + again))
+    return ready
+
+
 def evaluate(
     data: Path,
     /,
-    methods: Annotated[tuple[str, ...], "NAME ..."] = ("bicubic", "seran"),
+    methods: Annotated[tuple[str, ...], "NAME ..."] = (),
     scale: Literal[2, 3, 4] = 2,
-    weights: Annotated[tuple[Path, ...], "FILE ..."] = (),
+    weights: Annotated[tuple[str, ...], "FILE ..."] = (),
     split: Literal["test", "val"] = "test",
     out: Annotated[Path | None, "NAME"] = None,
     others: Others = Others(),
@@ -64,9 +125,11 @@ def evaluate(
 
     Args:
         data: a folder made by `seran prepare`.
-        methods: names, see `seran methods`; a trailing + means self-ensemble.
+        methods: names, see `seran methods`; a trailing + means self-ensemble. Without it, the baseline and
+            the methods of --weights, or seran.
         scale: which low-resolution set.
-        weights: weights files to use instead of the shipped ones, at most one for each network.
+        weights: weights files, or names of shipped ones, to use instead of what is shipped. Several of one
+            method are told apart by their file names without the ending, or by labels, as LABEL=FILE.
         split: val while anything is being tuned, test for numbers to report.
         out: where to write the report, as NAME.json, NAME.md and, per subject, NAME.csv; without it, it is
             only printed.
@@ -77,18 +140,12 @@ def evaluate(
     if out is not None and not out.parent.is_dir():
         raise BadInput(f"--out {out}: no such folder; create {out.parent} first")
     pairs = load_prepared(data)
-    own = {read(named(path)).card.model: path for path in weights}
-    if len(own) < len(weights) or not set(own) <= {name.removesuffix("+") for name in methods}:
-        of = ", ".join(read(named(path)).card.model for path in weights)
-        raise BadInput(
-            f"--weights: give at most one file for each of {', '.join(methods)}; these are of {of}"
-        )
-    chosen = [method(n, scale, pairs.degradation, own.get(n.removesuffix("+")), engine) for n in methods]
-    chosen += [foreign(path, scale, pairs.degradation, engine) for path in others.onnx]
-    tasks = len(pairs.pick(split)) * (len(chosen) + len(others.predictions))
+    ready = chosen(methods, labelled(weights), scale, pairs.degradation, engine)
+    ready += [foreign(path, scale, pairs.degradation, engine) for path in others.onnx]
+    tasks = len(pairs.pick(split)) * (len(ready) + len(others.predictions))
     with progress.bar(tasks, "volume") as bar:
         report = library.evaluate(
-            pairs, chosen, split, bar.update, scoring.slices, others.predictions, scoring.mask,
+            pairs, ready, split, bar.update, scoring.slices, others.predictions, scoring.mask,
             scoring.baseline,
         )  # fmt: skip
     if out is not None:

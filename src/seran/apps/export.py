@@ -29,8 +29,10 @@ def export(
     """
     if out.exists() and not force:
         raise BadInput(f"{out} exists; give --force to replace it")
-    card = library.export(Run.load(run / CHECKPOINT, model), out, machine, notes)
+    held = Run.load(run / CHECKPOINT, model)
+    card = library.export(held, out, machine, notes)
+    short = f", step {held.step} of {held.recipe.steps}, not finished" * (held.step < held.recipe.steps)
     return (
         f"{out}: {card.model} x{card.scale} {card.degradation}, {out.stat().st_size / 1e6:.1f} MB, "
-        f"largest difference from torch {card.export_error:.1e} for inputs in [0, 1]"
+        f"largest difference from torch {card.export_error:.1e} for inputs in [0, 1]{short}"
     )

@@ -11,13 +11,22 @@ from seran.data import prepare as library
 from seran.data.fetch import fetch
 from seran.data.pairs import SPLITS, PreparedSet, load_prepared
 from seran.data.prepare import PrepareOptions
-from seran.errors import BadInput, counted
+from seran.data.sources import is_list
+from seran.errors import BadInput, Incomplete, counted
 
 
 def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
     """``seran prepare ixi …``, ``open …`` and ``to-nifti …`` are commands of their own."""
     own: dict[str, Callable[..., str]] = {"ixi": ixi, "open": benchmark, "to-nifti": to_nifti}
     return (own[args[0]], args[1:]) if args and args[0] in own else (prepare, args)
+
+
+WITHOUT = {
+    "train": "there is nothing to train on",
+    "val": "nothing is validated during training",
+    "test": "there is nothing to report scores on",
+}
+"""What a set without a split cannot do."""
 
 
 def _summary(made: PreparedSet, out: Path) -> str:
@@ -124,8 +133,21 @@ def prepare(source: Path, out: Path, /, options: PrepareOptions = PrepareOptions
     `seran prepare to-nifti --help` of images for other programs.
 
     Args:
-        source: a folder of scans, or a CSV manifest with the columns split, path, contrast, subject.
+        source: a folder of scans, or a CSV manifest with the columns split, path, contrast, subject. If scans
+            of a manifest cannot be used, the others are packed, and the exit status is 1.
         out: the prepared folder; must not exist.
         options: what pairs are made.
     """
-    return _summary(library.prepare(source, out, options, progress.say), out)
+    made = library.prepare(source, out, options, progress.say)
+    if empty := [split for split in SPLITS if not made.pick(split)]:
+        what = "; ".join(WITHOUT[split] for split in empty)
+        told = "" if is_list(source) else "; name the splits in a CSV instead: split, path, contrast, subject"
+        progress.say(f"seran: no volume in {' and '.join(empty)}: {what}{told}", "stderr")
+    if made.skipped and is_list(source):
+        progress.say(_summary(made, out))
+        first = made.skipped[0]
+        raise Incomplete(
+            f"{counted(len(made.skipped), 'scan')} of the list cannot be used, and {out} is without; first "
+            f"{first['source']}: {first['reason']}"
+        )
+    return _summary(made, out)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import math
 import shlex
 import statistics
@@ -10,17 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import torch
-from lightning_fabric import Fabric
-
-from seran import files
-from seran import train as library
+from seran import files, machine
 from seran.apps.arguments import nearest
 from seran.data.pairs import load_prepared
 from seran.engines import refuse_threads
 from seran.errors import BadInput
-from seran.machine import cpus
-from seran.models import adopt
 from seran.recipes import RECIPES, VARIANTS, Recipe
 from seran.systems import SYSTEMS
 
@@ -49,6 +44,14 @@ def bind(args: list[str]) -> tuple[Callable[..., str], list[str]]:
     return functools.partial(train, recipe=RECIPES[name]), rest
 
 
+def _minutes(seconds: float, inherited: float | None) -> str:
+    """How long a run took, in words; ``inherited`` of the seconds are of the weights that it began with."""
+    if inherited is None:
+        return f"{seconds / 60:.1f} minutes with the weights it began with"
+    more = f" ({seconds / 60:.1f} with the weights it began with)" * (inherited > 0)
+    return f"{(seconds - inherited) / 60:.1f} minutes{more}"
+
+
 def train(
     data: Path,
     run: Path,
@@ -73,10 +76,17 @@ def train(
         nodes: machines; start the same command on each, with torchrun.
         precision: bf16-mixed keeps weights, attention, bicubic and loss in float32; auto takes it where the
             processor computes bf16 natively.
-        threads: CPU threads per process; 0 for every CPU this process may use.
+        threads: CPU threads per process; 0: OMP_NUM_THREADS where that is set, or every CPU this process may
+            use.
         minutes: pause after this long.
         validate_every: steps between validations on whole slices of the split val.
     """
+    import torch  # not for --help
+    from lightning_fabric import Fabric
+
+    from seran import train as library
+    from seran.models import adopt
+
     refuse_threads(threads)
     for option, value in {"devices": devices, "nodes": nodes, "validate-every": validate_every}.items():
         if value < 1:
@@ -86,7 +96,8 @@ def train(
         recipe = dataclasses.replace(recipe, model=adopt(recipe.model, recipe.scale, recipe.options))
     if recipe.residual and SYSTEMS[recipe.model].adds_bicubic:
         raise BadInput(f"{recipe.model} adds the bicubic enlargement itself; give --no-residual")
-    torch.set_num_threads(threads or max(1, cpus() // devices))
+    torch.set_num_threads(threads or machine.threads(devices))
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells the precision; the end does
     strategy = "ddp" if devices * nodes > 1 else "auto"
     chosen = library.native(accelerator) if precision == "auto" else precision
     try:
@@ -110,10 +121,10 @@ def train(
         ) from error
     if not fabric.is_global_zero:
         return ""
-    speed = [row["patches_per_s"] for row in made.rows] or [math.nan]
+    speed = [row["patches_per_s"] for row in made.rows if "patches_per_s" in row] or [math.nan]
     state = "done" if made.step >= recipe.steps else "paused; the same command continues"
     return (
-        f"{run}: step {made.step} of {recipe.steps} ({state}), {made.seconds / 60:.1f} minutes, "
+        f"{run}: step {made.step} of {recipe.steps} ({state}), {_minutes(made.seconds, made.inherited)}, "
         f"median {statistics.median_high(speed):.1f} patches of {recipe.patch}x{recipe.patch} per second "
         f"in {chosen}"
     )

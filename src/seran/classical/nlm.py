@@ -39,8 +39,7 @@ from numpy import ndarray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import find_objects, uniform_filter
 
-from seran import progress
-from seran.machine import cpus
+from seran import machine, progress
 
 PEAK, RATIO, TOLERANCE = 256.0, 1.2, 0.001  # of steps 0 and 4
 REACH = 3  # of the search window, to either side
@@ -56,14 +55,14 @@ LOG2E, LN2, C2, C3, C4, C5, C6 = map(
 
 
 def nlm(scale: int, threads: int = 0) -> Callable[[Float[ndarray, "n h w"]], Float[ndarray, "n sh sw"]]:
-    """A predictor of the given scale on so many threads (0: all CPUs); corners of the field of view stay."""
+    """A predictor of a scale on so many threads (0: `machine.threads`); corners of the field of view stay."""
 
     def predict(low: Float[ndarray, "n h w"]) -> Float[ndarray, "n sh sw"]:
         low = np.asarray(low, np.float64)
         if low.min() == low.max():
             return low.repeat(scale, 1).repeat(scale, 2).astype(np.float32)
         gain = PEAK / np.abs(low).max()
-        high = deque(estimates(low * gain, scale, threads or cpus()), maxlen=1).pop()
+        high = deque(estimates(low * gain, scale, threads or machine.threads()), maxlen=1).pop()
         return (high / gain).astype(np.float32)
 
     return predict

@@ -32,9 +32,18 @@ class Source:
     repository: str = ""
 
 
+def is_list(source: Path) -> bool:
+    """Whether scans are named one by one, not found in a folder."""
+    return _manifest(source).is_file()
+
+
+def _manifest(source: Path) -> Path:
+    return source if source.suffix == ".csv" and source.is_file() else source / "MANIFEST.csv"
+
+
 def find(source: Path) -> list[Source]:
     """What a CSV or a folder (with a MANIFEST.csv, or of scans) names; no subject may be in two splits."""
-    manifest = source if source.suffix == ".csv" and source.is_file() else source / "MANIFEST.csv"
+    manifest = _manifest(source)
     if not manifest.is_file() and not source.is_dir():
         raise BadInput(f"{source}: expected a folder of scans or a CSV manifest")
     found = _from_manifest(manifest) if manifest.is_file() else _from_folder(source)

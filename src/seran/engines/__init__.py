@@ -33,7 +33,8 @@ class Engine:
             and ``mps`` use PyTorch.
         precision: of the convolutions; ``auto`` is bf16 where the processor has it; int8 is for the CPU and
             weights that are calibrated for it.
-        threads: CPU threads, up to 1024; 0 for every CPU this process may use.
+        threads: CPU threads, up to 1024; 0: OMP_NUM_THREADS where that is set, or every CPU this process
+            may use.
     """
 
     device: str = "auto"
@@ -52,7 +53,7 @@ class Engine:
 def refuse_threads(threads: int) -> None:
     """Raise `BadInput` for more threads than there can be."""
     if not 0 <= threads <= MOST_THREADS:
-        raise BadInput(f"--threads {threads}: must be from 0 (all) to {MOST_THREADS}")
+        raise BadInput(f"--threads {threads}: must be from 0 (the default) to {MOST_THREADS}")
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from seran import machine
 from seran.engines import Engine, Lane, Running, predictor
 from seran.engines.runtime import ov, setting, words
 from seran.errors import BadInput
 from seran.grid import dimensions
-from seran.machine import cpus, short_of_memory
+from seran.machine import short_of_memory
 
 TRIED = (24, 32), (37, 26)  # pixels of slices that a network is tried on
 
@@ -31,7 +32,7 @@ def load(path: Path, scale: int, engine: Engine) -> Running:
     if engine.device not in ("auto", "cpu") or engine.precision == "int8":
         raise BadInput("--onnx: networks of other programs run on the CPU, with --precision f32 or bf16")
     core, kind = ov.Core(), "bf16" if engine.precision == "bf16" else "f32"
-    threads = engine.threads or cpus()
+    threads = engine.threads or machine.threads()
     try:
         model = core.read_model(str(path))
         found = ", ".join(str(value.get_partial_shape()) for value in model.inputs)

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import subpixel
+from seran import machine, subpixel
 from seran.engines import Engine, Lane, Precision, Running, int8, mnn, predictor
 from seran.engines.runtime import opset, ov, properties, setting, words
 from seran.errors import BadInput
-from seran.machine import cpus, may_use_bf16, short_of_memory
+from seran.machine import may_use_bf16, short_of_memory
 from seran.subpixel import WINDOWS
 from seran.weights import Weights, tensors
 
@@ -48,7 +48,7 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
         direct: without MNN, whose convolutions round otherwise: for what is compared with other runtimes.
     """
     core, factors, ranges = ov.Core(), weights.card.factors, weights.evidence.ranges
-    threads, wide = engine.threads or cpus(), native(core)
+    threads, wide = engine.threads or machine.threads(), native(core)
     kind = wide if engine.precision == "auto" else engine.precision
     if kind != "int8":
         wide = kind  # otherwise that of what does not compute in 8 bits

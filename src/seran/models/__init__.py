@@ -48,7 +48,7 @@ def adopt(given: str, scale: int, options: dict[str, Any]) -> str:
     """
     path, _, class_name = given.rpartition(":")
     file, name = Path(path), class_name.lower()
-    if file.suffix != ".py" or not file.is_file():
+    if file.suffix != ".py" or not file.is_file() or not class_name:
         raise BadInput(f"--model {given}: must be FILE.py:CLASS with a file that exists")
     if name in SYSTEMS and not SYSTEMS[name].source:
         raise BadInput(f"{given}: {name} is a method of seran; give the class another name")
@@ -61,12 +61,19 @@ def adopt(given: str, scale: int, options: dict[str, Any]) -> str:
     SYSTEMS[name] = System(class_name, 0, file.name, None, f"{module.__name__}:{class_name}", source=source)
     try:
         exec(compile(code, file, "exec"), vars(module))
+        _refuse_absent(module, class_name)
         _refuse_other_shapes(build(name, scale, options, False), scale)
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         del SYSTEMS[name]
         kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
         raise BadInput(f"{given}: {kind}{error}") from error
     return name
+
+
+def _refuse_absent(module: ModuleType, name: str) -> None:
+    own = [k for k, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
+    if not hasattr(module, name):
+        raise BadInput(f"it has no class {name}; it has {', '.join(own) or 'none'}")
 
 
 @torch.inference_mode()

@@ -13,10 +13,9 @@ from scipy.stats import wilcoxon
 
 Row = dict[str, Any]
 DRAWS = 10_000
-FEWEST = 3
-"""Subjects below which an interval over subjects says nothing."""
-TESTED = 6
-"""Subjects below which no difference can reach p < 0.05: of five, the least two-sided p is 2 / 2⁵."""
+FEWEST = 6
+"""Subjects below which there is neither interval nor p. Of three, the bootstrap's interval is from the least
+to the greatest value; of five, the least two-sided p is 2 / 2⁵, so that no difference can reach 0.05."""
 EVERY = "all"
 """What all contrasts together are called."""
 
@@ -55,8 +54,8 @@ def paired(rows: Sequence[Row], baseline: str, metrics: Sequence[str]) -> list[R
 
     Returns:
         One row per contrast, method and metric: ``difference`` is the mean over the volumes; ``low`` and
-        ``high`` its interval, None below `FEWEST` subjects; ``p`` is of the subjects' means, None below
-        `TESTED`. All three are None where a number is not finite (the PSNR of what equals the truth).
+        ``high`` its interval, and ``p`` is of the subjects' means, all three None below `FEWEST` subjects.
+        All four are None where a number is not finite (the PSNR of what equals the truth).
     """
     base = {r["name"]: r for r in rows if r["method"] == baseline}
     contrasts = sorted({r["contrast"] for r in rows})
@@ -81,9 +80,11 @@ def _compared(pairs: Float[ndarray, "n 2"], of: ndarray) -> Row:
         return nothing
     differences = pairs[:, 0] - pairs[:, 1]
     means = np.bincount(of, differences) / np.bincount(of)
-    low, high = interval(differences.tolist(), of.tolist()) if len(means) >= FEWEST else (None, None)
-    p = p_value(means) if len(means) >= TESTED else None
-    return {"difference": float(differences.mean()), "low": low, "high": high, "p": p}
+    found = nothing | {"difference": float(differences.mean())}
+    if len(means) >= FEWEST:
+        found["low"], found["high"] = interval(differences.tolist(), of.tolist())
+        found["p"] = p_value(means)
+    return found
 
 
 def _numbered(subjects: Sequence[object]) -> ndarray:
@@ -96,7 +97,7 @@ def words(baseline: str) -> str:
     """How `paired` comes about."""
     return (
         f"differences from {baseline}: mean over volumes; in brackets the 95 % bootstrap interval over "
-        f"subjects ({DRAWS:,} draws) where there are {FEWEST} or more; p: Wilcoxon's signed-rank test, "
-        f"two-sided, of the subjects' means, from {TESTED} subjects on (fewer cannot reach 0.05), not "
-        "corrected for the number of comparisons"
+        f"subjects ({DRAWS:,} draws), p: Wilcoxon's signed-rank test, two-sided, of the subjects' means, not "
+        f"corrected for the number of comparisons; both from {FEWEST} subjects on (of fewer an interval is "
+        "little more than their range, and no p reaches 0.05)"
     )
