@@ -377,7 +377,7 @@ def test_what_is_nearly_a_scan_is_named(
     assert run(raw, tmp_path / "out", "group") == 1
     assert "4 of 17 scans are sharpened" in capsys.readouterr().err
     table = (tmp_path / "out" / "group.tsv").read_text()
-    assert "sub-03\tn/a\tsub-03/anat/sub-03_FLAIR.nii.gz\tn/a\tn/a\tfailed" in table
+    assert "sub-03\tn/a\tsub-03/anat/sub-03_FLAIR.nii.gz\tx2\tbicubic\tfailed" in table
     assert "sub-04\tn/a\tsub-04/anat\tn/a\tn/a\tfailed" in table
     assert "sub-03\tses-2021-01-02\t" in table
     for words, count in ((("--session-label", "1"), 2), (("--participant-label", "01"), 1)):

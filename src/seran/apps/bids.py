@@ -43,9 +43,8 @@ def _planned(
     Its page lies at the top, reasons to fail in logs.
     """
     if wrong:
-        told = Path(names.of(image)) if dataset.NAME.fullmatch(image.name) else image
-        log = out / "logs" / f"{io.stem(told)}.txt"
-        return replace(found.task(root, out, image, wrong=wrong), log=log)
+        stem = io.stem(out / names.of(image)) if dataset.NAME.fullmatch(image.name) else image.name
+        return replace(found.task(root, out, image, wrong=wrong), log=out / "logs" / f"{stem}.txt")
     facts = partial(dataset.stated, root, image, names, said)
     planned = found.task(root, out, image, names.of(image))
     return replace(planned, facts=facts, work=work, shared=out, above=out / "group.html")
