@@ -187,6 +187,7 @@ def test_a_network_that_lies_is_corrected_or_found_out(kept: str, verdict: str) 
     assert made.data.min() >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.nii.gz", "sub-1_desc-seranX_T1w.nii.gz", "a.mha"])
 def test_maps_are_files_beside_the_result(scan: Path, tmp_path: Path, name: str) -> None:
     """Named by what they are, replaced and resumed with it; the library writes the same."""
@@ -265,6 +266,7 @@ def test_an_offset_changes_no_check(offset: float) -> None:
     assert again["residual"].verdict == "FAIL"
 
 
+@pytest.mark.slow
 def test_maps_go_with_their_result(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A new result without them takes the former ones away; they are no scans; two scans share none."""
     out, map_ = tmp_path / "r.nii.gz", tmp_path / "r_estimated.nii.gz"

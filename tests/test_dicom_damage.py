@@ -73,6 +73,7 @@ def test_a_slice_that_is_lost_is_named(
     assert f"not read: {paths[which]}: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_wherever_a_header_is_cut_the_slice_is_named(tmp_path: Path) -> None:
     paths = series(tmp_path, DATA, oblique(), **STUDY)
     whole = paths[-1].read_bytes()

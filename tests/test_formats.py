@@ -337,6 +337,7 @@ def test_a_type_that_cannot_hold_the_scan_is_refused_before_work(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_filled_k_space_is_said_and_filled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A noisy scan padded to 160 % in k-space: what the scanner filled is found, and estimated."""
     noise = np.random.default_rng(0).normal(300, 20, (40, 50, 6)).astype(np.float32)

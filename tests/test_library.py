@@ -50,6 +50,7 @@ def test_it_is_typed() -> None:
     assert (Path(seran.__file__).parent / "py.typed").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [

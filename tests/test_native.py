@@ -138,6 +138,7 @@ def test_the_fast_network_by_one_head_is_the_same() -> None:
         assert (made - whole.base[str(scale)](low[:, :1])).abs().max() > 1e-4  # the network does something
 
 
+@pytest.mark.slow
 def test_the_fast_network_as_a_weights_file(tmp_path: Path) -> None:
     """What engines make of each head is what was trained, to the rounding of parameters to float16."""
     from seran.engines import Engine, openvino

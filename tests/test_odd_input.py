@@ -133,6 +133,7 @@ def test_numbers_of_16_bytes_and_an_intercept_of_nan_are_refused(
         assert "in.nii: " in refused(capsys, tmp_path / "in.nii", tmp_path / "out.nii")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["bicubic", "seran"])
 @pytest.mark.parametrize("what", ["negative", "bright", "16 bit", "tiny", "constant"])
 def test_hard_intensities_stay_in_their_units(tmp_path: Path, method: str, what: str) -> None:
@@ -382,6 +383,7 @@ def test_no_header_chooses_what_is_read(
     assert "voxels in the same file" in refused(capsys, folder / f"a{end}", tmp_path / "out.nii")
 
 
+@pytest.mark.slow
 def test_a_dicom_folder_among_other_scans(shared: Path, tmp_path: Path) -> None:
     """--series says that the folder is one of DICOM, whatever else lies in it."""
     folder = tmp_path / "in"
@@ -394,6 +396,7 @@ def test_a_dicom_folder_among_other_scans(shared: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
 
 
+@pytest.mark.slow
 def test_one_network_for_all_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is loaded once, and once for the next scan."""
     data = np.stack([phantom((16, 18, 3), t) for t in range(6)], -1)

@@ -38,6 +38,7 @@ def made(program: str, *args: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_network_as_published() -> None:
     counted = alone("import table3; print(table3.gmacs('seran', 2))", PYTHONPATH=str(PAPER))
     body, upsampling, tail, attention = 81 * 64 * 576 + 576, 256 * 576, 4 * 576, 4 * 64 * 64
@@ -256,6 +257,7 @@ def test_the_page_names_every_program() -> None:
     assert set(re.findall(r"`(\w+)`", page.rpartition("of their own:")[2])) == others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["table1", "table2"])
 def test_ablations_say_what_they_take(program: str) -> None:
     text = made(program, "--help")
@@ -374,6 +376,7 @@ def test_expected_is_what_the_tables_say(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (PAPER / "EXPECTED.md").read_text() == expected.text(PAPER), "run `python paper/expected.py`"
 
 
+@pytest.mark.slow
 def test_the_tradeoff_is_drawn_from_the_cards_and_table3(tmp_path: Path) -> None:
     made("tradeoff", "--out", tmp_path / "t.png")
     drawn = matplotlib.image.imread(tmp_path / "t.png")

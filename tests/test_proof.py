@@ -161,6 +161,7 @@ def test_cells_of_other_weights_are_made_again(scans: Path) -> None:
     assert table(rows)[0] == f"Weights: SERAN-BD {'b1' * 6}, native {'a2' * 6}"
 
 
+@pytest.mark.slow
 def test_the_digests_are_those_of_what_is_run() -> None:
     from ways import WAYS, digest, through
 

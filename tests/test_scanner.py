@@ -92,6 +92,7 @@ def test_a_blob_keeps_its_place(scale: int, plane: str) -> None:
         np.testing.assert_allclose(place[0], place[1], atol=0.12)
 
 
+@pytest.mark.slow
 def test_what_is_known_is_undone() -> None:
     """A filtered, filled and noisy image of a slice comes nearer to the slice, on its own grid."""
     truth = np.moveaxis(smooth((64, 72, 4)), 2, 0)
@@ -114,6 +115,7 @@ def test_what_is_known_is_undone() -> None:
     assert made.record.known()["filter"].startswith("a filter (hamming:0.46) leaves 8%")
 
 
+@pytest.mark.slow
 def test_more_noise_is_told_and_more_is_taken() -> None:
     scan = smooth() + np.random.default_rng(0).normal(0, 10, (50, 62, 3)).astype(np.float32), oblique()
     rough = []
@@ -124,6 +126,7 @@ def test_more_noise_is_told_and_more_is_taken() -> None:
     assert rough[0] > rough[1] > rough[2]
 
 
+@pytest.mark.slow
 def test_a_constant_background_stays_and_nothing_rings_beside_it() -> None:
     data = smooth((60, 60, 3)) + 100
     y, x = np.indices((60, 60)) - 30
@@ -146,6 +149,7 @@ def test_a_constant_background_stays_and_nothing_rings_beside_it() -> None:
     assert other.data.min() == pytest.approx(-7, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_symmetries_are_averaged() -> None:
     scan = smooth(), oblique()
     stated = Scanner(noise=0.01, acquired=(0.8, 0.8), window="none")
@@ -205,6 +209,7 @@ def test_what_does_not_fit_is_refused(
     assert not (tmp_path / "out.nii").exists()
 
 
+@pytest.mark.slow
 def test_the_record_says_when_seran_made_the_scan(scan: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "a.nii", tmp_path / "b.nii"
     assert cli.run(["upscale", str(scan), str(first), "--method", "bicubic"]) == 0
@@ -266,6 +271,7 @@ def test_each_volume_of_a_series_is_what_it_is_alone(unlike: Path, tmp_path: Pat
     assert f"{min(noises):.1%} to {max(noises):.1%}" in found.known()["noise"]
 
 
+@pytest.mark.slow
 def test_the_band_of_a_series_is_one(tmp_path: Path) -> None:
     """That of its first volumes which are not of one value, together."""
     frames = [np.full((100, 92, 3), 7.0), *(taken(10.0, seed) for seed in range(3))]
@@ -344,6 +350,7 @@ def test_what_is_no_number_is_never_written(
     assert [path.name for path in tmp_path.iterdir()] == [scan.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e27, 1e-30, 1e-42])
 def test_intensities_of_any_size_are_sharpened(scale: float) -> None:
     data = (taken(10.0) * scale).astype(np.float32)
@@ -366,6 +373,7 @@ def test_a_forgotten_ending_is_named(scan: Path, tmp_path: Path, capsys: pytest.
     assert f"{tmp_path / 'q'}: must end in .nii, .nii.gz," in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_bright_background_is_found_and_kept() -> None:
     data = smooth((60, 60, 3)) + 100
     y, x = np.indices((60, 60)) - 30

@@ -45,6 +45,7 @@ def whole(out: Path) -> record.Record:
     return found
 
 
+@pytest.mark.slow
 def test_one_scan(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scan, out = scans / "a.nii.gz", tmp_path / "out.nii.gz"
     assert run("upscale", scan, out) == 1
@@ -78,6 +79,7 @@ def test_one_scan(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "--strict maybe: expected on or off" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_warning_is_no_failure(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.nii.gz"
     assert run("upscale", scans / "b.nii.gz", out) == 0
@@ -94,6 +96,7 @@ def test_the_library_says_it_and_raises_nothing(scans: Path) -> None:
 CLUSTER = pytest.param(("--cluster", "local", "--workers", "1"), id="cluster", marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [pytest.param((), id="alone"), CLUSTER])
 def test_many(
     where: tuple[str, ...], scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -124,6 +127,7 @@ def test_many(
     assert capsys.readouterr().err.endswith(f"seran: 0 sharpened, 2 there already, 1 failed; {bad}\n")
 
 
+@pytest.mark.slow
 def test_of_many_a_few_are_named(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In the last line; each has a line of its own."""
     (scans / "b.nii.gz").unlink()
@@ -137,6 +141,7 @@ def test_of_many_a_few_are_named(scans: Path, tmp_path: Path, capsys: pytest.Cap
     assert " and 2 more; look at each before" in last
 
 
+@pytest.mark.slow
 def test_each_part_of_an_array_ends_as_its_own_scans_do(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +156,7 @@ def test_each_part_of_an_array_ends_as_its_own_scans_do(
     assert f"exec seran upscale {scans} {out} --strict off --resume" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_bids(tmp_path: Path, scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw, out = tmp_path / "raw", tmp_path / "derived"
     for i, scan in enumerate(sorted(scans.iterdir())):

@@ -117,6 +117,7 @@ def test_the_engine_runs_the_network_that_was_trained(name: str, scale: int) -> 
         np.testing.assert_allclose(predict(low if maps > 1 else low[:, 0]), expected, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "scale"), NETWORKS)
 def test_what_is_folded_ends_linearly(name: str, scale: int) -> None:
     held = weights.head(weights.read(weights.shipped()[name]), scale)

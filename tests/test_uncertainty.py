@@ -45,6 +45,7 @@ def test_they_lie_on_the_grid_of_the_result_and_are_not_negative(known: seran.Sc
     assert np.isfinite(half.data).all()
 
 
+@pytest.mark.slow
 def test_they_are_in_the_units_of_the_scan() -> None:
     """Seven times the intensities, seven times the half-widths; an offset does not change them."""
     data = noisy((40, 52, 6))
@@ -66,6 +67,7 @@ def test_they_are_wider_at_edges_than_in_flat_tissue_and_grow_with_noise(known: 
     assert more.record.psnr_bound < known.record.psnr_bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [1, 2])
 def test_they_turn_with_the_scan(known: seran.Scan, axis: int) -> None:
     """A mirrored scan has mirrored half-widths, about its voxel centres: a half-voxel error would show."""
@@ -91,6 +93,7 @@ def test_a_constant_background_is_exact() -> None:
     assert (half[30:70, 30:] > 0).mean() > 0.99
 
 
+@pytest.mark.slow
 def test_slices_that_become_thin_have_them_too() -> None:
     """They are wider between the middles of thick slices than in these."""
     data = noisy((40, 52, 9))
@@ -105,6 +108,7 @@ def test_slices_that_become_thin_have_them_too() -> None:
     assert min(mean[0], mean[3]) > max(mean[1], mean[2])
 
 
+@pytest.mark.slow
 def test_files_records_and_resume(scan: Path, tmp_path: Path) -> None:
     out, beside = tmp_path / "a.nii.gz", tmp_path / "a_uncertainty.nii.gz"
     words = ["upscale", str(scan), str(out), "--uncertainty", "--maps", "--strict", "off"]
@@ -137,6 +141,7 @@ def test_files_records_and_resume(scan: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(nib.load(plain).get_fdata(), nib.load(out).get_fdata())
 
 
+@pytest.mark.slow
 def test_what_took_the_place_of_a_map_is_not_removed(scan: Path, tmp_path: Path) -> None:
     """A new result without maps takes the former ones away, and no file that its record does not know."""
     out, beside = tmp_path / "a.nii.gz", tmp_path / "a_uncertainty.nii.gz"
@@ -153,6 +158,7 @@ def test_what_took_the_place_of_a_map_is_not_removed(scan: Path, tmp_path: Path)
     assert not beside.exists()
 
 
+@pytest.mark.slow
 def test_the_name_of_a_scan_is_in_the_key(tmp_path: Path) -> None:
     """It decides what half-widths are calibrated for: a scan that was renamed is done again."""
     out = tmp_path / "a.nii.gz"
@@ -179,6 +185,7 @@ def test_what_is_not_calibrated_is_refused(more: dict) -> None:
         seran.upscale((noisy((40, 52, 9)), affine), uncertainty=True, **more)
 
 
+@pytest.mark.slow
 def test_weights_of_ones_own_are_not_taken_for_those_of_the_calibration(tmp_path: Path) -> None:
     """Half-widths belong to the digest of the weights, whatever their file is called."""
     held = weights.read(NATIVE)
@@ -264,6 +271,7 @@ def test_every_ending_is_calibrated(name: str) -> None:
         assert 0.01 < one.most < 0.3
 
 
+@pytest.mark.slow
 def test_the_risk_is_controlled() -> None:
     """Conformal risk control by hand, with subjects whose errors are known multiples of the half-widths."""
     code = (

@@ -415,6 +415,7 @@ def command(*args: object) -> int:
     return cli.run(["weights", *map(str, args)])
 
 
+@pytest.mark.slow
 def test_weights_are_pulled_and_then_used(
     mirror: tuple[str, Path], tmp_path: Path, scan: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
