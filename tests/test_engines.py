@@ -245,7 +245,7 @@ def test_threads_wait_for_each_other(engine: ModuleType) -> None:
 def test_engines_that_there_are_not() -> None:
     for wrong, words in (
         ({"device": "tpu"}, "--device tpu: expected auto, cpu, cuda, cuda:N or mps"),
-        ({"threads": -1}, r"--threads -1: must be from 0 \(all\) to 1024"),
+        ({"threads": -1}, r"--threads -1: must be from 0 \(the default\) to 1024"),
         ({"device": "cuda:1", "precision": "int8"}, "--precision int8: is for the CPU, not --device cuda:1"),
     ):
         with pytest.raises(BadInput, match=words):

@@ -180,7 +180,7 @@ def test_group_without_options_tells_of_all_that_was_made(
     )
     page = (out / "group.html").read_text()
     assert "<p>made, <time>20" in page
-    assert "res-x3_desc-bicubic: Sharpened in the plane of the slices by Bicubic [2D]. Not for diag" in page
+    assert "res-x3_desc-bicubic: Sharpened by Bicubic [2D]. Not for diagnosis" in page
     assert "Grid: 3 times the input" in page
     assert "results without a page; this makes pages: seran bids " in page
     assert rows("--participant-label", "02") == every[1:4]
@@ -306,7 +306,7 @@ def test_a_folder_has_a_page_for_each_scan_and_one_of_all(
     assert Addresses(deep).links == ["../../all.html"]
     page = web.read_text()
     assert "<p>scans, <time>" in page
-    assert "<li>Sharpened in the plane of the slices by Bicubic [2D]. Not for diagnosis. Grid: 2 " in page
+    assert "<li>Sharpened by Bicubic [2D]. Not for diagnosis. Grid: 2 " in page
     assert Addresses(web).links == ["out/a%20%26%20b/two%20%231.html"] * 2 + ["out/one.html"] * 2
     assert [s["reason"][:23] for s in told(web) if s["reason"]] == ["cannot be read as NIfTI"]
     shutil.copy(scan, scans / "bad.nii.gz")

@@ -151,7 +151,7 @@ def _command(args: list[str], verbose: bool) -> int:
         return _fail(str(needed(f"seran {args[0]}", error)))
     except KeyboardInterrupt as stop:
         if str(stop):  # whoever was stopped says how far it came
-            return _fail(f"interrupted: {stop}", 130)
+            return _fail(str(stop), 130)
         kept = "; the same command goes on from what it kept" * (args[0] in KEEPING)
         return _fail(f"interrupted; no half-written result is left{kept}", 130)
     except Exception as error:

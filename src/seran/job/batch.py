@@ -235,7 +235,8 @@ def _interruptible(counts: Mapping[str, int], scans: int, resume: bool) -> Itera
         done = counts["sharpened"] + counts["there"]
         again = "the same command continues" if resume else "the same command with --resume continues"
         are = "is" if done == 1 else "are"
-        raise KeyboardInterrupt(f"{done} of {counted(scans, 'scan')} {are} done; {again}") from stop
+        told = f"{done} of {counted(scans, 'scan')} {are} done; {again}"
+        raise KeyboardInterrupt(f"interrupted: {told}") from stop
 
 
 def _spread(
