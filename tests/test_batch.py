@@ -139,6 +139,29 @@ def test_what_another_run_is_at_work_on_is_waited_for(
     assert capsys.readouterr().out == "0 sharpened, 3 there already, 0 failed\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc when a process began")
+def test_nobody_waits_for_a_dead_run_whose_number_is_in_use_again(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        hidden = tmp_path / "out" / "a" / f"{files._mark()}{other.pid}-other"
+        hidden.mkdir()
+        (hidden / "one.nii.gz").touch()
+        assert files.claimed(tmp_path / "out" / "a" / "one.nii.gz")
+        os.utime(hidden / "one.nii.gz", (time.time() - 60,) * 2)  # before that process began
+        assert not files.claimed(tmp_path / "out" / "a" / "one.nii.gz")
+        assert run(folder, tmp_path / "out", "--resume") == 0
+        other.kill()
+
+
+def test_a_page_is_renewed_with_its_result(folder: Path, tmp_path: Path, stub: Path) -> None:
+    words = [folder, tmp_path / "out", "--report", tmp_path / "all.html"]
+    assert run(*words) == 0
+    page = tmp_path / "out" / "a" / "one.html"
+    os.truncate(page, page.stat().st_size // 2)
+    assert run(*words, "--force") == 0
+    assert page.read_text().endswith("</html>\n")
+
+
 def test_a_scan_that_fails_leaves_no_empty_folder(folder: Path, tmp_path: Path) -> None:
     (folder / "b" / "three.nii.gz").write_bytes(b"nothing")
     assert run(folder, tmp_path / "out") == 1

@@ -48,6 +48,38 @@ def run(*args: object) -> int:
     return cli.run([*map(str, args), "--method", "bicubic"])
 
 
+def statuses(raw: Path, out: Path) -> dict[str, tuple[str, str]]:
+    """By the path of a scan, status and reason in the table of the group."""
+    cli.run(["bids", str(raw), str(out), "group"])
+    with (out / "group.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return {r["source"]: (r["status"], r["reason"]) for r in rows}
+
+
+def test_what_was_changed_or_cannot_be_read_now(raw: Path, tmp_path: Path) -> None:
+    """A result of other bytes; a copy in a wrong place; a scan of another suffix that was dropped."""
+    out, bold = tmp_path / "out", raw / "sub-01" / "ses-a" / "func" / "sub-01_ses-a_bold.nii"
+    save(bold, 4)
+    (raw / "sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz").rename(raw / "sub-01/ses-a/anat/x.nii.gz")
+    save(raw / "sub-01/ses-a/anat/sub-01_ses-a_T1w.nii", 0)
+    run("bids", raw, out, "participant")
+    run("bids", raw, out, "participant", "--suffix", "bold")
+    shutil.copy(raw / "sub-02/anat/sub-02_T2w.nii.gz", raw / "sub-01/ses-a/anat")
+    run("bids", raw, out, "participant")
+    bold.unlink()
+    bold.symlink_to("gone")
+    (made,) = out.rglob("sub-01_ses-a_res-x2_desc-bicubic_T1w.nii")
+    held = made.read_bytes()
+    made.write_bytes(held[:352] + bytes(len(held) - 352))
+    os.utime(made, (1, 1))
+    told = statuses(raw, out)
+    assert told["sub-01/ses-a/anat/sub-01_ses-a_T1w.nii"] == ("outdated", summary.ALTERED)
+    assert told["sub-01/ses-a/func/sub-01_ses-a_bold.nii"] == ("failed", files.GONE)
+    assert told["sub-01/ses-a/anat/sub-02_T2w.nii.gz"][0] == "failed"
+    assert "its place sub-01, ses-a" in told["sub-01/ses-a/anat/sub-02_T2w.nii.gz"][1]
+    assert told["sub-02/anat/sub-02_T2w.nii.gz"] == ("done", "n/a")
+
+
 class Addresses(HTMLParser):
     """What a page refers to, and its policy."""
 

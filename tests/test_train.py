@@ -337,11 +337,11 @@ def test_an_interrupted_run_keeps_its_last_step(
     pairs: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """It ends the step, says where, continues bit for bit; the signal then means what it meant before."""
-    former, learn = signal.signal(number, signal.default_int_handler), train._learn
+    former, learn, step = signal.signal(number, signal.default_int_handler), train._learn, 4
 
     def interrupted(run: Run, *more: object) -> torch.Tensor:
         loss = learn(run, *more)
-        if run.step == 4:  # between two checkpoints
+        if run.step == step:  # between two checkpoints; then the last, after which nothing is left to pause
             os.kill(os.getpid(), number)
         return loss
 
@@ -350,6 +350,9 @@ def test_an_interrupted_run_keeps_its_last_step(
         with pytest.raises(KeyboardInterrupt, match=r"paused at step 4 of 12; the same command continues"):
             run(pairs, tmp_path / "paused")
         assert signal.getsignal(number) is signal.default_int_handler
+        step = 12
+        last = run(pairs, tmp_path / "last")
+        assert (last.step, "psnr_T1" in last.rows[-1]) == (12, True)
     finally:
         signal.signal(number, former)
     monkeypatch.undo()

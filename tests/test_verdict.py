@@ -80,7 +80,8 @@ def test_a_page_says_what_the_record_says(
     voxels[20:30, 20:30] += 500
     nib.save(nib.Nifti1Image(voxels, image.affine, image.header), out)
     page = compared(scan, out, capsys)
-    assert page["Notes"][0] == "out.nii is not as its record has it (SHA-256): the checks were made anew."
+    told = "out.nii, or a map beside it, is not as its record has it: the checks were made anew."
+    assert page["Notes"][0] == told
     assert page["Verdict"] == "FAIL"
     assert page["Checks"] != stated["Checks"]
 
@@ -132,3 +133,15 @@ def test_a_page_has_the_sentence_before_the_numbers(tmp_path: Path, stub: Path) 
     text = web.read_text()
     assert "<th>geometry</th><td>PASS</td><td>lies where the scan lies: yes\ncorners within" in text
     assert "<td>agrees with the scan to within its noise: nothing to ask\nno weights" in text
+
+
+def test_the_volume_that_was_not_sharpened_has_no_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan, out = tmp_path / "scan.nii", tmp_path / "out.nii"
+    data = np.stack([phantom((26, 34, 5), seed) for seed in range(3)], 3)
+    nib.save(nib.Nifti1Image(data, oblique()), scan)
+    cli.run(["upscale", str(scan), str(out), "--method", "bicubic", "--volume", "2"])
+    page = compared(scan, out, capsys)  # of the first volume
+    assert page["Verdict"] == "FAIL"
+    assert "out.nii was made of 1 volume of the scan, and this is about 3" in page["Notes"][0]

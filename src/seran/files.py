@@ -30,6 +30,7 @@ TAKEN = errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR  # the name is another proc
 FOLDERS = re.compile(r"""(?:[A-Za-z]:)?[^=:,"/\\]*[/\\]""")  # in a word: what stands before a name
 GONE = "a link to what is not there; get it first (git annex, DataLad)"
 IRREGULAR = "a pipe or a device, which is not read; save it as a file first"
+CLOCKS = 5.0  # seconds by which the clocks of a process and of a file system may differ
 PATIENCE = 10.0  # seconds to wait for the lock of a folder; who holds it longer renames nothing
 
 
@@ -68,9 +69,20 @@ def claimed(path: Path) -> bool:
     for found in path.parent.glob(f"{_mark()}*/{glob.escape(path.name)}"):
         with suppress(OverflowError, ValueError):
             process = int(found.parent.name.split("-")[2])
-            if process != os.getpid() and _lives(process):
+            if process != os.getpid() and _lives(process) and not _is_younger(process, found):
                 return True
     return False
+
+
+def _is_younger(process: int, than: Path) -> bool:
+    """Whether a process began after something was made: it has the number of the one that made that."""
+    try:
+        began = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+        up = float(Path("/proc/uptime").read_text().split()[0])
+        age = time.time() - than.lstat().st_mtime
+    except (OSError, ValueError, IndexError):  # not on every system
+        return False
+    return up - began / os.sysconf("SC_CLK_TCK") + CLOCKS < age
 
 
 def _lives(process: int) -> bool:

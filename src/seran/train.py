@@ -265,7 +265,7 @@ def train(
             row = {"step": run.step, "loss": float(loss_sum) / (run.step - first)}
             row |= {"lr": rate(recipe, run.step - 1), "patches_per_s": (run.patches - seen) / (clock - mark)}
             if fabric.is_global_zero:
-                if judged and not came:
+                if judged and (not came or run.step == recipe.steps):
                     row |= _validate(run, data, fabric, slices, base)
                 run.rows.append(row)
                 _record(run, out, board)

@@ -13,7 +13,7 @@ import seran
 from seran import files, io, progress
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete, counted
-from seran.job import batch, dataset, found, summary
+from seran.job import batch, columns, dataset, found, summary
 from seran.job.batch import Task
 from seran.job.cluster import Cluster
 from seran.job.dataset import Naming, Selection
@@ -43,8 +43,10 @@ def _planned(
     Its page lies at the top, reasons to fail in logs.
     """
     if wrong:
-        stem = io.stem(out / names.of(image)) if dataset.NAME.fullmatch(image.name) else image.name
-        return replace(found.task(root, out, image, wrong=wrong), log=out / "logs" / f"{stem}.txt")
+        planned = found.task(root, out, image, wrong=wrong)
+        if not dataset.is_right(image.relative_to(root)):
+            return planned  # a text of that name would be about another scan
+        return replace(planned, log=out / "logs" / f"{io.stem(out / names.of(image))}.txt")
     facts = partial(dataset.stated, root, image, names, said)
     planned = found.task(root, out, image, names.of(image))
     return replace(planned, facts=facts, work=work, shared=out, above=out / "group.html")
@@ -86,7 +88,8 @@ def _describe(root: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         kept = name in OWN and os.path.lexists(out / name)
-        if kept and not (name == ".bidsignore" and (out / name).read_bytes() == FORMER.encode()):
+        former = name == ".bidsignore" and (out / name).is_file()
+        if kept and not (former and (out / name).read_bytes() == FORMER.encode()):
             continue
         with files.atomic(out / name) as part:
             part.write_text(text, encoding="utf-8")
@@ -95,14 +98,15 @@ def _describe(root: Path, out: Path) -> None:
 def _list(out: Path, names: Naming, beside: Sequence[str]) -> None:
     """Say in descriptions.tsv what the labels of these results mean; a row for each label, of all runs."""
     path = out / "descriptions.tsv"
-    lines = path.read_text("utf-8", "replace").splitlines()[1:] if path.is_file() else []
-    rows = {label: text for label, _, text in (line.partition("\t") for line in lines)}
-    rows[f"desc-{names.desc}"] = names.description
+    lines = path.read_text("utf-8", "replace").split("\n")[1:] if path.is_file() else []
+    rows = {label: text for label, _, text in (line.partition("\t") for line in lines if line)}
+    rows[f"desc-{names.desc}"] = columns.cell(names.description)
     for name in beside:
         rows[f"desc-{names.desc}{name}"] = f"{BESIDE[name].format(names.desc)}. Not for diagnosis."
     told = [f"{label}\t{text}" for label, text in sorted(rows.items())]
     with files.atomic(path) as part:
-        part.write_text("\n".join(["desc_id\tdescription", *told, ""]), encoding="utf-8")
+        text = "\n".join(["desc_id\tdescription", *told, ""])
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names of weights
 
 
 def _scan(task: Task, root: Path) -> summary.Scan:

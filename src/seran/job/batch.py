@@ -82,7 +82,7 @@ def _one(
                         display.begin(task.source)
                         how = options, engine, force, task.facts(), resume, task.work
                         kind, made = "sharpened", job.run(task.source, task.out, *how)
-        if task.page is not None and pages.about(task.page)[0] != made.key:
+        if task.page is not None and (kind == "sharpened" or pages.about(task.page)[0] != made.key):
             task.refuse_page(force, resume)
             pages.write(task.source, task.out, task.page, options.read, task.shared, task.above)
             progress.log.info("page: %s", task.page)
@@ -109,6 +109,9 @@ def _in_turn(tasks: Sequence[Task], *how: Any) -> Iterator[Outcome]:  # noqa: AN
             left.append(task)
         else:
             yield one
+    if left:
+        told = f"another run is at work on {counted(len(left), 'scan')} ({left[0].source} …); waiting for it"
+        progress.say(f"seran: {told}", "stderr", logging.WARNING)
     for task in left:
         while (one := _alone(task, *how)) is None:
             time.sleep(WAIT)

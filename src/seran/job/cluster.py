@@ -77,6 +77,8 @@ class Cluster:
         """
         if spelt := [word for word in words if plain(word) != word]:
             raise BadInput(f"{spelt[0]}: expected a name that a script can hold; rename it")
+        if "--" in words:
+            raise BadInput("--: a script has its options last; leave it out")
         asking = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         for name, flags in OF_A_JOB.items():
             asking.add_argument(*flags, dest=name)
@@ -87,7 +89,7 @@ class Cluster:
         if asked.work:
             command += f" --work-dir {_quoted(asked.work)}"
         text, jobs = Path(__file__).with_name("array.sh").read_text(), max(1, min(self.workers or 8, count))
-        memory = f"{asked.memory}M" if asked.memory else "4G"
+        memory = f"{int(asked.memory)}M" if asked.memory else "4G"
         cpus = int(asked.cpus or 0) or 4
         return text.format(command=command, count=count, jobs=jobs, cpus=cpus, memory=memory)
 

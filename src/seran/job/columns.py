@@ -29,7 +29,7 @@ STATUS = {
     "done": "the result is there, and of the scan as it is",
     "failed": "the scan failed when it was last tried, or cannot be used; a result is of an earlier run",
     "missing": "there is no result: the scan was not tried, or its result is lost",
-    "outdated": "the scan was changed after the result was made",
+    "outdated": "the scan, or the result, was changed after the result was made",
     "orphan": "the result is there, and the scan that it was made from is gone",
 }
 VERDICT = {

@@ -58,6 +58,8 @@ NUMBERS = {
 """Of these, the numbers and lists of numbers, by the BIDS schema."""
 
 
+SINGLE = {"SliceThickness", "SpacingBetweenSlices"}
+"""Of these, the numbers of which there is one."""
 Value = str | int | None | list[str | int | None]
 Filters = dict[str, dict[str, Value]]  # by suffix in small letters: what entities must be
 SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR")
@@ -303,6 +305,11 @@ def _fault(path: Path, suffixes: Sequence[str]) -> str | None:
     return ""
 
 
+def is_right(path: Path) -> bool:
+    """Whether the name of an image, by its path in a data set, is as BIDS has it, and says its place."""
+    return _fault(path, (_entities(path)[1],)) == ""
+
+
 def _is_file(path: Path) -> bool:
     """Whether it is a file; False for what cannot be reached, which is told."""
     with suppress(OSError):
@@ -366,7 +373,8 @@ def _kept(image: Path, said: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             expected, kinds = "a number", {int, float}
         elif name not in KEPT:
             expected, kinds = "true or false", {bool}
-        values = value if isinstance(value, list) and name in KEPT else [value]
+        several = isinstance(value, list) and name in KEPT and name not in SINGLE
+        values = value if several else [value]
         if not {*map(type, values)} <= kinds:
             said_so = f"its JSON files say {name}: {value!r:.40}"
             raise BadInput(f"{image}: {said_so}; expected {expected}; correct that")

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from seran import __version__, files, io, scratch
-from seran.errors import BadInput
+from seran.errors import BadInput, counted
 from seran.job import record
 from seran.job.options import ReadOptions
 from seran.job.record import Record
@@ -123,7 +123,7 @@ def write(
         series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
         sides.append(Side(source.path.name, next(series.volumes), series.count))
     first, second = sides
-    found, said = _checked(made, after)
+    found, said = _checked(made, after, first.count)
     notes += said
     if max(first.count, second.count) > 1:
         whole = "the checks are those of the volume where each is worst" if found else "and checked"
@@ -134,6 +134,11 @@ def write(
     if made is not None and "uncertainty" in made.maps:
         beside = dict(zip(made.maps, record.outputs(after, made.maps)[1:], strict=True))
         off = next(io.read_series(io.resolve(beside["uncertainty"]), allocate=allocate).volumes)
+        if record.digests([beside["uncertainty"]])[0] not in made.result_sha256[1:]:
+            notes.append(
+                f"{beside['uncertainty'].name} is not as the record has it (SHA-256), and not drawn."
+            )
+            off = None
     script = shared / VIEWER / _script(report.viewer()[0]) if shared else None
     addresses = [_address(path, out) if path else "" for path in (script, above)]
     text = report.page(first, second, found, provenance, stated, notes, off, *addresses)
@@ -147,12 +152,16 @@ def _address(path: Path, page: Path) -> str:
     return quote(Path(os.path.relpath(path, page.parent)).as_posix(), errors="surrogateescape")
 
 
-def _checked(made: Record | None, after: Path) -> tuple[list[Check], list[str]]:
-    """The checks of a record, if they are of the result as it is now, and what must be said of that."""
+def _checked(made: Record | None, after: Path, volumes: int) -> tuple[list[Check], list[str]]:
+    """The checks of a record, if they are of these volumes as they are now, and what must be said of that."""
     if made is None or not made.checks:
         return [], []
-    if made.result_sha256[:1] != record.digests([after]):
-        return [], [f"{after.name} is not as its record has it (SHA-256): the checks were made anew."]
+    if made.volumes != volumes:
+        told = f"was made of {counted(made.volumes, 'volume')} of the scan, and this is about {volumes}"
+        return [], [f"{after.name} {told}: the checks were made anew."]
+    if made.result_sha256 != record.digests(record.outputs(after, made.maps)):
+        told = "or a map beside it, is not as its record has it: the checks were made anew."
+        return [], [f"{after.name}, {told}"]
     if made.version != __version__:
         return [*made.checks], [f"The checks are those of the record, by seran {made.version}."]
     return [*made.checks], []

@@ -30,6 +30,7 @@ ORDER = ("failed", "missing", "FAIL", "outdated", "WARN", "not known", "PASS", "
 """States of a scan, from the worst to the best, and what is left of scans that are gone."""
 UNKNOWN = "it was not tried yet, or its run was interrupted"
 CHANGED = "the scan was changed after the result was made; sharpen it again"
+ALTERED = "the result, or a map beside it, was changed after it was made; sharpen the scan again"
 GONE = "the scan that it was made from is gone"
 CELLS = {
     "result": "labels", "method": "method", "voxel, mm": "voxel_before", "after, mm": "voxel_after",
@@ -96,7 +97,11 @@ def _status(task: Task, made: Record | None) -> tuple[str, str]:
         return "failed", task.log.read_text("utf-8", "replace").strip().removeprefix(f"{task.source}: ")
     if made is None:
         return "missing", _lost(task)
-    return ("outdated", CHANGED) if _is_outdated(task, made) else ("done", "")
+    try:
+        why = _outdated(task, made)
+    except (BadInput, OSError) as error:  # the scan cannot be read now
+        return "failed", str(error).removeprefix(f"{task.source}: ")
+    return ("outdated", why) if why else ("done", "")
 
 
 def _lost(task: Task) -> str:
@@ -109,12 +114,14 @@ def _lost(task: Task) -> str:
     return f"its record, {beside.name}, cannot be read, or is of another file"
 
 
-def _is_outdated(task: Task, made: Record) -> bool:
-    """Whether the scan is another than the result was made of; read only where sizes or times are others."""
-    now = resume.listed(task.source)
-    if not made.input_sha256 or resume.stamp(now, record.outputs(task.out, made.maps)) == made.stamp:
-        return False
-    return made.input_sha256 != files.sha256_of(io.resolve(task.source).files)
+def _outdated(task: Task, made: Record) -> str:
+    """What of scan and result is not as the record has it; read only where sizes or times are others."""
+    now, images = resume.listed(task.source), record.outputs(task.out, made.maps)
+    if not made.input_sha256 or resume.stamp(now, images) == made.stamp:
+        return ""
+    if made.input_sha256 != files.sha256_of(io.resolve(task.source).files):
+        return CHANGED
+    return "" if made.result_sha256 == record.digests(images) else ALTERED
 
 
 def state(scan: Scan) -> str:
