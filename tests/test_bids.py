@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from seran import cli, files, weights
+from seran.apps import bids as bids_app
 from seran.engines import Engine
 from seran.job import dataset
 from seran.job.options import Options, ReadOptions, Scanner, Target
@@ -164,6 +165,17 @@ def test_labels_are_described_once_and_only_with_a_result(raw: Path, tmp_path: P
         "desc-bicubic\tSharpened by Bicubic [2D]. Not for diagnosis.",
         "desc-mine\tmine",
     ]
+
+
+def test_descriptions_have_one_line_each(tmp_path: Path) -> None:
+    """Whatever the file of the weights is called."""
+    for i, name in enumerate(("a\tb.onnx", "new\nline.onnx", "next\u2028.onnx", "\udcff.onnx")):
+        bids_app._list(
+            tmp_path, dataset.Naming("x2", "2", f"seran{i}", f"weights {name}. Not for diagnosis."), ()
+        )
+    lines = (tmp_path / "descriptions.tsv").read_text("utf-8").splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["desc_id", *(f"desc-seran{i}" for i in range(4))]
+    assert all(len(line.split("\t")) == 2 for line in lines)
 
 
 def test_participants_sessions_and_suffixes(raw: Path, tmp_path: Path) -> None:
@@ -441,6 +453,7 @@ def test_two_of_one_name(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (b'{"EchoTime": {"a": 1}}', "its JSON files say EchoTime: {'a': 1}"),
         (b'{"EchoTime": "fast"}', "its JSON files say EchoTime: 'fast'; expected a number; correct that"),
         (b'{"FlipAngle": [9, "x"]}', "its JSON files say FlipAngle: [9, 'x']; expected a number"),
+        (b'{"SliceThickness": [1, 2]}', "its JSON files say SliceThickness: [1, 2]; expected a number"),
         (b'{"RepetitionTime": true}', "its JSON files say RepetitionTime: True; expected a number"),
         (b'{"EchoTime": [0.007], "DeviceSerialNumber": 35008, "ScanOptions": ["FS", "PFP"]}', ""),
         (b'{"SkullStripped": "no"}', "its JSON files say SkullStripped: 'no'; expected true or false"),

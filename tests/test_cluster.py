@@ -355,3 +355,5 @@ def test_the_page_says_how_what_dead_nodes_left_is_removed(tmp_path: Path) -> No
 def test_a_script_holds_every_name_or_there_is_none() -> None:
     with pytest.raises(BadInput, match=r"caf\udce9: expected a name that a script can hold"):
         Cluster("sbatch").script(["upscale", "caf\udce9"], 1)
+    with pytest.raises(BadInput, match="--: a script has its options last; leave it out"):
+        Cluster("sbatch").script(["bids", "--", "raw", "out", "participant"], 1)
