@@ -1,20 +1,20 @@
-"""Table 3 on data of your own: every system, trained alike for the same minutes, scored alike.
+"""Table 3 on data of your own: every system, trained alike by the same patches, or minutes, scored alike.
 
 Needs a set of `seran prepare` with the splits train, val and test at the scale, and for timing a scan of val
 with 240x240x96 voxels:
 
     seran prepare DATA open
-    python paper/table3.py --data open --budget 12.2     # trains, scores, times; resumes; table3-x2.*
-    python paper/table3.py --data open --scale 4 --budget 30 --slices 0
-
-The common recipe is used (same data, patches, optimiser, schedule, average), its schedule ending with the
-budget. A budget of minutes favours small networks: large ones see fewer patches. The table states how many,
-and the minutes that they took.
-
+    python paper/table3.py --data open --patches 12000     # trains, scores, times; resumes; table3-x2.*
     python paper/table3.py --data open --scale 4 --patches 30000 --minutes 20     # and again, and again
 
-gives every network the same number of patches instead. A training pauses after ``--minutes`` of a call and
-goes on in the next one; its row is made all the same, and marked for as long as it is short.
+The common recipe is used (same data, patches, optimiser, schedule, average), its schedule ending with the
+last patch. A training pauses after ``--minutes`` of a call and goes on in the next one; its row is made all
+the same, and marked for as long as it is short.
+
+    python paper/table3.py --data open --budget 12.2       # table3-x2-minutes.*
+
+gives every network the same minutes instead, which favours small ones: large ones see fewer patches. The
+table states how many, and the minutes that they took.
 """
 
 import math
@@ -174,7 +174,7 @@ def main(
     """
     splits = {"train": ("train", "val"), "score": ("test",), "time": ("val",)}
     pairs = needed(data, scale, [*dict.fromkeys(s for one in stages for s in splits[one])], "time" in stages)
-    path = out / f"table3-x{scale}.json"
+    path = out / f"table3-x{scale}{'' if patches else '-minutes'}.json"
     words = (
         f"{patches:,} patches" if patches else f"as many steps as a pilot made in {budget:g} quiet minutes"
     )

@@ -71,7 +71,7 @@ def draw(ax: Axes, found: dict[str, float], seconds: dict[str, float], heading: 
 
 
 def main(
-    table: Path = HERE / "table3-x2.json",
+    table: Path = HERE / "table3-x2-minutes.json",
     timed: Path = HERE / "table4-zen4.json",
     cards: Path = DOCS / "weights",
     out: Path = DOCS / "tradeoff.png",
@@ -79,7 +79,7 @@ def main(
     """Draw both panels.
 
     Args:
-        table: Table 3 at x2, with its seconds.
+        table: Table 3 at x2 by equal minutes, with its seconds.
         timed: a Table 4, with the seconds of the shipped weights.
         cards: folder of the model cards.
         out: the picture.

@@ -69,7 +69,7 @@ def test_table3_trains_scores_and_resumes(pairs: Path, tmp_path: Path) -> None:
     made("table3", *options, "--budget", "0.1", "--systems", "nlm")
     for systems in (["bicubic", "srcnn"], ["srcnn", "vdsr"]):
         made("table3", *options, "--budget", "0.1", "--systems", *systems)
-    kept = json.loads((tmp_path / "table3-x2.json").read_text())
+    kept = json.loads((tmp_path / "table3-x2-minutes.json").read_text())
     assert "the 3 central slices" in " ".join(kept["protocol"])
     rows = kept["results"]
     assert list(rows) == ["bicubic", "nlm", "srcnn", "vdsr"]
@@ -80,7 +80,7 @@ def test_table3_trains_scores_and_resumes(pairs: Path, tmp_path: Path) -> None:
     card = weights.read(tmp_path / "runs" / "srcnn-x2-bd.onnx").card
     assert rows["srcnn"]["training_seconds"] == card.seconds > 0
     assert rows["srcnn"]["means"]["T2"]["volumes"] == 1
-    table = (tmp_path / "table3-x2.md").read_text()
+    table = (tmp_path / "table3-x2-minutes.md").read_text()
     psnr = rows["bicubic"]["means"]["T2"]["psnr"]
     assert f"| Bicubic [2D] | – | – | – | – | – | {psnr:.2f} / " in table
     assert table.count("| SRCNN |") == 1
