@@ -6,7 +6,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +140,7 @@ def spread(
         client = stack.enter_context(_client(where, stack))
         of: dict[str, T] = {}
         _watch(client, lambda key: named(of[key]) if key in of else None, where.tries)
+        stack.callback(_unwatch, client)
         futures = client.map(work, items, retries=where.tries - 1, pure=False, batch_size=1000)
         of |= {future.key: item for future, item in zip(futures, items, strict=True)}
         for future in distributed.as_completed(futures):
@@ -174,6 +175,14 @@ def _watch(client: Any, named: Callable[[str], object], tries: int) -> None:  # 
                 here.copy().run(log.warning, text, item, died[key], tries)
 
     client.subscribe_topic("all", heard)
+
+
+def _unwatch(client: Any) -> None:  # noqa: ANN401
+    """Ask for no more events: a scheduler that sends one to a client that is gone calls that critical."""
+    from distributed.client import ClosedClientError
+
+    with suppress(ClosedClientError):  # the scheduler is lost
+        client.unsubscribe_topic("all")
 
 
 def dask_setup(worker: Any) -> None:  # noqa: ANN401
