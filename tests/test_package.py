@@ -164,4 +164,4 @@ def test_it_works_where_nothing_else_is(built: Path, scan: Path, tmp_path: Path,
             line = said(command, *words, cwd=tmp_path, status=2)
             assert f"pip install 'seran[{extra}]'" in line, words
             assert line.count("\n") == 1, line
-        assert "Without the options of export, train" in said(command, "completion", "bash")
+        assert "Without the options of export:" in said(command, "completion", "bash")
