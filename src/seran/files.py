@@ -53,14 +53,10 @@ def _mark() -> str:
 @cache
 def sweep(folder: Path) -> None:
     """Remove, once, what dead processes of this `place` left in a folder, unless their number is in use."""
-    if os.name != "posix":  # elsewhere, to ask a process whether it is there may end it
-        return
     for left in folder.glob(f"{_mark()}*-*"):
-        # of another user, swept by another process at this moment, or no number of a process
+        # swept by another process at this moment, or no number of a process
         with suppress(OSError, OverflowError, ValueError):
-            try:
-                os.kill(int(left.name.split("-")[2]), 0)
-            except ProcessLookupError:
+            if not _lives(_owner(left)):
                 _remove(left)
 
 
@@ -68,10 +64,15 @@ def claimed(path: Path) -> bool:
     """Whether another living process of this `place` is at work on what comes to a path, by its `claim`."""
     for found in path.parent.glob(f"{_mark()}*/{glob.escape(path.name)}"):
         with suppress(OverflowError, ValueError):
-            process = int(found.parent.name.split("-")[2])
+            process = _owner(found.parent)
             if process != os.getpid() and _lives(process) and not _is_younger(process, found):
                 return True
     return False
+
+
+def _owner(hidden: Path) -> int:
+    """The number of the process whose private folder this is; `ValueError` if its name has none."""
+    return int(hidden.name.split("-")[2])
 
 
 def _is_younger(process: int, than: Path) -> bool:

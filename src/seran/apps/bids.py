@@ -42,13 +42,11 @@ def _planned(
 
     Its page lies at the top, reasons to fail in logs.
     """
-    if wrong:
-        planned = found.task(root, out, image, wrong=wrong)
-        if not dataset.is_right(image.relative_to(root)):
-            return planned  # a text of that name would be about another scan
-        return replace(planned, log=out / "logs" / f"{io.stem(out / names.of(image))}.txt")
-    facts = partial(dataset.stated, root, image, names, said)
     planned = found.task(root, out, image, names.of(image))
+    if wrong:  # of a wrong name or place, the text would be about another scan
+        log = planned.log if dataset.is_right(image.relative_to(root)) else None
+        return replace(found.task(root, out, image, wrong=wrong), log=log)
+    facts = partial(dataset.stated, root, image, names, said)
     return replace(planned, facts=facts, work=work, shared=out, above=out / "group.html")
 
 

@@ -123,7 +123,9 @@ def write(
         series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
         sides.append(Side(source.path.name, next(series.volumes), series.count))
     first, second = sides
-    found, said = _checked(made, after, first.count)
+    images = record.outputs(after, made.maps) if made else []
+    now = record.digests(images)
+    found, said = _checked(made, after, now, first.count)
     notes += said
     if max(first.count, second.count) > 1:
         whole = "the checks are those of the volume where each is worst" if found else "and checked"
@@ -132,12 +134,10 @@ def write(
     stated = {k: v for k, v in made.stated().items() if k != "Checks"} if made else {}
     off = None
     if made is not None and "uncertainty" in made.maps:
-        beside = dict(zip(made.maps, record.outputs(after, made.maps)[1:], strict=True))
-        off = next(io.read_series(io.resolve(beside["uncertainty"]), allocate=allocate).volumes)
-        if record.digests([beside["uncertainty"]])[0] not in made.result_sha256[1:]:
-            notes.append(
-                f"{beside['uncertainty'].name} is not as the record has it (SHA-256), and not drawn."
-            )
+        at = 1 + made.maps.index("uncertainty")
+        off = next(io.read_series(io.resolve(images[at]), allocate=allocate).volumes)
+        if now[at : at + 1] != made.result_sha256[at : at + 1]:
+            notes.append(f"{images[at].name} is not as the record has it (SHA-256), and not drawn.")
             off = None
     script = shared / VIEWER / _script(report.viewer()[0]) if shared else None
     addresses = [_address(path, out) if path else "" for path in (script, above)]
@@ -152,14 +152,23 @@ def _address(path: Path, page: Path) -> str:
     return quote(Path(os.path.relpath(path, page.parent)).as_posix(), errors="surrogateescape")
 
 
-def _checked(made: Record | None, after: Path, volumes: int) -> tuple[list[Check], list[str]]:
-    """The checks of a record, if they are of these volumes as they are now, and what must be said of that."""
+def _checked(
+    made: Record | None, after: Path, now: tuple[str, ...], volumes: int
+) -> tuple[list[Check], list[str]]:
+    """The checks of a record, if they are of these volumes as they are now, and what must be said of that.
+
+    Args:
+        made: the record.
+        after: the result.
+        now: digests of it and of its maps.
+        volumes: how many the scan has.
+    """
     if made is None or not made.checks:
         return [], []
     if made.volumes != volumes:
         told = f"was made of {counted(made.volumes, 'volume')} of the scan, and this is about {volumes}"
         return [], [f"{after.name} {told}: the checks were made anew."]
-    if made.result_sha256 != record.digests(record.outputs(after, made.maps)):
+    if made.result_sha256 != now:
         told = "or a map beside it, is not as its record has it: the checks were made anew."
         return [], [f"{after.name}, {told}"]
     if made.version != __version__:
