@@ -7,11 +7,14 @@ BIN := .venv/bin
 demo: .venv/user.stamp
 	$(BIN)/seran demo
 
+# Tests in as many processes as there are cores, at most 4; one thread in each, because threads that wait for a core that another
+# process has make all of them slow.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 test: lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 quick: .venv/developer.stamp
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: .venv/developer.stamp
 	$(BIN)/ruff check .
