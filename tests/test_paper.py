@@ -13,13 +13,17 @@ import matplotlib.image
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from seran import weights
 from seran.classical import bicubic
 from seran.data import prepare
 from seran.data.pairs import load_prepared
+from seran.export import export
+from seran.models.fast import Fast
 from seran.quality import metrics
 from seran.recipes import RECIPES
+from seran.run import Run
 from tests.conftest import oblique, phantom
 from tests.test_engines import alone
 from tests.test_prepare import save
@@ -94,6 +98,34 @@ def test_table3_trains_scores_and_resumes(pairs: Path, tmp_path: Path) -> None:
     other = run("table3", *options, "--budget", "0.2", "--systems", "srcnn")
     assert other.returncode == 2
     assert "expected a run of 0.2 minutes" in other.stderr
+
+
+@pytest.mark.slow
+def test_what_is_pruned_is_the_layer_that_does_nothing(pairs: Path, tmp_path: Path) -> None:
+    """All but one add 1, which the last convolution takes off: without one the result is off by 1."""
+    full = Run(dataclasses.replace(RECIPES["fast-x2-bd"], options={"width": 8, "depth": 4}))
+    network = next(part for part in full.best.modules() if isinstance(part, Fast))
+    with torch.no_grad():
+        for name, values in network.named_parameters():
+            values.zero_()
+            if name.startswith("body") and values.ndim == 4:
+                values[:, :, 1, 1] = torch.eye(8)
+            if name.startswith("body") and values.ndim == 1 and "2" not in name:
+                values += 1
+        network.head.bias += 5
+        network.tail.weight[:, 0, 2, 2] = 1
+        network.tail.bias -= 5 + 3 + 5
+    export(full, tmp_path / "full.onnx")
+    made("prune", tmp_path / "full.onnx", pairs, tmp_path / "less.onnx", "--depth", "3")
+    less = weights.read(tmp_path / "less.onnx")
+    assert less.card.options == {"width": 8, "depth": 3}
+    assert "1 of 4 layers" in less.card.notes
+    kept = weights.tensors(less.data)
+    biases = [kept[name].mean() for name in sorted(kept) if name.endswith("bias") and "body" in name]
+    assert biases == [1, 1, 1]
+    wrong = run("prune", tmp_path / "less.onnx", pairs, tmp_path / "same.onnx", "--depth", "3")
+    assert wrong.returncode == 2
+    assert "expected a depth from 1 to 2" in wrong.stderr
 
 
 @pytest.mark.slow

@@ -30,8 +30,8 @@ from seran.weights.file import LARGEST, _entries, _entry
 SHIPPED = sorted(weights.shipped().items())
 DIGESTS = {
     "fast-native": "df141cc8683c4b8804598cafcefe2bdd2b6db70bef6c019bc04b88c25c82a3c4",
-    "fast-x2-bd": "c1efc0e599bab16c9409a73eac795762769064162fa2350e63a52793e0eddef7",
-    "fast-x4-bd": "a9127d63bc312c821a2cce0009c5d75f10800ce4b654bb67ad5dbf794eb5abed",
+    "fast-x2-bd": "e80c73f8e0832129a7faf1a5f08c26a6696c39239b4ebfc9c52da4d700ef6641",
+    "fast-x4-bd": "dd614426e5085b7cbcf97ff4226d9866cec091d19ae192a391239ee2b2fc85f3",
     "idn-x2-bd": "de45144980d77923f2d2874c3ee80f1031b34ef0511ea0d56916dfed68a82cde",
     "seran-isotropic": "370117c79267da37010c80f1245db04894264b22d64b70b2a07d9182fe6473cf",
     "seran-isotropic-uncertainty": "c75f37236610a85bedb8c1c1050a10317ea158c6e5bb3ac52acf9d2629661cc3",

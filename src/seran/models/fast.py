@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from seran.models.layers import High, Low, Maps, conv
 
-WIDTH, DEPTH = 48, 20
+WIDTH, DEPTH = 48, 18
 SLOPE = 0.1
 NOISE = 0.1
 """Of He's, in kernels beside the identity."""
