@@ -3,11 +3,11 @@
 import csv
 import dataclasses
 import io
-import json
 from dataclasses import dataclass
 
 import numpy as np
 
+from seran import facts
 from seran.quality import metrics, paired
 from seran.quality.paired import Row
 
@@ -25,7 +25,7 @@ class Report:
 
     def json(self) -> str:
         """Everything, with the paired comparisons."""
-        return json.dumps({**dataclasses.asdict(self), "paired": self.paired()}, indent=1)
+        return facts.dumps({**dataclasses.asdict(self), "paired": self.paired()}, indent=1)
 
     def paired(self) -> list[Row]:
         """Differences from the baseline, see `seran.quality.paired`."""
