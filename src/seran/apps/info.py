@@ -247,7 +247,7 @@ def info(path: Path | None = None, /, json: bool = False, read: ReadOptions = Re
 
 
 def _table(series: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each series: number, images, plane, matrix, pixels, slices, description."""
+    """A line for each series: number, images, plane, matrix, pixels, slices, description, what is wrong."""
     rows = [
         (
             f"{s['number']:>6}",
@@ -258,6 +258,7 @@ def _table(series: Sequence[dict[str, Any]]) -> list[str]:
             f"{s['thickness_mm']:.3g} mm thick" if "thickness_mm" in s else "",
             f"{s['distance_mm']:.3g} mm apart" if "distance_mm" in s else "",
             s["description"],
+            s.get("fault", ""),
         )
         for s in series
     ]

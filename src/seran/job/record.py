@@ -244,7 +244,8 @@ def _camel(name: str) -> str:
 
 
 def sidecar(out: Path) -> Path:
-    """The JSON record beside an image or the folder of a series."""
+    """The JSON record beside an image or the folder of a series, which may be called ``.``."""
+    out = out.resolve() if out.name in ("", "..") else out
     return out.with_name(io.stem(out) + ".json")
 
 

@@ -448,7 +448,7 @@ def run(
         progress.log.info("%s in %s", made.engine, made.precision)
         made = replace(
             made,
-            input=source.name,
+            input=source.absolute().name,
             input_sha256=digest,
             key=key(digest, options, engine, source.name, thickness),
         )
