@@ -448,6 +448,9 @@ def test_two_of_one_name(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     [
         (b"\xef\xbb\xbf" + json.dumps({"EchoTime": 0.007}).encode(), ""),
         (b'{"EchoTime": NaN, "FlipAngle": null}', ""),
+        (b'{"EchoTime": [], "ScanOptions": []}', ""),
+        (b'{"SliceThickness": []}', "its JSON files say SliceThickness: []; expected a number"),
+        (b'{"FlipAngle": 9' + b"0" * 400 + b"}", "its JSON files say FlipAngle: 90000"),
         (b"[" * 100_000, "expected a JSON object (nested too deep)"),
         (b"[1]", "expected a JSON object, got [1]"),
         (b'{"EchoTime": {"a": 1}}', "its JSON files say EchoTime: {'a': 1}"),

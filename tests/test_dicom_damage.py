@@ -244,7 +244,15 @@ def test_bits_above_those_of_a_voxel_are_none_of_it(tmp_path: Path) -> None:
         ({"PhotometricInterpretation": "MONOCHROME1"}, "got MONOCHROME1; its intensities are inverted"),
         ({"PhotometricInterpretation": None}, "got none"),
         ({"PixelSpacing": None}, "expected 2 finite numbers as PixelSpacing, got none"),
-        ({"PixelSpacing": [0, 0.9]}, "expected PixelSpacing above 0"),
+        ({"PixelSpacing": [0, 0.9]}, "expected PixelSpacing of 0.0001 to 10000 mm, got 0 x 0.9; correct its"),
+        ({"PixelSpacing": [-0.8, 0.9]}, "expected PixelSpacing of 0.0001 to 10000 mm, got -0.8 x 0.9;"),
+        ({"PixelSpacing": ["1e308", "1e308"]}, r"expected PixelSpacing of 0.0001 to 10000 mm, got 1e\+308 x"),
+        ({"PixelSpacing": [0.8, 20000]}, "expected PixelSpacing of 0.0001 to 10000 mm, got 0.8 x 20000;"),
+        ({"PixelSpacing": ["1e-300", "0.9"]}, "expected PixelSpacing of 0.0001 to 10000 mm, got 1e-300 x"),
+        ({"SliceThickness": "1e308"}, r"and SpacingBetweenSlices of at most 10000 mm, got 1e\+308"),
+        ({"SpacingBetweenSlices": "-1e308"}, r"of at most 10000 mm, got 3.3 and -1e\+308; correct"),
+        ({"ImagePositionPatient": ["1e308", "1", "1"]}, r"ImagePositionPatient below 1e\+09 mm, got"),
+        ({"ImageOrientationPatient": ["1e308", "1e308", "0", "1e308", "-1e308", "0"]}, "at right angles"),
         ({"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, "two directions of length 1 at right angles"),
         ({"ImageOrientationPatient": [1, 0, 0, 0.1, 1, 0]}, "two directions of length 1 at right angles"),
         ({"PixelData": None, "FloatPixelData": bytes(26 * 34 * 4), "BitsAllocated": 32, "BitsStored": None,
@@ -497,6 +505,7 @@ LONG = (b"OB", b"OW", b"UN", b"SQ", b"UT")  # kinds with lengths of four bytes
 JUNK = [
     (b"UN", b"1\\2 "), (b"UN", b"1,5 "), (b"UN", b"abc "), (b"UN", b"\xff\xfe\0\1"), (b"LO", b"abc "),
     (b"US", b"\7\0"), (b"UN", b""), (b"UN", b"1e400 "), (b"UN", b"nan "), (b"OB", b"\x1b[2J"), (b"SQ", b""),
+    (b"DS", b"1e308 "), (b"DS", b"1e308\\-1e308 "), (b"DS", b"1e308\\1e308\\1e308\\-1e308\\0\\0 "),
     (b"DS", b"1,5 "), (b"IS", b"1.5 "), (b"UI", b"1.2\\3.4"), (b"FD", b"\0\0\0\0\0\0\xf8\x7f"),
 ]  # fmt: skip
 READ = """Rows BitsAllocated BitsStored HighBit SamplesPerPixel PhotometricInterpretation PixelSpacing

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from seran.engines import Engine
 from seran.errors import BadInput
 from seran.methods import Method, method
 from seran.quality import metrics
+from seran.quality.scores import Report
 from tests.conftest import phantom
 from tests.test_prepare import save
 
@@ -133,6 +135,48 @@ def test_weights_are_told_apart_by_file_or_label(tmp_path: Path) -> None:
         labelled([f"bicubic={ft}"])
     with pytest.raises(BadInput, match="holds weights of srcnn; add srcnn to --methods, or leave it out"):
         chosen(["bicubic", "seran"], labelled([ft]), 2, "bd", Engine())
+
+
+@pytest.mark.parametrize("name", ["a|b", "a\nb", "a\x1b[2J", " a", "\u2028"])
+def test_a_name_that_would_break_tables_is_refused(
+    pairs: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Labels of weights, and what is called as its file or folder; in one line, before anything is run."""
+    copy = shutil.copy(weights.shipped()["srcnn-x2-bd"], tmp_path / f"{name}.onnx")
+    (tmp_path / name).mkdir()
+    words = ["evaluate", str(pairs.root), "--methods", "bicubic", "srcnn", "--weights"]
+    for more in (
+        [f"{name}=srcnn-x2-bd"],
+        [str(copy), "srcnn-x2-bd"],
+        ["srcnn-x2-bd", "--predictions", str(tmp_path / name)],
+    ):
+        assert cli.run([*words, *more]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert said.startswith(f"seran: {name!r}: expected a name that fits into a table"), said
+
+
+def test_what_a_list_of_scans_says_breaks_no_table() -> None:
+    """Contrasts, subjects and names of scans; a row stays a row in Markdown and in CSV."""
+    about = {
+        "volume": "a|b\nc",
+        "name": "a",
+        "subject": "s\r\n1|2",
+        "repository": "r",
+        "contrast": "T1|T2\x1b",
+    }
+    numbers = {"psnr": 30.0, "ssim_volume": 1.0, "ssim_slice": 1.0, "hfen": 0.0, "gmsd": 0.0}
+    rows = [{**about, "method": name, **numbers, "seconds": 0.1} for name in ("bicubic", "mine")]
+    report = Report(["mask: the images in a\nb"], "bicubic", [], rows)
+    lines = report.markdown().splitlines()
+    assert lines[0] == "- mask: the images in a b"
+    tables = [re.sub(r"\\\|", "", line).count("|") for line in lines if line.startswith("|")]
+    assert tables == [10] * 4 + [9] * 3 + [6] * 4
+    assert "| a\\|b c | T1\\|T2\\x1b | mine | 30.00 | +0.00 |" in lines
+    assert "\x1b" not in report.markdown()
+    table = report.csv().splitlines()
+    assert len(table) == 3
+    assert [line.count(",") for line in table] == [14] * 3
 
 
 def test_a_network_is_compared_with_the_one_it_began_with(

@@ -180,6 +180,53 @@ def table(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
+def disagreeing(out: Path, check: str, verdict: str) -> None:
+    """Change the record of a result: a check says this, and the verdict that."""
+    beside = record.sidecar(out)
+    known = json.loads(beside.read_text())
+    known["Checks"][0] |= {"verdict": check, "text": "off"}
+    beside.write_text(json.dumps(known | {"Verdict": verdict}))
+
+
+def test_the_verdict_of_a_record_is_the_worst_of_its_checks(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever else it states, which is told of in a line, in a column and on the page."""
+    shutil.rmtree(raw / "sub-03")
+    out = tmp_path / "out"
+    assert run("bids", raw, out, "participant") == 0
+    first, second = sorted(out.rglob("*.nii.gz"))
+    disagreeing(first, "PASS", "FAIL")
+    disagreeing(second, "FAIL", "PASS")
+    capsys.readouterr()
+    assert run("bids", raw, out, "group") == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == (
+        "seran: 2 records with a verdict that is not the worst of the checks, which counts: "
+        f"{first} (FAIL, not WARN), {second} (PASS, not FAIL)"
+    )
+    assert "2 of 2 scans are sharpened, 1 FAIL, 1 WARN" in said[1]
+    assert [(row["verdict"], row["record_verdict"]) for row in table(out)] == [
+        ("WARN", "FAIL"), ("FAIL", "PASS"),
+    ]  # fmt: skip
+    assert [scan["record_verdict"] for scan in told(out / "group.html")] == ["FAIL", "PASS"]
+    assert "record_verdict" in json.loads((out / "group.columns.json").read_text())
+    assert "<li>its record was changed: it states PASS</li><li>FAIL geometry: off</li>" in (
+        (out / "group.html").read_text()
+    )
+    assert run("bids", raw, out, "participant") == 1
+    said = capsys.readouterr().err.splitlines()
+    why = "its record states {}, but its checks say {}, and that counts; the record was changed"
+    assert said[0].endswith(f"; {why.format('FAIL', 'WARN')}")
+    assert said[1].endswith(f"; FAIL: geometry, see Checks in {record.sidecar(second).name}; "
+                            f"{why.format('PASS', 'FAIL')}")  # fmt: skip
+    disagreeing(first, "PASS", "WARN")
+    disagreeing(second, "FAIL", "FAIL")
+    assert run("bids", raw, out, "group") == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert {row["record_verdict"] for row in table(out)} == {"n/a"}
+
+
 def test_group_without_options_tells_of_all_that_was_made(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,7 +296,11 @@ def test_group_finds_maps_failures_and_what_is_lost(raw: Path, tmp_path: Path) -
     beside.write_text("{")
     assert told_of()[:2] == [
         ("missing", f"its record is there, the result is gone: sub-01_ses-a_{named}_T1w.nii.gz"),
-        ("missing", f"its record, {beside.name}, cannot be read, or is of another file"),
+        (
+            "missing",
+            f"its record, {beside.name}, cannot be used (Expecting property name enclosed in double "
+            "quotes: line 1 column 2 (char 1))",
+        ),
     ]
 
 

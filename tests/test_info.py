@@ -231,6 +231,42 @@ def test_how_the_series_of_a_study_lie(capsys: pytest.CaptureFixture[str], tmp_p
     assert shown[1].index("t2 tse") > len(shown[0])
 
 
+@pytest.mark.parametrize(("text", "shown"), [("1e308", "1e+308"), ("0", "0"), ("-2", "-2")])
+def test_pixels_of_no_size_are_told_of_in_a_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, shown: str
+) -> None:
+    """In the list of a study's series, and where the series is described or sharpened."""
+    data = phantom((26, 34, 5)).astype(np.int16)
+    series(tmp_path / "in" / "a", data, oblique(), Modality="MR", SeriesNumber=2, PixelSpacing=[text, text])
+    why = f"expected PixelSpacing of 0.0001 to 10000 mm, got {shown} x {shown}; correct its header"
+    for words in (["info"], ["upscale", str(tmp_path / "out.nii")]):
+        assert cli.run([words[0], str(tmp_path / "in"), *words[1:]]) == 2
+        assert capsys.readouterr().err == f"seran: {tmp_path / 'in' / 'a' / '0000.dcm'}: {why}\n"
+    more = {"Modality": "MR", "SeriesNumber": 10, "SeriesInstanceUID": "1.2.9"}
+    series(tmp_path / "in" / "b", data, oblique(), **more)
+    first, second = json.loads(told(capsys, tmp_path / "in", "--json"))["series"]
+    assert (first["fault"], "pixel_mm" in first) == (why, False)
+    assert "fault" not in second
+    assert told(capsys, tmp_path / "in").splitlines()[0].endswith(why)
+
+
+def test_the_folder_that_one_is_in(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no name as it is given: described, and sharpened."""
+    data = phantom((26, 34, 5)).astype(np.int16)
+    series(tmp_path / "in" / "a", data, oblique(), Modality="MR", SeriesNumber=2)
+    for here, path in (("in", "."), ("in/a", "..")):
+        monkeypatch.chdir(tmp_path / here)
+        capsys.readouterr()
+        assert json.loads(told(capsys, path, "--json"))["shape"] == [26, 34, 5]
+        out = str(tmp_path / "out.nii")
+        assert cli.run(["upscale", path, out, "--method", "bicubic", "--strict", "off", "--force"]) == 0
+    monkeypatch.chdir(tmp_path / "in")
+    assert cli.run(["upscale", ".", out, "--method", "bicubic", "--strict", "off", "--force"]) == 0
+    assert json.loads((tmp_path / "out.json").read_text())["Input"] == "in"
+
+
 def test_damaged_voxels_are_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data = phantom((60, 54, 3))
     data[30, 30, 1] = 1e20

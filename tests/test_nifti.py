@@ -114,6 +114,36 @@ def test_the_transform_that_was_not_chosen_may_be_impossible(tmp_path: Path) -> 
         io.read(path)
 
 
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize("size", [0, -0.9, np.nan, np.inf, 1e38, 2e4, 1e-30])
+def test_voxels_of_no_size_are_refused(tmp_path: Path, kind: type, code: int, size: float) -> None:
+    """Where they place the scan: other readers take 1 for 0, and some the absolute value."""
+    path = save(tmp_path / "in.nii", phantom(SHAPE), None, (oblique(), code), kind)
+    bare = kind.header_class(path.read_bytes()[: kind.header_class.sizeof_hdr], check=False)
+    bare["pixdim"][2] = size
+    path.write_bytes(bare.binaryblock + path.read_bytes()[bare["sizeof_hdr"] :])
+    shown = (
+        "expected voxels above 0 mm, got 0.9 x"
+        if size <= 0
+        else r"expected voxels of 0.0001 to 10000 mm, got"
+    )
+    with pytest.raises(BadInput, match=rf"{shown}.* x 3\.3.*; correct its header"):
+        io.read(path)
+    bare["sform_code"], bare["srow_x"], bare["srow_y"], bare["srow_z"] = 2, *oblique()[:3]
+    bare["qform_code"] = 0
+    path.write_bytes(bare.binaryblock + path.read_bytes()[bare["sizeof_hdr"] :])
+    np.testing.assert_allclose(io.read(path).affine, oblique(), atol=1e-5)
+
+
+def test_a_single_slice_needs_no_size_across_it(tmp_path: Path) -> None:
+    path = save(tmp_path / "in.nii", phantom((*SHAPE[:2], 1)), None, (oblique(), 1), nib.Nifti1Image)
+    bare = nib.Nifti1Header(path.read_bytes()[:348], check=False)
+    bare["pixdim"][3] = 0
+    path.write_bytes(bare.binaryblock + path.read_bytes()[348:])
+    assert grid.spacing(io.read(path).affine)[2] == pytest.approx(1)
+
+
 def test_sform_and_qform_that_disagree(tmp_path: Path) -> None:
     moved = shifted(oblique(), (0, 4, 0))
     path = save(tmp_path / "a.nii", phantom(SHAPE), (moved, 1), (oblique(), 1), nib.Nifti1Image)

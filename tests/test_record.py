@@ -1,6 +1,8 @@
 """Records: what was asked and what was run, the checks' verdict; nothing from a file is trusted."""
 
+import itertools
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -223,3 +225,68 @@ def test_a_run_writes_image_and_half_widths_or_neither(
     with pytest.raises(BadInput, match="no more"):
         run.run(tmp_path / "in.nii.gz", tmp_path / "other.nii.gz", options)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.nii.gz", "out_uncertainty.nii.gz"]
+
+
+ODD = (
+    [],
+    "",
+    "x",
+    -1,
+    [1],
+    [0, 0],
+    [0, 0, 0],
+    [-1.5, 2, 3],
+    [1.0, 2.0, 3.0, 4.0, 5.0],
+    {},
+    [math.nan] * 3,
+    10**400,
+)
+
+
+def test_a_record_with_what_cannot_be_is_told_of_in_a_line(
+    scan: Path, tmp_path: Path, stub: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Short lists, other types, numbers that are none: the record is used as a whole, or not at all."""
+    out, page = tmp_path / "out.nii.gz", tmp_path / "page.html"
+    words = ["upscale", str(scan), str(out), "--method", "bicubic", "--strict", "off"]
+    assert cli.run(words) == 0
+    beside = record.sidecar(out)
+    stated = json.loads(beside.read_text())
+    for name, value in itertools.product(stated, ODD):
+        beside.write_text(json.dumps({**stated, name: value}))
+        made, why = record.read(out), record.fault(out)
+        if name != "Software":
+            assert (made is None) == bool(why), (name, value)
+        assert "\n" not in why
+        if made is not None:
+            json.dumps(made.stated(), allow_nan=False)
+            assert made.summary(out)
+            assert made.provenance
+            assert made.more_slices > 0
+    beside.write_text(json.dumps({**stated, "KspaceSupport": []}))
+    why = "its record, out.json, cannot be used (KspaceSupport: expected 2 numbers above 0, got [])"
+    assert record.fault(out) == why
+    capsys.readouterr()
+    assert cli.run(["compare", str(scan), str(out), str(page), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["Notes"][0] == f"out.nii.gz: {why}; so how it was made is not known."
+    assert cli.run(["info", str(out)]) == 0
+    assert why in capsys.readouterr().out
+    again = tmp_path / "again.nii.gz"
+    assert cli.run(["upscale", str(out), str(again), *words[3:]]) == 0
+    told = capsys.readouterr().err
+    assert told == f"seran: {out}: {why}, so whether seran made it is not known\n"
+    assert cli.run([*words, "--resume"]) == 0
+    assert "there already" not in capsys.readouterr().out, "it is made anew"
+    assert json.loads(beside.read_text())["KspaceSupport"] == [1.0, 1.0]
+
+
+def test_a_record_beside_voxels_in_a_file_of_their_own(tmp_path: Path) -> None:
+    """A header with the voxels beside it is no result, whatever lies there."""
+    text = "NDims = 3\nDimSize = 26 34 5\nElementType = MET_FLOAT\nElementDataFile = in.raw\n"
+    (tmp_path / "in.mhd").write_text(text)
+    (tmp_path / "in.raw").write_bytes(phantom((26, 34, 5)).tobytes("F"))
+    (tmp_path / "in.json").write_text('{"Software": "seran"}')
+    assert (
+        cli.run(["upscale", str(tmp_path / "in.mhd"), str(tmp_path / "out.mha"), "--method", "bicubic"]) < 2
+    )

@@ -229,7 +229,23 @@ REFUSED: dict[str, tuple[str, Make]] = {
     ),
     "must be at least 4x4": ("small", nifti(voxels("i2", (7, 3, 5)))),
     "float32 tells apart": ("offset", nifti(voxels("f8") / 1e3, scaling=(1, 1e6))),
-    "an invertible affine": ("affine", nifti(voxels("i2"), sform=(np.diag([1.0, 1, 0, 1]), 1), qform=None)),
+    "an invertible affine": ("affine", nifti(voxels("i2"), sform=(np.ones((4, 4)), 1), qform=None)),
+    "expected voxels of 0.0001 to 10000 mm, got 1 x 1 x 0": (
+        "no size",
+        nifti(voxels("i2"), sform=(np.diag([1.0, 1, 0, 1]), 1), qform=None),
+    ),
+    "expected voxels of 0.0001 to 10000 mm, got 20000 x 1 x 1": (
+        "too coarse",
+        nifti(voxels("i2"), sform=(np.diag([2e4, 1, 1, 1]), 1), qform=None),
+    ),
+    "expected voxels above 0 mm, got 0 x ": (
+        "no pixdim",
+        nifti(voxels("i2"), sform=None, pixdim=[1, 0, 0.8, 3.3, 0, 0, 0, 0]),
+    ),
+    "expected PixelSpacing of 0.0001 to 10000 mm, got ": (
+        "pixels",
+        edited(dicom(voxels("i2")), first(PixelSpacing=["1e300", "1e300"])),
+    ),
     "cannot be read as NIfTI": (
         "garbage",
         edited(nifti(voxels("i2")), lambda path: path.write_bytes(b"x" * 400)),

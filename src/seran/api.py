@@ -99,7 +99,7 @@ def read(
     found = io.read_series(file, how.affine, how.fill, only=how.volume, pick=how.series)
     if found.count > 1:
         raise BadInput(f"{path}: holds {found.count} volumes; choose one: volume=0, for example")
-    return Scan(next(found.volumes), name=file.name, sharpened=is_result(file), path=file.absolute())
+    return Scan(next(found.volumes), name=file.name, sharpened=record.is_result(file), path=file.absolute())
 
 
 def write(scan: Scan, path: str | Path, *, dtype: str = "float32", force: bool = False) -> None:
@@ -327,14 +327,8 @@ def _scan(scan: Readable) -> Scan:
         raise BadInput(f"{here}: expected an affine of 4 x 4 numbers, got {got}")
     matrix = usable_affine(here, matrix * np.array([[unit]] * 3 + [[1.0]]))
     volume = Volume(data, matrix, header, named)
-    return Scan(volume, name=file.name, sharpened=is_result(file), path=file) if file else Scan(volume)
-
-
-def is_result(file: Path) -> bool:
-    """Whether a record beside a file says that it is a result, or a map of one."""
-    if io.format_of(file) in io.ONE_FILE:
-        return False
-    return record.read(file.absolute()) is not None or record.is_map(file.absolute())
+    sharpened = file is not None and record.is_result(file.absolute())
+    return Scan(volume, name=file.name, sharpened=sharpened, path=file) if file else Scan(volume)
 
 
 def _array(held: object) -> ndarray:

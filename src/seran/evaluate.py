@@ -93,7 +93,7 @@ def refuse_trained_on(method: Method, volumes: Sequence[Packed]) -> None:
 def refuse_unfit(
     data: PreparedSet, methods: Sequence[Method], predictions: Sequence[Path], baseline: str
 ) -> None:
-    """Raise `BadInput` for methods that do not fit pairs or each other, or without the baseline.
+    """Raise `BadInput` for methods that do not fit pairs or each other, without the baseline, or misnamed.
 
     Args:
         data: the pairs.
@@ -111,6 +111,12 @@ def refuse_unfit(
                 f"{m.name} undoes {m.degradation} at x{m.scale}; the data are {data.degradation} at x{scale}"
             )
     names = [*(m.name for m in methods), *map(exchange.called, predictions)]
+    for name in names:  # of labels, files and folders
+        if "|" in name or not name.isprintable() or name != name.strip() or not name:
+            raise BadInput(
+                f"{name!r}: expected a name that fits into a table, of printable characters, without | and "
+                "spaces around; rename the folder or file, or give the weights another label, LABEL=FILE"
+            )
     if baseline not in names and baseline == undone.baseline:
         raise BadInput(
             f"--methods: must include {baseline}, from which gains are counted; or give --baseline"

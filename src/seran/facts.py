@@ -1,4 +1,4 @@
-"""What JSON says, as values of the types that are expected: nothing that comes from a file is trusted."""
+"""JSON in and out: values of the types that are expected, since nothing that comes from a file is trusted."""
 
 import dataclasses
 import json
@@ -16,6 +16,31 @@ def parsed(text: str | bytes) -> Any:  # noqa: ANN401
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def finite(value: Any) -> Any:  # noqa: ANN401
+    """A value as JSON can hold it: what is NaN or infinite is None, and tuples are lists.
+
+    >>> finite({"value": float("nan"), "range": (0.5, float("inf"))})
+    {'value': None, 'range': [0.5, None]}
+    """
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
+
+
+def dumps(value: Any, **how: Any) -> str:  # noqa: ANN401
+    """JSON that every program reads: it has no NaN and no infinity, which become null.
+
+    Args:
+        value: of dictionaries, lists, texts and numbers.
+        how: as `json.dumps` takes it.
+
+    >>> dumps([1.5, float("-inf")])
+    '[1.5, null]'
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **how)
+    except ValueError:
+        return json.dumps(finite(value), allow_nan=False, **how)
 
 
 def of(kind: type[Stated], stated: object) -> Stated:
@@ -63,5 +88,8 @@ def typed(value: Any, kind: Any, name: str) -> Any:  # noqa: ANN401
             plain and isinstance(value, kind) and (kind is bool) == isinstance(value, bool)
         )
     if not known:
-        raise ValueError(f"{name}: expected {getattr(kind, '__name__', kind)}, got {value!r:.40}")
+        wanted = getattr(kind, "__name__", kind)
+        if origin is tuple and ... not in inner:
+            wanted = f"a list of {len(inner)}"
+        raise ValueError(f"{name}: expected {wanted}, got {value!r:.40}")
     return value

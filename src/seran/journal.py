@@ -3,7 +3,6 @@
 Both hear the same events (`seran.progress.tell`): messages, progress, what became of a scan, the end.
 """
 
-import json
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from seran import __version__, progress
 from seran.errors import BadInput
+from seran.facts import dumps
 
 LINE = 60.0  # seconds between two lines about progress in a log
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} (INFO|WARNING|ERROR) ")
@@ -113,7 +113,7 @@ class Lines:
     def hear(self, event: str, facts: Mapping[str, Any]) -> None:
         """Write an event."""
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line = json.dumps({"event": event, "time": now, **facts}) + "\n"
+        line = dumps({"event": event, "time": now, **facts}) + "\n"
         try:
             with self.lock:
                 if self.own is None:

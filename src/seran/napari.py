@@ -19,6 +19,7 @@ from seran import api, files, grid, io
 from seran.api import Scan
 from seran.errors import BadInput
 from seran.io import dicom
+from seran.job.record import is_result
 from seran.sharpen import Normalisation
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def reader(path: str | list[str]) -> Callable[[str], list[LayerTuple]] | None:
 def read(path: str) -> list[LayerTuple]:
     """A scan, or a series, as one layer; its ``metadata["seran"]`` has each volume as a `seran.Scan`."""
     file = Path(path)
-    found, made = io.read_series(file), api.is_result(file)
+    found, made = io.read_series(file), is_result(file)
     scans = [Scan(v, name=file.name, sharpened=made, path=file.absolute()) for v in found.volumes]
     return [_layer(scans, name=io.stem(file))]
 

@@ -5,7 +5,6 @@ them. They are named as there, ``--slice-profile`` as ``slice_profile``; but Nip
 ``num_threads``, which is ``--threads``.
 """
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -112,7 +111,8 @@ class Upscale(CommandLine):  # type: ignore[misc]
         outputs = super()._list_outputs()
         result = Path(outputs["out_file"]).absolute()
         outputs |= {"out_file": str(result), "record": str(record.sidecar(result))}
-        outputs["verdict"] = json.loads(record.sidecar(result).read_bytes())["Verdict"]
+        if made := record.read(result):
+            outputs["verdict"] = made.verdict
         for name, trait in (("estimated", "maps"), ("uncertainty", "uncertainty")):
             if isdefined(wanted := getattr(self.inputs, trait)) and wanted:
                 outputs[f"{name}_file"] = str(record.outputs(result, [name])[1])

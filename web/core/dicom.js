@@ -1,5 +1,6 @@
 // What one DICOM file says: single-frame MR images whose pixels are not packed, little-endian. Everything else is refused.
 import { BadInput, COMMAND } from "./errors.js";
+import { refuseSizes } from "./grid.js";
 
 const START = 132;  // bytes of a preamble and its "DICM"
 const IMPLICIT = "1.2.840.10008.1.2", EXPLICIT = "1.2.840.10008.1.2.1";
@@ -125,7 +126,7 @@ function slice(name, said) {
     throw new BadInput(`${name}: expected two directions of length 1 at right angles, got ${way}; correct ImageOrientationPatient`);
   }
   const spacing = numbers(name, said, "PixelSpacing", 2);
-  if (Math.min(...spacing) <= 0) throw new BadInput(`${name}: expected PixelSpacing above 0, got ${spacing}; correct its header`);
+  refuseSizes(name, spacing, "PixelSpacing");
   const [slope] = numbers(name, said, "RescaleSlope", 1, 1), [intercept] = numbers(name, said, "RescaleIntercept", 1, 0);
   return {
     name, position, pixels,

@@ -1,7 +1,9 @@
 // Affines of voxel grids, as in seran.grid: four rows of numbers, voxel index to mm (RAS+).
 import { BadInput } from "./errors.js";
 
-const LARGEST_MM = 1e9, SMALLEST_MM = 1e-4;  // beyond nothing lies, and no voxel is finer
+const LARGEST_MM = 1e9;  // beyond nothing lies
+const FINEST_MM = 1e-4, COARSEST_MM = 1e4;  // of a voxel
+const FLAT = 1e-6;  // volume of a voxel with sides of 1, below which they lie in a plane
 
 export function multiplied(a, b) {
   return a.map((row) => b[0].map((_, j) => row.reduce((sum, value, k) => sum + value * b[k][j], 0)));
@@ -48,10 +50,18 @@ export function sliceAxis(affine, shape, named = null) {
   return size.findLastIndex((mm) => mm >= 0.99 * most);
 }
 
+// Sizes in mm of what, or of an element of the header that states them.
+export function refuseSizes(name, sizes, what = "voxels") {
+  if (!sizes.every((size) => size >= FINEST_MM && size <= COARSEST_MM)) {
+    const range = `${FINEST_MM} to ${COARSEST_MM} mm`;
+    throw new BadInput(`${name}: expected ${what} of ${range}, got ${sizes.join(" x ")}; correct its header`);
+  }
+}
+
 export function refuseUnusable(name, affine) {
-  const usable = affine.every((row) => row.every((value) => Math.abs(value) < LARGEST_MM)) &&
-    Math.min(...spacing(affine)) > SMALLEST_MM && Math.abs(determinant(linear(affine))) >= 1e-9;
-  if (!usable) {
+  refuseSizes(name, spacing(affine));
+  const near = affine.every((row) => row.every((value) => Math.abs(value) < LARGEST_MM));
+  if (!near || !(Math.abs(determinant(cosines(affine))) >= FLAT)) {
     throw new BadInput(`${name}: expected an invertible affine below ${LARGEST_MM} mm in it, got ${JSON.stringify(affine)}`);
   }
 }

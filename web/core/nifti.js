@@ -47,6 +47,10 @@ export function read(name, buffer) {
     const has = Math.max(0, bytes.length - start);
     throw new BadInput(`${name}: its header promises ${counted(need, "byte")} of voxels, but it has ${has}; it is damaged or cut off`);
   }
+  const sizes = new Header(bytes.slice(0, SIZE), header.little).floats(AT.pixdim + 4, 3);  // not mended
+  if (!header.short(AT.scode) && sizes.some((mm, i) => mm <= 0 && shape[i] > 1)) {
+    throw new BadInput(`${name}: expected voxels above 0 mm, got ${sizes.join(" x ")} (pixdim); correct its header`);
+  }
   toMillimetres(header);
   const affine = transform(name, header, shape);
   grid.refuseUnusable(name, affine);

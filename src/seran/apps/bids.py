@@ -1,6 +1,6 @@
 """``seran bids``, a BIDS App: the scans of a data set become a derivative data set, and a summary of it."""
 
-import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import seran
-from seran import files, io, progress
+from seran import facts, files, io, progress
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete, counted
 from seran.job import batch, columns, dataset, found, summary
@@ -57,7 +57,7 @@ def _refuse_folder(root: Path, out: Path) -> None:
         place = f"name another folder, or {root / 'derivatives' / 'seran'}"
         raise BadInput(f"{out}: the results would lie among the raw data; {place}")
     path = out / "dataset_description.json"
-    if path.is_file() and '"Name": "seran"' not in json.dumps(dataset.parsed(path).get("GeneratedBy")):
+    if path.is_file() and '"Name": "seran"' not in facts.dumps(dataset.parsed(path).get("GeneratedBy")):
         raise BadInput(f"{out} is a data set that seran has not made; name another folder")
 
 
@@ -78,7 +78,7 @@ def _describe(root: Path, out: Path) -> None:
     raw = dataset.parsed(root / path.name)
     told |= {name: raw[name] for name, kind in CARRIED.items() if isinstance(raw.get(name), kind)}
     texts = {
-        path.name: json.dumps(told, indent=1) + "\n",
+        path.name: facts.dumps(told, indent=1) + "\n",
         "README.md": f"# MR images on a finer grid\n\n{DESCRIPTION} Made by `seran bids`. "
         "Each image has a JSON file that states method, weights and their hash.\n",
         ".bidsignore": "group.*\n*.html\nlogs/\nviewer\n",
@@ -147,6 +147,8 @@ def _group(root: Path, out: Path, wanted: Selection, names: Naming | None, stric
         f"seran bids {root} {out} participant --report (and the options of the results)",
     )
     summary.write(scans, page, about)
+    if changed := summary.disputed(scans):
+        progress.say(f"seran: {changed}", "stderr", logging.WARNING)
     told = f"{summary.counts(scans)}; {', '.join(map(str, summary.names(page)))}"
     told += f"; only {about.only}" * bool(only)
     if summary.wrong(scans, strict):

@@ -1,10 +1,9 @@
 """``seran compare``: two volumes on one page."""
 
-import json as notation
 import logging
 from pathlib import Path
 
-from seran import progress
+from seran import facts, progress
 from seran.errors import Incomplete
 from seran.job import pages
 from seran.job.options import ReadOptions
@@ -34,7 +33,7 @@ def compare(
     """
     pages.refuse_page(out, force, before, after)
     found = pages.write(before, after, out, ReadOptions(fill=fill))
-    told = notation.dumps(found.stated(), indent=1) if json else found.words()
+    told = facts.dumps(found.stated(), indent=1) if json else found.words()
     if found.failed:
         progress.say(told, "stdout" if json else "stderr", logging.WARNING)
         raise Incomplete(f"FAIL: {', '.join(found.failed)}; the report says more: {out}")

@@ -1,7 +1,6 @@
 """``seran info``: what a scan, a folder of DICOM series, or this installation is."""
 
 import importlib
-import json as notation
 import platform
 import re
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 import seran
-from seran import acquisition, grid, io, kspace, machine, measure, weights
+from seran import acquisition, facts, grid, io, kspace, machine, measure, weights
 from seran.engines import openvino
 from seran.errors import BadInput, counted
 from seran.io import dicom
@@ -102,6 +101,8 @@ def _scan(path: Path, read: ReadOptions) -> dict[str, Any]:
         told["off_even_mm"] = round(volume.header.off, 4)
     if made:
         told["made_by_seran"] = _made(made)
+    elif why := record.fault(path):
+        told["made_by_seran"] = f"not known: {why}"
     kind, why = labels.other_kind(path, volume, made is not None) if read.label_check else ("", "")
     if kind:
         looks = "is" if made else "looks like"
@@ -237,7 +238,7 @@ def info(path: Path | None = None, /, json: bool = False, read: ReadOptions = Re
     if whole:
         told |= installation() if path is None else _scan(path, read)
     if json:
-        return notation.dumps(told, indent=1)
+        return facts.dumps(told, indent=1)
     lines = _table(series)
     lines += [f"not read: {file}: {why}" for file, why in lost.items()]
     if not whole:
@@ -246,7 +247,7 @@ def info(path: Path | None = None, /, json: bool = False, read: ReadOptions = Re
 
 
 def _table(series: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each series: number, images, plane, matrix, pixels, slices, description."""
+    """A line for each series: number, images, plane, matrix, pixels, slices, description, what is wrong."""
     rows = [
         (
             f"{s['number']:>6}",
@@ -257,6 +258,7 @@ def _table(series: Sequence[dict[str, Any]]) -> list[str]:
             f"{s['thickness_mm']:.3g} mm thick" if "thickness_mm" in s else "",
             f"{s['distance_mm']:.3g} mm apart" if "distance_mm" in s else "",
             s["description"],
+            s.get("fault", ""),
         )
         for s in series
     ]

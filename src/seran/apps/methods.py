@@ -1,10 +1,9 @@
 """``seran methods``."""
 
-import json
 from dataclasses import asdict
 
+from seran import facts, weights
 from seran import methods as library
-from seran import weights
 from seran.systems import SYSTEMS
 
 HEAD = ("method", "system", "year", "parameters x2 / x3 / x4", "weights", "published by")
@@ -31,7 +30,7 @@ def methods(cards: bool = False, markdown: bool = False) -> str:
             name: {"sha256": w.digest, **asdict(w.card), "scans": w.card.data, **asdict(w.evidence)}
             for name, w in held.items()
         }
-        return json.dumps(shown, indent=1)
+        return facts.dumps(shown, indent=1)
     rows = [HEAD, *map(_row, SYSTEMS)]
     if markdown:
         lines = [f"| {' | '.join(row)} |" for row in rows]

@@ -1,6 +1,5 @@
 """``seran weights``: where the networks' weights are, whether they are intact, and how they travel."""
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from seran import files, progress
+from seran import facts, files, progress
 from seran import weights as library
 from seran.apps.arguments import nearest
 from seran.data import fetch
@@ -87,7 +86,7 @@ def _tensors(path: Path) -> bytes:
     from safetensors.numpy import save  # a machine that only sharpens may lack it
 
     held = library.read(path)
-    told = {"card": json.dumps(asdict(held.card)), "evidence": held.evidence.json()}
+    told = {"card": facts.dumps(asdict(held.card)), "evidence": held.evidence.json()}
     return save(library.tensors(held.data), told)
 
 

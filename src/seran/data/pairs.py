@@ -4,7 +4,6 @@ A prepared folder holds, per volume, ``high/NAME.npy`` (slices, h, w) and ``x2/N
 float32 (int32 with ``integer``), and ``manifest.json``, without which it is not a prepared set.
 """
 
-import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,7 +83,7 @@ class PreparedSet:
         """What makes the folder a prepared set; atomically."""
         stated = {name: value for name, value in asdict(self).items() if name != "root"}
         with files.atomic(self.root / "manifest.json") as part:
-            part.write_text(json.dumps(stated, indent=1))
+            part.write_text(facts.dumps(stated, indent=1))
 
     def _stack(self, path: Path, shape: tuple[int, int, int]) -> Real[ndarray, "n h w"]:
         kind = np.dtype(np.int32 if self.integer else np.float32)

@@ -5,6 +5,7 @@ Readers differ in which they prefer, so both are written, each with the code the
 chose the qform before an sform in another space, the code of that is negative in the header of a `Volume`.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from io import SEEK_END, BufferedIOBase
@@ -43,7 +44,7 @@ def read(path: Path, how: Reading) -> Found:
     files = voxels.files_of(path)
     head, body = files[0], files[-1]
     with readable(head, FORM), voxels.opened(head) as file:
-        header = _header(file, head is not body)
+        header, sizes = _header(file, head is not body)
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
     x, y, z, count = voxels.shaped(body, shape, dtype, voxels.packed(body))
     named = checked(head, header)
@@ -61,6 +62,8 @@ def read(path: Path, how: Reading) -> Found:
         proxy = voxels.proxy(body, (x, y, z, count), dtype, header.get_data_offset())
         header["vox_offset"] = 0  # of what is written, where it follows from the extensions
         in_mm(header)
+    if how.affine == "qform" or (how.affine != "sform" and header["sform_code"] <= 0):
+        _refuse_sizes(path, sizes, (x, y, z))
     matrix = voxels.usable_affine(path, _transform(path, header, (x, y, z), how.affine))
 
     def volume(t: int) -> Volume:
@@ -70,15 +73,32 @@ def read(path: Path, how: Reading) -> Found:
     return count, volume
 
 
-def _header(file: BufferedIOBase, pair: bool) -> nib.Nifti1Header:
-    """The header at the begin of a file, without extensions."""
+def _header(file: BufferedIOBase, pair: bool) -> tuple[nib.Nifti1Header, list[float]]:
+    """The header at the begin of a file, without extensions, and the sizes of voxels as they are stored.
+
+    In the header those that are 0 have become 1, and those below 0 are without their sign.
+    """
     start = file.read(4)
     size = next((n for n in KINDS for order in ("little", "big") if n == int.from_bytes(start, order)), 0)
     if not size:
         raise ValueError("expected 348 or 540, the size of a header, as its first number")
-    header = KINDS[size][pair](start + file.read(size - 4))
+    kind, stored = KINDS[size][pair], start + file.read(size - 4)
+    header = kind(stored)
     _normalise(header, HAIR)
-    return header
+    return header, kind(stored, check=False)["pixdim"][1:4].tolist()
+
+
+def _refuse_sizes(path: Path, sizes: Sequence[float], shape: tuple[int, int, int]) -> None:
+    """Raise `BadInput` for voxels of no size along an axis that has several; readers take some other one.
+
+    Args:
+        path: the file.
+        sizes: of voxels as they are stored.
+        shape: of the array.
+    """
+    if any(size <= 0 for size, n in zip(sizes, shape, strict=True) if n > 1):
+        got = grid.dimensions(sizes, ".6g", " x ")
+        raise BadInput(f"{path}: expected voxels above 0 mm, got {got} (pixdim); correct its header")
 
 
 def _extend(header: nib.Nifti1Header, file: BufferedIOBase, latest: int | None) -> None:

@@ -29,7 +29,9 @@ from seran.volume import Volume
 
 GZIP_RATIO = 1100  # bytes that a byte of gzip holds at most, about
 BEYOND = 1 << 28  # bytes besides its voxels that a file may hold: headers, extensions, tags
-LARGEST_MM, SMALLEST_MM = 1e9, 1e-4  # beyond nothing lies, and no voxel is finer
+LARGEST_MM = 1e9  # beyond nothing lies
+FINEST_MM, COARSEST_MM = 1e-4, 1e4  # of a voxel, of microscopes that mean microns, too
+FLAT = 1e-6  # volume of a voxel with sides of 1 that turn into one another, below which they lie in a plane
 TINY = float(np.finfo(np.float32).tiny)  # below, float32 loses digits
 APART = 1 << 12  # steps of float32 that intensities must span, as many as scanners tell apart
 LEVELS = 64  # whole numbers that intensities must span for their rounding not to show
@@ -292,12 +294,31 @@ class Seen:
             )
 
 
+def refuse_sizes(path: Path, sizes: Float[ndarray, "n"], what: str = "voxels") -> None:
+    """Raise `BadInput` for sizes that no scanner and no microscope makes.
+
+    Args:
+        path: the file.
+        sizes: in mm.
+        what: they are of, or the element of the header that states them.
+    """
+    if not all(FINEST_MM <= size <= COARSEST_MM for size in sizes.tolist()):
+        got = dimensions(sizes.tolist(), ".6g", " x ")
+        raise BadInput(
+            f"{path}: expected {what} of {FINEST_MM:g} to {COARSEST_MM:g} mm, got {got}; correct its header"
+        )
+
+
 def usable_affine(path: Path, affine: Float[ndarray, "4 4"]) -> Float[ndarray, "4 4"]:
     """The affine in float64; refused if it cannot be inverted, or no scanner is so large."""
     affine = affine.astype(float)
-    usable = (affine[3] == (0, 0, 0, 1)).all()
-    usable = usable and (np.abs(affine) < LARGEST_MM).all() and spacing(affine).min() > SMALLEST_MM
-    if not usable or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    usable = bool((affine[3] == (0, 0, 0, 1)).all())
+    if usable:
+        with np.errstate(over="ignore", invalid="ignore"):
+            sizes = spacing(affine)
+        refuse_sizes(path, sizes)
+        usable = bool((np.abs(affine) < LARGEST_MM).all())
+    if not usable or not abs(np.linalg.det(affine[:3, :3] / sizes)) >= FLAT:
         raise BadInput(
             f"{path}: expected an invertible affine below {LARGEST_MM:g} mm in it, got {affine.tolist()}"
         )

@@ -35,6 +35,7 @@ class Outcome(NamedTuple):
     log: Path | None = None  # where a reason to fail is noted
     why: str = ""  # it failed
     assumed: bool = False  # that it is not skull-stripped, though its background is constant
+    disputed: bool = False  # the record states another verdict than its checks
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ def _told(kind: str, made: record.Record, task: Task) -> Outcome:
     fails = f"{task.out} ({', '.join(made.failed)})" * bool(made.failed)
     facts = display.outcome(kind, task.source, task.out, made)
     assumed = bool(made.masked) and made.facts.get("SkullStrippedBy") == "assumed"
-    return Outcome(kind, facts["text"], facts, fails, task.log, assumed=assumed)
+    disputed = bool(made.disputed)
+    return Outcome(kind, facts["text"], facts, fails, task.log, assumed=assumed, disputed=disputed)
 
 
 def _failed(task: Task, why: str) -> Outcome:
@@ -206,7 +208,7 @@ def run(
             progress.tell("scan", number=i + 1, scans=len(tasks), **one.facts)
             fails, assumed = fails + [one.fails] * bool(one.fails), assumed + one.assumed
             _note(one)
-            wrong = one.kind == "failed" or (one.fails and strict)
+            wrong = one.kind == "failed" or (one.fails and strict) or one.disputed
             if wrong or one.kind == "sharpened" or one.fails:
                 level = logging.WARNING if wrong else logging.INFO
                 progress.say(f"[{i + 1}/{len(tasks)}] {one.text}", "stderr", level)

@@ -1,12 +1,12 @@
 """The table of many scans: what its columns hold, and what a data dictionary (BIDS) says of them."""
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seran import facts
 from seran.progress import plain
 
 CHECKS: dict[str, tuple[str, str]] = {
@@ -54,6 +54,8 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "status": {"Description": "What there is of the scan", "Levels": STATUS},
     "verdict": {"Description": "The worst verdict of all checks of the result", "Levels": VERDICT},
     "reason": {"Description": "Why the status is not done"},
+    "record_verdict": {"Description": "What the record states, where that is not the worst of its own checks",
+                       "Levels": VERDICT},
     "result": {"Description": "Path of the result from the folder of this table on"},
     "page": {"Description": "Path of the page about scan and result from the folder of this table on"},
     "method": {"Description": "What sharpened the scan"},
@@ -112,4 +114,4 @@ def write(path: Path, rows: Sequence[Mapping[str, str]], head: Sequence[str]) ->
 
 def dictionary(head: Sequence[str]) -> str:
     """JSON that describes these columns in BIDS's manner."""
-    return json.dumps({name: COLUMNS[name] for name in head}, indent=1) + "\n"
+    return facts.dumps({name: COLUMNS[name] for name in head}, indent=1) + "\n"

@@ -363,7 +363,7 @@ def descriptions(root: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, .
 
 
 def _kept(image: Path, said: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The metadata that are still true: texts, numbers and lists of them; a NaN is no value."""
+    """The metadata that are still true: texts, numbers and lists of them; NaN and an empty list say none."""
     for name in (*KEPT, "SkullStripped"):
         value = said.get(name)
         if value is None:
@@ -375,10 +375,11 @@ def _kept(image: Path, said: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             expected, kinds = "true or false", {bool}
         several = isinstance(value, list) and name in KEPT and name not in SINGLE
         values = value if several else [value]
-        if not {*map(type, values)} <= kinds:
+        huge = any(isinstance(each, int) and abs(each) >= facts.HUGE for each in values)
+        if huge or not {*map(type, values)} <= kinds:
             said_so = f"its JSON files say {name}: {value!r:.40}"
             raise BadInput(f"{image}: {said_so}; expected {expected}; correct that")
-        if all(math.isfinite(each) for each in values if isinstance(each, float)):
+        if values and all(math.isfinite(each) for each in values if isinstance(each, float)):
             yield name, value
 
 

@@ -115,6 +115,8 @@ def write(
     """
     old, new, made = io.resolve(before, reading.series), io.resolve(after), record.read(after)
     sides, notes = [], []
+    if fault := record.fault(after):
+        notes.append(f"{after.name}: {fault}; so how it was made is not known.")
     if made is not None and made.input_sha256 != files.sha256_of(old.files):
         notes.append(f"The record beside {after.name} is of another scan: {made.input}.")
         made = None
@@ -171,6 +173,7 @@ def _checked(
     if made.result_sha256 != now:
         told = "or a map beside it, is not as its record has it: the checks were made anew."
         return [], [f"{after.name}, {told}"]
+    notes = [f"{after.name}: {made.disputed}."] * bool(made.disputed)
     if made.version != __version__:
-        return [*made.checks], [f"The checks are those of the record, by seran {made.version}."]
-    return [*made.checks], []
+        notes.append(f"The checks are those of the record, by seran {made.version}.")
+    return [*made.checks], notes

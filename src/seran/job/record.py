@@ -1,14 +1,13 @@
 """The record of a result: how it came about, what was asked for, and what its checks say. JSON beside it."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from seran import acquisition, facts, files, grid, io, profiles
+from seran import acquisition, facts, files, grid, io, profiles, progress
 from seran.degrade import DEGRADATIONS
 from seran.errors import BadInput, counted
 from seran.quality.checks import THINNER, Check, Verdict, worst
@@ -18,6 +17,11 @@ ADAPT = ("adapt_steps", "adapt_gain", "adapt_kept")
 MAPS = {"uncertainty": "Uncertainty", "estimated": "Estimated part"}
 """Images beside a result, and what headers say that they are."""
 OUTSIDE = 0.1  # part of a result outside the scan that is told
+LENGTHS = {
+    "kspace_support": (2,), "factors": (0, 2), "noise_range": (0, 2), "trained_spacings": (4,),
+    "shape_before": (3,), "shape_after": (3,), "voxel_size_before": (3,), "voxel_size_after": (3,),
+}  # fmt: skip
+"""How many numbers above 0 a record has of each."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,13 @@ class Record:
     requested_engine: dict[str, Any] = field(default_factory=dict)  # device, precision and threads
     trained_spacings: tuple[float, ...] | None = None  # mm: in the plane from, to, across from, to
     checks: tuple[Check, ...] = ()  # of all volumes the worst verdict on each question
-    verdict: Verdict = "not known"  # the worst of them
     seconds: float = 0.0  # from start to file
     maps: tuple[str, ...] = ()  # images beside it, of `MAPS`
     result_bytes: tuple[int, ...] = ()  # sizes as written, of the image and of these
     result_sha256: tuple[str, ...] = ()  # their digests
     stamp: str = ""  # of sizes and modification times of scan and result, see `seran.job.resume`
     facts: Mapping[str, Any] = field(default_factory=dict)  # what else is stated, by its name in JSON
+    claimed: Verdict | None = None  # by the file that it was read from, where its own checks say another
 
     def __repr__(self) -> str:
         weights = f", {self.weights} in {self.precision}" * bool(self.weights)
@@ -106,12 +110,12 @@ class Record:
     def judged(self, checks: Sequence[Check]) -> "Record":
         """With the checks of one more volume."""
         kept = tuple(worst(pair) for pair in zip(self.checks or checks, checks, strict=True))
-        return replace(self, checks=kept, verdict=worst(kept).verdict)
+        return replace(self, checks=kept)
 
     def stated(self) -> dict[str, Any]:
         """As it is written."""
-        own = {_camel(f.name): getattr(self, f.name) for f in fields(self) if f.name != "facts"}
-        own["Checks"] = [asdict(check) for check in self.checks]
+        own = {name: getattr(self, f.name) for name, f in _stated().items()}
+        own |= {"Checks": [asdict(check) for check in self.checks], "Verdict": self.verdict}
         return {"Software": "seran", **own, "ResearchUseOnly": True, **self.facts}
 
     def sealed(self, images: Sequence[Path]) -> "Record":
@@ -120,7 +124,7 @@ class Record:
 
     def write(self, path: Path) -> None:
         """Write it to a file."""
-        path.write_text(json.dumps(self.stated(), indent=1) + "\n")
+        path.write_text(facts.dumps(self.stated(), indent=1) + "\n")
 
     @property
     def words(self) -> str:
@@ -199,16 +203,30 @@ class Record:
         return f"{shown}: {self.seconds:.1f} s, {several}{matrix}, voxel {before} -> {after} mm, {out}{told}"
 
     @property
+    def verdict(self) -> Verdict:
+        """The worst of the checks."""
+        return worst(self.checks).verdict if self.checks else "not known"
+
+    @property
+    def disputed(self) -> str:
+        """That the file states another verdict than its checks, in words; empty where it does not."""
+        if self.claimed is None:
+            return ""
+        said = f"its checks say {self.verdict}" if self.checks else "it has no checks"
+        return f"its record states {self.claimed}, but {said}, and that counts; the record was changed"
+
+    @property
     def failed(self) -> list[str]:
         """The checks that say FAIL."""
         return [check.name for check in self.checks if check.verdict == "FAIL"]
 
     def judged_as(self, out: Path) -> str:
         """WARN or FAIL and where to read why, as the end of a line; empty of other verdicts."""
+        disputed = f"; {self.disputed}" * bool(self.disputed)
         if self.verdict not in ("WARN", "FAIL"):
-            return ""
+            return disputed
         by = f": {', '.join(self.failed)}" * bool(self.failed)
-        return f"; {self.verdict}{by}, see Checks in {sidecar(out).name}"
+        return f"; {self.verdict}{by}, see Checks in {sidecar(out).name}{disputed}"
 
 
 def _worse(choose: Callable[..., float], *found: float | None) -> float | None:
@@ -216,12 +234,18 @@ def _worse(choose: Callable[..., float], *found: float | None) -> float | None:
     return choose(known) if known else None
 
 
+def _stated() -> dict[str, Field[Any]]:
+    """The fields that a file states as they are, by their names there."""
+    return {_camel(f.name): f for f in fields(Record) if f.name not in ("facts", "claimed")}
+
+
 def _camel(name: str) -> str:
     return "".join(w.upper() if w == "sha256" else w.capitalize() for w in name.split("_"))
 
 
 def sidecar(out: Path) -> Path:
-    """The JSON record beside an image or the folder of a series."""
+    """The JSON record beside an image or the folder of a series, which may be called ``.``."""
+    out = out.resolve() if out.name in ("", "..") else out
     return out.with_name(io.stem(out) + ".json")
 
 
@@ -333,25 +357,79 @@ def is_ours(out: Path) -> bool:
 
 def read(out: Path) -> Record | None:
     """The record of the result at ``out``; none if there is none of ours, or not of files of this size."""
-    if not sidecar(out).is_file() or not all(path.exists() for path in io.written(out)):
+    if io.format_of(out) in (None, *io.ONE_FILE) or not sidecar(out).is_file():
+        return None
+    if not all(path.exists() for path in io.written(out)):
         return None
     try:
-        found = facts.parsed(sidecar(out).read_bytes())
-        made = _parsed(found) if found.get("Software") == "seran" else None
+        made = _parsed(found) if (found := _ours(out)) else None
         if made is None or not made.result_bytes:  # earlier versions stated none
             return made
         return made if made.result_bytes == _sizes(outputs(out, made.maps)) else None
-    except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError):
+    except (ValueError, FileNotFoundError):
         return None
 
 
-def _parsed(found: dict[str, Any]) -> Record:
-    """From what `Record.stated` gave; an error if that cannot be, or this version lacks the method."""
-    known = {_camel(f.name): f for f in fields(Record) if f.name != "facts"}
+def fault(out: Path) -> str:
+    """Why `read` gives none of a record of ours that is there; empty where it is used, or there is none."""
+    name = sidecar(out).name
+    try:
+        if not (found := _ours(out)):
+            return ""
+        _parsed(found)
+    except (OSError, ValueError) as error:
+        return f"its record, {name}, cannot be used ({error})"
+    return "" if read(out) else f"its record, {name}, is of another file"
+
+
+def is_result(image: Path) -> bool:
+    """Whether the record beside an image says that it is a result of seran's, or a map of one.
+
+    Of a record that should say it, and cannot be used, it is told.
+    """
+    made = read(image) is not None or is_map(image)
+    if not made and (why := fault(image)):
+        progress.log.warning("%s: %s, so whether seran made it is not known", image, why)
+    return made
+
+
+def _ours(out: Path) -> dict[str, Any] | None:
+    """What a record of seran's beside a result states, whatever that is; None if there is no such record."""
+    if not sidecar(out).is_file():
+        return None
+    found = facts.finite(facts.parsed(sidecar(out).read_bytes()))
+    return found if isinstance(found, dict) and found.get("Software") == "seran" else None
+
+
+def _parsed(found: Mapping[str, Any]) -> Record:
+    """From what `Record.stated` gave; a `ValueError` if that cannot be, or this version lacks the method."""
+    known = _stated()
+    if lost := [n for n, f in known.items() if n not in found and f.default is f.default_factory is MISSING]:
+        raise ValueError(f"missing: {', '.join(lost)}")
     own = {f.name: facts.typed(found[name], f.type, name) for name, f in known.items() if name in found}
-    more = {k: v for k, v in found.items() if k not in (*known, "Software", "ResearchUseOnly")}
+    more = {k: v for k, v in found.items() if k not in (*known, "Software", "Verdict", "ResearchUseOnly")}
     made = Record(**own, facts=more)
-    if not all(1 <= factor <= 4 for factor in made.provenance.factors):
+    _refuse_impossible(made)
+    claimed = facts.typed(found.get("Verdict", made.verdict), Verdict, "Verdict")
+    return made if claimed == made.verdict else replace(made, claimed=claimed)
+
+
+def _refuse_impossible(made: Record) -> None:
+    """Raise `ValueError` for what no record states."""
+    for name, lengths in LENGTHS.items():
+        values = getattr(made, name)
+        if values is not None and not (len(values) in lengths and all(value > 0 for value in values)):
+            many = " or ".join(map(str, lengths))
+            raise ValueError(f"{_camel(name)}: expected {many} numbers above 0, got {list(values)!r:.40}")
+    if max(made.kspace_support) > 1:
+        raise ValueError(f"KspaceSupport: expected parts of k-space, got {list(made.kspace_support)!r:.40}")
+    if made.maps != tuple(name for name in MAPS if name in made.maps):
+        raise ValueError(f"Maps: expected some of {', '.join(MAPS)}, got {list(made.maps)!r:.40}")
+    try:
+        factors = made.provenance.factors
+    except BadInput as error:
+        raise ValueError(str(error)) from error
+    if not all(1 <= factor <= 4 for factor in factors):
         raise ValueError("expected two factors from 1 to 4")
     if (
         made.scale not in (1, 2, 3, 4)
@@ -359,4 +437,3 @@ def _parsed(found: dict[str, Any]) -> Record:
         or made.degradation not in DEGRADATIONS
     ):
         raise ValueError("a method that this version does not have")
-    return made

@@ -398,7 +398,7 @@ def run(
     series = io.read_series(scan, reading.affine, reading.fill, allocate, reading.volume)
     with progress.stage(f"read {source}", "read"):
         held = ahead(series.volumes)
-    made_here = record.read(source) is not None or record.is_map(source)
+    made_here = record.is_result(source)
     if reading.label_check:
         labels.refuse_other_kinds(source, held[0], made_here)
     with progress.stage("plan, and load the method", "load"):
@@ -448,7 +448,7 @@ def run(
         progress.log.info("%s in %s", made.engine, made.precision)
         made = replace(
             made,
-            input=source.name,
+            input=source.absolute().name,
             input_sha256=digest,
             key=key(digest, options, engine, source.name, thickness),
         )

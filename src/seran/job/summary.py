@@ -1,7 +1,6 @@
 """Many scans at a glance: a page, a table and JSON; every scan with its checks, or why it failed."""
 
 import html
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +12,11 @@ from typing import Any
 from urllib.parse import quote
 
 import seran
-from seran import files, io
+from seran import facts, files, io
 from seran.errors import BadInput, counted
 from seran.grid import dimensions
 from seran.job import columns, pages, record, resume
-from seran.job.batch import Task
+from seran.job.batch import NAMED, Task
 from seran.job.record import Record
 from seran.progress import plain
 from seran.quality.report import VIEWER, trust
@@ -72,6 +71,7 @@ def of(task: Task, root: Path) -> Scan:
         "source": inside.as_posix(),
         "status": status,
         "verdict": made.verdict if made else None,
+        "record_verdict": made.claimed if made else None,
         "reason": reason.replace(f"{root}{os.sep}", ""),
         "result": task.out if made else None,
         "page": task.page if is_of_it else None,
@@ -109,9 +109,7 @@ def _lost(task: Task) -> str:
     beside = record.sidecar(task.out)
     if not os.path.lexists(task.out):
         return f"its record is there, the result is gone: {task.out.name}" if beside.is_file() else UNKNOWN
-    if not beside.is_file():
-        return f"no record beside it says that seran made {task.out.name}"
-    return f"its record, {beside.name}, cannot be read, or is of another file"
+    return record.fault(task.out) or f"no record beside it says that seran made {task.out.name}"
 
 
 def _outdated(task: Task, made: Record) -> str:
@@ -157,6 +155,15 @@ def counts(scans: Sequence[Scan]) -> str:
     return ", ".join(told)
 
 
+def disputed(scans: Sequence[Scan]) -> str:
+    """Which results have a record that states another verdict than its checks, in a line; empty of none."""
+    found = [scan for scan in scans if scan["record_verdict"]]
+    named = [f"{s['result']} ({s['record_verdict']}, not {s['verdict']})" for s in found[:NAMED]]
+    more = f" and {len(found) - NAMED} more (record_verdict in the table)" * (len(found) > NAMED)
+    told = f"{counted(len(found), 'record')} with a verdict that is not the worst of the checks, which counts"
+    return f"{told}: {', '.join(named)}{more}" * bool(found)
+
+
 def sharpened(scans: Sequence[Scan]) -> set[str]:
     """The scans that have a result of what they are."""
     return {scan["source"] for scan in scans if scan["status"] == "done"}
@@ -195,7 +202,7 @@ def write(scans: Sequence[Scan], page: Path, about: About = About()) -> None:
         dictionary.write_text(columns.dictionary(head))
         kept = [{k: v for k, v in scan.items() if k not in ("picture", "labels")} for scan in told]
         software = {"Software": "seran", "Version": seran.__version__, "Scans": kept}
-        machine.write_text(json.dumps(software, indent=1) + "\n")
+        machine.write_text(facts.dumps(software, indent=1) + "\n")
         beside = [path.name for path in names(page)[1:]]
         web.write_text(text(told, about, *beside), encoding="utf-8", errors="backslashreplace")
 
@@ -272,7 +279,9 @@ def _row(scan: Mapping[str, Any], found: str, names: Iterable[str]) -> str:
         link = html.escape(quote(scan["page"], errors="surrogateescape"))
         name = f'<a href="{link}">{name}</a>'
         picture = f'<a href="{link}" tabindex="-1" aria-hidden="true">{picture}</a>' if picture else ""
-    why = "".join(f"<li>{html.escape(plain(line))}</li>" for line in (scan["reason"], *_said(scan)) if line)
+    stated = scan.get("record_verdict")
+    told = (scan["reason"], f"its record was changed: it states {stated}" * bool(stated), *_said(scan))
+    why = "".join(f"<li>{html.escape(plain(line))}</li>" for line in told if line)
     values = {**scan, "seconds": f"{scan['seconds']:.1f}" if "seconds" in scan else ""}
     for several in ("voxel_before", "voxel_after", "kspace_support"):
         values[several] = dimensions(scan.get(several, ()), ".3g", " x ")

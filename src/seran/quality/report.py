@@ -7,7 +7,6 @@ forbids every request, and every script but the two it was made with. Every text
 import base64
 import hashlib
 import html
-import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from seran import __version__, files, grid, scratch
+from seran import __version__, facts, files, grid, scratch
 from seran.errors import BadInput
 from seran.io import describe
 from seran.quality import crops, drawn
@@ -73,7 +72,7 @@ def trust(text: str) -> str:
 
 def in_script(value: Any) -> str:  # noqa: ANN401
     """JSON that cannot end the element it stands in, nor be anything but JSON there."""
-    text = json.dumps(value)  # ASCII: U+2028 and its like are escaped by it
+    text = facts.dumps(value)  # ASCII: U+2028 and its like are escaped by it
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
@@ -192,9 +191,9 @@ def page(
     norm = Normalisation.of(before.volume.data)
     offset, gain = norm.offset, norm.gain or 1.0
     step, line, shown = HEADROOM * gain / 255, grid.spacing(after.volume.affine).min(), window(scan, norm)
-    facts = {**shown._asdict(), "least": offset, "top": offset + HEADROOM * gain, "range": gain}
-    facts |= {"line": float(line), "voxels": drew.voxels}
-    facts |= {"unsure": _unsure(off, gain)}
+    drawing = {**shown._asdict(), "least": offset, "top": offset + HEADROOM * gain, "range": gain}
+    drawing |= {"line": float(line), "voxels": drew.voxels}
+    drawing |= {"unsure": _unsure(off, gain)}
     one, two = _described(before), _described(after)
     texts = {"title": f"{before.name} → {after.name}", "licence": licence}
     texts |= {
@@ -204,7 +203,7 @@ def page(
         "key": str(record.get("Key", "")),
     }
     unknown = [("not known", "no record of seran lies beside the second file, or it is of another input")]
-    nested = {k: json.dumps(v, ensure_ascii=False) for k, v in record.items() if isinstance(v, list | dict)}
+    nested = {k: facts.dumps(v, ensure_ascii=False) for k, v in record.items() if isinstance(v, list | dict)}
     return Template(template).substitute(
         trusted_scripts=f"{trusted} {trust(script)}",
         trusted_style=trust(style),
@@ -221,7 +220,7 @@ def page(
         spectrum=spectra(before.volume, after.volume, made, normal),
         headers=table([(n, one.get(n, ""), two.get(n, "")) for n in one | two], ("", "before", "after")),
         provenance=table(({**record} | nested).items() or unknown),
-        facts=in_script(facts),
+        facts=in_script(drawing),
         style=style,
         niivue=element,
         script=script,

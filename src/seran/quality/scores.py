@@ -3,13 +3,28 @@
 import csv
 import dataclasses
 import io
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from seran import facts
+from seran.progress import plain
 from seran.quality import metrics, paired
 from seran.quality.paired import Row
+
+BAR = "\\|"
+"""What a | is in a table of Markdown, where it does not end a cell."""
+
+
+def _line(text: object) -> str:
+    """A text from a list of scans or a file's name on one line without control characters."""
+    return " ".join(plain(str(text)).split())
+
+
+def _cells(values: Iterable[object]) -> str:
+    """A row of a table in Markdown, in which nothing ends a cell."""
+    return f"| {' | '.join(_line(value).replace('|', BAR) for value in values)} |"
 
 
 @dataclass(frozen=True)
@@ -25,7 +40,7 @@ class Report:
 
     def json(self) -> str:
         """Everything, with the paired comparisons."""
-        return json.dumps({**dataclasses.asdict(self), "paired": self.paired()}, indent=1)
+        return facts.dumps({**dataclasses.asdict(self), "paired": self.paired()}, indent=1)
 
     def paired(self) -> list[Row]:
         """Differences from the baseline, see `seran.quality.paired`."""
@@ -49,7 +64,8 @@ class Report:
             contrast, repository, subject, _ = key
             base = means[contrast, repository, subject, self.baseline]
             differences = [mean[m] - base[m] if np.isfinite(mean[m] + base[m]) else "" for m in mean]
-            table.writerow([*key, len(groups[key]), *mean.values(), *differences])
+            named = map(_line, key)
+            table.writerow([*named, len(groups[key]), *mean.values(), *differences])
         return text.getvalue()
 
     def means(self) -> list[Row]:
@@ -70,7 +86,7 @@ class Report:
         more |= {"HFEN": "{hfen:.4f}", "GMSD": "{gmsd:.4f}"}
         means = {"contrast": "{contrast}", "volumes": "{volumes}", **psnr, **more}
         volumes = {"volume": "{volume}", "contrast": "{contrast}", **psnr}
-        lines = [f"- {text}" for text in self.protocol]
+        lines = [f"- {_line(text)}" for text in self.protocol]
         lines += self._table(means, self.means(), "contrast") + self._paired()
         lines += self._table(volumes, self.rows, "name")
         return "\n".join(lines) + "\n"
@@ -89,12 +105,12 @@ class Report:
             return []
         head = ["contrast", f"method less {self.baseline}", "subjects"]
         head += ["PSNR", "SSIM 3-D", "SSIM 2-D", "HFEN", "GMSD"]
-        rows = [f"| {' | '.join(map(str, (*key, *cells)))} |" for key, cells in groups.items()]
-        return ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows]
+        rows = [_cells((*key, *cells)) for key, cells in groups.items()]
+        return ["", _cells(head), "|---" * len(head) + "|", *rows]
 
     def _table(self, columns: dict[str, str], rows: list[Row], key: str) -> list[str]:
         """Columns by title, each with the format of its cells; rows with one ``key`` share a baseline."""
         base = {r[key]: r["psnr"] for r in rows if r["method"] == self.baseline}
-        head, line = (f"| {' | '.join(cells)} |" for cells in (columns, columns.values()))
-        cells = [line.format(**r, gain=r["psnr"] - base[r[key]]) for r in rows]
-        return ["", head, "|---" * len(columns) + "|", *cells]
+        stated = [{**r, "gain": r["psnr"] - base[r[key]]} for r in rows]
+        cells = [_cells(form.format(**r) for form in columns.values()) for r in stated]
+        return ["", _cells(columns), "|---" * len(columns) + "|", *cells]

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -52,6 +52,7 @@ CODES = {  # of elements that have no other values
 ENOUGH = 1000  # steps that intensities span at least, where they can: no rounding to them shows
 WITHIN = 0.995  # part of the voxels of a map that its window shows as they differ
 MANY = 128  # voxels along an axis that are enough to choose it
+FUNCTIONS = ("LINEAR_EXACT", "SIGMOID")  # of windows whose width need not be 1
 THIRD = ("M_FFE", "M_SE", "MPR", "OTHER")  # third values of an image's type that the finer image keeps
 
 
@@ -78,8 +79,10 @@ def receive(out: Writer) -> Receiver:
             known = known if path == source.paths[nearest] else header(source.paths[nearest])
             path = source.paths[nearest]
             made = _image(known, series, pixels.T, scaling, out.nth)
-            if shown:
-                made.WindowCenter, made.WindowWidth = _decimals(shown)
+            window = shown or _window(known, pixels, scaling)
+            made.WindowCenter, made.WindowWidth = _decimals(window[:2])
+            if window.function:
+                made.VOILUTFunction = window.function
             made.SeriesDescription = _described(known, out.words)
             told = f"{out.words or 'as it was read'}, seran {seran.__version__}. Research use only."
             made.DerivationDescription = told
@@ -180,7 +183,6 @@ def _image(
         made.add_new(f"{name}ImagePixelValue", "SS" if made.PixelRepresentation else "US", int(value))
     if scaling != (1.0, 0.0):
         made.RescaleSlope, made.RescaleIntercept, made.RescaleType = *_decimals(scaling), "US"
-    made.WindowCenter, made.WindowWidth = _decimals(_window(source, pixels, scaling))
     if all(texts(source, name) and _valid(source, name) for name in ("SOPClassUID", "SOPInstanceUID")):
         purpose = _code("121322", "Source image for image processing operation")
         reference = _dataset(PurposeOfReferenceCodeSequence=purpose)
@@ -221,24 +223,38 @@ def _number(source: Dataset, name: str) -> float | None:
     return None
 
 
-def _window(source: Dataset, pixels: ndarray, scaling: tuple[float, float]) -> tuple[float, float]:
-    """Centre and width of the source's window, if it has one of some width, or of one that shows all."""
+class _Window(NamedTuple):
+    """What of the intensities is shown, in their units; without a function by LINEAR (PS3.3, C.11.2.1.2)."""
+
+    center: float
+    width: float
+    function: str = ""
+
+    @classmethod
+    def of(cls, low: float, high: float) -> "_Window":
+        """From black to white; LINEAR would take a unit away, which may be more than there is."""
+        return cls((low + high) / 2, high - low if high > low else 1.0, "LINEAR_EXACT")
+
+
+def _window(source: Dataset, pixels: ndarray, scaling: tuple[float, float]) -> _Window:
+    """The source's window, if the standard allows it, or one that shows all."""
+    function = " ".join(texts(source, "VOILUTFunction"))
     try:
         center, width = (float(texts(source, f"Window{name}")[0]) for name in ("Center", "Width"))
     except (IndexError, ValueError):
         center = width = 0.0
-    if math.isfinite(width) and math.isfinite(center) and width >= 1:
-        return center, width
+    able = width > 0 if function in FUNCTIONS else function in ("", "LINEAR") and width >= 1
+    if able and math.isfinite(width) and math.isfinite(center):
+        return _Window(center, width, function)
     low, high = (float(v) * scaling[0] + scaling[1] for v in (pixels.min(), pixels.max()))
-    return (low + high) / 2, max(1.0, high - low)
+    return _Window.of(low, high)
 
 
-def _shown(data: Float[ndarray, "x y z"]) -> tuple[float, float]:
-    """Centre and width of the window of a map: from 0, or as far below it as above, to its largest values."""
+def _shown(data: Float[ndarray, "x y z"]) -> _Window:
+    """The window of a map: from 0, or as far below it as above, to its largest values."""
     some = data[tuple(slice(None, None, max(1, n // MANY)) for n in data.shape)]
     most = float(np.quantile(np.abs(some), WITHIN))
-    low = -most if scratch.limits(data)[0] < 0 else 0.0
-    return (low + most) / 2, max(most - low, 1.0)
+    return _Window.of(-most if scratch.limits(data)[0] < 0 else 0.0, most)
 
 
 def _dataset(**values: Any) -> Dataset:  # noqa: ANN401

@@ -24,12 +24,11 @@ from seran.errors import BadInput, counted
 from seran.io.dicom import pixels, stated
 from seran.io.dicom.elements import header, items, numbers, texts
 from seran.io.dicom.folder import Listed
-from seran.io.voxels import MAXIMUM, Found, usable_affine
+from seran.io.voxels import COARSEST_MM, LARGEST_MM, MAXIMUM, Found, refuse_sizes, usable_affine
 from seran.volume import Volume
 
 TOLERANCE = 0.05  # distances between slices that one may lie from its place on the grid
 APART = 1e-3  # mm: slices whose positions differ by less are one slice twice
-SQUARE = 0.01  # that directions may differ from length 1, and their product from 0
 APART_AT_LEAST = 1 << 16  # intensities that float32 must tell apart where it does not tell all
 TINY = float(np.finfo(np.float32).tiny)  # below, float32 loses digits
 IMAGES = tuple(0x0065_0050 | block << 8 for block in range(0x10, 0x20))  # UIH: how many a mosaic has
@@ -130,13 +129,13 @@ def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, st
         return numbers(path, [*holders, image], name, count, default)
 
     position = at("ImagePositionPatient", "PlanePositionSequence", 3)
+    if np.abs(position).max() >= LARGEST_MM:
+        told = f"expected ImagePositionPatient below {LARGEST_MM:g} mm, got {position.tolist()}"
+        raise BadInput(f"{path}: {told}; correct its header")
     directions = at("ImageOrientationPatient", "PlaneOrientationSequence", 6).reshape(2, 3)
-    if np.abs(directions @ directions.T - np.eye(2)).max() > SQUARE:
-        told = f"expected two directions of length 1 at right angles, got {directions.tolist()}"
-        raise BadInput(f"{path}: {told}; correct ImageOrientationPatient")
+    stated.refuse_directions(path, directions)
     spacing = at("PixelSpacing", "PixelMeasuresSequence", 2)
-    if spacing.min() <= 0:
-        raise BadInput(f"{path}: expected PixelSpacing above 0, got {spacing.tolist()}; correct its header")
+    refuse_sizes(path, spacing, "PixelSpacing")
     slope, offset = (
         float(at(name, "PixelValueTransformationSequence", default=default)[0])
         for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
@@ -146,6 +145,10 @@ def _frame(path: Path, groups: list[pydicom.Dataset], image: pydicom.Dataset, st
         float(at(name, "PixelMeasuresSequence", default=0)[0])
         for name in ("SliceThickness", "SpacingBetweenSlices")
     )
+    if max(thickness, abs(between)) > COARSEST_MM:  # what is not above 0 is not said
+        got = f"{thickness:g} and {between:g}"
+        told = f"expected SliceThickness and SpacingBetweenSlices of at most {COARSEST_MM:g} mm, got {got}"
+        raise BadInput(f"{path}: {told}; correct its header")
     time = float(at("EffectiveEchoTime", "MREchoSequence", default=0)[0])
     time = float(numbers(path, [image], "EchoTime", default=time)[0])
     moment = int(at("TemporalPositionIndex", "FrameContentSequence", default=0)[0])

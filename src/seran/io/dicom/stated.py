@@ -19,7 +19,9 @@ from seran.contrast import OTHER, T1, named
 from seran.errors import BadInput
 from seran.io.dicom.elements import header, numbers, texts
 from seran.io.dicom.folder import Listed
+from seran.io.voxels import LARGEST_MM, refuse_sizes
 
+SQUARE = 0.01  # that directions may differ from length 1, and their product from 0
 LATEST = 40.0  # ms: no T1-weighted image has an echo time above it
 TEXTS = ("SeriesDescription", "ProtocolName")  # of which the first that names a contrast counts
 LAID = (
@@ -90,27 +92,48 @@ def matrix(path: Path) -> Matrix | None:
 
 
 def laid(series: Listed) -> dict[str, Any]:
-    """Plane, matrix, pixels, thickness and distance of a series by its headers, as far as they say it."""
+    """Plane, matrix, pixels, thickness and distance of a series by its headers, as far as they say it.
+
+    Where the pixels are of a size that none can have, a ``fault`` says so in place of ``pixel_mm``.
+    """
     headers = [header(path, LAID) for path in series.paths]
     first, path = headers[0], series.paths[0]
     told: dict[str, Any] = {}
     with suppress(BadInput):
         told["matrix"] = [int(numbers(path, [first], name)[0]) for name in ("Columns", "Rows")]
-    with suppress(BadInput):
-        told["pixel_mm"] = numbers(path, [first], "PixelSpacing", 2)[::-1].round(4).tolist()
+    try:
+        spacing = numbers(path, [first], "PixelSpacing", 2)
+        refuse_sizes(path, spacing, "PixelSpacing")
+        told["pixel_mm"] = spacing[::-1].round(4).tolist()
+    except BadInput as error:
+        if texts(first, "PixelSpacing"):  # an enhanced image says it elsewhere
+            told["fault"] = str(error).removeprefix(f"{path}: ")
     with suppress(BadInput):
         told["thickness_mm"] = float(numbers(path, [first], "SliceThickness")[0])
     with suppress(BadInput):
         both = [numbers(path, [one], "ImageOrientationPatient", 6).reshape(2, 3) for one in headers]
+        for directions in both:
+            refuse_directions(path, directions)
         normals = np.array([np.cross(*one) for one in both])
         if not np.allclose(normals, normals[0], atol=0.01):
             return told | {"plane": "several planes"}
         told |= {"plane": _plane(normals[0])}
         at = np.array([numbers(path, [one], "ImagePositionPatient", 3) for one in headers])
+        if np.abs(at).max() >= LARGEST_MM:
+            return told
         steps = [b - a for a, b in pairwise(sorted({round(float(p @ normals[0]), 3) for p in at}))]
         if steps:
             told["distance_mm"] = round(float(np.median(steps)), 3)
     return told
+
+
+def refuse_directions(path: Path, directions: Float[ndarray, "2 3"]) -> None:
+    """Raise `BadInput` for directions along a row and down a column that are none."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = np.abs(directions @ directions.T - np.eye(2)).max()
+    if not off <= SQUARE:
+        told = f"expected two directions of length 1 at right angles, got {directions.tolist()}"
+        raise BadInput(f"{path}: {told}; correct ImageOrientationPatient")
 
 
 def _plane(normal: Float[ndarray, "3"]) -> str:
