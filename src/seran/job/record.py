@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seran import acquisition, facts, files, grid, io, profiles
 from seran.degrade import DEGRADATIONS
@@ -18,6 +18,16 @@ ADAPT = ("adapt_steps", "adapt_gain", "adapt_kept")
 MAPS = {"uncertainty": "Uncertainty", "estimated": "Estimated part"}
 """Images beside a result, and what headers say that they are."""
 OUTSIDE = 0.1  # part of a result outside the scan that is told
+
+
+@dataclass(frozen=True)
+class ReadAs:
+    """What of a scan was read, and how, where its files leave a choice: the options of that name."""
+
+    volume: int | None = None  # one of several, counted from 0; None: all
+    affine: Literal["auto", "sform", "qform"] = "auto"
+    fill: float | None = None
+    series: str | None = None  # a number: a UID tells of a patient's study, and is not stated
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Record:
     precision: str  # of its convolutions
     input: str = ""  # name of the scan
     input_sha256: str = ""
+    read_as: ReadAs = ReadAs()
     factors: tuple[int, ...] = ()  # of the network along rows and columns; records without have one, `scale`
     native: bool = False  # what is known of the acquisition was undone: `kspace_support`, window, noise
     window: str = "none"  # the scanner's filter, see `seran.acquisition.Window`
@@ -111,7 +122,7 @@ class Record:
     def stated(self) -> dict[str, Any]:
         """As it is written."""
         own = {_camel(f.name): getattr(self, f.name) for f in fields(self) if f.name != "facts"}
-        own["Checks"] = [asdict(check) for check in self.checks]
+        own |= {"Checks": [asdict(check) for check in self.checks], "ReadAs": asdict(self.read_as)}
         return {"Software": "seran", **own, "ResearchUseOnly": True, **self.facts}
 
     def sealed(self, images: Sequence[Path]) -> "Record":

@@ -462,6 +462,7 @@ def run(
             made,
             input=source.name,
             input_sha256=digest,
+            read_as=reading.stated,
             key=key(digest, options, engine, source.name, thickness),
         )
         took = round(time.perf_counter() - began, 3)
