@@ -69,19 +69,20 @@ def _one(
         return _failed(task, task.wrong)
     try:
         there = (task.source, task.out, options, engine, verify, task.facts)
+        seen = record.version(task.out)
         kind, made = "there", done(*there) if resume else None
         if made is None:
-            alone = resume and not shared
-            with files.folder_for(task.out):
-                if alone and files.claimed(task.out):
+            claiming = files.claim(task.out) if resume and not shared else nullcontext(True)
+            with files.folder_for(task.out), claiming as ours:
+                if not ours:
                     return None
-                with files.claim(task.out) if alone else nullcontext():
-                    made = done(*there) if alone else None  # it may just have been made
-                    if made is None:
-                        task.refuse_page(force, resume)
-                        display.begin(task.source)
-                        how = options, engine, force, task.facts(), resume, task.work
-                        kind, made = "sharpened", job.run(task.source, task.out, *how)
+                if resume and record.version(task.out) != seen:  # it has just been made
+                    made = done(*there)
+                if made is None:
+                    task.refuse_page(force, resume)
+                    display.begin(task.source)
+                    how = options, engine, force, task.facts(), resume, task.work
+                    kind, made = "sharpened", job.run(task.source, task.out, *how)
         if task.page is not None and (kind == "sharpened" or pages.about(task.page)[0] != made.key):
             task.refuse_page(force, resume)
             pages.write(task.source, task.out, task.page, options.read, task.shared, task.above)

@@ -319,6 +319,15 @@ def there(out: Path) -> list[Path]:
     return [path for path in (*io.written(out), sidecar(out)) if os.path.lexists(path)]
 
 
+def version(out: Path) -> tuple[int, int, int] | None:
+    """What changes with the record beside a result, which gets its name last; None if there is no record."""
+    try:
+        now = sidecar(out).stat()
+    except OSError:
+        return None
+    return now.st_ino, now.st_mtime_ns, now.st_size
+
+
 def is_readable(path: Path) -> bool:
     """Whether a file is an object of JSON, as a record is."""
     try:
