@@ -113,6 +113,66 @@ def test_two_runs_share_the_scans(folder: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".part*"))
 
 
+def claim_of(result: Path, process: int) -> Path:
+    """What another process has put where claims lie."""
+    with files.claim(result):
+        [own] = files._claims(result.parent).iterdir()
+        return own.rename(own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{process}-")))
+
+
+CLAIMING = """
+import os, sys
+from pathlib import Path
+from seran import files
+made, won = Path(sys.argv[1]), 0
+for _ in range(int(sys.argv[2])):
+    with files.claim(made) as ours:
+        if ours:
+            os.close(os.open(sys.argv[3], os.O_CREAT | os.O_EXCL))  # fails if another one is here
+            won += 1
+            os.unlink(sys.argv[3])
+print(won)
+"""
+
+
+def test_a_claim_is_of_one_process_at_a_time(tmp_path: Path) -> None:
+    """Also where all of them claim at once, and each removes the folder of claims if it is the last."""
+    words = [sys.executable, "-c", CLAIMING, tmp_path / "a.nii", "400", tmp_path / "held"]
+    how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    runs = [subprocess.Popen([*map(str, words)], **how) for _ in range(3)]
+    said = [one.communicate(timeout=300) for one in runs]
+    assert [one.returncode for one in runs] == [0, 0, 0], said
+    assert sum(int(out) for out, _ in said), said
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_claimed_is_asked_for_once_and_without_listing_results(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a scan that changed every byte is hashed when it is compared and when it is read, not thrice."""
+    out = tmp_path / "out"
+    assert run(folder / "a", out) == 0
+    for path in (folder / "a").iterdir():
+        nib.save(nib.Nifti1Image(nib.load(path).get_fdata() + 1, oblique()), path)
+    hashed, listed, digest, listing = [], [], files.sha256, Path.glob
+    monkeypatch.setattr(files, "sha256", lambda path: hashed.append(path) or digest(path))
+    monkeypatch.setattr(Path, "glob", lambda path, what: listed.append(path) or listing(path, what))
+    files.sweep.cache_clear()
+    assert run(folder / "a", out, "--resume") == 0
+    assert "2 sharpened" in capsys.readouterr().out
+    for path in (folder / "a").iterdir():
+        assert hashed.count(path) == 2
+    assert listed.count(out) == 1  # what dead processes left is looked for once
+
+
+@pytest.mark.skipif(os.name != "posix", reason="groups and modes of POSIX")
+def test_who_may_write_results_may_claim_them(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2775)
+    with files.claim(tmp_path / "a.nii") as ours:
+        assert ours
+        assert files._claims(tmp_path).stat().st_mode & 0o7777 == 0o2775
+
+
 def test_what_another_run_is_at_work_on_is_waited_for(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,15 +183,13 @@ def test_what_another_run_is_at_work_on_is_waited_for(
     times = made.stat()
     made.unlink()
     (out / "a" / "one.json").unlink()
-    hidden = out / "a" / f"{files._mark()}{os.getppid()}-other"
-    hidden.mkdir()
-    (hidden / made.name).touch()
+    hidden = claim_of(made, os.getppid())
 
     def waited(_: float) -> None:  # meanwhile the other run ends
         made.write_bytes(whole)
         os.utime(made, ns=(times.st_atime_ns, times.st_mtime_ns))
         (out / "a" / "one.json").write_bytes(told)
-        shutil.rmtree(hidden)
+        hidden.unlink()
 
     monkeypatch.setattr(batch.time, "sleep", waited)
     capsys.readouterr()
@@ -143,12 +201,12 @@ def test_what_another_run_is_at_work_on_is_waited_for(
 def test_nobody_waits_for_a_dead_run_whose_number_is_in_use_again(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "a").mkdir(parents=True)
     with subprocess.Popen(["sleep", "60"]) as other:
-        hidden = tmp_path / "out" / "a" / f"{files._mark()}{other.pid}-other"
-        hidden.mkdir()
-        (hidden / "one.nii.gz").touch()
-        assert files.claimed(tmp_path / "out" / "a" / "one.nii.gz")
-        os.utime(hidden / "one.nii.gz", (time.time() - 60,) * 2)  # before that process began
-        assert not files.claimed(tmp_path / "out" / "a" / "one.nii.gz")
+        hidden = claim_of(tmp_path / "out" / "a" / "one.nii.gz", other.pid)
+        with files.claim(tmp_path / "out" / "a" / "one.nii.gz") as ours:
+            assert not ours
+        os.utime(hidden, (time.time() - 60,) * 2)  # before that process began
+        with files.claim(tmp_path / "out" / "a" / "one.nii.gz") as ours:
+            assert ours
         assert run(folder, tmp_path / "out", "--resume") == 0
         other.kill()
 

@@ -50,6 +50,19 @@ def chi2(high: np.ndarray, low: np.ndarray, operator: Operator, sd: float) -> fl
     return float(np.square(low - consistency.seen(operator, high, True)).mean() / sd**2)
 
 
+@pytest.mark.parametrize("shape", [(18, 20), (26, 31), (12, 40)])
+@pytest.mark.parametrize(
+    "window", [Window(), Window("hamming", 0.46), Window("fermi", 0.9, 0.06, elliptical=True)], ids=str
+)
+def test_resampling_averages_noise(window: Window, shape: tuple[int, int]) -> None:
+    """The less, the more of k-space it leaves out already."""
+    scanner, rng = Acquisition((30, 36), window, given=(34, 44)), np.random.default_rng(0)
+    block = rng.normal(size=(300, 30, 36)) + 1j * rng.normal(size=(300, 30, 36))
+    noise = kspace.image(kspace.fitted(block * scanner.filter, (34, 44))).real
+    left = imresize(noise, shape).std() / noise.std()
+    assert consistency.averaged(scanner, shape) == pytest.approx(left, rel=0.01)
+
+
 @operators
 def test_what_keeps_to_the_scan_is_left_alone(operator: Operator) -> None:
     high, low = slices(operator, 10.0)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -374,6 +375,51 @@ def test_coarser_pixels_are_compared_as_such() -> None:
     assert {c.name: c for c in checks.all_of(scan, worse, how)}["residual"].verdict == "FAIL"
     fine = Grid((80, 72, 8), grid.rescale(affine, (2, 2, 1), "corner"))
     assert [*meet(scan.grid, fine)] == [*meet(fine, scan.grid)] == [40, 36, 8]
+
+
+@pytest.mark.parametrize(
+    ("size", "mm"),
+    [((1.0, 1.0, 4.5), 3.0), ((1.0, 1.0, 4.5), 1.4), ((1.0, 1.3, 4.5), 1.15), ((1.0, 1.0, 4.5), 1.02)],
+    ids=["much coarser", "coarser", "coarser along one axis, finer along the other", "hardly coarser"],
+)
+def test_a_resampled_plane_is_held_against_the_scan_in_its_own_pixels(
+    size: tuple[float, float, float], mm: float
+) -> None:
+    """Whose noise is the less, the more pixels are averaged; the network is told that, too."""
+    rng, told, sd = np.random.default_rng(0), [], 3.0
+    x, y, z = np.indices((96, 90, 12))
+    clean = Volume((200 + 60 * np.sin(x / 3 + y / 4 + 2.5 * z)).astype(np.float32), oblique(size))
+    data = clean.data + rng.normal(0, sd, clean.data.shape).astype(np.float32)
+    scan = clean.on(data, clean.affine)
+    noise = Scanner(noise=sd / Normalisation.of(data).gain)
+    steps = job.Steps(scan, Options(target=Target(isotropic=mm), scanner=noise), F32)
+    assert steps.across is not None
+    network = Across("none.onnx", "", lambda k: Running(lambda x: _heard(x, k, told), "none", "f32"))
+    steps.across = replace(steps.across, network=network)
+    made, _, stated = steps(scan)
+    plane = grid.with_counts(scan.grid, (*steps.final.shape[:2], 12))
+    kept, rest = (resample.onto(one, plane).data for one in (scan, clean))
+    left = float((kept - rest).std())
+    assert left < 0.9 * sd
+    assert told[0] == pytest.approx(np.sqrt(20 * left / Normalisation.of(kept).gain), rel=0.03)
+    found = {c.name: c for c in stated.checks}["consistency"]
+    assert stated.projected == 12
+    assert found.verdict == "PASS", found.text
+    worse = made.on(made.data + rng.normal(0, 8 * left, made.data.shape).astype(np.float32), made.affine)
+    again = {c.name: c for c in checks.all_of(scan, worse, stated.provenance)}["consistency"]
+    assert again.verdict == "FAIL", again.text
+
+
+def _heard(x: np.ndarray, k: int, told: list[float]) -> np.ndarray:
+    """What `cubic` makes, and nothing of the slice's noise; notes how much of it there is said to be."""
+    told.append(float(x[0, 3, 0, 0]))
+    return np.full((len(x), k * x.shape[2], x.shape[3]), x[:, 1].mean(), np.float32)
+
+
+def test_half_widths_are_refused_where_the_plane_becomes_coarser() -> None:
+    scan = blob((40, 36, 8), (20, 18, 4)), oblique((0.9, 0.9, 4))
+    with pytest.raises(BadInput, match=r"--uncertainty: .* across slices whose pixels stay as they are"):
+        seran.upscale(scan, isotropic=1.8, uncertainty=True)
 
 
 @pytest.mark.parametrize(

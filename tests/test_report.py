@@ -370,6 +370,48 @@ def test_of_a_series_the_first_volume_and_said_so(stub: Path, tmp_path: Path) ->
     assert "its first volume is shown" in page(web).text
 
 
+def test_a_scan_is_read_again_as_its_result_was_made(
+    stub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The volume, the transform, the value of holes and the DICOM series that the record states."""
+    volumes = np.stack([phantom((26, 34, 5), i) for i in range(3)], -1)
+    volumes[3, 4, 2, 1] = np.nan
+    image = nib.Nifti1Image(volumes, oblique())
+    image.set_qform(shifted(oblique(), (0, 9, 0)))
+    nib.save(image, tmp_path / "in.nii.gz")
+    for number in (3, 4):
+        named = {"Modality": "MR", "SeriesNumber": number, "SeriesInstanceUID": f"1.2.{number}"}
+        series(tmp_path / "study" / str(number), phantom((26, 34, 5), number), oblique(), **named)
+    out, web, sides = tmp_path / "out.nii.gz", tmp_path / "o.html", []
+    known = report.page
+    monkeypatch.setattr(report, "page", lambda *how: sides.append(how[0]) or known(*how))
+    for source, words, seen in (
+        (
+            "in.nii.gz",
+            ["--volume", "1", "--affine", "qform", "--fill", "7"],
+            np.nan_to_num(volumes[..., 1], nan=7),
+        ),
+        ("study", ["--series", "4"], None),
+    ):
+        scan = str(tmp_path / source)
+        assert cli.run(["upscale", scan, str(out), "--method", "bicubic", *words, "--force"]) == 0
+        capsys.readouterr()
+        assert cli.run(["compare", scan, str(out), str(web), "--json", "--force"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["Checks"] == json.loads((tmp_path / "out.json").read_text())["Checks"]
+        assert not any("made anew" in note or "another scan" in note for note in told["Notes"])
+        if seen is not None:
+            assert told["Notes"] == ["Of in.nii.gz volume 1, counted from 0, is shown and checked."]
+            np.testing.assert_array_equal(sides[-1].volume.data, seen)
+            np.testing.assert_allclose(sides[-1].volume.affine, image.get_qform(), atol=1e-4)
+            assert "number 1, counted from 0" in page(web).text
+    wrong = json.loads((tmp_path / "out.json").read_text())
+    wrong["ReadAs"]["series"] = "9"
+    (tmp_path / "out.json").write_text(json.dumps(wrong))
+    assert cli.run(["compare", str(tmp_path / "study"), str(out), str(web), "--force"]) == 2
+    assert "choose one with --series NUMBER" in capsys.readouterr().err
+
+
 def test_every_nth_slice_of_a_large_volume_lies_where_it_lay(monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = pair()
     whole = drawn.shown(before, after)

@@ -112,6 +112,22 @@ def consistent(
     return replace(method, adapt=adapt)
 
 
+def averaged(scanner: Acquisition, shape: tuple[int, int]) -> float:
+    """What `seran.resize.imresize` leaves of the noise of slices: the ratio of standard deviations.
+
+    Args:
+        scanner: what made the slices, whose noise has the spectrum that it lets pass.
+        shape: rows and columns that they get.
+    """
+    given = scanner.given or scanner.acquired
+    rows, columns = (
+        np.square(np.abs(resize.matrix(n, m) @ np.fft.fft(np.eye(n)))).mean(0)
+        for n, m in zip(given, shape, strict=True)
+    )
+    power = np.fft.ifftshift(_colour(scanner, given))
+    return float(np.sqrt((rows[:, None] * columns * power).mean()))
+
+
 def projected(
     high: Float[ndarray, "sh sw"],
     low: Float[ndarray, "h w"],

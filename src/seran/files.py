@@ -2,7 +2,6 @@
 
 import ctypes
 import errno
-import glob
 import hashlib
 import os
 import platform
@@ -50,28 +49,34 @@ def _mark() -> str:
     return f".part-{place()}-"
 
 
+def _claims(folder: Path) -> Path:
+    """Where the claims of this `place` to what comes into a folder lie, which may hold many results."""
+    return folder / f"{_mark()}claims"
+
+
 @cache
 def sweep(folder: Path) -> None:
     """Remove, once, what dead processes of this `place` left in a folder, unless their number is in use."""
-    for left in folder.glob(f"{_mark()}*-*"):
-        # swept by another process at this moment, or no number of a process
-        with suppress(OSError, OverflowError, ValueError):
-            if not _lives(_owner(left)):
-                _remove(left)
+    for here in (folder, claims := _claims(folder)):
+        for left in here.glob(f"{_mark()}*-*"):
+            # swept by another process at this moment, or no number of a process
+            with suppress(OSError, OverflowError, ValueError):
+                if not _lives(_owner(left)):
+                    _remove(left)
+    with suppress(OSError):  # there are none, or some of living processes
+        claims.rmdir()
 
 
-def claimed(path: Path) -> bool:
-    """Whether another living process of this `place` is at work on what comes to a path, by its `claim`."""
-    for found in path.parent.glob(f"{_mark()}*/{glob.escape(path.name)}"):
-        with suppress(OverflowError, ValueError):
-            process = _owner(found.parent)
-            if process != os.getpid() and _lives(process) and not _is_younger(process, found):
-                return True
+def _is_held(claim: Path) -> bool:
+    """Whether it is of a living process, and not of this one."""
+    with suppress(OverflowError, ValueError):
+        process = _owner(claim)
+        return process != os.getpid() and _lives(process) and not _is_younger(process, claim)
     return False
 
 
 def _owner(hidden: Path) -> int:
-    """The number of the process whose private folder this is; `ValueError` if its name has none."""
+    """The number of the process whose private folder or claim this is; `ValueError` if its name has none."""
     return int(hidden.name.split("-")[2])
 
 
@@ -100,14 +105,35 @@ def _lives(process: int) -> bool:
 
 
 @contextmanager
-def claim(path: Path) -> Iterator[None]:
-    """Within, other processes of this `place` know that this one is at work on what comes to a path."""
-    hidden = Path(tempfile.mkdtemp(prefix=f"{_mark()}{os.getpid()}-", dir=path.parent))
+def claim(path: Path) -> Iterator[bool]:
+    """Whether no other living process of this `place` is at work on what comes to a path; if so, this one is.
+
+    It is claimed before others are looked for: of two that begin at one moment one at most is told yes, and
+    who is told no may try again.
+    """
+    claims, what = _claims(path.parent), hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    own = claims / f"{_mark()}{os.getpid()}-{what}"
+    while True:
+        with suppress(FileNotFoundError):  # the last of others has just removed the folder
+            _make_alike(claims)
+            own.touch()
+            break
     try:
-        (hidden / path.name).touch()
-        yield
+        yield not any(map(_is_held, claims.glob(f"*-{what}")))
     finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        own.unlink(missing_ok=True)
+        with suppress(OSError):  # there are others
+            claims.rmdir()
+
+
+def _make_alike(folder: Path) -> None:
+    """Make a folder, if it is not there, that may be written to by who may to the one that it lies in."""
+    with suppress(FileExistsError):
+        folder.mkdir(parents=True)
+        if os.name == "posix":
+            with suppress(PermissionError):  # of a group that this user is not in
+                os.chown(folder, -1, folder.parent.stat().st_gid)
+            shutil.copymode(folder.parent, folder)
 
 
 @contextmanager

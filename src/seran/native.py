@@ -15,7 +15,7 @@ from numpy import ndarray
 from scipy import ndimage
 
 from seran import kspace
-from seran.acquisition import Window, block, canonical, leftover
+from seran.acquisition import Acquisition, Window, block, canonical, leftover
 from seran.kspace import nearest
 from seran.measure import Measured
 from seran.progress import unseen
@@ -52,6 +52,11 @@ def joined(x: Float[ndarray, "n c h w"], said: Float[ndarray, " t"]) -> Float[nd
 def acquired(known: Measured, shape: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of the acquired grid of slices of this shape."""
     return block(known.fraction, shape)
+
+
+def scanner(known: Measured, shape: tuple[int, int]) -> Acquisition:
+    """What made slices of this shape."""
+    return Acquisition(acquired(known, shape), known.window, shape)
 
 
 def factor(grid: tuple[int, int], shape: tuple[int, int], scale: int) -> int:

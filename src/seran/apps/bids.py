@@ -202,6 +202,8 @@ def bids(
         telling.begin()
     elif level == "group":
         raise BadInput("--cluster sbatch: is for participant; run group when the jobs are done")
+    if where.dry_run and level == "group":
+        raise BadInput("--dry-run: is for participant; group makes no images, and says what is there")
     engine, where = limits.shared(engine, where)
     names, stops = dataset.naming(options, engine), telling.strict == "on"
     if level == "group":
@@ -220,7 +222,7 @@ def bids(
     if left:
         told = f"{counted(left.total(), 'image')} of other suffixes were not asked for"
         progress.say(f"seran: {told} ({', '.join(sorted(left))})", "stderr")
-    if where.cluster != "sbatch":
+    if where.runs:
         limits.refuse_work(bids_dir)
         _describe(bids_dir, output_dir)
     if not report:

@@ -169,7 +169,7 @@ def upscale(
             raise BadInput(f"{result}: must be a folder; several scans are sharpened")
         tasks = _planned(sources, result)
         how = options, engine, force, resume, where, telling.strict == "on", verify
-        if report is None or where.cluster == "sbatch":
+        if report is None or not where.runs:
             return batch.run(tasks, *how)
         result.mkdir(parents=True, exist_ok=True)
         tasks = [_with_page(task, result, report) for task in tasks]
@@ -183,7 +183,8 @@ def upscale(
             raise Incomplete(f"{error}; {_summed(tasks, *kept)}") from error
         return f"{told}; {_summed(tasks, *kept)}"
     if where != Cluster():
-        raise BadInput("--cluster and --part are for several scans; name a folder of them, or several")
+        given = "--cluster, --part and --dry-run are for several scans"
+        raise BadInput(f"{given}; name a folder of them, or several")
     source = sources[0]
     if source.is_file() and result.is_dir():  # in the input's format, under its name
         result = result / io.result_name(source)

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seran import files, progress
+from seran import __version__, files, progress
 from seran.engines import Engine
 from seran.errors import BadInput, Incomplete, counted
 from seran.job import cluster, display, pages, record
 from seran.job import run as job
 from seran.job.options import Options
-from seran.job.resume import done
+from seran.job.resume import done, fits, is_unchanged
 from seran.machine import cpus, told
 from seran.quality import report
 
@@ -70,19 +70,20 @@ def _one(
         return _failed(task, task.wrong)
     try:
         there = (task.source, task.out, options, engine, verify, task.facts)
+        seen = record.version(task.out)
         kind, made = "there", done(*there) if resume else None
         if made is None:
-            alone = resume and not shared
-            with files.folder_for(task.out):
-                if alone and files.claimed(task.out):
+            claiming = files.claim(task.out) if resume and not shared else nullcontext(True)
+            with files.folder_for(task.out), claiming as ours:
+                if not ours:
                     return None
-                with files.claim(task.out) if alone else nullcontext():
-                    made = done(*there) if alone else None  # it may just have been made
-                    if made is None:
-                        task.refuse_page(force, resume)
-                        display.begin(task.source)
-                        how = options, engine, force, task.facts(), resume, task.work
-                        kind, made = "sharpened", job.run(task.source, task.out, *how)
+                if resume and record.version(task.out) != seen:  # it has just been made
+                    made = done(*there)
+                if made is None:
+                    task.refuse_page(force, resume)
+                    display.begin(task.source)
+                    how = options, engine, force, task.facts(), resume, task.work
+                    kind, made = "sharpened", job.run(task.source, task.out, *how)
         if task.page is not None and (kind == "sharpened" or pages.about(task.page)[0] != made.key):
             task.refuse_page(force, resume)
             pages.write(task.source, task.out, task.page, options.read, task.shared, task.above)
@@ -191,6 +192,8 @@ def run(
     tasks = tasks[start - 1 :: step]
     if where.cluster == "sbatch":  # for the command line that is running, without what asks for a script
         return where.script(sys.argv[1:], len(tasks), not resume)
+    if where.dry_run:
+        return _foreseen(tasks, options, engine, force, resume or (force and bool(where.cluster)), verify)
     for folder in {task.shared for task in tasks if task.page and task.shared}:
         pages.share(folder)
     counts, assumed = dict.fromkeys(("sharpened", "there", "failed"), 0), 0
@@ -229,6 +232,51 @@ def run(
     if counts["failed"]:
         raise Incomplete(summary)
     return summary
+
+
+def _foreseen(
+    tasks: Sequence[Task], options: Options, engine: Engine, force: bool, resume: bool, verify: bool
+) -> str:
+    """Tell of each scan what a run would do, and sum up; records are read, scans and results are not."""
+    counts = dict.fromkeys(("make", "again", "there", "compare", "skip"), 0)
+    for task in tasks:
+        try:
+            what, why = _plan(task, options, engine, force, resume, verify)
+        except (BadInput, OSError) as error:
+            what, why = "skip", str(error)
+        counts[what] += 1
+        why = " ".join(why.split()).removeprefix(f"{task.source}: ")
+        made = "" if what == "skip" else f" -> {task.out}"
+        progress.say(f"{what}: {task.source}{made}{f' ({why})' * bool(why)}")
+        result = str(task.out) if made else None
+        progress.tell("plan", scan=str(task.source), status=what, result=result, reason=why)
+    told = "{make} to make, {again} to make again, {there} there already, {compare} to compare, "
+    told += "{skip} to skip"
+    return f"{told.format(**counts)}; nothing was done (--dry-run)"
+
+
+def _plan(
+    task: Task, options: Options, engine: Engine, force: bool, resume: bool, verify: bool
+) -> tuple[str, str]:
+    """What a run would do with a scan, and why; `BadInput` if it could not."""
+    if task.wrong:
+        raise BadInput(task.wrong)
+    found = record.read(task.out) if resume else None
+    if found is not None and fits(found, task.source, options, engine, task.facts):
+        if not verify and is_unchanged(found, task.source, task.out):
+            return "there", found.judged_as(task.out).removeprefix("; ")
+        asked = "--verify" if verify else "size or time of the scan or the result is not as recorded"
+        return "compare", f"{asked}: made again if their bytes are others"
+    if task.out.parent.is_dir():  # else it is made
+        job.refuse_output(task.out, force, task.source, resume)
+    task.refuse_page(force, resume)
+    task.facts()
+    if not record.there(task.out):
+        return "make", ""
+    if found is None:
+        return "again", "--force" if force else "its result is not whole"
+    other = f"by seran {found.version}" if found.version != __version__ else "in another way"
+    return "again", f"it was made {other}"
 
 
 @contextmanager

@@ -40,12 +40,15 @@ class Cluster:
         workers: processes or jobs; 0: one per CPU (``local``), those that are there (an address), or 8 jobs.
         tries: how often a scan is begun when its worker dies or cannot write, before it counts as failed.
         part: ``I/N``: only every N-th scan, beginning with the I-th; for job arrays.
+        dry_run: nothing is sharpened or written, and no scan is opened: of each it is listed what would be
+            made of it and where, that this is there already, or why nothing can be made.
     """
 
     cluster: str = ""
     workers: int = 0
     tries: int = 3
     part: Annotated[str, "I/N"] = ""
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if self.cluster and not re.fullmatch(r"local|slurm|sbatch|(tcp|tls)://[\w.:\[\]-]+", self.cluster):
@@ -59,6 +62,13 @@ class Cluster:
         self.share()
         if self.part and self.cluster == "sbatch":
             raise BadInput("--part: the script that --cluster sbatch prints states it; leave it out")
+        if self.dry_run and self.cluster == "sbatch":
+            raise BadInput("--dry-run: --cluster sbatch prints a script and runs nothing, too; leave one out")
+
+    @property
+    def runs(self) -> bool:
+        """Whether anything is sharpened, and not merely told."""
+        return self.cluster != "sbatch" and not self.dry_run
 
     def share(self) -> tuple[int, int]:
         """I and N of `part`, or `BadInput` if it is not like 3/16."""

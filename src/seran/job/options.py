@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from seran import acquisition, grid, io, isotropic, measure, methods, native, profiles, resample
 from seran.errors import BadInput, refuse_unlisted
+from seran.job.record import ReadAs
 from seran.measure import Band, Measured
 from seran.profiles import Profile
 from seran.sharpen import Method
@@ -50,6 +51,12 @@ class ReadOptions:
     def __post_init__(self) -> None:
         refuse_unlisted("plane", self.plane, get_args(grid.Plane))
         refuse_unlisted("affine", self.affine, get_args(Transform))
+
+    @property
+    def stated(self) -> ReadAs:
+        """What a record states of it."""
+        series = None if self.series is None or "." in self.series else self.series
+        return ReadAs(self.volume, self.affine, self.fill, series)
 
     def refuse_thick_plane(self, scan: grid.Grid, axis: int) -> None:
         """Raise `BadInput` if slices of a stated plane lie across thick ones, unless that is forced."""

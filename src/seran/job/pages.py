@@ -2,7 +2,8 @@
 
 import os
 import re
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -104,27 +105,30 @@ def write(
     """Draw and write, with the checks of the record beside the second file, if it is of these two files.
 
     So a result has one verdict, that of its record, wherever it is asked for. Else the checks are made here.
+    What the record says of how the scan was read is done again.
 
     Args:
         before: the scan.
         after: the other one.
         out: the page.
-        reading: how ``before`` is read.
+        reading: how ``before`` is read, where the record leaves that open.
         shared: a folder whose viewer (`share`) the page uses; None: the page is complete in itself.
         above: the page of all scans, which may come later, to which this one leads back.
     """
-    old, new, made = io.resolve(before, reading.series), io.resolve(after), record.read(after)
-    sides, notes = [], []
+    sides, notes, beside = [], [], record.read(after)
+    old, made, reading = _read_as(before, beside, reading)
+    new = io.resolve(after)
     if fault := record.fault(after):
         notes.append(f"{after.name}: {fault}; so how it was made is not known.")
-    if made is not None and made.input_sha256 != files.sha256_of(old.files):
-        notes.append(f"The record beside {after.name} is of another scan: {made.input}.")
-        made = None
+    if made is None and beside is not None:
+        notes.append(f"The record beside {after.name} is of another scan: {beside.input}.")
     allocate, provenance = scratch.allocator(out.parent), made.provenance if made else None
     for source, how in (old, reading), (new, ReadOptions(fill=reading.fill)):
         series = io.read_series(source, how.affine, how.fill, allocate, how.volume)
-        sides.append(Side(source.path.name, next(series.volumes), series.count))
+        sides.append(Side(source.path.name, next(series.volumes), series.count, how.volume))
     first, second = sides
+    if first.chosen is not None:
+        notes.append(f"Of {first.name} volume {first.chosen}, counted from 0, is shown and checked.")
     images = record.outputs(after, made.maps) if made else []
     now = record.digests(images)
     found, said = _checked(made, after, now, first.count)
@@ -147,6 +151,20 @@ def write(
     with files.atomic(out) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names of files
     return Found(tuple(found), tuple(notes), out)
+
+
+def _read_as(
+    before: Path, made: Record | None, reading: ReadOptions
+) -> tuple[io.Source, Record | None, ReadOptions]:
+    """The files of a scan, the record of its result, unless that is of another scan, and how it is read."""
+    if made is not None:
+        stated = {k: v for k, v in asdict(made.read_as).items() if getattr(reading, k) in (None, "auto")}
+        again = replace(reading, **stated)
+        with suppress(BadInput):  # there is no such series: told below, if the folder has several
+            found = io.resolve(before, again.series)
+            if made.input_sha256 == files.sha256_of(found.files):
+                return found, made, again
+    return io.resolve(before, reading.series), None, reading
 
 
 def _address(path: Path, page: Path) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seran import acquisition, facts, files, grid, io, profiles, progress
 from seran.degrade import DEGRADATIONS
@@ -22,6 +22,16 @@ LENGTHS = {
     "shape_before": (3,), "shape_after": (3,), "voxel_size_before": (3,), "voxel_size_after": (3,),
 }  # fmt: skip
 """How many numbers above 0 a record has of each."""
+
+
+@dataclass(frozen=True)
+class ReadAs:
+    """What of a scan was read, and how, where its files leave a choice: the options of that name."""
+
+    volume: int | None = None  # one of several, counted from 0; None: all
+    affine: Literal["auto", "sform", "qform"] = "auto"
+    fill: float | None = None
+    series: str | None = None  # a number: a UID tells of a patient's study, and is not stated
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Record:
     precision: str  # of its convolutions
     input: str = ""  # name of the scan
     input_sha256: str = ""
+    read_as: ReadAs = ReadAs()
     factors: tuple[int, ...] = ()  # of the network along rows and columns; records without have one, `scale`
     native: bool = False  # what is known of the acquisition was undone: `kspace_support`, window, noise
     window: str = "none"  # the scanner's filter, see `seran.acquisition.Window`
@@ -116,6 +127,7 @@ class Record:
         """As it is written."""
         own = {name: getattr(self, f.name) for name, f in _stated().items()}
         own |= {"Checks": [asdict(check) for check in self.checks], "Verdict": self.verdict}
+        own["ReadAs"] = asdict(self.read_as)
         return {"Software": "seran", **own, "ResearchUseOnly": True, **self.facts}
 
     def sealed(self, images: Sequence[Path]) -> "Record":
@@ -330,6 +342,15 @@ def digests(images: Sequence[Path]) -> tuple[str, ...]:
 def there(out: Path) -> list[Path]:
     """What a result at ``out`` would replace: the files of an image and a record; links to nothing, too."""
     return [path for path in (*io.written(out), sidecar(out)) if os.path.lexists(path)]
+
+
+def version(out: Path) -> tuple[int, int, int] | None:
+    """What changes with the record beside a result, which gets its name last; None if there is no record."""
+    try:
+        now = sidecar(out).stat()
+    except OSError:
+        return None
+    return now.st_ino, now.st_mtime_ns, now.st_size
 
 
 def is_readable(path: Path) -> bool:

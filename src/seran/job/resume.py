@@ -139,6 +139,34 @@ def keeping(
     return _with_maps(options, {*found.maps, *options.beside})
 
 
+def fits(
+    found: Record,
+    source: Path,
+    options: Options,
+    engine: Engine,
+    facts: Callable[[], Mapping[str, Any]] = dict,
+) -> bool:
+    """Whether a run would make of the same scan what a record is of; one with more maps than it asks for is.
+
+    Args:
+        found: the record.
+        source: the scan.
+        options: how it is sharpened.
+        engine: how the network is run.
+        facts: gives what its data set says of the scan; asked where a result depends on it.
+    """
+    if not {*options.beside} <= {*found.maps}:
+        return False
+    thickness = thickness_for(source, options, facts() if options.thin else {})
+    made = _with_maps(options, found.maps)
+    return found.key == key(found.input_sha256, made, engine, source.name, thickness)
+
+
+def is_unchanged(found: Record, source: Path, out: Path) -> bool:
+    """Whether scan and result have the sizes and times that their record states."""
+    return bool(found.stamp) and found.stamp == stamp(listed(source), record.outputs(out, found.maps))
+
+
 def done(
     source: Path,
     out: Path,
@@ -147,10 +175,9 @@ def done(
     verify: bool = False,
     facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> Record | None:
-    """The record of the result at ``out``, if all of it is there, and this run would make the same.
+    """The record of the result at ``out``, if all is there, and this run would make the same: see `fits`.
 
-    One with more maps than are asked for is the same. `BadInput` if that is not known. Where it is done
-    nothing is written, so what a killed run left goes here.
+    `BadInput` if that is not known. Where it is done nothing is written, so what a killed run left goes here.
 
     Args:
         source: the scan.
@@ -158,22 +185,15 @@ def done(
         options: how the scan is sharpened.
         engine: how the network is run.
         verify: hash scan and result even if their sizes and times are those of the record.
-        facts: gives what its data set says of the scan; asked where a result depends on it.
+        facts: see `fits`.
     """
-    if (found := record.read(out)) is None:
+    found = record.read(out)
+    if found is None or not fits(found, source, options, engine, facts):
         return None
-    before = listed(source)
-    thickness = thickness_for(source, options, facts() if options.thin else {})
-    made = _with_maps(options, found.maps)
-    if not {*options.beside} <= {*found.maps}:
-        return None
-    if found.key != key(found.input_sha256, made, engine, source.name, thickness):
-        return None
-    images = record.outputs(out, found.maps)
-    if verify or not found.stamp or found.stamp != stamp(before, images):
+    if verify or not is_unchanged(found, source, out):
         if found.input_sha256 != files.sha256_of(io.resolve(source, options.read.series).files):
             return None
-        if found.result_sha256 != record.digests(images):
+        if found.result_sha256 != record.digests(record.outputs(out, found.maps)):
             return None
     files.sweep(out.parent.absolute())
     return found

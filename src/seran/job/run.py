@@ -34,7 +34,6 @@ from seran import (
     sharpen,
     uncertainty,
 )
-from seran.acquisition import Acquisition
 from seran.contrast import contrast_of
 from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
@@ -126,7 +125,10 @@ class Steps:
             known = options.scanner.profile(distance, first.thickness, thickness)
             network = methods.across(name, options.weights, engine)
             if (
-                options.uncertainty and scale == 1 and options.adapt is None
+                options.uncertainty
+                and scale == 1
+                and options.adapt is None
+                and (target is None or min(np.subtract(target.shape, first.data.shape)) >= 0)
             ):  # else its results are not those of the calibration
                 network = replace(network, widths=_widths(network, engine, contrast))
             k = isotropic.factor(first.grid, final, axis)
@@ -171,7 +173,7 @@ class Steps:
             plane = self.across.plane
             image, half = resample.onto(volume, plane, allocate) if plane else volume, None
         if self.across is not None:
-            sigma = fitted.known.sigma if self.rounds == 1 else 0.0  # which the network in the plane undid
+            sigma = self._thick_noise(fitted.known)
             if self.options.adapt is not None and not (self.across.adapted and self.across.adapted[0]):
                 self.across = self._adapted(self.across, image, sigma, self.options.adapt)
             enter("thin")
@@ -218,12 +220,22 @@ class Steps:
             operator: consistency.Operator = DEGRADATIONS[method.degradation](method.factors)
             sd = known.sigma
             if method.heads is not None:
-                operator = Acquisition(native.acquired(known, shape), known.window, shape)
+                operator = native.scanner(known, shape)
                 sd *= float(np.sqrt(known.window.passed))
             method = consistency.consistent(
                 method, operator, sd, bool(stack.min() >= 0), known.background, tally
             )
         return Fitted(method, known, norm, tally)
+
+    def _thick_noise(self, known: Measured) -> float:
+        """Of what becomes thin: none where a network in the plane undid it, less where pixels average it."""
+        assert self.across is not None
+        if self.rounds == 2 or self.across.plane is None:
+            return known.sigma if self.rounds == 1 else 0.0
+        old, new = (
+            tuple(np.delete(g.shape, self.plan.axis).tolist()) for g in (self.plan.scan, self.across.plane)
+        )
+        return known.sigma * consistency.averaged(native.scanner(known, old), new)
 
     def _compared(self, known: Measured) -> bool:
         """Whether the result is held against the scan: there must be a noise to hold the residual against."""
@@ -450,6 +462,7 @@ def run(
             made,
             input=source.absolute().name,
             input_sha256=digest,
+            read_as=reading.stated,
             key=key(digest, options, engine, source.name, thickness),
         )
         took = round(time.perf_counter() - began, 3)

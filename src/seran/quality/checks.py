@@ -15,7 +15,17 @@ from seran import consistency, grid, scratch
 from seran.degrade import DEGRADATIONS
 from seran.quality.familiar import ASKED, central, numbers, unusual
 from seran.quality.measures import LARGE, NOISIEST, SMALL, Measures, measures
-from seran.quality.provenance import Off, Provenance, placed, selected, shared, side_by_side, thin
+from seran.quality.provenance import (
+    Off,
+    Provenance,
+    in_plane,
+    placed,
+    plane,
+    selected,
+    shared,
+    side_by_side,
+    thin,
+)
 from seran.scratch import Allocator, memory
 from seran.sharpen import offset_of
 from seran.uncertainty import added
@@ -215,6 +225,7 @@ def _left(
             return "not known", f"the result covers {part:.0%} of the input"
     elif (due := made.enlarged(before.grid)).shape != after.data.shape:
         return _unlike(due, after)
+    before, made = in_plane(before, after, made, allocate)
     hidden = np.float32(np.nan if made.acquired.background is None else made.acquired.background)
     magnitude, without = old.least >= 0, made.acquired.undone or made.across is not None
     sd = _sigma(made, old) * float(np.sqrt(made.acquired.window.passed if without else 1))
@@ -246,6 +257,9 @@ def _residual(
     assert made is not None  # else nothing would be known to be left
     if made.across is not None:
         how = f"seen by slices like the scan's ({made.across})"
+        if kept := plane(before, after, made):
+            pixels = np.delete(grid.spacing(kept.affine), made.axis)
+            how += f" of pixels of {grid.dimensions(pixels, '.3g', ' x ')} mm"
     elif made.resampled:
         how = f"antialiased cubic onto the input's grid ({grid.covered(before.grid, after.grid):.0%} of it)"
     else:

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from seran import grid, kspace, resample, resize, scratch
 from seran.acquisition import Acquisition, Window, block
-from seran.consistency import seen
+from seran.consistency import averaged, seen
 from seran.degrade import DEGRADATIONS
 from seran.grid import Anchor
 from seran.kspace import nearest
@@ -63,12 +63,46 @@ class Provenance:
         anchor = DEGRADATIONS[self.degradation].anchor
         return grid.Plan(scan, self.axis, self.factors, anchor).enlarged
 
-    def undone(self, scan: grid.Grid) -> Acquisition | None:
-        """What the scanner did to the slices, if the result is without it."""
-        if not self.acquired.undone:
-            return None
+    def scanner(self, scan: grid.Grid) -> Acquisition:
+        """What the scanner did to the slices."""
         h, w = np.delete(scan.shape, self.axis).tolist()
         return Acquisition(block(self.acquired.fraction, (h, w)), self.acquired.window, (h, w))
+
+    def undone(self, scan: grid.Grid) -> Acquisition | None:
+        """The same, if the result is without it."""
+        return self.scanner(scan) if self.acquired.undone else None
+
+
+def plane(before: Volume, after: Volume, made: Provenance) -> grid.Grid | None:
+    """The grid of a scan with the pixels of its thin slices, where it was merely resampled to them first."""
+    counts = np.where(np.arange(3) == made.axis, before.data.shape, after.data.shape)
+    if made.across is None or made.acquired.undone or (counts == before.data.shape).all():
+        return None
+    return grid.with_counts(before.grid, counts)
+
+
+def in_plane(
+    before: Volume, after: Volume, made: Provenance, allocate: Allocator = memory
+) -> tuple[Volume, Provenance]:
+    """The scan on the grid of `plane`, if there is one, and how the result came from that.
+
+    The result holds no more than resampling has left of the scan and of its noise: what was given up is not
+    missing.
+
+    Args:
+        before: the scan.
+        after: the result.
+        made: how.
+        allocate: makes the arrays.
+    """
+    if (kept := plane(before, after, made)) is None:
+        return before, made
+    noise = made.acquired.noise
+    if noise is not None:
+        rows, columns = np.delete(kept.shape, made.axis).tolist()
+        noise *= averaged(made.scanner(before.grid), (rows, columns))
+    made = replace(made, acquired=replace(made.acquired, noise=noise))
+    return resample.onto(before, kept, allocate), made
 
 
 def side_by_side(

@@ -50,6 +50,7 @@ class Side:
     name: str
     volume: Volume
     count: int = 1
+    chosen: int | None = None  # it is not the first of several, but this one, counted from 0
 
 
 def viewer() -> tuple[str, str]:
@@ -135,7 +136,7 @@ def _described(side: Side) -> dict[str, str]:
     v, (low, high) = side.volume, scratch.limits(side.volume.data)
     return {
         "file": side.name,
-        "volumes": f"{side.count}, the first is shown" if side.count > 1 else "1",
+        "volumes": f"{side.count}, the first is shown" if side.count > 1 else _which(side),
         "matrix": grid.dimensions(v.data.shape, by=" × "),
         "voxel, mm": grid.dimensions(grid.spacing(v.affine), ".4g", " × "),
         "axes point to": " ".join(grid.orientation(v.affine)),
@@ -143,6 +144,10 @@ def _described(side: Side) -> dict[str, str]:
         "intensities": f"{low:.5g} to {high:.5g}",
         **describe.said(v.header),
     }
+
+
+def _which(side: Side) -> str:
+    return "1" if side.chosen is None else f"number {side.chosen}, counted from 0"
 
 
 def _draws(niivue: str, shared: str) -> tuple[str, str, str]:
