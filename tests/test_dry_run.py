@@ -69,7 +69,8 @@ def test_of_a_data_set(
     assert told["cut"].endswith("(its result is not whole)")
     assert told["other"].endswith(f"(it was made by seran 0.0.{__version__})")
     for label in ("touched", "changed"):
-        why = "(size or time of the scan or the result is not as recorded: made again if their bytes are others)"
+        why = "(size or time of the scan or the result is not as recorded: "
+        why += "made again if their bytes are others)"
         assert told[label].startswith("compare: ")
         assert told[label].endswith(why)
     assert told["told"].startswith(
