@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from numpy import ndarray
-from results import needed, program
+from results import needed, placed, program
 from torch import nn
 from tqdm import tqdm
 
@@ -86,7 +86,12 @@ def main(name: str, data: Path, out: Path, /, depth: int) -> None:
     run = Run(recipe)
     run.best.load_state_dict(network.state_dict())
     run.patches, run.seconds, run.scans, run.command = card.patches, card.seconds, card.scans, card.command
-    export(run, out, card.machine, f"{before - depth} of {before} layers were taken out (paper/prune.py).")
+    export(
+        run,
+        placed(out),
+        card.machine,
+        f"{before - depth} of {before} layers were taken out (paper/prune.py).",
+    )
 
 
 if __name__ == "__main__":
