@@ -7,14 +7,15 @@ BIN := .venv/bin
 demo: .venv/user.stamp
 	$(BIN)/seran demo
 
-# Tests in as many processes as there are cores, at most 4; one thread in each, because threads that wait for a core that another
-# process has make all of them slow.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+# Quick tests run in as many processes as there are cores, at most 4, with one thread in each: threads that wait for a core which
+# another process has make all of them slow. The slow ones, some of which start clusters and browsers, have the machine to themselves.
+QUICK := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow"
 test: lint
-	$(PYTEST)
+	$(QUICK)
+	$(BIN)/pytest -m slow
 
 quick: .venv/developer.stamp
-	$(PYTEST) -m "not slow"
+	$(QUICK)
 
 lint: .venv/developer.stamp
 	$(BIN)/ruff check .
