@@ -418,7 +418,7 @@ def _heard(x: np.ndarray, k: int, told: list[float]) -> np.ndarray:
 
 def test_half_widths_are_refused_where_the_plane_becomes_coarser() -> None:
     scan = blob((40, 36, 8), (20, 18, 4)), oblique((0.9, 0.9, 4))
-    with pytest.raises(BadInput, match="--uncertainty: .* across slices whose pixels stay as they are"):
+    with pytest.raises(BadInput, match=r"--uncertainty: .* across slices whose pixels stay as they are"):
         seran.upscale(scan, isotropic=1.8, uncertainty=True)
 
 

@@ -108,8 +108,8 @@ def _lives(process: int) -> bool:
 def claim(path: Path) -> Iterator[bool]:
     """Whether no other living process of this `place` is at work on what comes to a path; if so, this one is.
 
-    It is claimed before others are looked for: of two that begin at one moment one at most is told yes, and who is
-    told no may try again.
+    It is claimed before others are looked for: of two that begin at one moment one at most is told yes, and
+    who is told no may try again.
     """
     claims, what = _claims(path.parent), hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
     own = claims / f"{_mark()}{os.getpid()}-{what}"
@@ -127,7 +127,7 @@ def claim(path: Path) -> Iterator[bool]:
 
 
 def _make_alike(folder: Path) -> None:
-    """Make a folder, if it is not there, that the same users may write to as may to the one that it lies in."""
+    """Make a folder, if it is not there, which those may write to who may write to the one above it."""
     with suppress(FileExistsError):
         folder.mkdir(parents=True)
         if os.name == "posix":
