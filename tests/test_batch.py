@@ -149,7 +149,7 @@ def test_a_claim_is_of_one_process_at_a_time(tmp_path: Path) -> None:
 def test_what_is_claimed_is_asked_for_once_and_without_listing_results(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of a scan that changed every byte is hashed when it is compared and when it is read, not thrice."""
+    """A scan that changed is hashed when it is compared and when it is read, and no third time."""
     out = tmp_path / "out"
     assert run(folder / "a", out) == 0
     for path in (folder / "a").iterdir():

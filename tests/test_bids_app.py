@@ -207,6 +207,8 @@ def test_memory_of_all_processes_together() -> None:
     assert "needs about 65 MB more memory" in (small or "")
     with Limits(mem_mb=90_000).bounded(Cluster()):
         assert (machine.short_of_memory(stop.value) or "").endswith("; give --mem-mb 130000 or more")
+        for error in (MemoryError(), RuntimeError("plugin.cpp:54: Resource temporarily unavailable")):
+            assert (machine.short_of_memory(error) or "").endswith("; give a larger --mem-mb")
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     with Limits().bounded(Cluster()):
         assert resource.getrlimit(resource.RLIMIT_DATA) == before

@@ -27,6 +27,7 @@ FIELDS = {
     "begin": {"scan", "number", "scans"},
     "progress": {
         "scan", "number", "scans", "finished", "stage", "slices", "of", "seconds", "left", "all_left", "text",
+        "memory",
     },
     "scan": {"scan", "number", "scans", "status", "result", "record", "verdict", "failed", "text"},
     "end": {"status", "text"},

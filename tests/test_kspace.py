@@ -1,4 +1,5 @@
 import csv
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,20 @@ def test_cropping_to_the_support_loses_nothing(noisy: np.ndarray) -> None:
     back = np.fft.ifft2(np.fft.ifftshift(padded, axes=(1, 2))).real * 144 * 160 / (96 * 120)
     again = kspace.crop(back.astype(np.float32), (96, 120))
     np.testing.assert_allclose(again, low, atol=0.05 * low.std())
+
+
+def test_many_slices_are_regridded_in_little_more_memory_than_they_take(noisy: np.ndarray) -> None:
+    """And each as if it were alone."""
+    stack = noisy.repeat(4, 0)
+    tracemalloc.start()
+    made = kspace.regridded(stack, (200, 160))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * made.nbytes
+    assert made.dtype == np.float32
+    np.testing.assert_array_equal(made[5], kspace.regridded(stack[5], (200, 160)))
+    spectrum = kspace.fitted(kspace.spectrum(stack), (200, 160))
+    np.testing.assert_array_equal(made, kspace.image(spectrum).real)
 
 
 def test_truncation_only_shrinks() -> None:

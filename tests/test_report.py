@@ -386,15 +386,11 @@ def test_a_scan_is_read_again_as_its_result_was_made(
     known = report.page
     monkeypatch.setattr(report, "page", lambda *how: sides.append(how[0]) or known(*how))
     for source, words, seen in (
-        (
-            "in.nii.gz",
-            ["--volume", "1", "--affine", "qform", "--fill", "7"],
-            np.nan_to_num(volumes[..., 1], nan=7),
-        ),
-        ("study", ["--series", "4"], None),
+        ("in.nii.gz", "--volume 1 --affine qform --fill 7", np.nan_to_num(volumes[..., 1], nan=7)),
+        ("study", "--series 4", None),
     ):
         scan = str(tmp_path / source)
-        assert cli.run(["upscale", scan, str(out), "--method", "bicubic", *words, "--force"]) == 0
+        assert cli.run(["upscale", scan, str(out), "--method", "bicubic", *words.split(), "--force"]) == 0
         capsys.readouterr()
         assert cli.run(["compare", scan, str(out), str(web), "--json", "--force"]) == 0
         told = json.loads(capsys.readouterr().out)

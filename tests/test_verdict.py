@@ -135,13 +135,27 @@ def test_a_page_has_the_sentence_before_the_numbers(tmp_path: Path, stub: Path) 
     assert "<td>agrees with the scan to within its noise: nothing to ask\nno weights" in text
 
 
-def test_the_volume_that_was_not_sharpened_has_no_verdict(
+def test_a_volume_that_was_chosen_is_compared_with_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Where the record does not fit the scan, the first volume is, and the checks are made anew."""
     scan, out = tmp_path / "scan.nii", tmp_path / "out.nii"
     data = np.stack([phantom((26, 34, 5), seed) for seed in range(3)], 3)
     nib.save(nib.Nifti1Image(data, oblique()), scan)
-    cli.run(["upscale", str(scan), str(out), "--method", "bicubic", "--volume", "2"])
-    page = compared(scan, out, capsys)  # of the first volume
-    assert page["Verdict"] == "FAIL"
+    assert cli.run(["upscale", str(scan), str(out), "--method", "bicubic", "--volume", "2"]) == 0
+    stated = json.loads(record.sidecar(out).read_text())
+    page = compared(scan, out, capsys)
+    assert (page["Verdict"], page["Checks"]) == (stated["Verdict"], stated["Checks"])
+    assert page["Notes"] == ["Of scan.nii volume 2, counted from 0, is shown and checked."]
+
+    old = {key: value for key, value in stated.items() if key != "ReadAs"}  # as 0.1 wrote it
+    record.sidecar(out).write_text(json.dumps(old))
+    page = compared(scan, out, capsys)
+    assert page["Checks"] != stated["Checks"]
     assert "out.nii was made of 1 volume of the scan, and this is about 3" in page["Notes"][0]
+
+    record.sidecar(out).write_text(json.dumps(stated))
+    nib.save(nib.Nifti1Image(data[..., ::-1], oblique()), scan)
+    page = compared(scan, out, capsys)
+    assert page["Verdict"] == "not known"
+    assert "another scan" in page["Notes"][0]

@@ -127,7 +127,7 @@ def claim(path: Path) -> Iterator[bool]:
 
 
 def _make_alike(folder: Path) -> None:
-    """Make a folder, if it is not there, that may be written to by who may to the one that it lies in."""
+    """Make a folder, if it is not there, which those may write to who may write to the one above it."""
     with suppress(FileExistsError):
         folder.mkdir(parents=True)
         if os.name == "posix":

@@ -47,8 +47,16 @@ def fitted(spectrum: Complex[ndarray, "*n h w"], shape: tuple[int, int]) -> Comp
 
 
 def regridded(stack: Float[ndarray, "*n h w"], shape: tuple[int, int]) -> Float[ndarray, "*n a b"]:
-    """Real slices on another grid of the same field of view: k-space cropped or filled with zeros."""
-    return stack if stack.shape[-2:] == tuple(shape) else image(fitted(spectrum(stack), shape)).real
+    """Real slices on another grid of the same field of view: k-space cropped or filled with zeros.
+
+    One after the other: the spectra of all of them would take ten times their memory.
+    """
+    if stack.shape[-2:] == tuple(shape):
+        return stack
+    made = np.empty((*stack.shape[:-2], *shape), stack.dtype)
+    for at in np.ndindex(stack.shape[:-2]):
+        made[at] = image(fitted(spectrum(stack[at]), shape)).real
+    return made
 
 
 def nearest(values: Shaped[ndarray, "*n h w"], shape: tuple[int, int]) -> Shaped[ndarray, "*n a b"]:

@@ -33,6 +33,9 @@ BOUND: ContextVar[int] = ContextVar("BOUND", default=0)
 CONTROLLERS = ("", "cpu", "cpu,cpuacct")  # control groups that limit CPUs: of version 2, of version 1
 OUT_OF_MEMORY = re.compile(r"bad_alloc|allocate memory|failed to (allocate|map segment)", re.IGNORECASE)
 """What libraries say for want of memory that raise no `MemoryError`."""
+NO_THREAD = re.compile(r"Resource temporarily unavailable|can't start new thread")
+"""The same where a thread, which needs memory for itself, could not be started: also for want of threads."""
+SQUARE = 1024  # rows and columns that all threads of linear algebra share
 # oneDNN's names of instruction sets without bf16; Linux' names of those with it, the last of ARM.
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 BF16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
@@ -108,9 +111,16 @@ def memory(info: Path = Path("/proc/meminfo")) -> tuple[float, str]:
     return min(found)
 
 
+def allowed() -> float:
+    """Bytes of memory of its own that this process may take (Linux); infinite where nothing bounds it."""
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0] if resource else -1
+    return limit if limit >= 0 else math.inf
+
+
 @contextmanager
 def bounded(most: int) -> Iterator[None]:
     """Within, this process takes no more bytes of memory of its own, nor does any that it starts (Linux)."""
+    prepare()
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     lower = [most, *(limit for limit in (soft, hard) if limit >= 0)]
     resource.setrlimit(resource.RLIMIT_DATA, (min(lower), hard))
@@ -122,19 +132,40 @@ def bounded(most: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
+def prepare() -> None:
+    """Let linear algebra (OpenBLAS, of NumPy and of SciPy) take the memory that it works in, and needs once.
+
+    Refused it later, it ends the process with a line of its own, or tries for ever.
+    """
+    import numpy as np
+    from scipy.linalg import blas
+
+    square = np.ones((SQUARE, SQUARE))
+    np.matmul(square, square)
+    blas.dgemm(1.0, square, square)
+
+
 def short_of_memory(error: BaseException) -> str | None:
     """What to tell of an error for want of memory, after what wanted it; None for any other error."""
-    if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+    refused = isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))
+    if not refused and not (BOUND.get() and NO_THREAD.search(str(error))):
         return None
     more, need = "more memory", 0
     if len(error.args) == 2 and hasattr(error.args[1], "itemsize"):  # numpy's: shape and type of an array
         need = math.prod(error.args[0]) * error.args[1].itemsize
         more = f"about {amount(need)} more memory"
     has, how = memory()
-    hint = (
-        f"; give --mem-mb {-(-(BOUND.get() + need) // STEP) * STEP // 10**6} or more" if BOUND.get() else ""
-    )
-    return f"needs {more}, and {amount(has)} are {how}{hint}"
+    least = f"--mem-mb {rounded(BOUND.get() + need)} or more" if need else "a larger --mem-mb"
+    return f"needs {more}, and {amount(has)} are {how}{f'; give {least}' * bool(BOUND.get())}"
+
+
+def rounded(size: float) -> int:
+    """MB (10^6 bytes) to advise for so many bytes: the next `STEP`.
+
+    >>> rounded(123_456_789)
+    200
+    """
+    return math.ceil(size / STEP) * STEP // 10**6
 
 
 def amount(size: float) -> str:

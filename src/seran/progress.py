@@ -78,6 +78,7 @@ class Work:
         began: when the first scan was begun, on `time.perf_counter`.
         scan: when this one was.
         faster: how it may be done in less time, in words.
+        memory: about how many bytes the process takes at most; None until that is known.
     """
 
     scans: int = 1
@@ -92,6 +93,7 @@ class Work:
     began: float = 0.0
     scan: float = 0.0
     faster: str = ""
+    memory: float | None = None
 
     @property
     def count(self) -> Count | None:
@@ -238,6 +240,12 @@ def advise(faster: str) -> None:
     """How the scan may be done in less time, told if it takes long."""
     if work := NOW.get():
         work.faster = faster
+
+
+def needing(memory: float) -> None:
+    """About how many bytes the process takes at most while it works on a scan."""
+    if work := NOW.get():
+        work.memory = memory
 
 
 def summing(text: str) -> Tell:

@@ -24,8 +24,8 @@ def compare(
     from the other; else what depends on that is "not known". The exit status is 1 if a check fails.
 
     Args:
-        before: a scan, in any format that `seran upscale` reads; of a series the volume that AFTER's record
-            says it was made of, or the first.
+        before: a scan, in any format that `seran upscale` reads; of a series the volume that, by the
+            record of AFTER, this was made of, or the first.
         after: what became of it, or any other volume.
         out: the page, a name ending in .html.
         fill: value for voxels that are NaN, infinite or beyond 1e30.

@@ -16,9 +16,10 @@ from typing import Any
 from jaxtyping import Float
 from numpy import ndarray
 
-from seran import files
+from seran import files, machine
 
 MOST_THREADS = 8  # with more, the blocks into which MNN divides one slice of 120x120 no longer suffice
+FEATURES = 2500  # bytes for a pixel of a slice
 KEPT: list[Any] = []  # every network that was loaded: none is taken down while the process lives
 
 
@@ -45,11 +46,13 @@ def trunk(
     def run(low: Float[ndarray, "1 m h w"]) -> Float[ndarray, "1 c h w"]:
         nonlocal kept
         network, expr = loaded()
-        found = network.forward([expr.const(low, list(low.shape), expr.NCHW)])
-        if not found:
-            raise RuntimeError(f"MNN could not run the network on a slice of {low.shape[2]}x{low.shape[3]}")
-        kept = expr.convert(found[0], expr.NCHW)
-        return kept.read()
+        try:
+            found = network.forward([expr.const(low, list(low.shape), expr.NCHW)])
+            kept = expr.convert(found[0], expr.NCHW)
+            return kept.read()
+        except (IndexError, SystemError) as error:  # there is nothing to read, and it does not say why
+            why = f"MNN could not run the network on a slice of {low.shape[2]}x{low.shape[3]}"
+            raise (MemoryError if machine.BOUND.get() else RuntimeError)(why) from error
 
     return run, f"MNN {metadata.version('mnn')}"
 

@@ -20,7 +20,7 @@ MEMORY = 400 << 20  # bytes of features in work at a time, over all requests
 WIDE = 800  # bytes in bf16 for a pixel of the input, where features are that coarse (SERAN)
 FINE = 256  # the same for a pixel of the result, where features are that fine (VDSR)
 MOST_VALUES = 1 << 28  # at one place in a network, whatever the slice
-TRUNK_PIXELS = 400 * 400  # of the largest low-resolution slice that MNN gets, which takes 2.5 kB for one
+TRUNK_PIXELS = 400 * 400  # of the largest low-resolution slice that MNN gets, see `mnn.FEATURES`
 
 
 def device() -> tuple[str, str]:

@@ -70,14 +70,14 @@ def _one(
         return _failed(task, task.wrong)
     try:
         there = (task.source, task.out, options, engine, verify, task.facts)
-        seen = record.version(task.out)
+        seen = record.identity(task.out)
         kind, made = "there", done(*there) if resume else None
         if made is None:
             claiming = files.claim(task.out) if resume and not shared else nullcontext(True)
             with files.folder_for(task.out), claiming as ours:
                 if not ours:
                     return None
-                if resume and record.version(task.out) != seen:  # it has just been made
+                if resume and record.identity(task.out) != seen:  # it has just been made
                     made = done(*there)
                 if made is None:
                     task.refuse_page(force, resume)
@@ -251,8 +251,7 @@ def _foreseen(
         result = str(task.out) if made else None
         progress.tell("plan", scan=str(task.source), status=what, result=result, reason=why)
     told = "{make} to make, {again} to make again, {there} there already, {compare} to compare, "
-    told += "{skip} to skip"
-    return f"{told.format(**counts)}; nothing was done (--dry-run)"
+    return f"{told}{{skip}} to skip; nothing was done (--dry-run)".format(**counts)
 
 
 def _plan(

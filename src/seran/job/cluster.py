@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from seran.errors import BadInput
-from seran.machine import cpus, needed, told
+from seran.machine import cpus, needed, prepare, told
 from seran.progress import log, plain
 
 OF_A_JOB = {
@@ -63,7 +63,7 @@ class Cluster:
         if self.part and self.cluster == "sbatch":
             raise BadInput("--part: the script that --cluster sbatch prints states it; leave it out")
         if self.dry_run and self.cluster == "sbatch":
-            raise BadInput("--dry-run: --cluster sbatch prints a script and runs nothing, too; leave one out")
+            raise BadInput("--dry-run: --cluster sbatch only prints a script; leave one out")
 
     @property
     def runs(self) -> bool:
@@ -198,6 +198,7 @@ def _unwatch(client: Any) -> None:  # noqa: ANN401
 def dask_setup(worker: Any) -> None:  # noqa: ANN401
     """Close the web server that Dask opens for every worker: this is called in each of ours."""
     worker.http_server.stop()
+    prepare()  # while there is memory: it may be bounded
 
 
 def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401

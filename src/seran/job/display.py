@@ -15,6 +15,7 @@ from typing import Any
 
 from seran import progress
 from seran.job.record import Record, sidecar
+from seran.machine import amount
 from seran.progress import Work, plain, say
 
 LOOK = 0.5  # seconds between two looks
@@ -51,7 +52,7 @@ def begin(source: Path) -> None:
     """From here on another scan is worked on."""
     if (work := progress.NOW.get()) is None:  # a worker of a cluster, or the library
         return
-    work.name, work.total, work.counts, work.tried = str(source), 0, {}, None
+    work.name, work.total, work.counts, work.tried, work.memory = str(source), 0, {}, None, None
     work.scan = time.perf_counter()
     progress.enter("read")
     progress.tell("begin", scan=work.name, number=work.finished + 1, scans=work.scans)
@@ -139,16 +140,22 @@ def _sentence(work: Work) -> str:
 
 
 def _lines() -> View:
-    """A line a minute; before a scan that takes longer one with the time that slices which were tried say."""
-    told, begun = time.perf_counter(), ""
+    """A line a minute; before a scan that takes longer one with the time that slices which were tried say.
+
+    The first about a scan says how much memory it takes.
+    """
+    told, begun, needed = time.perf_counter(), "", ""
 
     def tell(work: Work) -> None:
-        nonlocal told, begun
+        nonlocal told, begun, needed
         now, left = time.perf_counter(), work.left
         expected = work.stage == "sharpen" and begun != work.name and left is not None and left > LINE
         if now - told >= LINE or expected:
             told, begun = now, work.name if expected else begun
-            progress.write(f"seran: {_sentence(work)}", "stderr")
+            text = _sentence(work)
+            if work.memory is not None and needed != work.name:
+                text, needed = f"{text}; about {amount(work.memory)} of memory", work.name
+            progress.write(f"seran: {text}", "stderr")
 
     return tell
 
@@ -179,6 +186,7 @@ def _events() -> View:
             seconds=round(now - work.scan, 1),
             left=None if left is None else round(left, 1),
             all_left=None if every is None else round(every, 1),
+            memory=None if work.memory is None else round(work.memory),
             text=_sentence(work),
         )
 

@@ -105,7 +105,7 @@ def write(
     """Draw and write, with the checks of the record beside the second file, if it is of these two files.
 
     So a result has one verdict, that of its record, wherever it is asked for. Else the checks are made here.
-    What the record says of how the scan was read is done again.
+    The scan is read as the record says that it was.
 
     Args:
         before: the scan.

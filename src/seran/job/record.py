@@ -344,7 +344,7 @@ def there(out: Path) -> list[Path]:
     return [path for path in (*io.written(out), sidecar(out)) if os.path.lexists(path)]
 
 
-def version(out: Path) -> tuple[int, int, int] | None:
+def identity(out: Path) -> tuple[int, int, int] | None:
     """What changes with the record beside a result, which gets its name last; None if there is no record."""
     try:
         now = sidecar(out).stat()

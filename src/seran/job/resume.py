@@ -175,7 +175,7 @@ def done(
     verify: bool = False,
     facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> Record | None:
-    """The record of the result at ``out``, if all is there, and this run would make the same: see `fits`.
+    """The record of the result at ``out``, if all of it is there, and it `fits`.
 
     `BadInput` if that is not known. Where it is done nothing is written, so what a killed run left goes here.
 

@@ -39,7 +39,7 @@ from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.io import voxels
-from seran.job import labels, record
+from seran.job import labels, memory, record
 from seran.job.advice import faster
 from seran.job.options import Options, Scanner
 from seran.job.record import Record, sidecar
@@ -204,6 +204,22 @@ class Steps:
     def final(self) -> grid.Grid:
         """Of the result."""
         return self.across.final if self.across else self.plan.target or self.plan.enlarged
+
+    @property
+    def shapes(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+        """Of the images that become of a volume, and of the slices that networks get."""
+        plan, across = self.plan, self.across
+        images: list[tuple[int, ...]]
+        slices: list[tuple[int, ...]]
+        images = [self.final.shape] * (1 + len(self.maps)) + [plan.enlarged.shape] * (plan.target is not None)
+        slices = [tuple(np.delete(plan.scan.shape, plan.axis).tolist())] * bool(self.method.weights)
+        if across is not None:
+            thick = np.array((across.plane or plan.scan).shape)
+            n, rest = int(thick[plan.axis]), int(np.delete(thick, plan.axis).max())
+            thin = np.where(np.arange(3) == plan.axis, across.k * n, thick)
+            images += [tuple(shape.tolist()) for shape in (thick, thin)]
+            slices = [(n, rest), *slices[self.rounds == 1 :]]
+        return images, slices
 
     def fit(self, stack: Float[ndarray, "n h w"]) -> Fitted:
         """The method for the slices of a volume."""
@@ -424,6 +440,8 @@ def run(
     of = f" ({steps.method.weights})" * bool(steps.method.weights)
     log = "%s%s: slices along axis %d, matrix %s -> %s"
     progress.log.info(log, steps.method.name, of, steps.plan.axis, *matrix)
+    images, slices = steps.shapes
+    memory.foresee(str(source), [*images, *[steps.plan.scan.shape] * len(held)], slices, engine)
     found: list[Record] = []
     outs = record.outputs(out, steps.maps)
     former, own = record.maps_of(out), record.maps_of(out, whole=True)

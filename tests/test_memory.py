@@ -1,0 +1,123 @@
+"""What memory a scan takes is told, and refused, before it is taken; want of it ends no process silently."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+
+from seran import cli, machine, native
+from seran.engines import Engine, mnn
+from seran.errors import BadInput
+from seran.job import memory
+from tests.conftest import oblique, phantom
+from tests.test_bids import save
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
+F32 = Engine(precision="f32", threads=1)
+
+
+def needs(monkeypatch: pytest.MonkeyPatch, *how: object) -> float:
+    """About how many bytes, as it is refused to whom nothing is allowed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "allowed", lambda: 0.0)
+        with pytest.raises(BadInput) as stop:
+            memory.foresee("a.nii", *how)  # type: ignore[arg-type]
+    found = re.match(r"a.nii: needs about ([\d.]+) ([GM]B) of memory, and 0 MB are allowed", str(stop.value))
+    assert found is not None
+    return float(found[1]) * {"MB": 1e6, "GB": 1e9}[found[2]]
+
+
+def test_what_is_needed_grows_with_what_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large arrays lie on disk; features are of as many slices as are in work, and of a GPU not here."""
+    monkeypatch.setattr(mnn, "suits", lambda threads: False)
+    small, wide = (64, 64, 4), (512, 512, 24)
+    assert needs(monkeypatch, [small], [], F32) == pytest.approx(180e6, rel=0.01)
+    one = needs(monkeypatch, [wide, wide], [], F32)
+    assert one == pytest.approx(180e6 + 4.3 * 4 * 512 * 512 * 24, rel=0.01)
+    assert needs(monkeypatch, [(512, 512, 400)], [], F32) == pytest.approx(180e6 + 3.3 * (1 << 25), rel=0.01)
+    network = needs(monkeypatch, [small], [(256, 256), (64, 64)], F32)
+    assert network == pytest.approx(330e6 + 1600 * 256 * 256, rel=0.01)
+    two = needs(monkeypatch, [small], [(256, 256)], Engine(precision="f32", threads=2))
+    assert two == pytest.approx(330e6 + 2 * 1600 * 256 * 256, rel=0.01)
+    assert needs(monkeypatch, [small], [(512, 512)], Engine("cuda")) == pytest.approx(330e6, rel=0.01)
+    monkeypatch.setattr(mnn, "suits", lambda threads: True)
+    assert needs(monkeypatch, [small], [(256, 256)], F32) == pytest.approx(330e6 + 2500 * 256 * 256, rel=0.01)
+
+
+def test_a_scan_that_needs_more_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others go on. Progress has the number for programs, too."""
+    raw = tmp_path / "raw"
+    save(raw / "sub-1" / "anat" / "sub-1_T2w.nii.gz", 1, (1024, 900, 2))
+    save(raw / "sub-2" / "anat" / "sub-2_T2w.nii.gz", 2)
+    (raw / "dataset_description.json").write_text('{"Name": "two", "BIDSVersion": "1.10.0"}')
+    words = ["bids", raw, tmp_path / "out", "participant", "--mem-mb", 600, "--json", "--method", "seran"]
+    begun: list[object] = []
+    known = native.bound
+    monkeypatch.setattr(native, "bound", lambda method, *how: begun.append(how[1]) or known(method, *how))
+    assert cli.run([*map(str, words), "--strict", "off"]) == 1
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    bad, good = (event for event in events if event["event"] == "scan")
+    said = r"needs about [\d.]+ GB of memory, and 600 MB are allowed; give --mem-mb \d+ or more"
+    assert re.search(rf"sub-1_T2w.nii.gz: {said}$", bad["text"])
+    assert (bad["status"], good["status"]) == ("failed", "sharpened")
+    assert set(begun) == {(26, 22)}
+    told = [event["memory"] for event in events if event["event"] == "progress" and event["memory"]]
+    assert 320e6 < max(told) < 400e6
+
+
+LINEAR = """
+import re
+from pathlib import Path
+from scipy.linalg import blas
+import numpy as np
+from seran import machine
+square = np.ones((300, 300))
+with machine.bounded(1 << 40):
+    pass
+machine.prepare = lambda: None
+held = 1024 * int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+with machine.bounded(held + 4_000_000):
+    np.matmul(square, square)
+    blas.dgemm(1.0, square, square)
+print("done")
+"""
+
+
+def test_linear_algebra_asks_for_no_memory_later() -> None:
+    """Else OpenBLAS ends the process, or never comes back."""
+    made = subprocess.run([sys.executable, "-c", LINEAR], capture_output=True, text=True, timeout=60)
+    assert (made.returncode, made.stdout) == (0, "done\n"), made.stderr
+
+
+BOUNDED = """
+import sys
+from seran import cli, machine
+with machine.bounded(int(sys.argv[1])):
+    sys.exit(cli.run(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["--method bicubic", "--fast", "", "--precision f32", "--isotropic"])
+def test_what_is_advised_is_enough(tmp_path: Path, how: str) -> None:
+    scan = tmp_path / "in.nii.gz"
+    nib.save(nib.Nifti1Image(phantom((192, 160, 12)), oblique((1.0, 1.0, 4.0))), scan)
+    words = ["upscale", str(scan), str(tmp_path / "out.nii"), "--strict", "off", "--threads", "1"]
+    words += how.split()
+
+    def ran(most: int) -> str:
+        made = subprocess.run(
+            [sys.executable, "-c", BOUNDED, str(most), *words], capture_output=True, text=True, timeout=500
+        )
+        return made.stderr.strip().splitlines()[-1] if made.returncode else "done"
+
+    refused = ran(180_000_000)
+    advised = re.search(r"give --mem-mb (\d+) or more$", refused)
+    assert advised is not None, refused
+    assert ran(int(advised[1]) * 10**6) == "done"
