@@ -117,10 +117,18 @@ def allowed() -> float:
     return limit if limit >= 0 else math.inf
 
 
+def held(status: Path = Path("/proc/self/status")) -> int:
+    """Bytes of memory of its own that this process has: what is bounded (Linux)."""
+    lines = status.read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmData:"))
+
+
 @contextmanager
 def bounded(most: int) -> Iterator[None]:
-    """Within, this process takes no more bytes of memory of its own, nor does any that it starts (Linux)."""
-    prepare()
+    """Within, this process takes no more bytes of memory of its own, nor does any that it starts (Linux).
+
+    Have it `prepare` first, and ask what is `held`: Python waits for ever for a thread that gets no memory.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     lower = [most, *(limit for limit in (soft, hard) if limit >= 0)]
     resource.setrlimit(resource.RLIMIT_DATA, (min(lower), hard))

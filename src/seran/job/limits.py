@@ -17,6 +17,7 @@ from seran.job.cluster import Cluster
 from seran.machine import cpus
 
 LEAST = 600  # MB that a process needs at least
+SPARE = 50_000_000  # bytes with which a process can start the thread that tells of the work
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,15 @@ class Limits:
         if self.mem_mb is None or where.cluster == "sbatch":
             yield
             return
-        with machine.bounded(self.mem_mb * 10**6 // self._processes(where)):
+        processes = self._processes(where)
+        share = self.mem_mb * 10**6 // processes
+        machine.prepare()
+        if (least := machine.held() + SPARE) > share:
+            told = f"each process takes {machine.amount(least)} before it reads a scan"
+            raise BadInput(
+                f"--mem-mb {self.mem_mb}: {told}; give {machine.rounded(processes * least)} or more"
+            )
+        with machine.bounded(share):
             yield
 
     def refuse_work(self, raw: Path) -> None:

@@ -209,9 +209,8 @@ class Steps:
     def shapes(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         """Of the images that become of a volume, and of the slices that networks get."""
         plan, across = self.plan, self.across
-        images: list[tuple[int, ...]]
-        slices: list[tuple[int, ...]]
-        images = [self.final.shape] * (1 + len(self.maps)) + [plan.enlarged.shape] * (plan.target is not None)
+        images: list[tuple[int, ...]] = [self.final.shape] * (1 + len(self.maps))
+        images += [plan.enlarged.shape] * (plan.target is not None)
         slices = [tuple(np.delete(plan.scan.shape, plan.axis).tolist())] * bool(self.method.weights)
         if across is not None:
             thick = np.array((across.plane or plan.scan).shape)
