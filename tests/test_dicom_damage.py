@@ -261,6 +261,7 @@ def test_bits_above_those_of_a_voxel_are_none_of_it(tmp_path: Path) -> None:
         ({"Rows": 30}, "its header promises 1,560 bytes of pixels, but it has 1,768"),
         ({"Rows": 0}, "promises 0 bytes"),
         ({"NumberOfFrames": -3}, "promises -"),
+        ({"NumberOfFrames": 999_999_999_999}, r"promises over 10\^15 bytes of pixels, but"),
     ],
 )  # fmt: skip
 def test_what_a_header_says_and_is_not_so(tmp_path: Path, tags: dict[str, Any], text: str) -> None:

@@ -253,6 +253,7 @@ calls = [
     write(""), write(None), write(scan=scan), write("folder"),
     *(lambda a=a: seran.upscale((scan[0], a)) for a in (scan[1][:3], *map(scan[1].astype, (str, object)))),
     lambda: seran.upscale(([[1, 2], [3]], scan[1])), lambda: seran.upscale((scan[0][0, 0], scan[1])),
+    lambda: seran.Scan(*scan),
 ]
 for call in calls:
     try:
@@ -277,6 +278,7 @@ def test_arguments_of_another_type_are_told_in_one_line() -> None:
         "folder: only what was read from DICOM",
         *["the scan: expected an affine of 4 x 4 numbers, got [["] * 3,
         "the scan: expected voxels (x, y, z), got rows of several lengths", "the scan: slices of ",
+        "Scan: expected a seran.volume.Volume(voxels, affine), got ndarray",
     ]  # fmt: skip
     assert len(told) == len(expected), told
     for line, begin in zip(told, expected, strict=True):

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -87,6 +88,22 @@ def test_validation_may_come_more_often_than_checkpoints(pairs: PreparedSet, tmp
     assert [(row["step"], "psnr_T1" in row) for row in made.rows] == [
         (4, True), (8, True), (10, False), (12, True),
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_program_trains_as_its_page_says(
+    pairs: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
+    [code] = [found for found in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Fabric" in found]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(RECIPES, "seran-x2-bd", TINY)
+    Path("pairs").symlink_to(pairs.root)
+    exec(code, {})
+    exec(code.replace("mine", "again"), {})  # it goes on, at the end
+    made, again = (weights.read(Path(name)) for name in ("mine.onnx", "again.onnx"))
+    assert (made.card.model, made.card.scale) == ("seran", 2)
+    assert made.digest == again.digest
 
 
 def test_samples_depend_on_seed_step_and_index_only(pairs: PreparedSet) -> None:

@@ -54,6 +54,11 @@ class Scan:
     path: Path | None = None
     maps: dict[str, Volume] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.volume, Volume):
+            got = type(self.volume).__name__
+            raise BadInput(f"Scan: expected a seran.volume.Volume(voxels, affine), got {got}")
+
     @property
     def data(self) -> Float[ndarray, "x y z"]:
         """Intensities (x, y, z), in the order of the file's axes and in its units; float32."""

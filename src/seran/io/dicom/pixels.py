@@ -62,7 +62,8 @@ def stored(path: Path, image: Dataset, decode: Decode) -> list[Num[ndarray, "row
         raise BadInput(f"{path}: {told}; correct BitsStored and HighBit")
     need, has = frames * rows * columns * bits // 8, path.stat().st_size
     if min(frames, rows, columns) < 1 or need > max(LARGEST, PACKED * has):
-        raise BadInput(f"{path}: its header promises {need:,} bytes of pixels, but the file cannot hold them")
+        told = f"{need:,}" if need < 10**15 else "over 10^15"
+        raise BadInput(f"{path}: its header promises {told} bytes of pixels, but the file cannot hold them")
     syntax = UID("\\".join(texts(image.file_meta, "TransferSyntaxUID")), config.IGNORE)
     if not syntax.is_transfer_syntax:
         raise BadInput(f"{path}: its transfer syntax is unknown ({printable(syntax.name)}); {UNPACK}")
