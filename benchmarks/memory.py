@@ -1,15 +1,21 @@
-"""Peak resident memory of `seran upscale` against the number and the size of slices.
+"""Memory of `seran upscale` against the number and the size of slices, and what it tells of that beforehand.
 
     python benchmarks/memory.py
+    python benchmarks/memory.py --threads 1 --method bicubic
 
-Each volume is upscaled by a process of its own, from and to .nii.gz; what counts is the most that the process
-ever held. Arrays that seran keeps on disk count while their pages are in memory.
+Each volume is upscaled by a process of its own, from and to .nii.gz. Three numbers of each: the most that the
+process ever held in memory (resident), where arrays that seran keeps on disk count while their pages are
+there; the most that it took for itself (own), which is what ``--mem-mb`` bounds, looked at every 5 ms; and
+what it told (told).
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -18,41 +24,65 @@ import numpy as np
 import tyro
 from measure import record
 
+from seran import machine
+
 Precision = Literal["auto", "bf16", "f32", "int8"]
 """As `seran.engines.Precision`: what is imported here would count in every child's peak."""
 SHAPES = ((128, 128, 24), (128, 128, 384), (256, 256, 24), (256, 256, 192), (512, 512, 8), (512, 512, 40))
 AFFINE = np.array([[-0.7, 0.1, 0, 80], [0.1, 0.7, 0.2, -60], [0, -0.1, 3.0, 20], [0, 0, 0, 1]])
+TOLD = re.compile(r"about (\d[\d.]*) ([MG]B) of memory")
+OFTEN = 0.005  # s
+KINDS = ("resident", "own", "told")
 
 
-def peak(shape: tuple[int, int, int], scale: int, *options: str) -> int:
-    """Bytes that the command held at most."""
+def taken(shape: tuple[int, int, int], *options: str) -> tuple[float, ...]:
+    """Of one command the MB of all `KINDS`."""
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "in.nii.gz"
+        source, log = Path(folder) / "in.nii.gz", Path(folder) / "log"
         rng = np.random.default_rng(0)
         nib.save(nib.Nifti1Image((rng.random(shape) * 1000).astype(np.int16), AFFINE), source)
-        args = ["upscale", str(source), f"{folder}/out.nii.gz", "--scale", str(scale), *options]
+        args = ["upscale", str(source), f"{folder}/out.nii.gz", "--log", str(log), *options]
         child = subprocess.Popen([sys.executable, "-m", "seran", *args], stderr=subprocess.DEVNULL)
+        own = 0
+        while not os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            with suppress(OSError, StopIteration):  # at its very beginning, or its end
+                own = max(own, machine.held(Path(f"/proc/{child.pid}/status")))
+            time.sleep(OFTEN)
         _, status, usage = os.wait4(child.pid, 0)
         if status:
             raise SystemExit(f"seran {' '.join(args)} failed")
-        return usage.ru_maxrss * 1024
+        [(told, unit)] = TOLD.findall(log.read_text())
+        return usage.ru_maxrss * 1024 / 1e6, own / 1e6, float(told) * {"MB": 1, "GB": 1000}[unit]
 
 
-def main(scales: tuple[int, ...] = (2, 4), method: str = "seran", precision: Precision = "auto") -> None:
+def main(
+    scales: tuple[int, ...] = (2, 4), method: str = "seran", precision: Precision = "auto", threads: int = 0
+) -> None:
     """Measure every shape; print the table and keep it in results.md.
 
     Args:
         scales: of 2, 3 and 4.
         method: which upscales.
         precision: of its convolutions.
+        threads: of the network, and of linear algebra; 0: as many as there are CPUs.
     """
-    head = " | ".join(f"x{scale}, MB" for scale in scales)
-    lines = [f"| voxels | {head} |", "|---" * (1 + len(scales)) + "|"]
-    options = ("--method", method, "--precision", precision, "--strict", "off")
+    head = " | ".join(f"x{scale}, {kind}, MB" for scale in scales for kind in KINDS)
+    lines = [f"| voxels | {head} |", "|---" * (1 + len(scales) * len(KINDS)) + "|"]
+    options = ["--method", method, "--precision", precision, "--strict", "off"]
+    if threads:
+        options += ["--threads", str(threads)]
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    off = []
     for shape in SHAPES:
-        cells = [f"{peak(shape, scale, *options) / 1e6:.0f}" for scale in scales]
+        cells = []
+        for scale in scales:
+            found = taken(shape, *options, "--scale", str(scale))
+            cells += [f"{size:.0f}" for size in found]
+            off.append(found[2] / found[1] - 1)
         lines.append(f"| {'x'.join(map(str, shape))} | {' | '.join(cells)} |")
-    record(f"Peak memory, {method}" + f", {precision}" * (precision != "auto"), lines, ("openvino",))
+    lines += ["", f"What is told is {min(off):+.0%} to {max(off):+.0%} off what the process took for itself."]
+    of = f", {precision}" * (precision != "auto") + f", {threads} threads" * (threads > 0)
+    record(f"Memory, {method}{of}", lines, ("openvino",))
 
 
 if __name__ == "__main__":

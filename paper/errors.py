@@ -27,7 +27,7 @@ from ways import WAYS, as_scan
 from seran import isotropic, kspace, methods, native
 from seran.acquisition import NONE, Acquisition, Window
 from seran.engines import Engine
-from seran.job.run import Steps
+from seran.job.steps import Steps
 from seran.profiles import KINDS, Kind, Profile, selection
 from seran.sharpen import Across, Normalisation, sharpen
 from seran.uncertainty import OTHER, Calibration, Widths

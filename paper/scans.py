@@ -13,7 +13,7 @@ from ways import WAYS, as_scan, found
 
 from seran import grid, io
 from seran.engines import Engine
-from seran.job.run import Fitted, Steps
+from seran.job.steps import Fitted, Steps
 from seran.sharpen import sharpen
 
 NAMES = ("bicubic", "seran-bd", "seran-td", "native")

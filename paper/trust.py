@@ -23,7 +23,7 @@ from ways import WAYS, as_scan
 
 from seran import isotropic, methods
 from seran.engines import Engine
-from seran.job.run import Steps
+from seran.job.steps import Steps
 from seran.profiles import Profile
 from seran.sharpen import Normalisation, sharpen
 

@@ -12,7 +12,7 @@ from numpy import ndarray
 from seran import methods, weights
 from seran.engines import Engine
 from seran.job.options import Options, ReadOptions, Scanner, Target
-from seran.job.run import Fitted, Steps
+from seran.job.steps import Fitted, Steps
 from seran.measure import Measured
 from seran.sharpen import sharpen
 from seran.volume import Volume

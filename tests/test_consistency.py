@@ -15,7 +15,7 @@ from seran.degrade import Bicubic, Truncation
 from seran.engines import Engine
 from seran.job import record
 from seran.job.options import Options, Scanner
-from seran.job.run import Steps
+from seran.job.steps import Steps
 from seran.profiles import Profile, selection
 from seran.quality import checks
 from seran.quality.provenance import Acquired, Provenance, estimated

@@ -16,7 +16,7 @@ from seran import acquisition, adapt, cli, grid, isotropic, methods, profiles, r
 from seran.engines import Engine, Running
 from seran.errors import BadInput
 from seran.grid import Grid
-from seran.job import run as job
+from seran.job import steps as job
 from seran.job.options import Options, Scanner, Target
 from seran.job.record import slice_thickness
 from seran.profiles import Profile

@@ -23,7 +23,7 @@ from seran.degrade import DEGRADATIONS
 from seran.engines import Engine
 from seran.job import record
 from seran.job.options import Options
-from seran.job.run import Steps
+from seran.job.steps import Steps
 from seran.quality import checks, crops, drawn, report, thumbnail
 from seran.quality.checks import Check
 from seran.quality.provenance import Acquired, Provenance

@@ -14,7 +14,7 @@ from seran.acquisition import NONE, Acquisition, Window, window
 from seran.engines import Engine, Running
 from seran.errors import BadInput
 from seran.job import record
-from seran.job import run as job
+from seran.job import steps as job
 from seran.job.options import Options, Scanner
 from seran.quality.measures import measures
 from seran.sharpen import Method, Normalisation, sharpen

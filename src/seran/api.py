@@ -26,7 +26,8 @@ from seran.io.voxels import Reading, filled, refuse_lossy, shaped, usable_affine
 from seran.job import labels, record
 from seran.job.options import Options, ReadOptions, Scanner, Target, Transform
 from seran.job.record import Record, sidecar, slice_thickness
-from seran.job.run import Steps, refuse_output, remove_maps
+from seran.job.run import refuse_output, remove_maps
+from seran.job.steps import Steps
 from seran.sharpen import Across, Method
 from seran.volume import Volume
 

@@ -17,7 +17,7 @@ from seran import acquisition, facts, grid, io, kspace, machine, measure, weight
 from seran.engines import openvino
 from seran.errors import BadInput, counted
 from seran.io import dicom
-from seran.job import labels, record, run
+from seran.job import labels, record, steps
 from seran.job.options import LEAST, ReadOptions, Scanner
 from seran.sharpen import Normalisation
 
@@ -80,8 +80,8 @@ def _scan(path: Path, read: ReadOptions) -> dict[str, Any]:
     """A scan's grid and intensities, and what is measured on it; voxels that are not finite count as 0."""
     source = io.resolve(path, read.series)
     series = io.read_series(source, read.affine, read.fill or 0.0, only=read.volume)
-    held, first = run.ahead(series.volumes), read.volume or 0
-    able = [i for i, volume in enumerate(held) if run.varies(volume)] or [0]
+    held, first = steps.ahead(series.volumes), read.volume or 0
+    able = [i for i, volume in enumerate(held) if steps.varies(volume)] or [0]
     volume, made = held[able[0]], record.read(path)
     axis = grid.slice_axis(volume.affine, volume.data.shape, read.plane, volume.slices)
     normal = grid.world_axes(volume.affine)[axis]
@@ -152,7 +152,7 @@ def _measured(stacks: Sequence[Float[ndarray, "n h w"]], size: Float[ndarray, "2
     """
     gain = Normalisation.of(stacks[0]).gain
     scanner = Scanner()
-    known = scanner.known(stacks[0], gain, run.band(stacks, scanner) if len(stacks) > 1 else None)
+    known = scanner.known(stacks[0], gain, steps.band(stacks, scanner) if len(stacks) > 1 else None)
     noise = round(known.sigma / gain, 5) if gain and known.by != "unknown" else None
     level, constant = [] if noise is None else [noise], known.background
     spikes = kspace.despiked(stacks[0])[1]
