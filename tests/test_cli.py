@@ -258,14 +258,19 @@ def test_upscale(scan: Path, tmp_path: Path, method: str) -> None:
         assert "OpenVINO" in record["Engine"]
 
 
-def test_upscale_scales_planes_and_ensemble(scan: Path, tmp_path: Path) -> None:
+def test_upscale_scales_and_planes(scan: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.nii"
     assert seran("upscale", scan, out, "--method", "bicubic", "--scale", 4).returncode == 0
     assert nib.load(out).shape == (104, 136, 5)
     across = ("--plane", "sagittal", "--method", "bicubic", "--force", "--strict", "off")
     assert seran("upscale", scan, out, *across).returncode == 0
     assert nib.load(out).shape == (26, 68, 10)
-    done = seran("upscale", scan, out, "--ensemble", "--force", "--precision", "f32", "--threads", 1)
+
+
+@pytest.mark.slow
+def test_upscale_by_an_ensemble(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.nii"
+    done = seran("upscale", scan, out, "--ensemble", "--precision", "f32", "--threads", 1)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("seran+ ")
     assert seran("upscale", scan, tmp_path / "plain.nii", "--precision", "f32").returncode == 0

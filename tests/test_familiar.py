@@ -148,6 +148,7 @@ def test_a_head_that_fits_into_a_matchbox() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_check_says_it(real: Volume) -> None:
     stack = np.moveaxis(real.data, 2, 0)[9:15]
     made = seran.upscale((np.moveaxis(np.log1p(stack), 0, 2), real.affine)).record

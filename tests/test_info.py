@@ -13,6 +13,8 @@ import seran
 from seran import cli, files, machine, weights
 from seran.acquisition import Acquisition
 from seran.apps import info as apps
+from seran.io import dicom
+from seran.io.dicom import Matrix
 from seran.job import record
 from tests.conftest import oblique, phantom
 from tests.test_dicom import DATA, series
@@ -182,9 +184,15 @@ def test_the_matrix_of_a_dicom_header(
     found = json.loads(told(capsys, tmp_path / "in", "--json"))
     assert found["known"]["k-space"] == "no end of k-space is seen (taken as all of it measured)"
     assert f"unless --acquired {seen[0]:.3g} {seen[1]:.3g} states it" in found["known"]["header"]
-    for lie in ([60, 48, 0, 0], [60, 0, 48, 0], [0, 0, 0, 0], [1, 2]):
-        filled(tmp_path / "in", 96, 80, AcquisitionMatrix=lie)
-        assert "header_matrix" not in json.loads(told(capsys, tmp_path / "in", "--json"))
+
+
+def test_a_matrix_that_cannot_be_is_none(tmp_path: Path) -> None:
+    data = phantom((26, 34, 1))
+    [path] = series(tmp_path, data, oblique(), AcquisitionMatrix=[26, 0, 0, 17])
+    assert dicom.matrix(path) == Matrix((26, 17), (26, 34), 1, None)
+    for lie in ([26, 17, 0, 0], [26, 0, 17, 0], [0, 0, 0, 0], [1, 2]):
+        [path] = series(tmp_path, data, oblique(), AcquisitionMatrix=lie)
+        assert dicom.matrix(path) is None
 
 
 def test_thirds_of_a_scan_say_how_sure_its_noise_is(
