@@ -7,15 +7,15 @@ BIN := .venv/bin
 demo: .venv/user.stamp
 	$(BIN)/seran demo
 
-# Quick tests run in as many processes as there are cores, at most 4, with one thread in each: threads that wait for a core which
-# another process has make all of them slow. The slow ones, some of which start clusters and browsers, have the machine to themselves.
-QUICK := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow"
+# Tests run in as many processes as there are cores, at most 4, with one thread in each: threads that wait for a core which another
+# process has make all of them slow.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 test: lint
-	$(QUICK)
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m slow
 
 quick: .venv/developer.stamp
-	$(QUICK)
+	$(PYTEST) -m "not slow"
 
 lint: .venv/developer.stamp
 	$(BIN)/ruff check .

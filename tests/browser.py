@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -135,14 +136,15 @@ class Browser:
 
 @contextmanager
 def browser(folder: Path, size: tuple[int, int] = (1280, 1000)) -> Iterator[Browser]:
-    """Start one whose profile lies in ``folder``."""
+    """Start one that downloads to ``folder``; its profile has a short path, as a socket in it must have."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with (folder / "driver.log").open("w") as log:
+    own = tempfile.TemporaryDirectory(prefix="seran-", ignore_cleanup_errors=True)
+    with (folder / "driver.log").open("w") as log, own as short:
         driver = subprocess.Popen(
             [str(DRIVER), f"--port={port}"],
-            stdout=log, stderr=log, env={**os.environ, "TMPDIR": str(folder)},
+            stdout=log, stderr=log, env={**os.environ, "TMPDIR": short},
         )  # fmt: skip
         try:
             end = time.monotonic() + 60
