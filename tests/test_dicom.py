@@ -24,7 +24,7 @@ from seran.errors import BadInput
 from seran.io import dicom
 from seran.io.dicom import folder as folders
 from seran.io.dicom import slices
-from seran.job import run
+from seran.job import steps
 from tests.conftest import oblique, phantom, shifted
 
 
@@ -331,7 +331,7 @@ def test_half_widths_are_those_of_the_header_contrast(
 ) -> None:
     """It comes before the folder's name, which counts where the header says nothing."""
     seen = []
-    monkeypatch.setattr(run, "_widths", lambda of, engine, contrast: seen.append(contrast) or of.widths)
+    monkeypatch.setattr(steps, "_widths", lambda of, engine, contrast: seen.append(contrast) or of.widths)
     for text, name in (("t1_se", "STUDY"), ("t2_tse", "a_T1w"), ("", "b_T1w"), ("", "STUDY2")):
         series(tmp_path / name, DATA, oblique(), SeriesDescription=text, Modality="MR")
         with pytest.raises(BadInput, match="half-widths are calibrated for"):
