@@ -16,6 +16,7 @@ from seran.errors import BadInput
 from seran.machine import cpus, needed, prepare, told
 from seran.progress import log, plain
 
+ANSWER = "10s"  # for which a worker of this machine, which may have died with what it had made, is asked
 OF_A_JOB = {
     "cluster": ("--cluster",),
     "workers": ("--workers",),
@@ -145,6 +146,8 @@ def spread(
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
     }
+    if where.cluster == "local":
+        settings["distributed.comm.timeouts.connect"] = ANSWER
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         client = stack.enter_context(_client(where, stack))
