@@ -1,7 +1,7 @@
 """Memory of `seran upscale` against the number and the size of slices, and what it tells of that beforehand.
 
     python benchmarks/memory.py
-    python benchmarks/memory.py --threads 1 --method bicubic
+    python benchmarks/memory.py --threads 1 --slices 6
 
 Each volume is upscaled by a process of its own, from and to .nii.gz. Three numbers of each: the most that the
 process ever held in memory (resident), where arrays that seran keeps on disk count while their pages are
@@ -39,8 +39,10 @@ def taken(shape: tuple[int, int, int], *options: str) -> tuple[float, ...]:
     """Of one command the MB of all `KINDS`."""
     with tempfile.TemporaryDirectory() as folder:
         source, log = Path(folder) / "in.nii.gz", Path(folder) / "log"
-        rng = np.random.default_rng(0)
-        nib.save(nib.Nifti1Image((rng.random(shape) * 1000).astype(np.int16), AFFINE), source)
+        away = np.hypot(*np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j])[..., None]
+        head = 600 / (1 + np.exp((away - 0.7) * 30)) + 60 * np.cos(40 * away)
+        noisy = np.abs(head + np.random.default_rng(0).normal(0, 12, shape))
+        nib.save(nib.Nifti1Image(noisy.astype(np.int16), AFFINE), source)
         args = ["upscale", str(source), f"{folder}/out.nii.gz", "--log", str(log), *options]
         child = subprocess.Popen([sys.executable, "-m", "seran", *args], stderr=subprocess.DEVNULL)
         own = 0
@@ -56,7 +58,11 @@ def taken(shape: tuple[int, int, int], *options: str) -> tuple[float, ...]:
 
 
 def main(
-    scales: tuple[int, ...] = (2, 4), method: str = "seran", precision: Precision = "auto", threads: int = 0
+    scales: tuple[int, ...] = (2, 4),
+    method: str = "seran",
+    precision: Precision = "auto",
+    threads: int = 0,
+    slices: int = 0,
 ) -> None:
     """Measure every shape; print the table and keep it in results.md.
 
@@ -65,6 +71,7 @@ def main(
         method: which upscales.
         precision: of its convolutions.
         threads: of the network, and of linear algebra; 0: as many as there are CPUs.
+        slices: at most so many of each volume; 0: all.
     """
     head = " | ".join(f"x{scale}, {kind}, MB" for scale in scales for kind in KINDS)
     lines = [f"| voxels | {head} |", "|---" * (1 + len(scales) * len(KINDS)) + "|"]
@@ -73,7 +80,7 @@ def main(
         options += ["--threads", str(threads)]
         os.environ["OMP_NUM_THREADS"] = str(threads)
     off = []
-    for shape in SHAPES:
+    for shape in dict.fromkeys((h, w, min(n, slices or n)) for h, w, n in SHAPES):
         cells = []
         for scale in scales:
             found = taken(shape, *options, "--scale", str(scale))

@@ -1,9 +1,9 @@
 """How much memory a scan takes, told before it is taken, and refused where less is allowed.
 
 A process has its libraries, a network with the features of the slices that it is at work on, and the arrays
-of a volume, as far as they do not lie on disk (`seran.scratch`). Measured on one thread, for 64x64 to
-1024x1024 pixels, the sum is 23 % below to 24 % above what a process takes for itself, which is what
-``--mem-mb`` bounds.
+of a volume, as far as they do not lie on disk (`seran.scratch`), with a few blocks of them in work.
+``benchmarks/memory.py`` holds the sum against what a process takes for itself, which is what ``--mem-mb``
+bounds.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from seran import machine, progress, scratch
 from seran.engines import Engine, mnn
 from seran.errors import BadInput
 
-LIBRARIES, NETWORK = 180e6, 150e6  # bytes
-COPIES = 3.3  # of the largest image of a volume, at the same time: as it is made, checked and written
+LIBRARIES, NETWORK = 185e6, 150e6  # bytes
+COPIES = 3.3  # of a block of the largest image, at the same time: as it is made, checked and written
 MORE = 1.25  # times what is needed, that is advised
 
 
@@ -29,7 +29,8 @@ def foresee(
         slices: rows and columns of what each network gets; none without networks.
         engine: how they are run.
     """
-    need = LIBRARIES + sum(map(_held, images)) + (COPIES - 1) * max(map(_held, images))
+    block = min(scratch.PART, 4 * max(map(prod, images)))
+    need = LIBRARIES + sum(map(_held, images)) + COPIES * block
     need += max((NETWORK + _features(prod(one), engine) for one in slices), default=0.0)
     progress.log.info("about %s of memory", machine.amount(need))
     progress.needing(need)

@@ -154,7 +154,7 @@ def _range(volume: Volume) -> Range:
     least, most, seen = np.inf, -np.inf, []
     for part in scratch.parts(volume.data):
         least, most = min(least, float(part.min())), max(most, float(part.max()))
-        seen.append(part.ravel()[::step])
+        seen.append(part.ravel()[::step].copy())  # else all of it is held
     low, high = np.quantile(np.concatenate(seen).astype(np.float64), (EXTREME, 1 - EXTREME)).tolist()
     return Range(least, low, high, most)
 
