@@ -105,16 +105,19 @@ def memory(info: Path = Path("/proc/meminfo")) -> tuple[float, str]:
     for line in info.read_text().splitlines() if info.is_file() else []:
         if line.startswith("MemAvailable:"):
             found.append((float(line.split()[1]) * 1024, "free"))
-    for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA) if resource else ():
-        if (allowed := resource.getrlimit(limit)[0]) >= 0:
-            found.append((allowed, "allowed"))
-    return min(found)
+    limits = (_limit("RLIMIT_AS"), _limit("RLIMIT_DATA"))
+    return min(found + [(most, "allowed") for most in limits if most < math.inf])
+
+
+def _limit(kind: str) -> float:
+    """What the system lets this process have of a kind; infinite where there is no limit."""
+    most = resource.getrlimit(getattr(resource, kind))[0] if resource else -1
+    return most if most >= 0 else math.inf
 
 
 def allowed() -> float:
     """Bytes of memory of its own that this process may take (Linux); infinite where nothing bounds it."""
-    limit = resource.getrlimit(resource.RLIMIT_DATA)[0] if resource else -1
-    return limit if limit >= 0 else math.inf
+    return _limit("RLIMIT_DATA")
 
 
 def held(status: Path = Path("/proc/self/status")) -> int:

@@ -23,6 +23,18 @@ MOST_VALUES = 1 << 28  # at one place in a network, whatever the slice
 TRUNK_PIXELS = 400 * 400  # of the largest low-resolution slice that MNN gets, see `mnn.FEATURES`
 
 
+def at_once(size: int, half: bool, threads: int) -> tuple[int, int]:
+    """How many slices are in work at a time, and the bytes of features of each.
+
+    Args:
+        size: bytes in bf16 of the features of a slice.
+        half: whether they are in bf16.
+        threads: that may work.
+    """
+    each = size if half else 2 * size
+    return max(1, min(threads, MEMORY // each)), each
+
+
 def device() -> tuple[str, str]:
     """The CPU's name, and the precision that it computes natively."""
     core = ov.Core()
@@ -92,8 +104,7 @@ def load(weights: Weights, engine: Engine, direct: bool = False) -> Running:
         if behind and h * w <= TRUNK_PIXELS:
             return [behind], 1
         size = h * w * (WIDE if coarse is not None else FINE * math.prod(factors))
-        parallel = MEMORY // (size if wide == "bf16" else 2 * size)
-        return requests(max(1, min(threads, parallel))), 1
+        return requests(at_once(size, wide == "bf16", threads)[0]), 1
 
     return Running(predictor(factors, lanes), what, kind)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import re
 import shlex
 from collections import Counter
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from seran.errors import BadInput
-from seran.machine import cpus, needed, prepare, told
+from seran.machine import allowed, cpus, needed, prepare, told
 from seran.progress import log, plain
 
 ANSWER = "10s"  # for which a worker of this machine, which may have died with what it had made, is asked
@@ -201,7 +202,8 @@ def _unwatch(client: Any) -> None:  # noqa: ANN401
 def dask_setup(worker: Any) -> None:  # noqa: ANN401
     """Close the web server that Dask opens for every worker: this is called in each of ours."""
     worker.http_server.stop()
-    prepare()  # while there is memory: it may be bounded
+    if allowed() < math.inf:
+        prepare()  # while there is memory
 
 
 def _client(where: Cluster, stack: ExitStack) -> Any:  # noqa: ANN401

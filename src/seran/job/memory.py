@@ -57,5 +57,4 @@ def _features(pixels: int, engine: Engine) -> float:
     half = engine.precision != "f32" and machine.has_bf16()
     if not half and engine.precision != "int8" and mnn.suits(threads) and pixels <= openvino.TRUNK_PIXELS:
         return mnn.FEATURES * pixels
-    each = openvino.WIDE * pixels * (1 if half else 2)
-    return each * max(1, min(threads, openvino.MEMORY // each))
+    return prod(openvino.at_once(openvino.WIDE * pixels, half, threads))

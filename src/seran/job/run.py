@@ -13,13 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from seran import (
-    files,
-    grid,
-    io,
-    progress,
-    scratch,
-)
+from seran import files, grid, io, progress, scratch
 from seran.engines import Engine
 from seran.errors import BadInput
 from seran.job import labels, memory, record
